@@ -1,0 +1,59 @@
+# make demo   the whole method at small size, from nothing to a report in runs/demo
+# make test   format, lint, import contracts, then every test
+# make lint   the first three of these
+# make clean  removes what the above made, except runs/
+
+PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
+	"$$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null \
+	&& { echo "$$python"; break; }; done)
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+INSTALL := $(PIP) install --quiet --constraint constraints.txt
+TORCH := $(shell grep '^torch==' constraints.txt)
+TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
+
+export PIP_NO_WARN_SCRIPT_LOCATION := 1
+
+.PHONY: demo test lint clean
+.DELETE_ON_ERROR:
+
+demo: $(VENV)/.prepare
+	@$(BIN)/python launch/demo.py
+
+lint: $(VENV)/.dev
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/lint-imports --no-cache
+
+test: lint
+	@$(BIN)/python -m pytest
+
+clean:
+	rm -rf $(VENV) .cache .pytest_cache .ruff_cache build dist *.egg-info
+	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "make: no Python 3.11, 3.12 or 3.13 was found on the path; \
+	install one, or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "make: $(PYTHON) is \
+	older than Python 3.11; install a newer one, or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || { echo "make: $(PYTHON) lacks the venv module; \
+	install it (on Debian and Ubuntu: apt-get install python3-venv)" >&2; exit 1; }
+	@echo "Creating $(VENV) with $$("$(PYTHON)" --version)"
+	@"$(PYTHON)" -m venv $(VENV)
+
+$(VENV)/.prepare: setup.py constraints.txt | $(BIN)/python
+	@echo "Installing neuroadapter-jax (about 2 GB in $(VENV), a few minutes)"
+	@$(INSTALL) --editable '.[prepare]'
+	@touch $@
+
+# The CPU build of PyTorch first, so that the next line does not fetch the CUDA one (several GB).
+$(VENV)/.dev: setup.py constraints.txt | $(BIN)/python
+	@echo "Installing neuroadapter-jax with what its tests need (about 4 GB in $(VENV), a few minutes)"
+	@$(PIP) install --quiet '$(TORCH)+cpu' 2>/dev/null \
+	|| $(PIP) install --quiet --index-url $(TORCH_CPU_INDEX) '$(TORCH)' \
+	|| { echo "make: the CPU build of $(TORCH) was found neither by pip nor at $(TORCH_CPU_INDEX); \
+	name an index that has it: make TORCH_CPU_INDEX=URL" >&2; exit 1; }
+	@$(INSTALL) --editable '.[dev]'
+	@touch $(VENV)/.prepare $@

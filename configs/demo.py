@@ -1,0 +1,58 @@
+"""The embedded subject, trained from scratch within the few minutes of `make demo`.
+
+    python launch/train.py --config configs/demo.py
+
+Hardware: 2 CPU cores. Time and scores: the report in runs/demo, and the table in README.md.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    config = ConfigDict()
+    config.workdir = "runs/demo/train"
+    config.backbone = "tiny-sd"
+
+    config.data = ConfigDict()
+    config.data.root = "runs/embedded/nsd"
+    config.data.prepared = "runs/embedded/prepared"
+    config.data.subject = 1
+    config.data.space = "fsaverage5"
+    config.data.beta_version = "betas_fithrf_GLMdenoise_RR"
+    config.data.normalize = "session"
+    config.data.image_size = 64
+    config.data.num_validation = 50
+    # The simulated subject whose files are written to data.root; None for real files.
+    config.data.simulation = ConfigDict({"num_images": 2500, "num_shared": 250, "seed": 1})
+    labels = "runs/embedded/nsd/nsddata/freesurfer/fsaverage5/label"
+    config.data.parcellation = (
+        f"{labels}/lh.Embedded640Parcels.annot",
+        f"{labels}/rh.Embedded640Parcels.annot",
+    )
+
+    config.train = ConfigDict()
+    config.train.seed = 0
+    config.train.num_regions = 80
+    config.train.per_hemisphere = True
+    config.train.max_vertices = None
+    config.train.initial = "per_region"
+    config.train.batch_size = 32
+    config.train.num_steps = 700
+    config.train.learning_rate = 3e-3
+    config.train.warmup_steps = 50
+    config.train.schedule = "cosine"
+    config.train.weight_decay = 1e-4
+    config.train.clip_norm = 1.0
+    config.train.accumulate = 1
+    config.train.gamma = 5.0
+    config.train.drop_rate = "uniform"
+    config.train.ema_decay = 0.995
+    config.train.repeats = "random"
+    config.train.guidance_scale = 2.0
+    config.train.sample_steps = 20
+    config.train.log_every = 20
+    config.train.evaluate_every = 100
+    config.train.checkpoint_every = 100
+    config.progress = True
+    config.tensorboard = False
+    return config

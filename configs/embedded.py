@@ -1,0 +1,25 @@
+"""The shipped adapter of the embedded subject: configs/demo.py, trained for longer.
+
+    python launch/train.py --config configs/embedded.py
+
+Hardware: 2 CPU cores. Time and scores: neuroadapter_jax/assets/neuroadapter-embedded/README.md.
+"""
+
+import importlib.util
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    spec = importlib.util.spec_from_file_location("demo", Path(__file__).with_name("demo.py"))
+    demo = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(demo)
+    config = demo.get_config()
+    config.workdir = "runs/embedded/train"
+    config.train.num_steps = 4000
+    config.train.warmup_steps = 100
+    config.train.ema_decay = 0.999
+    config.train.evaluate_every = 250
+    config.train.checkpoint_every = 250
+    return config

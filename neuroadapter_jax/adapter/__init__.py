@@ -1,0 +1,1 @@
+"""From cortical responses to what a frozen U-Net attends to: the modules that train."""

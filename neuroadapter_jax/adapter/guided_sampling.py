@@ -1,0 +1,78 @@
+"""Drawing latents from brain streams, with classifier-free guidance."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from neuroadapter_jax.diffusion.attention import Probe, Stream
+from neuroadapter_jax.diffusion.samplers import SamplingPlan, sample, unit_noise
+from neuroadapter_jax.diffusion.unet import UNet2DConditionModel
+
+
+def expand(stream: Stream, size: int) -> Stream:
+    """A stream whose batch of 1 is repeated to `size`."""
+
+    def repeat(x):
+        return jnp.broadcast_to(x, (size, *x.shape[1:]))
+
+    return Stream(tuple(map(repeat, stream.keys)), tuple(map(repeat, stream.values)), stream.scale)
+
+
+def draw_latents(
+    unet: UNet2DConditionModel,
+    text: Stream,
+    brain: Stream,
+    unconditional: Stream,
+    keys: Array,
+    steps: SamplingPlan,
+    guidance_scale: float | Float[Array, ""] | None,
+    prediction_type: str = "epsilon",
+    probe: Probe | None = None,
+) -> tuple[Float[Array, "b y x c"], list | None]:
+    """Scaled latents drawn for every sample of a brain stream.
+
+    eps = eps_uncond + g (eps_cond - eps_uncond), where the unconditional half sees every token
+    dropped and the same text (Ho and Salimans 2022, arXiv 2207.12598, eq. 6, with g = 1 + w).
+
+    Args:
+        unet: frozen.
+        text: the empty prompt's stream, batch 1.
+        brain: the samples' stream, batch b.
+        unconditional: from `NeuroAdapter.unconditional`, batch 1.
+        keys: [b] random keys; key i alone decides the noise of sample i.
+        steps: from `samplers.plan`.
+        guidance_scale: g; None means no guidance, and no second half is computed.
+        prediction_type: of the U-Net.
+        probe: called with the brain attention [b, h, q, p] of each layer, conditional half only.
+
+    Returns:
+        Latents [b, y, x, c], and the probe's results per layer stacked over steps, or None.
+    """
+    size = brain.keys[0].shape[0]
+    guided = guidance_scale is not None
+    if guided:
+        both = jax.tree.map(
+            lambda a, b: jnp.concatenate([a, b]),
+            Stream(brain.keys, brain.values, ()),
+            Stream(*expand(unconditional, size)[:2], ()),
+        )
+        brain = both._replace(scale=brain.scale)
+
+    def conditional_half(weights):
+        return probe(weights[:size])
+
+    def predict(x, timestep):
+        if guided:
+            x = jnp.concatenate([x, x])
+        timesteps = jnp.full((len(x),), timestep)
+        out = unet(x, timesteps, [text, brain], None if probe is None else conditional_half)
+        out, seen = (out, None) if probe is None else out
+        if guided:
+            conditional, without = jnp.split(out, 2)
+            out = without + guidance_scale * (conditional - without)
+        return out, seen
+
+    config = unet.config
+    shape = (config.sample_size, config.sample_size, config.in_channels)
+    start = unit_noise(keys, 0, shape)
+    return sample(predict, start, keys, steps, prediction_type)

@@ -1,0 +1,78 @@
+"""Noise-ceiling SNR from repeated presentations."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float, Integer
+
+
+class NoiseCeiling:
+    """Noise-ceiling SNR per vertex, one session at a time.
+
+    As NSD publishes it: each vertex is z-scored within each session (ddof 1), the variance over
+    the repeats of an image (ddof 1) is averaged over the images seen `num_repeats` times, and
+
+        noise sd = sqrt(mean variance),   ncsnr = sqrt(max(0, 1 - noise sd^2)) / noise sd.
+
+    The variances need only the sum per image and one sum of squares per vertex, so the trials of
+    past sessions are not kept. A vertex that is constant or NaN within a session becomes NaN.
+    """
+
+    def __init__(
+        self, trial_images: Integer[np.ndarray, " trials"], num_vertices: int, num_repeats: int = 3
+    ):
+        """Announces the trials.
+
+        Args:
+            trial_images: image shown in each trial of all sessions, in order.
+            num_vertices: vertices per trial.
+            num_repeats: only images seen exactly so often count; at least 2.
+
+        Raises:
+            ValueError: no image was seen so often.
+        """
+        _, index, counts = np.unique(trial_images, return_inverse=True, return_counts=True)
+        repeated = counts == num_repeats
+        if num_repeats < 2 or not repeated.any():
+            raise ValueError(
+                f"The noise ceiling needs images seen {num_repeats} times (at least 2); the most "
+                f"often seen image was seen {counts.max()} times."
+            )
+        row = np.where(repeated, np.cumsum(repeated) - 1, -1)
+        self._rows = row[index]
+        self._num_repeats = num_repeats
+        self._sums = np.zeros((int(repeated.sum()), num_vertices), dtype=np.float32)
+        self._squares = np.zeros(num_vertices)
+        self._seen = 0
+
+    def add(self, betas: Float[np.ndarray, "trials n"]) -> None:
+        """Adds the next session's responses, in any unit."""
+        rows = self._rows[self._seen : self._seen + len(betas)]
+        if len(rows) != len(betas):
+            raise ValueError(
+                f"This session has {len(betas)} trials, but only {len(rows)} are left of the "
+                f"{len(self._rows)} announced."
+            )
+        mean, sd = betas.mean(axis=0), betas.std(axis=0, ddof=1)
+        z = (betas - mean) / np.where(sd > 0, sd, np.nan).astype(betas.dtype)
+        kept = rows >= 0
+        np.add.at(self._sums, rows[kept], z[kept].astype(np.float32))
+        self._squares += np.einsum("tn,tn->n", z[kept], z[kept], dtype=np.float64)
+        self._seen += len(betas)
+
+    def ncsnr(self) -> Float[np.ndarray, " n"]:
+        """The noise-ceiling SNR per vertex, at least 0.
+
+        Raises:
+            ValueError: not all trials were added.
+        """
+        if self._seen != len(self._rows):
+            raise ValueError(
+                f"Only {self._seen} of {len(self._rows)} trials were added; add every session."
+            )
+        images = len(self._sums)
+        within = self._squares - (
+            np.einsum("in,in->n", self._sums, self._sums, dtype=np.float64) / self._num_repeats
+        )
+        variance = np.maximum(within / (images * (self._num_repeats - 1)), 1e-12)
+        return (np.sqrt(np.maximum(0, 1 - variance)) / np.sqrt(variance)).astype(np.float32)

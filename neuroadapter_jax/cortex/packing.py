@@ -1,0 +1,84 @@
+"""Packing of cortical responses into regions of equal length, inside jit."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int32
+
+from neuroadapter_jax.cortex.parcellation import Parcellation
+
+
+@functools.partial(jax.tree_util.register_dataclass, data_fields=("index", "mask"), meta_fields=())
+@dataclass(frozen=True)
+class Packing:
+    """Where each region's vertices lie on the cortex; a pytree.
+
+    Attributes:
+        index: int32 [p, v], index into the left-then-right cortex, 0 in empty slots.
+        mask: bool [p, v], True where a slot holds a vertex.
+    """
+
+    index: Int32[Array, "p v"]
+    mask: Bool[Array, "p v"]
+
+
+def make_packing(regions: Parcellation, v_max: int | None = None) -> Packing:
+    """Lays out regions as rows of v_max vertex slots, vertices in ascending order.
+
+    Args:
+        regions: the p chosen regions, in token order.
+        v_max: slots per region; the largest region's size when None.
+
+    Raises:
+        ValueError: a region is larger than v_max.
+    """
+    sizes = [len(v) for v in regions.vertices]
+    largest = int(np.argmax(sizes))
+    v_max = sizes[largest] if v_max is None else v_max
+    if v_max < sizes[largest]:
+        raise ValueError(
+            f"Region {regions.names[largest]!r} has {sizes[largest]} vertices, but v_max is "
+            f"{v_max}; a model trained with this v_max needs the regions it was trained with."
+        )
+    index = np.zeros((len(regions), v_max), dtype=np.int32)
+    mask = np.zeros((len(regions), v_max), dtype=bool)
+    for i, size in enumerate(sizes):
+        index[i, :size] = regions.cortex_indices(i)
+        mask[i, :size] = True
+    return Packing(index=jnp.asarray(index), mask=jnp.asarray(mask))
+
+
+def pack(betas: Float[Array | np.ndarray, "*b n"], packing: Packing) -> Float[Array, "*b p v"]:
+    """Gathers responses into regions: out[..., p, v] = betas[..., index[p, v]], 0 in empty slots.
+
+    Args:
+        betas: responses of the whole cortex, left then right hemisphere, any unit.
+        packing: from `make_packing`.
+    """
+    return jnp.where(packing.mask, jnp.take(betas, packing.index, axis=-1), 0)
+
+
+def unpack(
+    values: Float[Array | np.ndarray, "*b p"],
+    packing: Packing,
+    num_vertices: int,
+    fill: float | Float[Array, ""] = jnp.nan,
+) -> Float[Array, "*b n"]:
+    """Spreads one value per region over the region's vertices.
+
+    Args:
+        values: one number per region.
+        packing: from `make_packing`.
+        num_vertices: vertices of both hemispheres; static under jit.
+        fill: value of the vertices in no region.
+    """
+    # Empty slots point past the end and are dropped.
+    target = jnp.where(packing.mask, packing.index, num_vertices)
+    cortex = jnp.full((*values.shape[:-1], num_vertices), fill, dtype=values.dtype)
+    spread = jnp.broadcast_to(values[..., None], (*values.shape, packing.index.shape[1]))
+    return cortex.at[..., target].set(spread, mode="drop")

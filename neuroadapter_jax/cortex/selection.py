@@ -1,0 +1,78 @@
+"""Choice of the regions whose measurements are most reliable."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float
+
+from neuroadapter_jax.cortex.parcellation import HEMISPHERES, Parcellation
+
+
+def region_snr(
+    parcellation: Parcellation, ncsnr: Float[np.ndarray, " n"]
+) -> Float[np.ndarray, " N"]:
+    """Mean noise-ceiling SNR of each region's vertices, NaN vertices left out.
+
+    Args:
+        parcellation: N regions.
+        ncsnr: noise-ceiling SNR per vertex, left then right hemisphere; at least 0, or NaN.
+
+    Returns:
+        One number per region; NaN where all of a region's vertices are NaN.
+
+    Raises:
+        ValueError: another number of vertices than the parcellation's.
+    """
+    if len(ncsnr) != sum(parcellation.num_vertices):
+        raise ValueError(
+            f"The SNR map has {len(ncsnr)} vertices, but the parcellation was made for "
+            f"{parcellation.num_vertices[0]} + {parcellation.num_vertices[1]}; use a parcellation "
+            f"of the surface the responses are on."
+        )
+    result = np.full(len(parcellation), np.nan)
+    for i in range(len(parcellation)):
+        values = ncsnr[parcellation.cortex_indices(i)]
+        values = values[~np.isnan(values)]
+        if len(values):
+            result[i] = values.mean(dtype=np.float64)
+    return result
+
+
+def select_regions(
+    parcellation: Parcellation,
+    ncsnr: Float[np.ndarray, " n"],
+    p: int,
+    per_hemisphere: bool = True,
+) -> Parcellation:
+    """The p regions of the highest mean noise-ceiling SNR.
+
+    The result lists the left hemisphere's regions, then the right's, each by descending SNR, as
+    the released code does; equal SNR keeps the parcellation's order.
+
+    Args:
+        parcellation: the regions to choose from.
+        ncsnr: noise-ceiling SNR per vertex, left then right hemisphere.
+        p: how many regions.
+        per_hemisphere: take p / 2 of each hemisphere (the released code); otherwise the best p of
+            both together.
+
+    Raises:
+        ValueError: p is odd with per_hemisphere, or there are fewer regions.
+    """
+    snr = np.nan_to_num(region_snr(parcellation, ncsnr), nan=-np.inf)
+    order = np.argsort(-snr, kind="stable")
+    sides = {h: [int(i) for i in order if parcellation.hemispheres[i] == h] for h in HEMISPHERES}
+    if per_hemisphere:
+        fewest = min(len(side) for side in sides.values())
+        if p < 2 or p % 2 or p // 2 > fewest:
+            raise ValueError(
+                f"Cannot take p = {p} regions, half of them from each hemisphere: p must be even "
+                f"and between 2 and {2 * fewest} with this parcellation."
+            )
+        return parcellation.subset(i for side in sides.values() for i in side[: p // 2])
+    if not 1 <= p <= len(parcellation):
+        raise ValueError(
+            f"Cannot take p = {p} regions from the {len(parcellation)} of this parcellation."
+        )
+    best = {int(i) for i in order[:p]}
+    return parcellation.subset(i for side in sides.values() for i in side if i in best)

@@ -1,0 +1,103 @@
+"""Batches for training and evaluation, by Grain.
+
+Batch k is a pure function of (seed, k): the order of images in each epoch and the choice of
+repeats come from Grain's index-based generators, so a run resumes at any step.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import grain
+import numpy as np
+from grain.sources import RandomAccessDataSource
+from jaxtyping import Float16
+
+REPEATS = ("average", "random")
+_READ = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)  # counted in batches
+Batch = dict[str, Any]
+
+
+def batch_dataset(
+    dataset: RandomAccessDataSource,
+    batch_size: int,
+    seed: int,
+    *,
+    shuffle: bool = True,
+    repeats: str = "average",
+) -> grain.MapDataset:
+    """Endless random-access batches: element k is batch k.
+
+    A batch holds betas float16 [b, n], latent_mean and latent_std float32 [b, y, x, c], image
+    uint8 [b, y, x, 3] and image_id int64 [b]. Each epoch has its own order; a batch may span the
+    end of one epoch and the start of the next, so no image is left out.
+
+    Args:
+        dataset: a `PreparedDataset`, or what gives the same records.
+        batch_size: images per batch.
+        seed: determines every order and every choice of repeats.
+        shuffle: if false, images come in ascending order of image_id.
+        repeats: `"average"` takes the mean over an image's k repeats; `"random"` the mean over a
+            subset drawn uniformly from the 2^k - 1 that are not empty.
+
+    Raises:
+        ValueError: another `repeats`, or a batch size below 1.
+    """
+    if repeats not in REPEATS:
+        raise ValueError(f"repeats is {repeats!r}; choose one of {', '.join(REPEATS)}.")
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}; it must be at least 1.")
+    records = grain.MapDataset.source(dataset).seed(seed)
+    if shuffle:
+        records = records.shuffle()
+    records = records.repeat()
+    if repeats == "random":
+        records = records.random_map(_with_random_repeats)
+    else:
+        records = records.map(_with_all_repeats)
+    return records.batch(batch_size)
+
+
+def make_batches(
+    dataset: RandomAccessDataSource,
+    batch_size: int,
+    seed: int,
+    *,
+    shuffle: bool = True,
+    repeats: str = "average",
+) -> grain.DatasetIterator:
+    """Iterates over `batch_dataset`, read ahead by threads, with get_state and set_state."""
+    batches = batch_dataset(dataset, batch_size, seed, shuffle=shuffle, repeats=repeats)
+    return iter(batches.to_iter_dataset(_READ))
+
+
+def eval_batches(dataset: RandomAccessDataSource, batch_size: int) -> Iterator[Batch]:
+    """One pass in ascending order of image_id, repeats averaged, all batches of one size.
+
+    The last batch is filled up by its last image; `num_valid` (int) counts the true ones.
+    """
+    for start in range(0, len(dataset), batch_size):
+        stop = min(start + batch_size, len(dataset))
+        records = [_with_all_repeats(dataset[i]) for i in range(start, stop)]
+        records += [records[-1]] * (batch_size - len(records))
+        batch = {key: np.stack([record[key] for record in records]) for key in records[0]}
+        yield batch | {"num_valid": stop - start}
+
+
+def _with_all_repeats(record: Batch) -> Batch:
+    return _example(record, record["betas"])
+
+
+def _with_random_repeats(record: Batch, rng: np.random.Generator) -> Batch:
+    count = len(record["betas"])
+    subset = int(rng.integers(1, 2**count))  # bit j says whether repeat j is taken
+    return _example(record, record["betas"][(subset >> np.arange(count)) % 2 == 1])
+
+
+def _example(record: Batch, betas: Float16[np.ndarray, "k n"]) -> Batch:
+    return {
+        "betas": betas.mean(axis=0, dtype=np.float32).astype(np.float16),
+        "latent_mean": record["latent_mean"].astype(np.float32),
+        "latent_std": record["latent_std"].astype(np.float32),
+        "image": record["image"],
+        "image_id": record["image_id"],
+    }

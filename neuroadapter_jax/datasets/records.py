@@ -1,0 +1,147 @@
+"""Random access to prepared records, without TensorFlow.
+
+TFDS writes each record as a `tf.train.Example`. Reading one through TFDS would import TensorFlow
+wherever it is installed, so the message is declared here and the arrays are taken from its bytes.
+"""
+
+import functools
+import json
+from pathlib import Path
+from typing import Any, SupportsIndex
+
+import numpy as np
+from array_record.python.array_record_data_source import ArrayRecordDataSource
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from jaxtyping import Float32, Int64
+
+SPLITS = ("train", "validation", "test")
+PROVENANCE = "provenance.json"
+CORTEX = "cortex.npz"
+INDEX = "index.npz"
+# Arrays are stored as raw little-endian bytes; integers as int64. Shapes: provenance.json.
+ARRAYS = {
+    "image": np.dtype("uint8"),
+    "betas": np.dtype("<f2"),
+    "latent_mean": np.dtype("<f2"),
+    "latent_std": np.dtype("<f2"),
+}
+INTEGERS = {"image_id": np.int64, "subject": np.int32}
+
+
+class PreparedDataset:
+    """One split of a prepared folder; `dataset[i]` is one image with its responses.
+
+    A record holds image uint8 [y, x, 3], image_id int64, subject int32, betas float16 [k, n]
+    (the k repeats, left then right hemisphere), and latent_mean and latent_std float16 [h, w, c]
+    (moments of the VAE's posterior, not multiplied by its scaling factor). Records are in
+    ascending order of image_id.
+
+    Args:
+        prepared: folder written by `datasets.prepare.prepare_subject`.
+        split: `"train"`, `"validation"` or `"test"`.
+
+    Raises:
+        FileNotFoundError: the folder, or the split's records, are not there.
+        ValueError: an unknown split, or records and index disagree.
+    """
+
+    def __init__(self, prepared: str | Path, split: str):
+        self.path = Path(prepared)
+        self.split = split
+        if split not in SPLITS:
+            raise ValueError(f"There is no split {split!r}; choose one of {', '.join(SPLITS)}.")
+        self.provenance = read_provenance(self.path)
+        with np.load(self.path / INDEX) as index:
+            self.image_ids: Int64[np.ndarray, " images"] = index[split]
+        with np.load(self.path / CORTEX) as cortex:
+            self.ncsnr: Float32[np.ndarray, " n"] = cortex["ncsnr"]
+            lh, rh = cortex["num_vertices"].tolist()
+        self.num_vertices: tuple[int, int] = (lh, rh)
+        self._shapes = {key: tuple(shape) for key, shape in self.provenance["shapes"].items()}
+        folder = self.path / self.provenance["records"]
+        files = sorted(folder.glob(f"*-{split}.array_record-*"))
+        if not files:
+            raise FileNotFoundError(
+                f"{folder} holds no records of split {split!r}; delete {self.path} and prepare it "
+                f"again."
+            )
+        self._records = ArrayRecordDataSource([str(file) for file in files])
+        if len(self._records) != len(self.image_ids):
+            raise ValueError(
+                f"{folder} holds {len(self._records)} records of split {split!r} but {INDEX} lists "
+                f"{len(self.image_ids)} images; delete {self.path} and prepare it again."
+            )
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, index: SupportsIndex) -> dict[str, np.ndarray | np.generic]:
+        if not 0 <= index.__index__() < len(self):
+            raise IndexError(f"There is no record {index} among {len(self)}.")
+        features = _example_class().FromString(self._records[index]).features.feature
+        record: dict[str, np.ndarray | np.generic] = {
+            key: dtype(features[key].int64_list.value[0]) for key, dtype in INTEGERS.items()
+        }
+        for key, dtype in ARRAYS.items():
+            array = np.frombuffer(features[key].bytes_list.value[0], dtype)
+            record[key] = array.reshape(self._shapes[key])
+        return record
+
+
+def read_provenance(prepared: Path) -> dict[str, Any]:
+    """What a prepared folder was made from, how, and what it holds."""
+    path = prepared / PROVENANCE
+    if not path.exists():
+        raise FileNotFoundError(
+            f"{path} does not exist, so {prepared} is not a prepared folder; run "
+            f"launch/prepare.py first."
+        )
+    return json.loads(path.read_text())
+
+
+@functools.cache
+def _example_class() -> type:
+    """The message tf.train.Example, as far as it is used here."""
+    kinds = descriptor_pb2.FieldDescriptorProto
+    file = descriptor_pb2.FileDescriptorProto(
+        name="neuroadapter_jax/example.proto", package="neuroadapter_jax", syntax="proto3"
+    )
+
+    def message(parent, name, *fields):
+        made = parent.add(name=name)
+        for number, field, kind, repeated, of in fields:
+            label = kinds.LABEL_REPEATED if repeated else kinds.LABEL_OPTIONAL
+            made.field.add(
+                name=field,
+                number=number,
+                type=kind,
+                label=label,
+                type_name=f".neuroadapter_jax.{of}" if of else None,
+            )
+        return made
+
+    message(file.message_type, "BytesList", (1, "value", kinds.TYPE_BYTES, True, None))
+    message(file.message_type, "Int64List", (1, "value", kinds.TYPE_INT64, True, None))
+    message(
+        file.message_type,
+        "Feature",
+        (1, "bytes_list", kinds.TYPE_MESSAGE, False, "BytesList"),
+        (3, "int64_list", kinds.TYPE_MESSAGE, False, "Int64List"),
+    )
+    features = message(
+        file.message_type,
+        "Features",
+        (1, "feature", kinds.TYPE_MESSAGE, True, "Features.FeatureEntry"),
+    )
+    entry = message(
+        features.nested_type,
+        "FeatureEntry",
+        (1, "key", kinds.TYPE_STRING, False, None),
+        (2, "value", kinds.TYPE_MESSAGE, False, "Feature"),
+    )
+    entry.options.map_entry = True
+    message(file.message_type, "Example", (1, "features", kinds.TYPE_MESSAGE, False, "Features"))
+    # A pool of its own: TensorFlow, where present, declares its Example in the default pool.
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName("neuroadapter_jax.Example"))

@@ -1,0 +1,1 @@
+"""Stable Diffusion 1.x in Flax NNX, in the diffusers layout; knows nothing of brains."""

@@ -1,0 +1,147 @@
+"""Scaled dot-product attention over one or several key/value streams."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+# Queries times keys from which attention on CPU is computed sample by sample.
+_LARGE = 2**14
+
+Probe = Callable[[Float[Array, "b h q k"]], Any]
+
+
+class Stream(NamedTuple):
+    """Keys and values of one conditioning signal for every cross-attention layer.
+
+    They do not depend on the denoising step, so they are computed once per sample.
+
+    Attributes:
+        keys: one array [b or 1, h, k, d] per layer, in the U-Net's order of execution.
+        values: likewise.
+        scale: weight of this stream's attention output in the sum over streams.
+    """
+
+    keys: tuple[Float[Array, "b h k d"], ...]
+    values: tuple[Float[Array, "b h k d"], ...]
+    scale: float | Float[Array, ""] = 1.0
+
+
+def split_heads(x: Float[Array, "b k c"], num_heads: int) -> Float[Array, "b h k d"]:
+    """Cut the last axis into heads, head-major as in diffusers: c = h * d."""
+    b, k, c = x.shape
+    return x.reshape(b, k, num_heads, c // num_heads).swapaxes(1, 2)
+
+
+def merge_heads(x: Float[Array, "b h q d"]) -> Float[Array, "b q c"]:
+    """The inverse of `split_heads`."""
+    b, h, q, d = x.shape
+    return x.swapaxes(1, 2).reshape(b, q, h * d)
+
+
+def attention_weights(
+    q: Float[Array, "*b h q d"], k: Float[Array, "*#b h k d"], mask: Array | None = None
+) -> Float[Array, "*b h q k"]:
+    """softmax over keys of q k' / sqrt(d), in float32; `mask` [q, k] is False where forbidden."""
+    scores = jnp.einsum(
+        "...qd,...kd->...qk", q * q.shape[-1] ** -0.5, k, preferred_element_type=jnp.float32
+    )
+    if mask is not None:
+        scores = jnp.where(mask, scores, -jnp.inf)
+    return jax.nn.softmax(scores, axis=-1)
+
+
+def attend(
+    q: Float[Array, "b h q d"],
+    k: Float[Array, "#b h k d"],
+    v: Float[Array, "#b h k d"],
+    probe: Probe | None = None,
+) -> tuple[Float[Array, "b h q d"], Any]:
+    """softmax(q k' / sqrt(d)) v, and what the probe made of the weights (None without one).
+
+    On CPU large attention runs sample by sample and computes its weights anew for the
+    derivative, so that they stay in the cache: about twice as fast there. Keys and values of
+    batch 1 serve every sample.
+    """
+
+    def whole(q, k, v):
+        weights = attention_weights(q, k)
+        seen = None if probe is None else probe(weights)
+        return jnp.einsum("...qk,...kd->...qd", weights.astype(v.dtype), v), seen
+
+    large = q.shape[2] * k.shape[2] >= _LARGE
+    if probe is None and large and k.shape[0] == q.shape[0] and jax.default_backend() == "cpu":
+        one = jax.checkpoint(lambda qkv: whole(*qkv)[0])
+        return jax.lax.map(one, (q, k, v)), None
+    return whole(q, k, v)
+
+
+class Attention(nnx.Module):
+    """Multi-head attention whose keys and values may come from several streams.
+
+    out = to_out(sum over streams s of scale_s softmax(q k_s' / sqrt(d)) v_s)
+
+    With one stream this is diffusers' `Attention`; with two it is IP-Adapter's decoupled
+    cross-attention (Ye et al. 2023, arXiv 2308.06721, eq. 5).
+
+    Args:
+        channels: width of the queries' input and of the output.
+        num_heads: h; the width of a head is channels / h.
+        context_channels: width of the keys' and values' input.
+        qkv_bias: whether the three input projections have a bias (the VAE's have).
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        num_heads: int,
+        context_channels: int | None = None,
+        qkv_bias: bool = False,
+        *,
+        rngs: nnx.Rngs,
+    ):
+        context_channels = context_channels or channels
+        self.num_heads = num_heads
+        self.to_q = nnx.Linear(channels, channels, use_bias=qkv_bias, rngs=rngs)
+        self.to_k = nnx.Linear(context_channels, channels, use_bias=qkv_bias, rngs=rngs)
+        self.to_v = nnx.Linear(context_channels, channels, use_bias=qkv_bias, rngs=rngs)
+        self.to_out = nnx.List([nnx.Linear(channels, channels, rngs=rngs)])
+
+    def keys_values(
+        self, context: Float[Array, "b k c"]
+    ) -> tuple[Float[Array, "b h k d"], Float[Array, "b h k d"]]:
+        """Keys and values of a context, by this layer's own matrices."""
+        return (
+            split_heads(self.to_k(context), self.num_heads),
+            split_heads(self.to_v(context), self.num_heads),
+        )
+
+    def __call__(
+        self,
+        x: Float[Array, "b q c"],
+        streams: Sequence[tuple[Array, Array, Any]] | None = None,
+        probe: Probe | None = None,
+    ) -> tuple[Float[Array, "b q c"], Any]:
+        """Attend from x to the streams, or to x itself when there are none.
+
+        Args:
+            x: [b, q, c].
+            streams: (keys, values, scale) per stream; None means self-attention.
+            probe: called with the last stream's weights [b, h, q, k].
+
+        Returns:
+            The output [b, q, c] and what the probe returned (None without one).
+        """
+        q = split_heads(self.to_q(x), self.num_heads)
+        if streams is None:
+            streams = [(*self.keys_values(x), 1.0)]
+        out, seen = 0.0, None
+        for i, (k, v, scale) in enumerate(streams):
+            last = i == len(streams) - 1
+            drawn, new = attend(q, k, v, probe if last else None)
+            out = out + scale * drawn
+            seen = new if last else None
+        return self.to_out[0](merge_heads(out).astype(x.dtype)), seen

@@ -1,0 +1,159 @@
+"""Samplers of the reverse process: DDPM, DDIM and DPM-Solver++(2M), each one `lax.scan`."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from neuroadapter_jax.diffusion.noise_schedule import NoiseSchedule
+
+SAMPLERS = ("ddpm", "ddim", "dpmsolver++")
+
+
+class SamplingPlan(NamedTuple):
+    """One sampler's steps as a linear rule, since all three are linear in what they mix.
+
+    x' = x_weight x + clean x0 + noise_weight eps + earlier x0_before + sigma z,  z ~ N(0, 1)
+
+    where x0 and eps are what the U-Net's prediction implies at x, and x0_before the previous
+    step's x0. `timesteps` and every weight are [t]; signal and noise_level are sqrt(abar) and
+    sqrt(1 - abar) at each timestep.
+    """
+
+    timesteps: Int[np.ndarray, " t"]
+    signal: Float[np.ndarray, " t"]
+    noise_level: Float[np.ndarray, " t"]
+    x_weight: Float[np.ndarray, " t"]
+    clean: Float[np.ndarray, " t"]
+    noise_weight: Float[np.ndarray, " t"]
+    earlier: Float[np.ndarray, " t"]
+    sigma: Float[np.ndarray, " t"]
+
+
+def plan(schedule: NoiseSchedule, sampler: str, num_steps: int, eta: float = 0.0) -> SamplingPlan:
+    """The steps of a sampler, as diffusers' scheduler of the same name takes them.
+
+    Args:
+        schedule: the noise schedule.
+        sampler: "ddpm" (ancestral, variance "fixed_small"; Ho et al. 2020, arXiv 2006.11239,
+            eq. 7), "ddim" (Song et al. 2021, arXiv 2010.02502, eq. 12) or "dpmsolver++" (second
+            order, multistep, midpoint; Lu et al. 2022, arXiv 2211.01095, algorithm 2).
+        num_steps: 1 to T.
+        eta: noise of DDIM, from 0 (deterministic) to 1; the others take 0 only.
+
+    Raises:
+        ValueError: an unknown sampler, or num_steps or eta out of range.
+    """
+    if sampler not in SAMPLERS:
+        raise ValueError(f"sampler is {sampler!r}; expected one of {list(SAMPLERS)}.")
+    if not 0.0 <= eta <= 1.0 or (eta and sampler != "ddim"):
+        raise ValueError(f"eta is {eta} with {sampler}; expected 0 to 1 for ddim, 0 otherwise.")
+    if sampler == "dpmsolver++":
+        return _dpmsolver_plan(schedule, num_steps)
+    timesteps = schedule.inference_timesteps(num_steps)
+    before = timesteps - schedule.num_train_timesteps // num_steps
+    abar = schedule.alphas_cumprod.astype(np.float64)
+    now, zeros = abar[timesteps], np.zeros(num_steps)
+    one_at_end = sampler == "ddpm" or schedule.set_alpha_to_one
+    end = 1.0 if one_at_end else abar[0]
+    then = np.where(before >= 0, abar[np.maximum(before, 0)], end)
+    alpha = now / then
+    variance = (1.0 - then) / (1.0 - now) * (1.0 - alpha)
+    if sampler == "ddpm":
+        x_weight = np.sqrt(alpha) * (1.0 - then) / (1.0 - now)
+        clean = np.sqrt(then) * (1.0 - alpha) / (1.0 - now)
+        noise_weight, sigma = zeros, np.sqrt(variance)
+    else:
+        sigma = eta * np.sqrt(variance)
+        x_weight, clean = zeros, np.sqrt(then)
+        noise_weight = np.sqrt(1.0 - then - sigma**2)
+    return _plan(timesteps, now, x_weight, clean, noise_weight, zeros, sigma)
+
+
+def _dpmsolver_plan(schedule: NoiseSchedule, num_steps: int) -> SamplingPlan:
+    if not 1 <= num_steps < schedule.num_train_timesteps:
+        raise ValueError(
+            f"num_steps is {num_steps}; expected 1 to {schedule.num_train_timesteps - 1}."
+        )
+    ratio = schedule.num_train_timesteps // (num_steps + 1)
+    timesteps = (np.arange(1, num_steps + 1)[::-1] * ratio + schedule.steps_offset).astype(np.int32)
+    now = schedule.alphas_cumprod.astype(np.float64)[timesteps]
+    alpha = np.append(np.sqrt(now), 1.0)
+    sigma = np.append(np.sqrt(1.0 - now), 0.0)
+    with np.errstate(divide="ignore"):
+        half_log_snr = np.log(alpha) - np.log(sigma)
+    step = np.diff(half_log_snr)
+    # -expm1(-h) is 1 at the last step, where h is infinite: x' = x0.
+    gain = -alpha[1:] * np.expm1(-step)
+    correction = np.zeros(num_steps)  # the first and the last step are of first order
+    correction[1:-1] = 0.5 * step[1:-1] / step[:-2]
+    zeros = np.zeros(num_steps)
+    return _plan(
+        timesteps,
+        now,
+        sigma[1:] / sigma[:-1],
+        gain * (1.0 + correction),
+        zeros,
+        -gain * correction,
+        zeros,
+    )
+
+
+def _plan(timesteps: np.ndarray, abar: np.ndarray, *weights: np.ndarray) -> SamplingPlan:
+    levels = (np.sqrt(abar), np.sqrt(1.0 - abar), *weights)
+    return SamplingPlan(timesteps, *(np.asarray(x, np.float32) for x in levels))
+
+
+def sample(
+    predict: Callable[[Array, Array], tuple[Array, Any]],
+    latents: Float[Array, "b *s"],
+    keys: Array,
+    steps: SamplingPlan,
+    prediction_type: str = "epsilon",
+) -> tuple[Float[Array, "b *s"], Any]:
+    """Draw from noise; one scan over the steps.
+
+    Args:
+        predict: (latents [b, ...], timestep scalar) -> (the U-Net's output, anything small).
+        latents: starting latents, unit noise.
+        keys: [b] random keys, one per sample, so that a sample does not depend on its batch.
+        steps: from `plan`.
+        prediction_type: what `predict` returns, see `NoiseSchedule`.
+
+    Returns:
+        The clean, scaled latents, and what `predict` returned beside its output, stacked [t, ...].
+    """
+    stochastic = bool(np.any(steps.sigma > 0.0))
+
+    def step(carry, per_step):
+        x, x0_before = carry
+        index, now = per_step
+        output, extra = predict(x, now.timesteps)
+        if prediction_type == "epsilon":
+            eps, x0 = output, (x - now.noise_level * output) / now.signal
+        else:
+            eps = now.signal * output + now.noise_level * x
+            x0 = now.signal * x - now.noise_level * output
+        x = (
+            now.x_weight * x
+            + now.clean * x0
+            + now.noise_weight * eps
+            + now.earlier * x0_before
+        )
+        if stochastic:
+            x = x + now.sigma * unit_noise(keys, index + 1, x.shape[1:])
+        return (x, x0), extra
+
+    indices = jnp.arange(len(steps.timesteps))
+    (latents, _), extras = jax.lax.scan(
+        step, (latents, jnp.zeros_like(latents)), (indices, jax.tree.map(jnp.asarray, steps))
+    )
+    return latents, extras
+
+
+def unit_noise(keys: Array, index: int | Int[Array, ""], shape: tuple[int, ...]) -> Array:
+    """Standard normal noise [b, *shape] from fold_in(key, index) per sample; index 0 is the start."""
+    return jax.vmap(lambda key: jax.random.normal(jax.random.fold_in(key, index), shape))(keys)

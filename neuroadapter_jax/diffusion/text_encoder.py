@@ -1,0 +1,120 @@
+"""CLIP's text encoder (transformers' `CLIPTextModel`), as Stable Diffusion 1.x uses it."""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from neuroadapter_jax.diffusion.attention import attention_weights, merge_heads, split_heads
+
+_ACTIVATIONS = {
+    "quick_gelu": lambda x: x * jax.nn.sigmoid(1.702 * x),
+    "gelu": lambda x: jax.nn.gelu(x, approximate=False),
+}
+
+
+@dataclass(frozen=True)
+class CLIPTextConfig:
+    """The fields of a CLIP text encoder's config.json that shape the network."""
+
+    vocab_size: int = 49408
+    hidden_size: int = 768
+    intermediate_size: int = 3072
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    max_position_embeddings: int = 77
+    hidden_act: str = "quick_gelu"
+    layer_norm_eps: float = 1e-5
+
+    def __post_init__(self):
+        if self.hidden_act not in _ACTIVATIONS:
+            raise ValueError(
+                f"Text encoder config: hidden_act is {self.hidden_act!r}; "
+                f"expected one of {sorted(_ACTIVATIONS)}."
+            )
+
+
+class _Embeddings(nnx.Module):
+    def __init__(self, config: CLIPTextConfig, *, rngs: nnx.Rngs):
+        width = config.hidden_size
+        self.token_embedding = nnx.Embed(config.vocab_size, width, rngs=rngs)
+        self.position_embedding = nnx.Embed(config.max_position_embeddings, width, rngs=rngs)
+
+    def __call__(self, ids: Int[Array, "b k"]) -> Float[Array, "b k c"]:
+        return self.token_embedding(ids) + self.position_embedding(jnp.arange(ids.shape[1]))
+
+
+class _CausalSelfAttention(nnx.Module):
+    def __init__(self, config: CLIPTextConfig, *, rngs: nnx.Rngs):
+        width = config.hidden_size
+        self.num_heads = config.num_attention_heads
+        self.q_proj = nnx.Linear(width, width, rngs=rngs)
+        self.k_proj = nnx.Linear(width, width, rngs=rngs)
+        self.v_proj = nnx.Linear(width, width, rngs=rngs)
+        self.out_proj = nnx.Linear(width, width, rngs=rngs)
+
+    def __call__(self, x: Float[Array, "b k c"]) -> Float[Array, "b k c"]:
+        q, k, v = (
+            split_heads(proj(x), self.num_heads)
+            for proj in (self.q_proj, self.k_proj, self.v_proj)
+        )
+        causal = jnp.tril(jnp.ones((x.shape[1], x.shape[1]), bool))
+        out = jnp.einsum("bhqk,bhkd->bhqd", attention_weights(q, k, causal), v)
+        return self.out_proj(merge_heads(out))
+
+
+class _MLP(nnx.Module):
+    def __init__(self, config: CLIPTextConfig, *, rngs: nnx.Rngs):
+        self.hidden_act = config.hidden_act
+        self.fc1 = nnx.Linear(config.hidden_size, config.intermediate_size, rngs=rngs)
+        self.fc2 = nnx.Linear(config.intermediate_size, config.hidden_size, rngs=rngs)
+
+    def __call__(self, x: Float[Array, "b k c"]) -> Float[Array, "b k c"]:
+        return self.fc2(_ACTIVATIONS[self.hidden_act](self.fc1(x)))
+
+
+class _Layer(nnx.Module):
+    def __init__(self, config: CLIPTextConfig, *, rngs: nnx.Rngs):
+        width, eps = config.hidden_size, config.layer_norm_eps
+        self.layer_norm1 = nnx.LayerNorm(width, epsilon=eps, rngs=rngs)
+        self.self_attn = _CausalSelfAttention(config, rngs=rngs)
+        self.layer_norm2 = nnx.LayerNorm(width, epsilon=eps, rngs=rngs)
+        self.mlp = _MLP(config, rngs=rngs)
+
+    def __call__(self, x: Float[Array, "b k c"]) -> Float[Array, "b k c"]:
+        x = x + self.self_attn(self.layer_norm1(x))
+        return x + self.mlp(self.layer_norm2(x))
+
+
+class _Encoder(nnx.Module):
+    def __init__(self, config: CLIPTextConfig, *, rngs: nnx.Rngs):
+        self.layers = nnx.List(
+            [_Layer(config, rngs=rngs) for _ in range(config.num_hidden_layers)]
+        )
+
+
+class _TextTransformer(nnx.Module):
+    def __init__(self, config: CLIPTextConfig, *, rngs: nnx.Rngs):
+        self.embeddings = _Embeddings(config, rngs=rngs)
+        self.encoder = _Encoder(config, rngs=rngs)
+        self.final_layer_norm = nnx.LayerNorm(
+            config.hidden_size, epsilon=config.layer_norm_eps, rngs=rngs
+        )
+
+
+class CLIPTextModel(nnx.Module):
+    """Token ids [b, k] -> states [b, k, hidden_size] after the final norm (causal)."""
+
+    config_class = CLIPTextConfig
+
+    def __init__(self, config: CLIPTextConfig, *, rngs: nnx.Rngs):
+        self.config = config
+        self.text_model = _TextTransformer(config, rngs=rngs)
+
+    def __call__(self, ids: Int[Array, "b k"]) -> Float[Array, "b k c"]:
+        x = self.text_model.embeddings(ids)
+        for layer in self.text_model.encoder.layers:
+            x = layer(x)
+        return self.text_model.final_layer_norm(x)

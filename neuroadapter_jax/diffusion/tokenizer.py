@@ -1,0 +1,105 @@
+"""CLIP's byte-pair tokenizer, read from and written to the diffusers layout."""
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
+
+_START, _END, _SUFFIX = "<|startoftext|>", "<|endoftext|>", "</w>"
+_WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+
+
+def _with_clip_rules(model: models.BPE) -> Tokenizer:
+    tokenizer = Tokenizer(model)
+    tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(_WORDS), behavior="removed", invert=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
+    )
+    return tokenizer
+
+
+class CLIPTokenizer:
+    """Texts -> ids [b, k]: start, the words' pieces, end, then padding to k.
+
+    Args:
+        folder: the backbone's `tokenizer` folder, with vocab.json, merges.txt and
+            tokenizer_config.json.
+
+    Raises:
+        FileNotFoundError: one of the files is not there.
+    """
+
+    def __init__(self, folder: str | Path):
+        folder = Path(folder)
+        for name in ("vocab.json", "merges.txt", "tokenizer_config.json"):
+            if not (folder / name).is_file():
+                raise FileNotFoundError(
+                    f"{folder / name}: not found; expected a CLIP tokenizer in the diffusers layout."
+                )
+        config = json.loads((folder / "tokenizer_config.json").read_text())
+        self.length = int(config["model_max_length"])
+        vocabulary = json.loads((folder / "vocab.json").read_text())
+        self.vocab_size = len(vocabulary)
+        self.start, self.end = vocabulary[_START], vocabulary[_END]
+        # SD 1.x pads with the end token; another pad token is written as text or as an object.
+        pad = config.get("pad_token", _END)
+        self.pad = vocabulary[pad["content"] if isinstance(pad, dict) else pad]
+        self._tokenizer = _with_clip_rules(
+            models.BPE.from_file(
+                str(folder / "vocab.json"),
+                str(folder / "merges.txt"),
+                unk_token=_END,
+                end_of_word_suffix=_SUFFIX,
+            )
+        )
+
+    def __call__(self, texts: Sequence[str]) -> Int[np.ndarray, "b k"]:
+        """Ids of the texts, cut to the model's length."""
+        ids = np.full((len(texts), self.length), self.pad, np.int32)
+        for row, encoding in zip(ids, self._tokenizer.encode_batch(list(texts)), strict=True):
+            pieces = [self.start, *encoding.ids[: self.length - 2], self.end]
+            row[: len(pieces)] = pieces
+        return ids
+
+
+def write_tokenizer(folder: str | Path, words: Iterable[str], length: int) -> None:
+    """Write a tokenizer in which each of the given words is one token.
+
+    Args:
+        folder: where vocab.json, merges.txt and tokenizer_config.json go.
+        words: lower-case words and punctuation.
+        length: k, the length of a padded text.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer = _with_clip_rules(models.BPE(end_of_word_suffix=_SUFFIX))
+    trainer = trainers.BpeTrainer(
+        vocab_size=100_000,  # no limit: merging ends when every word is one token
+        min_frequency=1,
+        show_progress=False,
+        end_of_word_suffix=_SUFFIX,
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        special_tokens=[_START, _END],
+    )
+    tokenizer.train_from_iterator(sorted(words), trainer)
+    tokenizer.model.save(str(folder))
+    settings = {
+        "tokenizer_class": "CLIPTokenizer",
+        "model_max_length": length,
+        "bos_token": _START,
+        "eos_token": _END,
+        "pad_token": _END,
+        "unk_token": _END,
+        "do_lower_case": True,
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n")
+    special = {k: v for k, v in settings.items() if k.endswith("_token")}
+    (folder / "special_tokens_map.json").write_text(json.dumps(special, indent=2) + "\n")

@@ -1,0 +1,1 @@
+"""Scores of reconstructions: pixels, identification, what the picture says."""

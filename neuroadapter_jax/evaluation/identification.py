@@ -1,0 +1,81 @@
+"""Two-way identification: is a reconstruction nearer to its own stimulus than to another?"""
+
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from neuroadapter_jax.evaluation.metrics import check_pairs, standardise
+
+Orientation = Literal["columns", "rows"]
+
+
+def two_way(
+    features_true: Float[np.ndarray, "b f"],
+    features_drawn: Float[np.ndarray, "b f"],
+    orientation: Orientation = "columns",
+) -> Float[np.ndarray, " b"]:
+    """Share of distractors that a reconstruction is less like than its own stimulus.
+
+    With R[i, j] the correlation of stimulus i with reconstruction j, the score of j is the share
+    of i != j with R[i, j] < R[j, j] ("columns", MindEye's and Brain-Diffuser's). The released
+    NeuroAdapter code takes reconstructions as distractors: the share of j != i with
+    R[i, j] < R[i, i] ("rows"). Ties are misses; chance is 1/2.
+
+    Args:
+        features_true: features of the stimuli.
+        features_drawn: features of the reconstructions, same order.
+        orientation: which side gives the distractors.
+
+    Returns:
+        Scores in [0, 1], one per image.
+
+    Raises:
+        ValueError: if shapes differ, fewer than two images are given, or the orientation is
+            unknown.
+    """
+    if features_true.ndim != 2 or features_true.shape != features_drawn.shape:
+        raise ValueError(
+            "Two-way identification compares two feature arrays of one shape [b, f], found "
+            f"{features_true.shape} and {features_drawn.shape}."
+        )
+    count = len(features_true)
+    if count < 2:
+        raise ValueError(f"Two-way identification needs at least 2 images, found {count}.")
+    correlation = standardise(features_true) @ standardise(features_drawn).T
+    own = np.diagonal(correlation)
+    match orientation:
+        case "columns":
+            hits = (correlation < own[None, :]).sum(axis=0)
+        case "rows":
+            hits = (correlation < own[:, None]).sum(axis=1)
+        case _:
+            raise ValueError(
+                f"Two-way orientation must be 'columns' or 'rows', found {orientation!r}."
+            )
+    return hits / (count - 1)
+
+
+def two_way_pixels(
+    images_true: UInt8[np.ndarray, "b y x c"],
+    images_drawn: UInt8[np.ndarray, "b y x c"],
+    orientation: Orientation = "columns",
+) -> Float[np.ndarray, " b"]:
+    """Two-way identification with the pixels themselves as features.
+
+    Args:
+        images_true: stimuli, 0..255.
+        images_drawn: reconstructions, 0..255, same order.
+        orientation: as in :func:`two_way`.
+
+    Returns:
+        Scores in [0, 1], one per image.
+
+    Raises:
+        ValueError: as :func:`two_way`, or if the stacks are not uint8 RGB of one shape.
+    """
+    check_pairs(images_true, images_drawn)
+    count = len(images_true)
+    return two_way(
+        images_true.reshape(count, -1), images_drawn.reshape(count, -1), orientation
+    )

@@ -1,0 +1,138 @@
+"""What stands where: scores of category readings in the slots of a scene.
+
+A reading holds one category index per slot, or -1 for an empty slot.
+"""
+
+import numpy as np
+from jaxtyping import Float, Int
+
+EMPTY = -1
+
+
+def semantic_counts(
+    read: Int[np.ndarray, "b slot"], truth: Int[np.ndarray, "b slot"]
+) -> tuple[Int[np.ndarray, " b"], Int[np.ndarray, " b"], Int[np.ndarray, " b"]]:
+    """Counts, per image, of things read rightly, shown, and read.
+
+    A thing is read rightly when the reading at its own slot is its category.
+
+    Args:
+        read: category read in each slot, -1 for empty.
+        truth: category shown in each slot, -1 for empty.
+
+    Returns:
+        ``(hits, shown, claimed)``, integers per image.
+
+    Raises:
+        ValueError: if the shapes differ.
+    """
+    if read.ndim != 2 or read.shape != truth.shape:
+        raise ValueError(
+            "A reading and its truth must have one shape [b, slot], found "
+            f"{read.shape} and {truth.shape}."
+        )
+    shown, claimed = truth != EMPTY, read != EMPTY
+    hits = shown & (read == truth)
+    return hits.sum(axis=1), shown.sum(axis=1), claimed.sum(axis=1)
+
+
+def semantic_recall(read: Int[np.ndarray, "b slot"], truth: Int[np.ndarray, "b slot"]) -> float:
+    """Share of the things shown whose category is read at their slot: sum hits / sum shown.
+
+    Args:
+        read: category read in each slot, -1 for empty.
+        truth: category shown in each slot, -1 for empty.
+
+    Returns:
+        A share in [0, 1]; NaN if nothing is shown.
+    """
+    hits, shown, _ = semantic_counts(read, truth)
+    return float(hits.sum() / shown.sum()) if shown.any() else float("nan")
+
+
+def semantic_precision(
+    read: Int[np.ndarray, "b slot"], truth: Int[np.ndarray, "b slot"]
+) -> float:
+    """Share of the things read that are shown, with that category at that slot.
+
+    Args:
+        read: category read in each slot, -1 for empty.
+        truth: category shown in each slot, -1 for empty.
+
+    Returns:
+        A share in [0, 1]; NaN if nothing is read.
+    """
+    hits, _, claimed = semantic_counts(read, truth)
+    return float(hits.sum() / claimed.sum()) if claimed.any() else float("nan")
+
+
+def chance_recall(read: Int[np.ndarray, "b slot"], truth: Int[np.ndarray, "b slot"]) -> float:
+    """Expected recall when readings are assigned to images by a uniformly random permutation.
+
+    chance = sum_{slot, category} #read(slot, category) #truth(slot, category)
+             / (b sum_{slot, category} #truth(slot, category)),
+    exact, for whatever habits the readings have (favourite slots and categories).
+
+    Args:
+        read: category read in each slot, -1 for empty.
+        truth: category shown in each slot, -1 for empty.
+
+    Returns:
+        A share in [0, 1]; NaN if nothing is shown.
+    """
+    _, shown, _ = semantic_counts(read, truth)
+    if not shown.any():
+        return float("nan")
+    categories = np.unique(truth[truth != EMPTY])[:, None, None]
+    matches = ((read == categories).sum(axis=1) * (truth == categories).sum(axis=1)).sum()
+    return float(matches / (len(read) * shown.sum()))
+
+
+def permuted_recall(
+    read: Int[np.ndarray, "b slot"],
+    truth: Int[np.ndarray, "b slot"],
+    seed: int = 0,
+    num_permutations: int = 2000,
+) -> Float[np.ndarray, " permutation"]:
+    """Recalls of the same readings assigned to images by random permutations.
+
+    Args:
+        read: category read in each slot, -1 for empty.
+        truth: category shown in each slot, -1 for empty.
+        seed: seed of the permutations.
+        num_permutations: how many to draw.
+
+    Returns:
+        One recall per permutation: the null distribution of :func:`semantic_recall`.
+    """
+    _, shown, _ = semantic_counts(read, truth)
+    matches = (read[:, None] == truth[None]) & (truth[None] != EMPTY)
+    hits = matches.sum(axis=2)
+    rng = np.random.default_rng(seed)
+    images = np.arange(len(read))
+    totals = [hits[rng.permutation(len(read)), images].sum() for _ in range(num_permutations)]
+    return np.array(totals) / shown.sum()
+
+
+def derangement(num_images: int, seed: int = 0) -> Int[np.ndarray, " b"]:
+    """A random assignment of images to responses in which no image keeps its own.
+
+    One random cycle through all images. ``responses[derangement(b)]`` are the responses of the
+    permutation control.
+
+    Args:
+        num_images: number of images, at least 2.
+        seed: seed of the cycle.
+
+    Returns:
+        Indices, each 0..b-1 once.
+
+    Raises:
+        ValueError: if there are fewer than two images.
+    """
+    if num_images < 2:
+        raise ValueError(f"A derangement needs at least 2 images, found {num_images}.")
+    order = np.random.default_rng(seed).permutation(num_images)
+    result = np.empty(num_images, np.int64)
+    result[order] = np.roll(order, -1)
+    return result

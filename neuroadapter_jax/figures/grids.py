@@ -1,0 +1,137 @@
+"""Grids of small images with labels, drawn with Pillow."""
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, ImageDraw, ImageFont
+
+from neuroadapter_jax.figures._files import write_atomically
+
+_BACKGROUND = (255, 255, 255)
+_INK = (40, 40, 40)
+
+
+def _enlarged(image: UInt8[np.ndarray, "y x c"], scale: int) -> Image.Image:
+    size = (image.shape[1] * scale, image.shape[0] * scale)
+    return Image.fromarray(image).resize(size, Image.Resampling.NEAREST)
+
+
+def image_grid(
+    rows: Mapping[str, UInt8[np.ndarray, "b y x c"]],
+    column_labels: Sequence[str] | None = None,
+    *,
+    columns: int = 10,
+    scale: int = 2,
+    font_size: int = 14,
+) -> Image.Image:
+    """Draws rows of images above one another, in blocks of at most ``columns`` images.
+
+    ``image_grid({"seen": stimuli, "drawn": reconstructions})`` puts each stimulus above its
+    reconstruction.
+
+    Args:
+        rows: label of each row and its images, 0..255; all rows of one shape.
+        column_labels: text over each column.
+        columns: images side by side.
+        scale: whole-number enlargement of each pixel.
+        font_size: of the labels, in pixels.
+
+    Returns:
+        The picture.
+
+    Raises:
+        ValueError: if rows are missing, empty or unequal, or the labels do not match.
+    """
+    shapes = {label: images.shape for label, images in rows.items()}
+    if len(set(shapes.values())) != 1 or not min(shapes.values(), default=(0,))[0]:
+        raise ValueError(
+            f"A grid needs rows of one shape [b, y, x, 3] with at least one image, found {shapes}."
+        )
+    count, height, width, _ = next(iter(shapes.values()))
+    if column_labels is not None and len(column_labels) != count:
+        raise ValueError(f"A grid of {count} columns got {len(column_labels)} column labels.")
+    font = ImageFont.load_default(font_size)
+    gap, margin = 4, 10
+    cell_y, cell_x = height * scale + gap, width * scale + gap
+    left = margin + round(max(font.getlength(label) for label in rows)) + 8
+    head = font_size + 6 if column_labels is not None else 0
+    block = head + len(rows) * cell_y + margin
+    columns = min(columns, count)
+    picture = Image.new(
+        "RGB",
+        (left + columns * cell_x + margin, margin + -(-count // columns) * block),
+        _BACKGROUND,
+    )
+    draw = ImageDraw.Draw(picture)
+    for start in range(0, count, columns):
+        top = margin + start // columns * block
+        for r, (label, images) in enumerate(rows.items()):
+            y = top + head + r * cell_y
+            draw.text((left - 8, y + cell_y // 2), label, _INK, font, anchor="rm")
+            for c, image in enumerate(images[start : start + columns]):
+                picture.paste(_enlarged(image, scale), (left + c * cell_x, y))
+        if column_labels is not None:
+            for c, text in enumerate(column_labels[start : start + columns]):
+                x = left + c * cell_x + cell_x // 2
+                draw.text((x, top + head // 2), text, _INK, font, anchor="mm")
+    return picture
+
+
+def caption_grid(
+    images: UInt8[np.ndarray, "b y x c"],
+    captions: Sequence[str],
+    *,
+    columns: int = 4,
+    scale: int = 3,
+    font_size: int = 13,
+) -> Image.Image:
+    """Draws images with a caption under each, wrapped to the image's width.
+
+    Args:
+        images: 0..255.
+        captions: one per image.
+        columns: images side by side.
+        scale: whole-number enlargement of each pixel.
+        font_size: of the captions, in pixels.
+
+    Returns:
+        The picture.
+
+    Raises:
+        ValueError: if there are no images or the captions do not match.
+    """
+    if len(images) == 0 or len(images) != len(captions):
+        raise ValueError(
+            "A captioned grid needs one caption per image and at least one image, found "
+            f"{len(images)} images and {len(captions)} captions."
+        )
+    font = ImageFont.load_default(font_size)
+    _, height, width, _ = images.shape
+    gap, line = 12, font_size + 4
+    characters = int(width * scale / (font.getlength("abcdefghijklmnopqrstuvwxyz ") / 27))
+    wrapped = [textwrap.wrap(caption, characters) for caption in captions]
+    cell_x = width * scale + gap
+    cell_y = height * scale + max(map(len, wrapped)) * line + gap
+    columns = min(columns, len(images))
+    size = (gap + columns * cell_x, gap + -(-len(images) // columns) * cell_y)
+    picture = Image.new("RGB", size, _BACKGROUND)
+    draw = ImageDraw.Draw(picture)
+    for i, (image, lines) in enumerate(zip(images, wrapped, strict=True)):
+        x, y = gap + i % columns * cell_x, gap + i // columns * cell_y
+        picture.paste(_enlarged(image, scale), (x, y))
+        for row, text in enumerate(lines):
+            draw.text((x, y + height * scale + 2 + row * line), text, _INK, font)
+    return picture
+
+
+def save_picture(path: str | Path, picture: Image.Image) -> None:
+    """Writes a picture as PNG, atomically.
+
+    Args:
+        path: file to write; its folder is made if missing.
+        picture: what to write.
+    """
+    write_atomically(path, lambda partial: picture.save(partial, format="PNG"))

@@ -1,0 +1,213 @@
+"""From responses to images: `NeuroAdapterPipeline`."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float, Int, UInt8
+
+from neuroadapter_jax.adapter.guided_sampling import draw_latents
+from neuroadapter_jax.adapter.neuroadapter import NeuroAdapter, NeuroAdapterConfig
+from neuroadapter_jax.cortex.packing import make_packing, pack
+from neuroadapter_jax.cortex.parcellation import Parcellation
+from neuroadapter_jax.diffusion.attention import Stream
+from neuroadapter_jax.diffusion.samplers import plan
+from neuroadapter_jax.diffusion.weights import (
+    ASSETS,
+    Backbone,
+    from_tensors,
+    load_pretrained,
+    load_safetensors,
+    read_config,
+    to_tensors,
+    write_json,
+    write_safetensors,
+)
+from neuroadapter_jax.training.backbone import to_uint8
+from neuroadapter_jax.training.neuroadapter import empty_prompt
+
+_CONFIG, _WEIGHTS, _REGIONS = "config.json", "adapter.safetensors", "regions.npz"
+
+
+class NeuroAdapterPipeline:
+    """Draws images from cortical responses.
+
+    Args:
+        adapter: the trained adapter.
+        backbone: the Stable Diffusion it was trained on.
+        regions: the p regions its tokens stand for, in token order.
+        backbone_name: how `save_pretrained` refers to the backbone: a folder or a shipped name.
+        guidance_scale: used unless a call names another.
+        provenance: what the adapter was trained on, kept in config.json.
+    """
+
+    def __init__(
+        self,
+        adapter: NeuroAdapter,
+        backbone: Backbone,
+        regions: Parcellation,
+        *,
+        backbone_name: str,
+        guidance_scale: float = 2.0,
+        provenance: dict[str, Any] | None = None,
+    ):
+        self.adapter, self.backbone, self.regions = adapter, backbone, regions
+        self.backbone_name = str(backbone_name)
+        self.guidance_scale = guidance_scale
+        self.provenance = provenance or {}
+        self.packing = make_packing(regions, adapter.config.max_vertices)
+        if len(regions) != adapter.config.num_regions:
+            raise ValueError(
+                f"The adapter has {adapter.config.num_regions} regions but {len(regions)} were "
+                "given; use the regions it was trained with."
+            )
+        self._text = empty_prompt(backbone)
+        modules = {"adapter": adapter, "unet": backbone.unet, "vae": backbone.vae}
+        self._graphs = {name: nnx.graphdef(module) for name, module in modules.items()}
+        self._params = {name: nnx.state(module, nnx.Param) for name, module in modules.items()}
+        self._draw_jitted = jax.jit(
+            self._draw, static_argnames=("num_candidates", "sampler", "num_steps", "eta")
+        )
+
+    @property
+    def num_vertices(self) -> int:
+        """n, vertices of both hemispheres that `fmri` must have."""
+        return sum(self.regions.num_vertices)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, backbone: str | Path | None = None):
+        """Load a folder written by `save_pretrained`, or one shipped in the package by name.
+
+        Args:
+            folder: the folder, or a shipped name such as "neuroadapter-embedded".
+            backbone: another place of the backbone than config.json names.
+
+        Raises:
+            FileNotFoundError: a file of the folder, or the backbone, is not there.
+            ValueError: the weights do not fit config.json; all differences are named.
+        """
+        folder = next((f for f in (Path(folder), ASSETS / folder) if f.is_dir()), Path(folder))
+        for name in (_CONFIG, _WEIGHTS, _REGIONS):
+            if not (folder / name).is_file():
+                raise FileNotFoundError(
+                    f"{folder / name}: not found; expected a folder written by save_pretrained or "
+                    "launch/export.py."
+                )
+        settings = json.loads((folder / _CONFIG).read_text())
+        config = read_config(folder / _CONFIG, NeuroAdapterConfig)
+        abstract = nnx.eval_shape(lambda: NeuroAdapter(config, rngs=nnx.Rngs(0)))
+        path = folder / _WEIGHTS
+        name = str(backbone or settings["backbone"])
+        return cls(
+            from_tensors(abstract, load_safetensors(path), str(path), jnp.float32),
+            load_pretrained(name),
+            Parcellation.load(folder / _REGIONS),
+            backbone_name=name,
+            guidance_scale=settings["guidance_scale"],
+            provenance=settings["provenance"],
+        )
+
+    def save_pretrained(self, folder: str | Path, dtype: Any = np.float32) -> None:
+        """Write config.json, adapter.safetensors and regions.npz; the backbone is named only."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_safetensors(folder / _WEIGHTS, to_tensors(self.adapter, dtype))
+        self.regions.save(folder / _REGIONS)
+        config = dataclasses.asdict(self.adapter.config) | {
+            "backbone": self.backbone_name,
+            "guidance_scale": self.guidance_scale,
+            "regions_fingerprint": self.regions.fingerprint(),
+            "provenance": self.provenance,
+        }
+        write_json(folder / _CONFIG, config)
+
+    def __call__(
+        self,
+        fmri: Float[np.ndarray | Array, "b n"],
+        *,
+        num_candidates: int = 1,
+        seed: int = 0,
+        sampler: str = "ddim",
+        num_steps: int = 50,
+        guidance_scale: float | None = None,
+        eta: float = 0.0,
+        sample_ids: Int[np.ndarray, " b"] | None = None,
+    ) -> UInt8[np.ndarray, "b s y x c"]:
+        """Images for a batch of responses, all from one jitted call.
+
+        Candidate j of sample i starts from the noise of key (seed, sample_ids[i], j), so its image
+        does not depend on what else is in the batch.
+
+        Args:
+            fmri: responses of the whole cortex, left then right hemisphere, normalised as in
+                training (config.json says how).
+            num_candidates: s, images per response.
+            seed: of the noise.
+            sampler: "ddim", "ddpm" or "dpmsolver++".
+            num_steps: denoising steps.
+            guidance_scale: strength of classifier-free guidance; 1 means none.
+            eta: noise of DDIM, 0 to 1.
+            sample_ids: numbers that name the samples' noise; 0 ... b - 1 when None.
+
+        Raises:
+            ValueError: another number of vertices, or responses that are not finite.
+        """
+        fmri = np.asarray(fmri)
+        if fmri.ndim != 2 or fmri.shape[1] != self.num_vertices:
+            raise ValueError(
+                f"fmri has shape {fmri.shape}; expected [samples, {self.num_vertices}], all "
+                "vertices of the left, then of the right hemisphere."
+            )
+        if not np.isfinite(fmri).all():
+            bad = int((~np.isfinite(fmri)).any(axis=0).sum())
+            raise ValueError(
+                f"fmri has NaN or infinite values at {bad} vertices; replace them (0 is the mean "
+                "of z-scored responses) before drawing."
+            )
+        ids = np.arange(len(fmri)) if sample_ids is None else np.asarray(sample_ids)
+        scale = self.guidance_scale if guidance_scale is None else float(guidance_scale)
+        images = self._draw_jitted(
+            self._params,
+            self._text,
+            jnp.asarray(fmri, jnp.float32),
+            jnp.asarray(ids, jnp.int32),
+            jax.random.key(seed),
+            None if scale == 1.0 else jnp.float32(scale),
+            num_candidates=num_candidates,
+            sampler=sampler,
+            num_steps=num_steps,
+            eta=eta,
+        )
+        return np.asarray(images)
+
+    def _draw(
+        self, params, text, fmri, ids, key, guidance_scale, *, num_candidates, sampler, num_steps, eta
+    ):
+        schedule = self.backbone.schedule
+        adapter, unet, vae = (
+            nnx.merge(self._graphs[name], params[name]) for name in ("adapter", "unet", "vae")
+        )
+        keys = jax.vmap(
+            lambda i, j: jax.random.fold_in(jax.random.fold_in(key, i), j)
+        )(jnp.repeat(ids, num_candidates), jnp.tile(jnp.arange(num_candidates), len(ids)))
+        brain = adapter(pack(fmri, self.packing))
+        repeated = jax.tree.map(
+            lambda x: jnp.repeat(x, num_candidates, axis=0), (brain.keys, brain.values)
+        )
+        latents, _ = draw_latents(
+            unet,
+            text,
+            Stream(*repeated, brain.scale),
+            adapter.unconditional(),
+            keys,
+            plan(schedule, sampler, num_steps, eta),
+            guidance_scale,
+            schedule.prediction_type,
+        )
+        images = to_uint8(vae.decode(latents / vae.config.scaling_factor))
+        return images.reshape(len(fmri), num_candidates, *images.shape[1:])

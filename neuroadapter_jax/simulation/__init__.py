@@ -1,0 +1,1 @@
+"""The embedded world: OpenMoji scenes and a simulated subject that looks at them."""

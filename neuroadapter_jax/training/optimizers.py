@@ -1,0 +1,118 @@
+"""AdamW with warm-up, cosine decay, clipping, gradient accumulation, and an average of weights."""
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import optax
+
+
+def make_schedule(
+    learning_rate: float,
+    num_steps: int,
+    warmup_steps: int = 0,
+    schedule: Literal["cosine", "constant"] = "cosine",
+) -> optax.Schedule:
+    """Learning rate of update u = 0, 1, ..., num_steps - 1.
+
+    With w = warmup_steps and T = num_steps:
+    lr(u) = learning_rate (u + 1) / (w + 1) for u < w, so that no update is wasted on lr = 0; then
+    lr(u) = learning_rate for "constant" and
+    lr(u) = learning_rate (1 + cos(pi (u - w) / (T - w))) / 2 for "cosine" (0 from u = T on).
+
+    Args:
+      learning_rate: the highest rate, > 0.
+      num_steps: number of updates.
+      warmup_steps: updates before the highest rate is reached, in [0, num_steps).
+      schedule: "cosine" or "constant".
+
+    Raises:
+      ValueError: a value outside its range.
+    """
+    if learning_rate <= 0:
+        raise ValueError(f"learning_rate is {learning_rate}; it has to be above 0.")
+    if not 0 <= warmup_steps < num_steps:
+        raise ValueError(
+            f"warmup_steps is {warmup_steps}; with num_steps {num_steps} it has to be in "
+            f"[0, {num_steps})."
+        )
+    if schedule not in ("cosine", "constant"):
+        raise ValueError(f"schedule is {schedule!r}; choose 'cosine' or 'constant'.")
+
+    def rate(update):
+        warm = (update + 1) / (warmup_steps + 1)
+        if schedule == "constant":
+            return learning_rate * jnp.minimum(warm, 1.0)
+        done = jnp.clip((update - warmup_steps) / (num_steps - warmup_steps), 0.0, 1.0)
+        return learning_rate * jnp.where(
+            update < warmup_steps, warm, 0.5 * (1.0 + jnp.cos(jnp.pi * done))
+        )
+
+    return rate
+
+
+def make_optimizer(
+    learning_rate: float,
+    num_steps: int,
+    warmup_steps: int = 0,
+    schedule: Literal["cosine", "constant"] = "cosine",
+    weight_decay: float = 0.0,
+    clip_norm: float | None = 1.0,
+    b1: float = 0.9,
+    b2: float = 0.999,
+    accumulate: int = 1,
+    *,
+    eps: float = 1e-8,
+    decay_filter: Callable[[tuple, Any], bool] | None = None,
+) -> optax.GradientTransformation:
+    """AdamW on gradients clipped to a global norm, with a schedule and accumulation.
+
+    Steps are calls of the train step. With accumulate = k the mean gradient of k steps makes one
+    update, and the schedule runs over ceil(num_steps / k) updates.
+
+    Args:
+      learning_rate: the highest rate, > 0.
+      num_steps: steps of the whole run.
+      warmup_steps: steps before the highest rate is reached, in [0, num_steps).
+      schedule: "cosine" to 0 or "constant"; the formula is in `make_schedule`.
+      weight_decay: decoupled decay, >= 0; theta <- theta - lr (adam + weight_decay theta).
+      clip_norm: largest global norm of an update's gradient; None leaves gradients as they are.
+      b1: decay of Adam's first moment, in [0, 1).
+      b2: decay of Adam's second moment, in [0, 1).
+      accumulate: steps per update, >= 1.
+      eps: Adam's constant in the denominator.
+      decay_filter: (path, leaf) -> whether the leaf decays; path as in `jax.tree_util`. None
+        decays every leaf, as the released code does.
+
+    Raises:
+      ValueError: a value outside its range.
+    """
+    if accumulate < 1:
+        raise ValueError(f"accumulate is {accumulate}; it has to be at least 1.")
+    rate = make_schedule(
+        learning_rate, -(-num_steps // accumulate), warmup_steps // accumulate, schedule
+    )
+    mask = None
+    if decay_filter is not None:
+
+        def mask(params):
+            return jax.tree_util.tree_map_with_path(decay_filter, params)
+
+    adamw = optax.adamw(rate, b1=b1, b2=b2, eps=eps, weight_decay=weight_decay, mask=mask)
+    clip = optax.identity() if clip_norm is None else optax.clip_by_global_norm(clip_norm)
+    optimizer = optax.chain(clip, adamw)
+    if accumulate == 1:
+        return optimizer
+    return optax.MultiSteps(optimizer, accumulate).gradient_transformation()
+
+
+def ema_update(ema: Any, params: Any, decay: float | jax.Array) -> Any:
+    """Exponential moving average of weights: ema <- decay ema + (1 - decay) params, leaf by leaf.
+
+    Args:
+      ema: pytree of float arrays, started as a copy of params.
+      params: pytree of the same structure.
+      decay: in [0, 1].
+    """
+    return jax.tree.map(lambda e, p: (e + (1.0 - decay) * (p - e)).astype(e.dtype), ema, params)

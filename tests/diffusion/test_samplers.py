@@ -1,0 +1,165 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
+from diffusers.schedulers import scheduling_ddpm
+
+from neuroadapter_jax.diffusion import samplers
+from neuroadapter_jax.diffusion.noise_schedule import NoiseSchedule
+
+SHAPE = (3, 5, 7, 2)
+KINDS = ["epsilon", "v_prediction"]
+
+
+def toy(sin):
+    """A fixed, bent prediction from latents and timestep, for either library's sine."""
+    return lambda x, t: 0.8 * x + 0.3 * sin(2.0 * x + t / 211)
+
+
+def trajectory(schedule, sampler, num_steps, latents, keys, eta=0.0):
+    """Latents before every step and after the last, [t + 1, b, ...]."""
+
+    def predict(x, t):
+        return toy(jnp.sin)(x, t.astype(jnp.float32)), x
+
+    steps = samplers.plan(schedule, sampler, num_steps, eta)
+    last, before = jax.jit(
+        lambda x: samplers.sample(predict, x, keys, steps, schedule.prediction_type)
+    )(jnp.asarray(latents))
+    return np.concatenate([before, last[None]])
+
+
+def reference(schedule, scheduler, num_steps, latents, step):
+    scheduler.set_timesteps(num_steps)
+    x = torch.from_numpy(latents)
+    seen = [x]
+    for i, t in enumerate(scheduler.timesteps):
+        x = step(scheduler, i, toy(torch.sin)(x, float(t)), t, x).prev_sample
+        seen.append(x)
+    return torch.stack(seen).numpy()
+
+
+def settings(schedule):
+    return {
+        "num_train_timesteps": schedule.num_train_timesteps,
+        "beta_start": schedule.beta_start,
+        "beta_end": schedule.beta_end,
+        "beta_schedule": schedule.beta_schedule,
+        "prediction_type": schedule.prediction_type,
+        "steps_offset": schedule.steps_offset,
+    }
+
+
+def assert_same_trajectory(ours, truth):
+    assert ours.shape == truth.shape
+    for a, b in zip(ours, truth, strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-4 * np.abs(b).max())
+
+
+@pytest.fixture
+def start(rng):
+    keys = jax.random.split(jax.random.key(5), SHAPE[0])
+    return rng.standard_normal(SHAPE).astype(np.float32), keys
+
+
+def noise(keys, i):
+    return torch.from_numpy(np.array(samplers.unit_noise(keys, i + 1, SHAPE[1:])))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("num_steps", [11, 50])
+def test_ddpm(start, monkeypatch, kind, num_steps):
+    schedule = NoiseSchedule(prediction_type=kind)
+    latents, keys = start
+
+    def step(scheduler, i, output, t, x):
+        monkeypatch.setattr(scheduling_ddpm, "randn_tensor", lambda *_, **__: noise(keys, i))
+        return scheduler.step(output, t, x)
+
+    scheduler = DDPMScheduler(**settings(schedule), variance_type="fixed_small", clip_sample=False)
+    truth = reference(schedule, scheduler, num_steps, latents, step)
+    ours = trajectory(schedule, "ddpm", num_steps, latents, keys)
+    assert_same_trajectory(ours, truth)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("eta", "one"), [(0.0, False), (0.7, False), (0.7, True), (1.0, False)])
+def test_ddim(start, kind, eta, one):
+    schedule = NoiseSchedule(prediction_type=kind, set_alpha_to_one=one)
+    latents, keys = start
+    scheduler = DDIMScheduler(**settings(schedule), clip_sample=False, set_alpha_to_one=one)
+
+    def step(scheduler, i, output, t, x):
+        draw = noise(keys, i) if eta else None
+        return scheduler.step(output, t, x, eta=eta, variance_noise=draw)
+
+    truth = reference(schedule, scheduler, 17, latents, step)
+    assert_same_trajectory(trajectory(schedule, "ddim", 17, latents, keys, eta), truth)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("num_steps", [1, 2, 3, 13, 29])
+def test_dpm_solver(start, kind, num_steps):
+    schedule = NoiseSchedule(prediction_type=kind)
+    latents, keys = start
+    scheduler = DPMSolverMultistepScheduler(
+        **settings(schedule),
+        algorithm_type="dpmsolver++",
+        solver_order=2,
+        solver_type="midpoint",
+        timestep_spacing="leading",
+    )
+
+    def step(scheduler, i, output, t, x):
+        return scheduler.step(output, t, x)
+
+    truth = reference(schedule, scheduler, num_steps, latents, step)
+    assert_same_trajectory(trajectory(schedule, "dpmsolver++", num_steps, latents, keys), truth)
+
+
+@pytest.mark.parametrize(
+    ("sampler", "num_steps", "eta"),
+    [("ddpm", 250, 0.0), ("ddim", 250, 0.0), ("ddim", 250, 0.7), ("dpmsolver++", 199, 0.0)],
+)
+def test_samples_of_a_gaussian_have_its_moments(sampler, num_steps, eta):
+    # For data N(m, s^2) the best prediction is known: E[eps | x] = sigma (x - a m) / var(x).
+    mean, std = 0.8, 0.3
+    schedule = NoiseSchedule()
+    abar = jnp.asarray(schedule.alphas_cumprod)
+
+    def predict(x, t):
+        a, var = jnp.sqrt(abar[t]), 1.0 - abar[t]
+        return jnp.sqrt(var) * (x - a * mean) / (abar[t] * std**2 + var), ()
+
+    keys = jax.random.split(jax.random.key(3), 20_011)
+    latents = samplers.unit_noise(keys, 0, (1,))
+    steps = samplers.plan(schedule, sampler, num_steps, eta)
+    drawn, _ = jax.jit(lambda x: samplers.sample(predict, x, keys, steps))(latents)
+    assert abs(float(drawn.mean()) - mean) < 0.02
+    assert abs(float(drawn.std()) - std) < 0.02
+
+
+def test_a_sample_does_not_depend_on_its_batch(start):
+    latents, keys = start
+    schedule = NoiseSchedule()
+    whole = trajectory(schedule, "ddpm", 11, latents, keys)
+    part = trajectory(schedule, "ddpm", 11, latents[1:], keys[1:])
+    np.testing.assert_allclose(part, whole[:, 1:], rtol=0, atol=1e-5)
+    assert not np.allclose(whole[-1, 0], whole[-1, 1])
+
+
+@pytest.mark.parametrize(
+    ("sampler", "num_steps", "eta", "word"),
+    [
+        ("euler", 5, 0.0, "sampler"),
+        ("ddim", 5, 1.1, "eta"),
+        ("ddpm", 5, 0.5, "eta"),
+        ("dpmsolver++", 0, 0.0, "num_steps"),
+        ("ddim", 1001, 0.0, "num_steps"),
+    ],
+)
+def test_impossible_plans_are_refused(sampler, num_steps, eta, word):
+    with pytest.raises(ValueError, match=word):
+        samplers.plan(NoiseSchedule(), sampler, num_steps, eta)
