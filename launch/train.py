@@ -1,6 +1,6 @@
 """Train NeuroAdapter; prepares the data if they are not there, and goes on where a run ended.
 
-    python launch/train.py --config configs/demo.py [--config.key=value] [--workdir DIR]
+python launch/train.py --config configs/demo.py [--config.key=value] [--workdir DIR]
 """
 
 import sys

@@ -186,15 +186,26 @@ class NeuroAdapterPipeline:
         return np.asarray(images)
 
     def _draw(
-        self, params, text, fmri, ids, key, guidance_scale, *, num_candidates, sampler, num_steps, eta
+        self,
+        params,
+        text,
+        fmri,
+        ids,
+        key,
+        guidance_scale,
+        *,
+        num_candidates,
+        sampler,
+        num_steps,
+        eta,
     ):
         schedule = self.backbone.schedule
         adapter, unet, vae = (
             nnx.merge(self._graphs[name], params[name]) for name in ("adapter", "unet", "vae")
         )
-        keys = jax.vmap(
-            lambda i, j: jax.random.fold_in(jax.random.fold_in(key, i), j)
-        )(jnp.repeat(ids, num_candidates), jnp.tile(jnp.arange(num_candidates), len(ids)))
+        keys = jax.vmap(lambda i, j: jax.random.fold_in(jax.random.fold_in(key, i), j))(
+            jnp.repeat(ids, num_candidates), jnp.tile(jnp.arange(num_candidates), len(ids))
+        )
         brain = adapter(pack(fmri, self.packing))
         repeated = jax.tree.map(
             lambda x: jnp.repeat(x, num_candidates, axis=0), (brain.keys, brain.values)

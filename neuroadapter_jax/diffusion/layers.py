@@ -85,9 +85,7 @@ class Downsample2D(nnx.Module):
     """
 
     def __init__(self, channels: int, padding: tuple, *, rngs: nnx.Rngs):
-        self.conv = nnx.Conv(
-            channels, channels, (3, 3), strides=(2, 2), padding=padding, rngs=rngs
-        )
+        self.conv = nnx.Conv(channels, channels, (3, 3), strides=(2, 2), padding=padding, rngs=rngs)
 
     def __call__(self, x: Float[Array, "b y x c"]) -> Float[Array, "b y2 x2 c"]:
         return self.conv(x)

@@ -84,9 +84,7 @@ class NoiseSchedule:
     def inference_timesteps(self, num_steps: int) -> Int[np.ndarray, " t"]:
         """Descending timesteps with "leading" spacing, as diffusers' DDPM and DDIM."""
         if not 1 <= num_steps <= self.num_train_timesteps:
-            raise ValueError(
-                f"num_steps is {num_steps}; expected 1 to {self.num_train_timesteps}."
-            )
+            raise ValueError(f"num_steps is {num_steps}; expected 1 to {self.num_train_timesteps}.")
         ratio = self.num_train_timesteps // num_steps
         steps = np.arange(num_steps)[::-1] * ratio + self.steps_offset
         return np.minimum(steps, self.num_train_timesteps - 1).astype(np.int32)

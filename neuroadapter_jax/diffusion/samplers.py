@@ -137,12 +137,7 @@ def sample(
         else:
             eps = now.signal * output + now.noise_level * x
             x0 = now.signal * x - now.noise_level * output
-        x = (
-            now.x_weight * x
-            + now.clean * x0
-            + now.noise_weight * eps
-            + now.earlier * x0_before
-        )
+        x = now.x_weight * x + now.clean * x0 + now.noise_weight * eps + now.earlier * x0_before
         if stochastic:
             x = x + now.sigma * unit_noise(keys, index + 1, x.shape[1:])
         return (x, x0), extra

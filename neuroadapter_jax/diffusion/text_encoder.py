@@ -57,8 +57,7 @@ class _CausalSelfAttention(nnx.Module):
 
     def __call__(self, x: Float[Array, "b k c"]) -> Float[Array, "b k c"]:
         q, k, v = (
-            split_heads(proj(x), self.num_heads)
-            for proj in (self.q_proj, self.k_proj, self.v_proj)
+            split_heads(proj(x), self.num_heads) for proj in (self.q_proj, self.k_proj, self.v_proj)
         )
         causal = jnp.tril(jnp.ones((x.shape[1], x.shape[1]), bool))
         out = jnp.einsum("bhqk,bhkd->bhqd", attention_weights(q, k, causal), v)
@@ -90,9 +89,7 @@ class _Layer(nnx.Module):
 
 class _Encoder(nnx.Module):
     def __init__(self, config: CLIPTextConfig, *, rngs: nnx.Rngs):
-        self.layers = nnx.List(
-            [_Layer(config, rngs=rngs) for _ in range(config.num_hidden_layers)]
-        )
+        self.layers = nnx.List([_Layer(config, rngs=rngs) for _ in range(config.num_hidden_layers)])
 
 
 class _TextTransformer(nnx.Module):

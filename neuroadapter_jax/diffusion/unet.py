@@ -182,9 +182,7 @@ class _DownBlock(nnx.Module):
                 [_Transformer2D(outputs, heads, config, rngs=rngs) for _ in range(layers)]
             )
         if level < len(widths) - 1:
-            self.downsamplers = nnx.List(
-                [Downsample2D(outputs, ((1, 1), (1, 1)), rngs=rngs)]
-            )
+            self.downsamplers = nnx.List([Downsample2D(outputs, ((1, 1), (1, 1)), rngs=rngs)])
 
     def __call__(
         self, x: Array, temb: Array, condition: _Conditioning
@@ -205,9 +203,7 @@ class _MidBlock(nnx.Module):
     def __init__(self, config: UNetConfig, *, rngs: nnx.Rngs):
         width = config.block_out_channels[-1]
         self.resnets = nnx.List([_resnet(width, width, config, rngs) for _ in range(2)])
-        self.attentions = nnx.List(
-            [_Transformer2D(width, config.num_heads[-1], config, rngs=rngs)]
-        )
+        self.attentions = nnx.List([_Transformer2D(width, config.num_heads[-1], config, rngs=rngs)])
 
     def __call__(self, x: Array, temb: Array, condition: _Conditioning) -> Array:
         x = condition(self.attentions[0], self.resnets[0](x, temb))
@@ -222,9 +218,7 @@ class _UpBlock(nnx.Module):
         resnets = []
         for i in range(layers):
             skip = after if i == layers - 1 else outputs
-            resnets.append(
-                _resnet((before if i == 0 else outputs) + skip, outputs, config, rngs)
-            )
+            resnets.append(_resnet((before if i == 0 else outputs) + skip, outputs, config, rngs))
         self.resnets = nnx.List(resnets)
         if config.up_block_types[level] == "CrossAttnUpBlock2D":
             heads = config.num_heads[::-1][level]

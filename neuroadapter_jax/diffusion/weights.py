@@ -12,7 +12,7 @@ import ml_dtypes  # noqa: F401  (teaches NumPy bfloat16, which safetensors files
 import numpy as np
 from flax import nnx
 from safetensors import safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from neuroadapter_jax.diffusion.noise_schedule import NoiseSchedule
 from neuroadapter_jax.diffusion.text_encoder import CLIPTextModel
@@ -190,9 +190,7 @@ def read_config(path: Path, cls: type, fixed: dict[str, Any] | None = None):
                 "networks are supported."
             )
     names = {field.name for field in dataclasses.fields(cls)}
-    return cls(
-        **{k: tuple(v) if isinstance(v, list) else v for k, v in raw.items() if k in names}
-    )
+    return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in raw.items() if k in names})
 
 
 def abstract_component(folder: str | Path, name: str) -> nnx.Module:
@@ -249,7 +247,7 @@ def write_json(path: Path, content: dict) -> None:
 def write_safetensors(path: Path, tensors: dict[str, np.ndarray]) -> None:
     """Write safetensors atomically."""
     temporary = path.with_suffix(".partial")
-    save_file(tensors, temporary, metadata={"format": "pt"})
+    temporary.write_bytes(save(tensors, metadata={"format": "pt"}))
     os.replace(temporary, path)
 
 
@@ -278,6 +276,4 @@ def save_component(
 
 def num_parameters(module: nnx.Module) -> int:
     """Number of trainable scalars of a module, abstract or not."""
-    return sum(
-        int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(nnx.state(module, nnx.Param))
-    )
+    return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(nnx.state(module, nnx.Param)))

@@ -23,8 +23,7 @@ def _pixel_scores(
     seed: int,
 ) -> dict[str, Any]:
     return {
-        "two_way_pixels": bootstrap_interval(two_way_pixels(images, drawn), seed)
-        | {"chance": 0.5},
+        "two_way_pixels": bootstrap_interval(two_way_pixels(images, drawn), seed) | {"chance": 0.5},
         "pixel_correlation": bootstrap_interval(pixel_correlation(images, drawn), seed),
         "ssim": bootstrap_interval(ssim(images, drawn), seed),
     }

@@ -76,6 +76,4 @@ def two_way_pixels(
     """
     check_pairs(images_true, images_drawn)
     count = len(images_true)
-    return two_way(
-        images_true.reshape(count, -1), images_drawn.reshape(count, -1), orientation
-    )
+    return two_way(images_true.reshape(count, -1), images_drawn.reshape(count, -1), orientation)

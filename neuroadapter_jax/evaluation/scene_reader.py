@@ -177,9 +177,7 @@ def load_scene_reader(folder: str | os.PathLike = ASSET) -> SceneReader:
     tensors = load_file(folder / "model.safetensors")
     found = {name: tensor.shape for name, tensor in tensors.items()}
     if found != expected:
-        names = sorted(
-            n for n in found.keys() | expected.keys() if found.get(n) != expected.get(n)
-        )
+        names = sorted(n for n in found.keys() | expected.keys() if found.get(n) != expected.get(n))
         raise ValueError(
             f"{folder / 'model.safetensors'} does not fit its config.json at {names[0]} "
             f"({len(names)} such tensors): found {found.get(names[0], 'no such tensor')}, expected "

@@ -50,9 +50,7 @@ def semantic_recall(read: Int[np.ndarray, "b slot"], truth: Int[np.ndarray, "b s
     return float(hits.sum() / shown.sum()) if shown.any() else float("nan")
 
 
-def semantic_precision(
-    read: Int[np.ndarray, "b slot"], truth: Int[np.ndarray, "b slot"]
-) -> float:
+def semantic_precision(read: Int[np.ndarray, "b slot"], truth: Int[np.ndarray, "b slot"]) -> float:
     """Share of the things read that are shown, with that category at that slot.
 
     Args:

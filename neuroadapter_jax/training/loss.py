@@ -34,9 +34,7 @@ def sample_noise(
     """Unit noise of the latents' shape and uniform timesteps [b]."""
     noise_key, time_key = jax.random.split(key)
     noise = jax.random.normal(noise_key, latents.shape, latents.dtype)
-    timesteps = jax.random.randint(
-        time_key, (latents.shape[0],), 0, schedule.num_train_timesteps
-    )
+    timesteps = jax.random.randint(time_key, (latents.shape[0],), 0, schedule.num_train_timesteps)
     return noise, timesteps
 
 

@@ -182,18 +182,18 @@ def train(
     save_grid: SaveGrid | None = None,
     progress: bool = True,
     tensorboard: bool = False,
-) -> tuple[Task, NeuroAdapter]:
+) -> NeuroAdapter:
     """Train, or go on training, in a work folder.
 
     Args:
         settings: of the run; a work folder of other settings is refused.
-        workdir: gets config.json, regions.npz, metrics.jsonl, timing.jsonl, checkpoints/.
+        workdir: gets config.json, metrics.jsonl, timing.jsonl, checkpoints/.
         save_grid: called at each evaluation with (step, validation images, reconstructions).
         progress: show a bar.
         tensorboard: also write TensorBoard events.
 
     Returns:
-        The task and the adapter of the best validation loss.
+        The adapter after the last step; `load_run` gives the one of the best validation loss.
     """
     task = Task(settings)
     mesh = make_mesh()
@@ -208,9 +208,7 @@ def train(
         drop_rate=settings.drop_rate,
         ema_decay=settings.ema_decay,
     )
-    batches = make_batches(
-        task.train, settings.batch_size, settings.seed, repeats=settings.repeats
-    )
+    batches = make_batches(task.train, settings.batch_size, settings.seed, repeats=settings.repeats)
     state = fit(
         lambda state, batch: jitted(state, frozen, batch),
         replicate(task.initial_state(), mesh),
@@ -225,29 +223,15 @@ def train(
         progress=progress,
         tensorboard=tensorboard,
     )
-    return task, best_adapter(task, workdir, like=state)
-
-
-def best_adapter(task: Task, workdir: str | Path, like: dict[str, Any] | None = None):
-    """The adapter of the best checkpoint of a work folder.
-
-    Raises:
-        FileNotFoundError: there is no complete checkpoint.
-        ValueError: the checkpoint holds arrays of another shape, such as another p or v.
-    """
-    store = CheckpointStore(workdir)
-    try:
-        _, state = store.restore_best(like or task.initial_state())
-    finally:
-        store.close()
     return task.trained(state)
 
 
-def load_run(workdir: str | Path) -> tuple[Task, NeuroAdapter]:
-    """The task and the best adapter of a finished or running work folder.
+def load_run(workdir: str | Path) -> tuple[Task, NeuroAdapter, int]:
+    """The task of a finished or running work folder, its best adapter and that one's step.
 
     Raises:
-        FileNotFoundError: the folder holds no run.
+        FileNotFoundError: the folder holds no run, or no complete checkpoint.
+        ValueError: the checkpoint holds arrays of another shape, such as another p or v.
     """
     path = Path(workdir) / "config.json"
     if not path.is_file():
@@ -256,7 +240,12 @@ def load_run(workdir: str | Path) -> tuple[Task, NeuroAdapter]:
             "launch/train.py as --workdir."
         )
     task = Task(Settings.from_dict(json.loads(path.read_text())))
-    return task, best_adapter(task, workdir)
+    store = CheckpointStore(workdir)
+    try:
+        step, state = store.restore_best(task.initial_state())
+    finally:
+        store.close()
+    return task, task.trained(state), step
 
 
 def make_evaluation(

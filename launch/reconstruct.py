@@ -1,0 +1,73 @@
+"""Draw the images of a split from its responses.
+
+    python launch/reconstruct.py --model DIR --prepared DIR --out DIR [--split test]
+
+--model is a folder of launch/export.py or the name of a shipped model; --run takes the best
+checkpoint of a training run instead.
+"""
+
+import sys
+from pathlib import Path
+
+from absl import app, flags
+
+from neuroadapter_jax.datasets.records import SPLITS, PreparedDataset
+from neuroadapter_jax.diffusion.samplers import SAMPLERS
+from neuroadapter_jax.evaluation.semantics import derangement
+from neuroadapter_jax.export import pipeline_of_run
+from neuroadapter_jax.figures.grids import image_grid, save_picture
+from neuroadapter_jax.pipeline import NeuroAdapterPipeline
+from neuroadapter_jax.reconstruction import Reconstructions, reconstruct_split
+
+FLAGS = flags.FLAGS
+
+
+def save_grid(folder: Path, result: Reconstructions, num_shown: int = 40) -> None:
+    """A grid with each stimulus above its first candidate."""
+    rows = {"seen": result.seen[:num_shown], "drawn": result.drawn[:num_shown, 0]}
+    save_picture(folder / "grid.png", image_grid(rows))
+
+
+def main(_) -> None:
+    try:
+        if (FLAGS.model is None) == (FLAGS.run is None):
+            raise ValueError("give either --model or --run.")
+        if FLAGS.model is not None:
+            pipeline = NeuroAdapterPipeline.from_pretrained(FLAGS.model)
+        else:
+            pipeline = pipeline_of_run(FLAGS.run)
+        dataset = PreparedDataset(FLAGS.prepared, FLAGS.split)
+        order = derangement(len(dataset), FLAGS.seed) if FLAGS.permute_responses else None
+        reconstruct_split(
+            pipeline,
+            dataset,
+            FLAGS.out,
+            num_candidates=FLAGS.num_candidates,
+            seed=FLAGS.seed,
+            sampler=FLAGS.sampler,
+            num_steps=FLAGS.num_steps,
+            guidance_scale=FLAGS.guidance_scale,
+            batch_size=FLAGS.batch_size,
+            order=order,
+            save_grid=save_grid,
+        )
+    except (ValueError, FileNotFoundError) as error:
+        sys.exit(f"reconstruct: {error}")
+    print(f"Drawn: {FLAGS.out} (grid.png, images/, index.json)")
+
+
+if __name__ == "__main__":
+    flags.DEFINE_string("model", None, "Folder of launch/export.py, or a shipped model's name.")
+    flags.DEFINE_string("run", None, "Work folder of launch/train.py.")
+    flags.DEFINE_string("prepared", None, "Folder of prepared records.")
+    flags.DEFINE_string("out", None, "Folder for the images.")
+    flags.DEFINE_enum("split", "test", SPLITS, "Which images.")
+    flags.DEFINE_integer("num_candidates", 1, "Images per response.", lower_bound=1)
+    flags.DEFINE_integer("seed", 0, "Of the noise.")
+    flags.DEFINE_enum("sampler", "ddim", SAMPLERS, "Which sampler.")
+    flags.DEFINE_integer("num_steps", 50, "Denoising steps.")
+    flags.DEFINE_float("guidance_scale", None, "1 is none; the model's own when not given.")
+    flags.DEFINE_integer("batch_size", 25, "Responses per call.", lower_bound=1)
+    flags.DEFINE_bool("permute_responses", False, "Control: draw from other images' responses.")
+    flags.mark_flags_as_required(["prepared", "out"])
+    app.run(main)

@@ -1,0 +1,167 @@
+"""Decoding a whole split to a folder: PNG files, an index, and a grid."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int, UInt8
+from PIL import Image
+from tqdm import tqdm
+
+from neuroadapter_jax.datasets.input_pipeline import eval_batches
+from neuroadapter_jax.datasets.records import PreparedDataset
+from neuroadapter_jax.diffusion.weights import write_json
+from neuroadapter_jax.pipeline import NeuroAdapterPipeline
+
+INDEX = "index.json"
+
+
+@dataclass(frozen=True)
+class Reconstructions:
+    """What a folder of reconstructions holds.
+
+    Attributes:
+        image_ids: one per stimulus.
+        seen: stimuli [b, y, x, 3].
+        drawn: candidates [b, s, y, x, 3].
+        settings: how they were drawn.
+    """
+
+    image_ids: Int[np.ndarray, " b"]
+    seen: UInt8[np.ndarray, "b y x c"]
+    drawn: UInt8[np.ndarray, "b s y x c"]
+    settings: dict[str, Any]
+
+
+def reconstruct_split(
+    pipeline: NeuroAdapterPipeline,
+    dataset: PreparedDataset,
+    out: str | Path,
+    *,
+    num_candidates: int = 1,
+    seed: int = 0,
+    sampler: str = "ddim",
+    num_steps: int = 50,
+    guidance_scale: float | None = None,
+    batch_size: int = 25,
+    order: Int[np.ndarray, " b"] | None = None,
+    save_grid: Callable[[Path, Reconstructions], None] | None = None,
+    progress: bool = True,
+) -> Reconstructions:
+    """Draw every image of a split from its responses and write the images as they come.
+
+    Args:
+        pipeline: trained on the same subject and normalisation.
+        dataset: the split.
+        out: folder that gets images/ID_cJ.png, seen/ID.png and index.json.
+        num_candidates: s per response.
+        seed: of the noise.
+        sampler: see `NeuroAdapterPipeline.__call__`.
+        num_steps: likewise.
+        guidance_scale: likewise.
+        batch_size: responses per jitted call.
+        order: image i is drawn from the responses to image order[i]; a control. None: its own.
+        save_grid: called at the end with (folder, reconstructions).
+        progress: show a bar.
+
+    Raises:
+        ValueError: the folder holds reconstructions drawn otherwise, or the records' surface is
+            not the pipeline's.
+    """
+    out = Path(out)
+    settings = {
+        "model": pipeline.provenance,
+        "prepared": str(dataset.path),
+        "split": dataset.split,
+        "num_images": len(dataset),
+        "num_candidates": num_candidates,
+        "seed": seed,
+        "sampler": sampler,
+        "num_steps": num_steps,
+        "guidance_scale": pipeline.guidance_scale if guidance_scale is None else guidance_scale,
+        "own_responses": order is None,
+    }
+    index = out / INDEX
+    if index.is_file() and (found := json.loads(index.read_text())["settings"]) != settings:
+        different = sorted(key for key in settings if found.get(key) != settings[key])
+        raise ValueError(
+            f"{out} holds reconstructions drawn with other {', '.join(different)}; name another "
+            "folder or delete this one."
+        )
+    if dataset.num_vertices != pipeline.regions.num_vertices:
+        raise ValueError(
+            f"{dataset.path} has {dataset.num_vertices} vertices per hemisphere, the model's "
+            f"regions {pipeline.regions.num_vertices}; use records of the model's surface."
+        )
+    (out / "images").mkdir(parents=True, exist_ok=True)
+    (out / "seen").mkdir(exist_ok=True)
+    betas, images = [], []
+    for batch in eval_batches(dataset, batch_size):
+        betas.append(batch["betas"][: batch["num_valid"]])
+        images.append(batch["image"][: batch["num_valid"]])
+    betas, seen = np.concatenate(betas), np.concatenate(images)
+    if order is not None:
+        betas = betas[order]
+    drawn = []
+    for start in tqdm(range(0, len(seen), batch_size), unit="batch", disable=not progress):
+        rows = np.arange(start, min(start + batch_size, len(seen)))
+        # The last batch is filled up, so that one compilation serves all.
+        filled = np.concatenate([rows, np.full(batch_size - len(rows), rows[-1])])
+        batch = pipeline(
+            betas[filled].astype(np.float32),
+            num_candidates=num_candidates,
+            seed=seed,
+            sampler=sampler,
+            num_steps=num_steps,
+            guidance_scale=guidance_scale,
+            sample_ids=filled,
+        )[: len(rows)]
+        drawn.append(batch)
+        for row, candidates in zip(rows, batch, strict=True):
+            image_id = int(dataset.image_ids[row])
+            Image.fromarray(seen[row]).save(out / "seen" / f"{image_id:06d}.png")
+            for j, image in enumerate(candidates):
+                Image.fromarray(image).save(out / "images" / f"{image_id:06d}_c{j}.png")
+    result = Reconstructions(np.asarray(dataset.image_ids), seen, np.concatenate(drawn), settings)
+    files = [
+        {
+            "image_id": int(image_id),
+            "seen": f"seen/{int(image_id):06d}.png",
+            "drawn": [f"images/{int(image_id):06d}_c{j}.png" for j in range(num_candidates)],
+        }
+        for image_id in dataset.image_ids
+    ]
+    if save_grid is not None:
+        save_grid(out, result)
+    write_json(index, {"settings": settings, "images": files})
+    return result
+
+
+def load_reconstructions(folder: str | Path) -> Reconstructions:
+    """Read a folder written by `reconstruct_split`.
+
+    Raises:
+        FileNotFoundError: no index.json, or an image that it lists is not there.
+    """
+    folder = Path(folder)
+    if not (folder / INDEX).is_file():
+        raise FileNotFoundError(
+            f"{folder / INDEX}: not found; expected a finished folder of launch/reconstruct.py."
+        )
+    index = json.loads((folder / INDEX).read_text())
+
+    def read(name: str) -> np.ndarray:
+        if not (folder / name).is_file():
+            raise FileNotFoundError(f"{folder / name}: listed in {INDEX} but not found.")
+        return np.asarray(Image.open(folder / name).convert("RGB"))
+
+    entries = index["images"]
+    return Reconstructions(
+        np.array([entry["image_id"] for entry in entries]),
+        np.stack([read(entry["seen"]) for entry in entries]),
+        np.stack([np.stack([read(name) for name in entry["drawn"]]) for entry in entries]),
+        index["settings"],
+    )
