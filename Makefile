@@ -11,7 +11,6 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL := $(PIP) install --quiet --constraint constraints.txt
 TORCH := $(shell grep '^torch==' constraints.txt)
-TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 
 export PIP_NO_WARN_SCRIPT_LOCATION := 1
 
@@ -48,12 +47,11 @@ $(VENV)/.prepare: setup.py constraints.txt | $(BIN)/python
 	@$(INSTALL) --editable '.[prepare]'
 	@touch $@
 
-# The CPU build of PyTorch first, so that the next line does not fetch the CUDA one (several GB).
+# The CPU build of PyTorch first: where pip finds none, its own choice on Linux is several GB.
+# TORCH_INDEX names an index that has it.
 $(VENV)/.dev: setup.py constraints.txt | $(BIN)/python
 	@echo "Installing neuroadapter-jax with what its tests need (about 4 GB in $(VENV), a few minutes)"
-	@$(PIP) install --quiet '$(TORCH)+cpu' 2>/dev/null \
-	|| $(PIP) install --quiet --index-url $(TORCH_CPU_INDEX) '$(TORCH)' \
-	|| { echo "make: the CPU build of $(TORCH) was found neither by pip nor at $(TORCH_CPU_INDEX); \
-	name an index that has it: make TORCH_CPU_INDEX=URL" >&2; exit 1; }
+	@$(PIP) install --quiet $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) '$(TORCH)+cpu' 2>/dev/null \
+	|| $(PIP) install --quiet '$(TORCH)'
 	@$(INSTALL) --editable '.[dev]'
 	@touch $(VENV)/.prepare $@

@@ -6,11 +6,14 @@ Both stages resume. The result is a folder in the diffusers layout, named by con
 """
 
 import sys
+from pathlib import Path
 
 from absl import app
 from ml_collections import config_flags
 
-from neuroadapter_jax.simulation.tiny_sd import pretrain
+from neuroadapter_jax.figures.grids import caption_grid, save_picture
+from neuroadapter_jax.simulation.scenes import sample_scenes
+from neuroadapter_jax.simulation.tiny_sd import card, draw_captions, pretrain
 
 _CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
 
@@ -28,6 +31,12 @@ def main(_) -> None:
         unet=config.unet.to_dict(),
         command=" ".join(["python", *sys.argv]),
     )
+    export = Path(config.export)
+    captions = sample_scenes(8, config.scene_seed, start=config.num_scenes).captions
+    picture = caption_grid(draw_captions(export, captions), captions)
+    save_picture(export / "samples.png", picture)
+    (export / "README.md").write_text(card(config.workdir, "samples.png"))
+    print(f"Trained: {export}")
 
 
 if __name__ == "__main__":

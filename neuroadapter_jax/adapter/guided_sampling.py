@@ -20,7 +20,7 @@ def expand(stream: Stream, size: int) -> Stream:
 
 def draw_latents(
     unet: UNet2DConditionModel,
-    text: Stream,
+    text: Stream | None,
     brain: Stream,
     unconditional: Stream,
     keys: Array,
@@ -36,7 +36,7 @@ def draw_latents(
 
     Args:
         unet: frozen.
-        text: the empty prompt's stream, batch 1.
+        text: the empty prompt's stream, batch 1, seen by both halves; None for no such stream.
         brain: the samples' stream, batch b.
         unconditional: from `NeuroAdapter.unconditional`, batch 1.
         keys: [b] random keys; key i alone decides the noise of sample i.
@@ -65,7 +65,8 @@ def draw_latents(
         if guided:
             x = jnp.concatenate([x, x])
         timesteps = jnp.full((len(x),), timestep)
-        out = unet(x, timesteps, [text, brain], None if probe is None else conditional_half)
+        streams = [brain] if text is None else [text, brain]
+        out = unet(x, timesteps, streams, None if probe is None else conditional_half)
         out, seen = (out, None) if probe is None else out
         if guided:
             conditional, without = jnp.split(out, 2)

@@ -150,5 +150,5 @@ def sample(
 
 
 def unit_noise(keys: Array, index: int | Int[Array, ""], shape: tuple[int, ...]) -> Array:
-    """Standard normal noise [b, *shape] from fold_in(key, index) per sample; index 0 is the start."""
+    """Unit noise [b, *shape] from fold_in(key, index) per sample; index 0 is the start."""
     return jax.vmap(lambda key: jax.random.normal(jax.random.fold_in(key, index), shape))(keys)

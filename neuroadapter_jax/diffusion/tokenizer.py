@@ -42,7 +42,7 @@ class CLIPTokenizer:
         for name in ("vocab.json", "merges.txt", "tokenizer_config.json"):
             if not (folder / name).is_file():
                 raise FileNotFoundError(
-                    f"{folder / name}: not found; expected a CLIP tokenizer in the diffusers layout."
+                    f"{folder / name}: not found; expected a CLIP tokenizer (diffusers layout)."
                 )
         config = json.loads((folder / "tokenizer_config.json").read_text())
         self.length = int(config["model_max_length"])

@@ -11,13 +11,16 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Float, UInt8
 
+from neuroadapter_jax.adapter.guided_sampling import draw_latents
 from neuroadapter_jax.diffusion.noise_schedule import NoiseSchedule
+from neuroadapter_jax.diffusion.samplers import plan
 from neuroadapter_jax.diffusion.text_encoder import CLIPTextConfig, CLIPTextModel
 from neuroadapter_jax.diffusion.tokenizer import CLIPTokenizer, write_tokenizer
 from neuroadapter_jax.diffusion.unet import UNet2DConditionModel, UNetConfig
 from neuroadapter_jax.diffusion.vae import AutoencoderConfig, AutoencoderKL
 from neuroadapter_jax.diffusion.weights import (
     load_component,
+    load_pretrained,
     num_parameters,
     save_component,
     write_json,
@@ -29,6 +32,7 @@ from neuroadapter_jax.training.backbone import (
     make_autoencoder_step,
     make_text_to_image_step,
     to_model_range,
+    to_uint8,
 )
 from neuroadapter_jax.training.optimizers import make_optimizer
 from neuroadapter_jax.training.train_loop import fit
@@ -318,6 +322,88 @@ def _optimizer(settings: dict[str, Any]):
     )
 
 
-def read_summary(workdir: str | Path) -> dict[str, Any]:
-    """What `pretrain` measured: command, sizes and held-out errors."""
-    return json.loads((Path(workdir) / "summary.json").read_text())
+def draw_captions(
+    folder: str | Path,
+    captions: list[str],
+    *,
+    seed: int = 0,
+    num_steps: int = 50,
+    guidance_scale: float = 3.0,
+) -> UInt8[np.ndarray, "b y x 3"]:
+    """Images of captions by a text-to-image folder (DDIM; the empty caption as unconditional).
+
+    Args:
+        folder: in the diffusers layout.
+        captions: one per image.
+        seed: of the noise.
+        num_steps: denoising steps.
+        guidance_scale: of classifier-free guidance.
+    """
+    backbone = load_pretrained(folder)
+    tokenizer = CLIPTokenizer(backbone.folder / "tokenizer")
+    graphs, params = nnx.split((backbone.unet, backbone.vae, backbone.text_encoder))
+
+    @jax.jit
+    def draw(params, ids, empty, keys):
+        unet, vae, text_encoder = nnx.merge(graphs, params)
+        latents, _ = draw_latents(
+            unet,
+            None,
+            unet.text_context(text_encoder(ids)),
+            unet.text_context(text_encoder(empty)),
+            keys,
+            plan(backbone.schedule, "ddim", num_steps),
+            guidance_scale,
+            backbone.schedule.prediction_type,
+        )
+        return to_uint8(vae.decode(latents / vae.config.scaling_factor))
+
+    keys = jax.random.split(jax.random.key(seed), len(captions))
+    return np.asarray(draw(params, tokenizer(captions), tokenizer([""]), keys))
+
+
+def card(workdir: str | Path, samples: str) -> str:
+    """The model card of a finished run, from what it measured.
+
+    Args:
+        workdir: of `pretrain`.
+        samples: file name of the picture of samples beside the card.
+    """
+    workdir = Path(workdir)
+    summary = json.loads((workdir / "summary.json").read_text())
+    rows = []
+    for stage in ("vae", "unet"):
+        timing = [json.loads(line) for line in (workdir / stage / "timing.jsonl").open()]
+        minutes = sum(line["seconds"] for line in timing) / 60
+        rows.append((stage, timing[-1]["step"], minutes))
+    table = "\n".join(f"| {name} | {steps:,} | {minutes:.0f} |" for name, steps, minutes in rows)
+    sizes, losses = summary["unet"], summary["vae"]
+    return f"""# tiny-sd
+
+A text-to-image latent diffusion model of Stable Diffusion 1.x's architecture for 64 x 64 scenes
+of OpenMoji artwork, in the diffusers layout (float16). It was trained from scratch by
+
+    {summary["command"]}
+
+on {summary["num_scenes"]:,} captioned scenes, on two CPU cores that other work shared:
+
+| stage | steps | minutes |
+| --- | --- | --- |
+{table}
+
+| | |
+| --- | --- |
+| parameters of the autoencoder | {losses["parameters"]:,} |
+| parameters of the U-Net | {sizes["unet_parameters"]:,} |
+| parameters of the text encoder | {sizes["text_encoder_parameters"]:,} |
+| autoencoder, held-out scenes: mean squared error in [-1, 1] | {losses["squared_error"]:.4f} |
+| U-Net, held-out scenes: mean squared error of the predicted noise | {sizes["validation/loss"]:.4f} |
+
+A caption reads like "a dog upper left, a clock lower right, castle, grass, night". Samples (DDIM,
+50 steps, guidance 3), the first eight held-out captions, none chosen:
+
+![samples]({samples})
+
+It knows nothing but these scenes. The artwork is OpenMoji's (https://openmoji.org), CC BY-SA 4.0;
+so is what the model draws.
+"""

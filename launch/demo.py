@@ -1,0 +1,98 @@
+"""The whole method at small size: simulate, prepare, train, draw, score, report.
+
+    python launch/demo.py [--out runs/demo]
+
+Each stage is one command of launch/, printed before it runs; what is done is not done again.
+"""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from absl import app, flags
+
+from neuroadapter_jax.diffusion.weights import ASSETS, write_json
+from neuroadapter_jax.figures.cortex_maps import area_figure, save_figure
+from neuroadapter_jax.figures.grids import image_grid, save_picture
+from neuroadapter_jax.figures.report import score_table, write_report
+from neuroadapter_jax.reconstruction import load_reconstructions
+from neuroadapter_jax.simulation.nsd_writer import load_truth
+from neuroadapter_jax.training.metrics_log import read_metrics
+
+FLAGS = flags.FLAGS
+SHIPPED = "neuroadapter-embedded"
+ROOT, PREPARED = "runs/embedded/nsd", "runs/embedded/prepared"
+NUM_SHOWN = 30
+
+
+def stage(done: Path, *arguments: str) -> None:
+    """Run `python launch/...` unless `done` is there; its seconds go beside the results."""
+    command = " ".join(["python", *arguments])
+    if done.exists():
+        print(f"[done] {command}", flush=True)
+        return
+    print(f"[run]  {command}", flush=True)
+    start = time.monotonic()
+    if code := subprocess.run([sys.executable, *arguments]).returncode:
+        sys.exit(f"demo: `{command}` ended with exit code {code}; the same command goes on there.")
+    path = Path(FLAGS.out) / "seconds.json"
+    seconds = json.loads(path.read_text()) if path.exists() else {}
+    write_json(path, seconds | {command: round(time.monotonic() - start)})
+
+
+def draw_and_score(label: str, model: str, out: Path) -> None:
+    """Draw the test images from their own and from permuted responses, and score them."""
+    draw = ["launch/reconstruct.py", "--model", model, "--prepared", PREPARED]
+    own, permuted = out / label / "own", out / label / "permuted"
+    stage(own / "index.json", *draw, "--out", str(own))
+    stage(permuted / "index.json", *draw, "--out", str(permuted), "--permute_responses")
+    known = ["--permuted", str(permuted), "--model", model, "--prepared", PREPARED, "--root", ROOT]
+    stage(own / "results.json", "launch/evaluate.py", str(own), *known)
+
+
+def main(_) -> None:
+    out = Path(FLAGS.out)
+    out.mkdir(parents=True, exist_ok=True)
+    run, model = out / "train", out / "model"
+    stage(Path(PREPARED) / "provenance.json", "launch/prepare.py", "--config", "configs/demo.py")
+    export = ["launch/export.py", "--run", str(run), "--out", str(model)]
+    train = ["launch/train.py", "--config", "configs/demo.py", "--workdir", str(run)]
+    stage(model / "config.json", *train)
+    stage(model / "config.json", *export)
+    models = {"minutes": str(model)}
+    if (ASSETS / SHIPPED).is_dir():
+        models["hours"] = SHIPPED
+    for label, name in models.items():
+        draw_and_score(label, name, out)
+
+    results = {
+        f"{label} of training": json.loads((out / label / "own" / "results.json").read_text())
+        for label in models
+    }
+    drawn = {label: load_reconstructions(out / label / "own") for label in models}
+    rows = {"seen": drawn["minutes"].seen[:NUM_SHOWN]}
+    rows |= {label: result.drawn[:NUM_SHOWN, 0] for label, result in drawn.items()}
+    save_picture(out / "reconstructions.png", image_grid(rows))
+    save_figure(out / "areas.png", area_figure(load_truth(ROOT)["area"]))
+    write_json(out / "results.json", results)
+    seconds = json.loads((out / "seconds.json").read_text())
+    write_report(
+        out / "report.html",
+        results=results,
+        grid=out / "reconstructions.png",
+        areas=out / "areas.png",
+        metrics=read_metrics(run / "metrics.jsonl"),
+        facts={command: f"{number} s" for command, number in seconds.items()},
+    )
+    for row in score_table(results)[:]:
+        print("  ".join([f"{row[0]:58s}", *(f"{cell:24s}" for cell in row[1:])]))
+    print(f"\nReport:          {out / 'report.html'}")
+    print(f"Reconstructions: {out / 'reconstructions.png'}")
+    print(f"Scores:          {out / 'results.json'}")
+
+
+if __name__ == "__main__":
+    flags.DEFINE_string("out", "runs/demo", "Folder for everything but the simulated subject.")
+    app.run(main)

@@ -1,0 +1,75 @@
+"""Scores of a folder of reconstructions of the simulated subject."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from neuroadapter_jax.cortex.packing import Packing, pack
+from neuroadapter_jax.datasets.input_pipeline import eval_batches
+from neuroadapter_jax.datasets.records import PreparedDataset
+from neuroadapter_jax.evaluation.embedded import evaluate_embedded
+from neuroadapter_jax.evaluation.linear_readout import fit_linear_readout
+from neuroadapter_jax.evaluation.scene_reader import load_scene_reader
+from neuroadapter_jax.pipeline import NeuroAdapterPipeline
+from neuroadapter_jax.reconstruction import load_reconstructions
+from neuroadapter_jax.simulation.nsd_writer import load_truth
+
+
+def score_embedded(
+    reconstructions: str | Path,
+    *,
+    permuted: str | Path,
+    model: str | Path,
+    prepared: str | Path,
+    root: str | Path,
+) -> dict[str, Any]:
+    """Everything `evaluate_embedded` says of the first candidates of a folder.
+
+    Args:
+        reconstructions: folder of launch/reconstruct.py.
+        permuted: folder drawn from permuted responses by the same model.
+        model: the pipeline's folder or name; the linear readout sees the same regions.
+        prepared: prepared records.
+        root: the simulated subject's folder, with truth.npz.
+
+    Raises:
+        ValueError: the two folders, or they and the records, show different images.
+    """
+    drawn, control = load_reconstructions(reconstructions), load_reconstructions(permuted)
+    split = PreparedDataset(prepared, drawn.settings["split"])
+    for folder, ids in ((reconstructions, drawn.image_ids), (permuted, control.image_ids)):
+        if not np.array_equal(ids, split.image_ids):
+            raise ValueError(
+                f"{folder} holds other images than split {split.split!r} of {prepared}; draw it "
+                "again from these records."
+            )
+    if not drawn.settings["own_responses"] or control.settings["own_responses"]:
+        raise ValueError(
+            f"{reconstructions} should be drawn from the images' own responses and {permuted} "
+            "with --permute_responses; exchange or draw them again."
+        )
+    truth = load_truth(root)
+    packing = NeuroAdapterPipeline.from_pretrained(model).packing
+    train = PreparedDataset(prepared, "train")
+    readout = fit_linear_readout(
+        _packed(train, packing), truth["categories"][train.image_ids], len(truth["category_names"])
+    )
+    return evaluate_embedded(
+        drawn.drawn[:, 0],
+        drawn.seen,
+        truth["categories"][split.image_ids],
+        load_scene_reader(),
+        category_names=truth["category_names"].tolist(),
+        readout=readout.read(_packed(split, packing)),
+        drawn_permuted=control.drawn[:, 0],
+    ) | {"reconstructions": drawn.settings}
+
+
+def _packed(dataset: PreparedDataset, packing: Packing) -> Float[np.ndarray, "b p v"]:
+    pieces = [
+        np.asarray(pack(batch["betas"].astype(np.float32), packing))[: batch["num_valid"]]
+        for batch in eval_batches(dataset, 50)
+    ]
+    return np.concatenate(pieces)
