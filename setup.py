@@ -11,7 +11,6 @@ CORE = [
     "flax==0.12.8",
     "grain==0.2.18",
     "h5py",
-    "huggingface_hub",
     "jax==0.10.2",
     "jaxtyping",
     "matplotlib",
@@ -24,6 +23,7 @@ CORE = [
     "orbax-checkpoint==0.12.8",
     "pandas",
     "pillow",
+    "protobuf",
     "safetensors",
     "scikit-learn",
     "scipy",
@@ -68,6 +68,7 @@ setup(
         "prepare": PREPARE,
         "pytorch": PYTORCH,
         "cuda": ["jax[cuda13]==0.10.2"],
+        "tensorboard": ["tensorboardX"],
         "dev": DEV,
     },
     classifiers=[

@@ -23,7 +23,7 @@ def get_config() -> ConfigDict:
     config.data.image_size = 64
     config.data.num_validation = 50
     # The simulated subject whose files are written to data.root; None for real files.
-    config.data.simulation = ConfigDict({"num_images": 2500, "num_shared": 250, "seed": 1})
+    config.data.simulation = ConfigDict({"num_images": 2500, "num_shared": 200, "seed": 1})
     labels = "runs/embedded/nsd/nsddata/freesurfer/fsaverage5/label"
     config.data.parcellation = (
         f"{labels}/lh.Embedded640Parcels.annot",

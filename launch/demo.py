@@ -24,6 +24,7 @@ from neuroadapter_jax.training.metrics_log import read_metrics
 FLAGS = flags.FLAGS
 SHIPPED = "neuroadapter-embedded"
 ROOT, PREPARED = "runs/embedded/nsd", "runs/embedded/prepared"
+SAMPLING = ["--sampler", "dpmsolver++", "--num_steps", "19"]
 NUM_SHOWN = 30
 
 
@@ -44,7 +45,7 @@ def stage(done: Path, *arguments: str) -> None:
 
 def draw_and_score(label: str, model: str, out: Path) -> None:
     """Draw the test images from their own and from permuted responses, and score them."""
-    draw = ["launch/reconstruct.py", "--model", model, "--prepared", PREPARED]
+    draw = ["launch/reconstruct.py", "--model", model, "--prepared", PREPARED, *SAMPLING]
     own, permuted = out / label / "own", out / label / "permuted"
     stage(own / "index.json", *draw, "--out", str(own))
     stage(permuted / "index.json", *draw, "--out", str(permuted), "--permute_responses")

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from neuroadapter_jax.evaluation.semantics import semantic_precision, semantic_recall
 
 ASSET = Path(__file__).parents[1] / "assets" / "scene_reader"
-_LUMA = jnp.array([0.2125, 0.7154, 0.0721])
+_LUMA = np.array([0.2125, 0.7154, 0.0721])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,44 +29,37 @@ class SceneReaderConfig:
 
     Args:
         categories: names of the categories, in the order of their indices.
-        num_slots: positions at which a thing can stand.
-        image_size: height and width of the images in pixels, a multiple of 8.
-        widths: channels of the four convolutions, each a multiple of 8.
-        hidden: channels per cell of the 8-times coarser grid that the last layer sees.
+        slot_centres: (y, x) in pixels of the positions at which a thing can stand.
+        image_size: height and width of the images in pixels.
+        window: side in pixels of what is seen of each slot, a multiple of 4.
+        widths: channels of the three convolutions.
+        hidden: width of the layer before the logits.
     """
 
     categories: tuple[str, ...]
-    num_slots: int = 6
+    slot_centres: tuple[tuple[int, int], ...]
     image_size: int = 64
-    widths: tuple[int, int, int, int] = (24, 48, 64, 96)
-    hidden: int = 32
+    window: int = 28
+    widths: tuple[int, int, int] = (16, 32, 64)
+    hidden: int = 128
 
 
 class SceneReader(nnx.Module):
     """Logits of empty and of each category, for each slot.
 
-    Convolutions at 1/2, 1/4, 1/4 and 1/8 of the resolution, each with group norm and SiLU, then
-    one linear layer over the whole coarse grid.
+    One net for all slots looks at a window around each: three convolutions of stride 2 and two
+    linear layers, with SiLU between them.
     """
 
     def __init__(self, config: SceneReaderConfig, rngs: nnx.Rngs):
         self.config = config
-        w1, w2, w3, w4 = config.widths
-        self.conv1 = nnx.Conv(3, w1, (5, 5), strides=2, rngs=rngs)
-        self.norm1 = nnx.GroupNorm(w1, num_groups=8, rngs=rngs)
+        w1, w2, w3 = config.widths
+        self.conv1 = nnx.Conv(3, w1, (4, 4), strides=2, rngs=rngs)
         self.conv2 = nnx.Conv(w1, w2, (3, 3), strides=2, rngs=rngs)
-        self.norm2 = nnx.GroupNorm(w2, num_groups=8, rngs=rngs)
-        self.conv3 = nnx.Conv(w2, w3, (3, 3), rngs=rngs)
-        self.norm3 = nnx.GroupNorm(w3, num_groups=8, rngs=rngs)
-        self.conv4 = nnx.Conv(w3, w4, (3, 3), strides=2, rngs=rngs)
-        self.norm4 = nnx.GroupNorm(w4, num_groups=8, rngs=rngs)
-        self.squeeze = nnx.Conv(w4, config.hidden, (1, 1), rngs=rngs)
-        grid = config.image_size // 8
-        self.classify = nnx.Linear(
-            grid * grid * config.hidden,
-            config.num_slots * (len(config.categories) + 1),
-            rngs=rngs,
-        )
+        self.conv3 = nnx.Conv(w2, w3, (3, 3), strides=2, rngs=rngs)
+        cells = -(-config.window // 8)
+        self.linear1 = nnx.Linear(cells * cells * w3, config.hidden, rngs=rngs)
+        self.linear2 = nnx.Linear(config.hidden, len(config.categories) + 1, rngs=rngs)
 
     def __call__(self, images: Float[Array, "b y x c"]) -> Float[Array, "b slot k"]:
         """Reads images with values in [-1, 1].
@@ -77,12 +70,14 @@ class SceneReader(nnx.Module):
         Returns:
             Logits; k = 0 is empty, k = 1 + category otherwise.
         """
-        hidden = nnx.silu(self.norm1(self.conv1(images)))
-        hidden = nnx.silu(self.norm2(self.conv2(hidden)))
-        hidden = nnx.silu(self.norm3(self.conv3(hidden)))
-        hidden = nnx.silu(self.norm4(self.conv4(hidden)))
-        hidden = nnx.silu(self.squeeze(hidden)).reshape(len(images), -1)
-        return self.classify(hidden).reshape(len(images), self.config.num_slots, -1)
+        side, centres = self.config.window, self.config.slot_centres
+        margin = side // 2
+        padded = jnp.pad(images, ((0, 0), (margin, margin), (margin, margin), (0, 0)), "edge")
+        hidden = jnp.concatenate([padded[:, y : y + side, x : x + side] for y, x in centres])
+        for conv in (self.conv1, self.conv2, self.conv3):
+            hidden = nnx.silu(conv(hidden))
+        hidden = nnx.silu(self.linear1(hidden.reshape(len(hidden), -1)))
+        return self.linear2(hidden).reshape(len(centres), len(images), -1).swapaxes(0, 1)
 
 
 @jax.jit
@@ -170,7 +165,10 @@ def load_scene_reader(folder: str | os.PathLike = ASSET) -> SceneReader:
             )
     fields = json.loads((folder / "config.json").read_text())
     config = SceneReaderConfig(
-        **{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+        categories=tuple(fields.pop("categories")),
+        slot_centres=tuple(map(tuple, fields.pop("slot_centres"))),
+        widths=tuple(fields.pop("widths")),
+        **fields,
     )
     reader = nnx.eval_shape(lambda: SceneReader(config, nnx.Rngs(0)))
     expected = {name: leaf.shape for name, leaf in _named_leaves(reader).items()}
@@ -192,56 +190,39 @@ def load_scene_reader(folder: str | os.PathLike = ASSET) -> SceneReader:
     return reader
 
 
-def augment(
-    images: Float[Array, "b y x c"], key: PRNGKeyArray, max_shift: int = 2
-) -> Float[Array, "b y x c"]:
-    """Random colour, shift, blur, halved resolution, and noise, as an imperfect decoder might add.
+def augment(images: Float[Array, "b y x c"], key: PRNGKeyArray) -> Float[Array, "b y x c"]:
+    """Random colour, shift, blur and noise, as an imperfect decoder might add.
 
     Per image: saturation in [0.6, 1.3], gain per channel in [0.8, 1.2], offset per channel in
-    [-0.15, 0.15], shift up to ``max_shift`` pixels with edge padding, Gaussian blur of sigma in
-    [0, 1.5] pixels, for three in ten images a down- and upsampling by two, noise of standard
-    deviation in [0, 0.1] per pixel and as much again in 4 x 4 pixel blobs.
+    [-0.15, 0.15], shift up to 1 pixel each way, Gaussian blur of sigma in [0.2, 1.6] pixels,
+    noise of standard deviation in [0, 0.1] per pixel and as much again in 4 x 4 pixel blobs.
 
     Args:
         images: RGB images, -1..1.
         key: random key.
-        max_shift: largest shift in pixels, each way.
 
     Returns:
         Changed images, clipped to -1..1.
     """
-    b, size, _, _ = images.shape
-    keys = iter(jax.random.split(key, 10))
+    b, size, _, channels = images.shape
+    keys = iter(jax.random.split(key, 8))
 
-    def uniform(low, high, *shape):
+    def uniform(low: float, high: float, *shape: int) -> Array:
         return jax.random.uniform(next(keys), (b, *shape), minval=low, maxval=high)
 
-    grey = (images @ _LUMA)[..., None]
+    grey = (images @ jnp.asarray(_LUMA, images.dtype))[..., None]
     images = grey + uniform(0.6, 1.3, 1, 1, 1) * (images - grey)
-    images = images * uniform(0.8, 1.2, 1, 1, 3) + uniform(-0.15, 0.15, 1, 1, 3)
+    images = images * uniform(0.8, 1.2, 1, 1, channels) + uniform(-0.15, 0.15, 1, 1, channels)
 
-    m = max_shift
-    padded = jnp.pad(images, ((0, 0), (m, m), (m, m), (0, 0)), mode="edge")
-    shift = jax.random.randint(next(keys), (b, 2), 0, 2 * m + 1)
-    images = jax.vmap(
-        lambda image, by: jax.lax.dynamic_slice(image, (by[0], by[1], 0), (size, size, 3))
-    )(padded, shift)
-
-    offsets = jnp.arange(-3, 4)
-    window = jnp.exp(-0.5 * (offsets / uniform(0.05, 1.5, 1)) ** 2)
-    window = window / window.sum(axis=1, keepdims=True)
-    for axis in (1, 2):
-        images = sum(
-            window[:, i, None, None, None] * jnp.roll(images, int(by), axis)
-            for i, by in enumerate(range(-3, 4))
-        )
-    coarse = jax.image.resize(images, (b, size // 2, size // 2, 3), "linear")
-    coarse = jax.image.resize(coarse, images.shape, "linear")
-    images = jnp.where(uniform(0, 1, 1, 1, 1) < 0.3, coarse, images)
+    pixels = jnp.arange(size, dtype=images.dtype)
+    sources = pixels[:, None] + uniform(-1, 1, 2, 1, 1)
+    blur = jax.nn.softmax(-0.5 * ((sources - pixels) / uniform(0.2, 1.6, 1, 1, 1)) ** 2, axis=-1)
+    images = jnp.einsum("byi,bijc->byjc", blur[:, 0], images)
+    images = jnp.einsum("bxj,byjc->byxc", blur[:, 1], images)
 
     fine = jax.random.normal(next(keys), images.shape)
-    blobs = jax.random.normal(next(keys), (b, size // 4, size // 4, 3))
-    noise = fine + jax.image.resize(blobs, images.shape, "linear")
+    blobs = jax.random.normal(next(keys), (b, size // 4, size // 4, channels))
+    noise = fine + blobs.repeat(4, axis=1).repeat(4, axis=2)
     return jnp.clip(images + uniform(0, 0.1, 1, 1, 1) * noise, -1, 1)
 
 

@@ -378,6 +378,7 @@ def card(workdir: str | Path, samples: str) -> str:
         rows.append((stage, timing[-1]["step"], minutes))
     table = "\n".join(f"| {name} | {steps:,} | {minutes:.0f} |" for name, steps, minutes in rows)
     sizes, losses = summary["unet"], summary["vae"]
+    noise_error = sizes["validation/loss"]
     return f"""# tiny-sd
 
 A text-to-image latent diffusion model of Stable Diffusion 1.x's architecture for 64 x 64 scenes
@@ -397,7 +398,7 @@ on {summary["num_scenes"]:,} captioned scenes, on two CPU cores that other work 
 | parameters of the U-Net | {sizes["unet_parameters"]:,} |
 | parameters of the text encoder | {sizes["text_encoder_parameters"]:,} |
 | autoencoder, held-out scenes: mean squared error in [-1, 1] | {losses["squared_error"]:.4f} |
-| U-Net, held-out scenes: mean squared error of the predicted noise | {sizes["validation/loss"]:.4f} |
+| U-Net, held-out scenes: mean squared error of the predicted noise | {noise_error:.4f} |
 
 A caption reads like "a dog upper left, a clock lower right, castle, grass, night". Samples (DDIM,
 50 steps, guidance 3), the first eight held-out captions, none chosen:
