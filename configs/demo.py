@@ -5,7 +5,7 @@
 Hardware: 2 CPU cores. Time and scores: the report in runs/demo, and the table in README.md.
 """
 
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, config_dict
 
 
 def get_config() -> ConfigDict:
@@ -34,7 +34,7 @@ def get_config() -> ConfigDict:
     config.train.seed = 0
     config.train.num_regions = 80
     config.train.per_hemisphere = True
-    config.train.max_vertices = None
+    config.train.max_vertices = config_dict.placeholder(int)
     config.train.initial = "per_region"
     config.train.batch_size = 32
     config.train.num_steps = 700

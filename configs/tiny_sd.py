@@ -39,7 +39,7 @@ def get_config() -> ConfigDict:
     config.unet.num_heads = 4
     config.unet.norm_num_groups = 16
     config.unet.learning_rate = 1e-3
-    config.unet.num_steps = 5_000
+    config.unet.num_steps = 2_400
     config.unet.batch_size = 32
     config.unet.gamma = 5.0
     config.unet.drop_rate = 0.1

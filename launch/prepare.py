@@ -8,8 +8,8 @@ Both steps are skipped where their folder exists and was made from the same sett
 import sys
 from pathlib import Path
 
-from absl import app
-from ml_collections import ConfigDict, config_flags
+import command_line
+from ml_collections import ConfigDict
 
 from neuroadapter_jax.datasets.image_encoder import load_image_encoder
 from neuroadapter_jax.datasets.prepare import RecordSource, prepare_subject
@@ -49,9 +49,13 @@ def _write_records(source: RecordSource, folder: Path) -> Path:
 
 def main(_) -> None:
     config = _CONFIG.value
-    print(f"Prepared records of subject {config.data.subject}: {prepare(config)}")
+    try:
+        prepared = prepare(config)
+    except (ValueError, FileNotFoundError) as error:
+        sys.exit(f"prepare: {error}")
+    print(f"Prepared records of subject {config.data.subject}: {prepared}")
 
 
 if __name__ == "__main__":
-    _CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
-    app.run(main)
+    _CONFIG = command_line.define_config()
+    command_line.run(main)

@@ -8,14 +8,11 @@ Both stages resume. The result is a folder in the diffusers layout, named by con
 import sys
 from pathlib import Path
 
-from absl import app
-from ml_collections import config_flags
+import command_line
 
 from neuroadapter_jax.figures.grids import caption_grid, save_picture
 from neuroadapter_jax.simulation.scenes import sample_scenes
 from neuroadapter_jax.simulation.tiny_sd import card, draw_captions, pretrain
-
-_CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
 
 
 def main(_) -> None:
@@ -40,4 +37,5 @@ def main(_) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    _CONFIG = command_line.define_config()
+    command_line.run(main)

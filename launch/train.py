@@ -3,33 +3,47 @@
 python launch/train.py --config configs/demo.py [--config.key=value] [--workdir DIR]
 """
 
+import contextlib
 import sys
 from pathlib import Path
 
-from absl import app, flags
-from ml_collections import ConfigDict, config_flags
+import command_line
+from absl import flags
+from ml_collections import ConfigDict
 from prepare import prepare
 
+from neuroadapter_jax.datasets.nsd import NSDSubject
 from neuroadapter_jax.figures.grids import image_grid, save_picture
-from neuroadapter_jax.training.neuroadapter import Settings, train
+from neuroadapter_jax.training.neuroadapter import Settings, check, train
 from neuroadapter_jax.training.train_loop import Interrupted
 
 
 def settings_of(config: ConfigDict) -> Settings:
     """The training settings that a config file spreads over its sections."""
+    values = config.train.to_dict()
+    with contextlib.suppress(ValueError):  # "uniform", or a number that the command line gave
+        values["drop_rate"] = float(values["drop_rate"])
     return Settings.from_dict(
         {
             "prepared": config.data.prepared,
             "parcellation": config.data.parcellation,
             "backbone": config.backbone,
-            **config.train.to_dict(),
+            **values,
         }
     )
 
 
 def run(config: ConfigDict, workdir: str | Path) -> None:
     """Prepare, then train in `workdir`."""
-    settings = settings_of(config)
+    settings, data = settings_of(config), config.data
+    real = data.simulation is None
+    check(
+        settings,
+        workdir,
+        NSDSubject(data.root, data.subject, data.space, data.beta_version).num_vertices
+        if real
+        else None,
+    )
     prepare(config)
 
     def save_grid(step, seen, drawn):
@@ -58,7 +72,6 @@ def main(_) -> None:
 
 
 if __name__ == "__main__":
-    _CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
+    _CONFIG = command_line.define_config()
     flags.DEFINE_string("workdir", None, "Where the run lives; config.workdir when not given.")
-    flags.mark_flag_as_required("config")
-    app.run(main)
+    command_line.run(main)

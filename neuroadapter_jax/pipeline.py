@@ -102,11 +102,17 @@ class NeuroAdapterPipeline:
         config = read_config(folder / _CONFIG, NeuroAdapterConfig)
         abstract = nnx.eval_shape(lambda: NeuroAdapter(config, rngs=nnx.Rngs(0)))
         path = folder / _WEIGHTS
+        regions = Parcellation.load(folder / _REGIONS)
+        if regions.fingerprint() != settings["regions_fingerprint"]:
+            raise ValueError(
+                f"{folder / _REGIONS}: not the regions that {_CONFIG} beside it names "
+                "(regions_fingerprint), so the tokens would stand for others; copy the folder anew."
+            )
         name = str(backbone or settings["backbone"])
         return cls(
             from_tensors(abstract, load_safetensors(path), str(path), jnp.float32),
             load_pretrained(name),
-            Parcellation.load(folder / _REGIONS),
+            regions,
             backbone_name=name,
             guidance_scale=settings["guidance_scale"],
             provenance=settings["provenance"],

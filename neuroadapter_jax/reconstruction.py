@@ -84,6 +84,7 @@ def reconstruct_split(
         "guidance_scale": pipeline.guidance_scale if guidance_scale is None else guidance_scale,
         "own_responses": order is None,
     }
+    settings = json.loads(json.dumps(settings))  # as it comes back from the index
     index = out / INDEX
     if index.is_file() and (found := json.loads(index.read_text())["settings"]) != settings:
         different = sorted(key for key in settings if found.get(key) != settings[key])

@@ -39,6 +39,14 @@ def as_user():
         yield
 
 
+@pytest.fixture(scope="session")
+def random_backbone(tmp_path_factory) -> pathlib.Path:
+    """A folder like tiny-sd's with random weights; for reading only."""
+    import tiny_backbone
+
+    return tiny_backbone.write_backbone(tmp_path_factory.mktemp("backbone") / "random")
+
+
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(20260)

@@ -6,6 +6,16 @@ import jax
 from jaxtyping import Array, Bool
 
 
+def check_rate(rate: object) -> None:
+    """Refuses a drop rate that is neither "uniform" nor a probability.
+
+    Raises:
+        ValueError: so it is.
+    """
+    if rate != "uniform" and not (isinstance(rate, int | float) and 0.0 <= rate <= 1.0):
+        raise ValueError(f"drop_rate is {rate!r}; expected 'uniform' or a number from 0 to 1.")
+
+
 def keep_mask(
     key: Array, shape: tuple[int, int], rate: float | Literal["uniform"]
 ) -> Bool[Array, "b p"]:
@@ -21,8 +31,7 @@ def keep_mask(
     Raises:
         ValueError: the rate is neither.
     """
-    if rate != "uniform" and not (isinstance(rate, int | float) and 0.0 <= rate <= 1.0):
-        raise ValueError(f"drop_rate is {rate!r}; expected 'uniform' or a number from 0 to 1.")
+    check_rate(rate)
     rate_key, token_key = jax.random.split(key)
     if rate == "uniform":
         rate = jax.random.uniform(rate_key, (shape[0], 1))

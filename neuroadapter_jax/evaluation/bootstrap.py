@@ -1,12 +1,12 @@
 """Percentile bootstrap over images."""
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Real
 
 
 def bootstrap_ratio(
-    numerator: Float[np.ndarray, " b"],
-    denominator: Float[np.ndarray, " b"],
+    numerator: Real[np.ndarray, " b"],
+    denominator: Real[np.ndarray, " b"],
     seed: int = 0,
     num_resamples: int = 2000,
     level: float = 0.95,
@@ -58,7 +58,7 @@ def bootstrap_ratio(
 
 
 def bootstrap_interval(
-    values: Float[np.ndarray, " b"],
+    values: Real[np.ndarray, " b"],
     seed: int = 0,
     num_resamples: int = 2000,
     level: float = 0.95,

@@ -3,7 +3,7 @@
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Real, UInt8
 
 from neuroadapter_jax.evaluation.metrics import check_pairs, standardise
 
@@ -11,8 +11,8 @@ Orientation = Literal["columns", "rows"]
 
 
 def two_way(
-    features_true: Float[np.ndarray, "b f"],
-    features_drawn: Float[np.ndarray, "b f"],
+    features_true: Real[np.ndarray, "b f"],
+    features_drawn: Real[np.ndarray, "b f"],
     orientation: Orientation = "columns",
 ) -> Float[np.ndarray, " b"]:
     """Share of distractors that a reconstruction is less like than its own stimulus.

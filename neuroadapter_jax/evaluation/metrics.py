@@ -1,7 +1,7 @@
 """Low-level agreement of a reconstruction with its stimulus."""
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Real, UInt8
 from scipy.ndimage import gaussian_filter
 
 _LUMA = np.array([0.2125, 0.7154, 0.0721])
@@ -27,7 +27,7 @@ def check_pairs(a: UInt8[np.ndarray, "b y x c"], b: UInt8[np.ndarray, "b y x c"]
         )
 
 
-def standardise(values: Float[np.ndarray, "b f"]) -> Float[np.ndarray, "b f"]:
+def standardise(values: Real[np.ndarray, "b f"]) -> Float[np.ndarray, "b f"]:
     """Rows less their mean, at unit length, so that a dot product is Pearson's r.
 
     A constant row becomes zeros: its correlation with anything is 0 (as in the released code,

@@ -16,6 +16,7 @@ from jaxtyping import Array, Float, UInt8
 from neuroadapter_jax.adapter.guided_sampling import draw_latents
 from neuroadapter_jax.adapter.neuroadapter import NeuroAdapter
 from neuroadapter_jax.adapter.region_projection import Initial
+from neuroadapter_jax.adapter.token_dropout import check_rate
 from neuroadapter_jax.cortex.packing import Packing, make_packing, pack
 from neuroadapter_jax.cortex.parcellation import Parcellation, read_parcellation
 from neuroadapter_jax.cortex.selection import select_regions
@@ -30,7 +31,7 @@ from neuroadapter_jax.training.checkpoints import CheckpointStore
 from neuroadapter_jax.training.loss import denoising_losses, min_snr_weights, sample_noise
 from neuroadapter_jax.training.optimizers import make_optimizer
 from neuroadapter_jax.training.sharding import ShardedBatches, make_mesh, replicate
-from neuroadapter_jax.training.train_loop import fit
+from neuroadapter_jax.training.train_loop import check_config, fit
 from neuroadapter_jax.training.train_step import Frozen, make_train_step, sample_latents
 
 SaveGrid = Callable[[int, UInt8[np.ndarray, "b y x c"], UInt8[np.ndarray, "b y x c"]], None]
@@ -106,6 +107,10 @@ class Settings:
             )
         return cls(**{**values, "parcellation": tuple(values["parcellation"])})
 
+    def to_dict(self) -> dict[str, Any]:
+        """The settings as JSON values, as a work folder's config.json holds them."""
+        return json.loads(json.dumps(dataclasses.asdict(self)))
+
 
 class Task:
     """Everything a run is made of before its first step: data, regions, networks, optimizer.
@@ -169,6 +174,28 @@ class Task:
         return nnx.merge(self.adapter_graph, state.get("ema", state["params"]))
 
 
+def check(
+    settings: Settings, workdir: str | Path, num_vertices: tuple[int, int] | None = None
+) -> None:
+    """Refuses what can be refused before any data are prepared.
+
+    Args:
+        settings: of the run to come.
+        workdir: its folder.
+        num_vertices: of the subject's hemispheres; None where the subject, and with it the
+            parcellation, is still to be simulated.
+
+    Raises:
+        FileNotFoundError: a label file is not there.
+        ValueError: a work folder of another configuration, a drop rate that is none, or a
+            parcellation of another mesh.
+    """
+    check_config(workdir, settings.to_dict())
+    check_rate(settings.drop_rate)
+    if num_vertices is not None:
+        read_parcellation(*settings.parcellation, num_vertices)
+
+
 def empty_prompt(backbone: Backbone) -> Stream:
     """The text stream of the empty prompt, batch 1, as the whole run uses it."""
     ids = CLIPTokenizer(backbone.folder / "tokenizer")([""])
@@ -198,6 +225,11 @@ def train(
     task = Task(settings)
     mesh = make_mesh()
     frozen = replicate(task.frozen, mesh)
+    if settings.batch_size % mesh.size:
+        raise ValueError(
+            f"batch_size is {settings.batch_size}, which {mesh.size} devices cannot share evenly; "
+            "choose a multiple."
+        )
     jitted = make_train_step(
         task.adapter_graph,
         task.unet_graph,
@@ -219,7 +251,7 @@ def train(
         checkpoint_every=settings.checkpoint_every,
         evaluate=make_evaluation(task, save_grid),
         evaluate_every=settings.evaluate_every,
-        config_fingerprint=json.loads(json.dumps(dataclasses.asdict(settings))),
+        config_fingerprint=settings.to_dict(),
         progress=progress,
         tensorboard=tensorboard,
     )

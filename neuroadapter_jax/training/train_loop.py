@@ -86,7 +86,10 @@ def fit(
         if value < 1:
             raise ValueError(f"{name} is {value}; it has to be at least 1.")
     workdir = Path(workdir)
-    _check_config(workdir, config_fingerprint)
+    check_config(workdir, config_fingerprint)
+    workdir.mkdir(parents=True, exist_ok=True)
+    if not (workdir / "config.json").exists():
+        write_atomically(workdir / "config.json", _dump(config_fingerprint))
 
     with contextlib.ExitStack() as stack:
         store = CheckpointStore(workdir)
@@ -229,11 +232,16 @@ def _best_value(values: dict[str, float], best_metric: str, step: int) -> float:
     return values[best_metric]
 
 
-def _check_config(workdir: Path, config: Mapping[str, Any]) -> None:
-    text = json.dumps(dict(config), indent=2, sort_keys=True) + "\n"
+def check_config(workdir: str | Path, config: Mapping[str, Any]) -> None:
+    """Refuses a work folder of another configuration; writes nothing.
+
+    Raises:
+      ValueError: the folder's config.json differs, or it holds checkpoints without one.
+    """
+    workdir = Path(workdir)
     path = workdir / "config.json"
     if path.exists():
-        found, wanted = _flat(json.loads(path.read_text())), _flat(json.loads(text))
+        found, wanted = _flat(json.loads(path.read_text())), _flat(json.loads(_dump(config)))
         keys = sorted(found.keys() | wanted.keys())
         differ = [k for k in keys if found.get(k, "absent") != wanted.get(k, "absent")]
         if differ:
@@ -245,14 +253,15 @@ def _check_config(workdir: Path, config: Mapping[str, Any]) -> None:
                 f"{path} belongs to a run with another configuration: {pairs}. Choose another "
                 "work folder, or the same configuration to go on."
             )
-        return
-    if (workdir / "checkpoints").exists():
+    elif (workdir / "checkpoints").exists():
         raise ValueError(
             f"{workdir} holds checkpoints but no config.json, so they may belong to another run; "
             "choose another work folder."
         )
-    workdir.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, text)
+
+
+def _dump(config: Mapping[str, Any]) -> str:
+    return json.dumps(dict(config), indent=2, sort_keys=True) + "\n"
 
 
 def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 from neuroadapter_jax.adapter.token_dropout import keep_mask
 from neuroadapter_jax.cortex.packing import Packing, pack
@@ -30,10 +30,12 @@ class Frozen(NamedTuple):
     unet: Any
     text: Stream
     packing: Packing
-    scaling_factor: float
+    scaling_factor: float | Array
 
 
-def sample_latents(key: Array, batch: dict[str, Array], scaling_factor: float) -> Array:
+def sample_latents(
+    key: Array, batch: dict[str, Array], scaling_factor: float | Float[Array, ""]
+) -> Array:
     """Scaled latents from the prepared moments: s (mean + std z)."""
     mean = batch["latent_mean"].astype(jnp.float32)
     std = batch["latent_std"].astype(jnp.float32)

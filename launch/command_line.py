@@ -1,0 +1,46 @@
+"""What commands with a config file share: the flag, and one sentence for what is wrong in it."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from absl import app, flags
+from ml_collections import config_flags
+
+
+def define_config() -> flags.FlagHolder:
+    """The flag --config FILE, whose keys --config.key=value overrides."""
+    holder = config_flags.DEFINE_config_file("config", lock_config=True)
+    flags.mark_flag_as_required("config")
+    return holder
+
+
+def run(main: Callable) -> None:
+    """`absl.app.run`, in which a wrong flag or config file ends with one sentence."""
+    app.run(main, flags_parser=_parse)
+
+
+def _parse(arguments: list[str]) -> list[str]:
+    name = Path(arguments[0]).stem
+    try:
+        rest = flags.FLAGS(arguments)
+    except flags.Error as error:
+        sys.exit(f"{name}: {error} (python launch/{name}.py --help lists the flags)")
+    except (AttributeError, KeyError) as error:
+        sys.exit(f"{name}: {_unknown_key(arguments, error)}")
+    except OSError:
+        rest = []
+    file = flags.FLAGS["config"].config_filename
+    if not Path(file).is_file():
+        sys.exit(f"{name}: the config file {file} is not there; the project's are in configs/.")
+    return rest
+
+
+def _unknown_key(arguments: list[str], error: Exception) -> str:
+    """Names the --config.key that ConfigDict did not find, and the one it takes to be meant."""
+    cause = error.args[0] if error.args else error
+    message = str(cause.args[0]) if isinstance(cause, KeyError) else str(cause)
+    missing, _, hint = message.partition("\n")
+    keys = [a.lstrip("-").split("=")[0] for a in arguments]
+    key = next((k for k in keys if k.startswith("config.") and missing.strip("'") in k), missing)
+    return f"{key} is no key of the config file. {hint}".rstrip()

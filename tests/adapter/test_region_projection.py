@@ -1,0 +1,56 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from flax import nnx
+
+from neuroadapter_jax.adapter.region_projection import RegionProjection
+
+P, V, F = 11, 13, 101
+
+
+def test_each_region_has_a_matrix_of_its_own(rng):
+    bank = RegionProjection(P, V, F, rngs=nnx.Rngs(3))
+    bank.bias[...] = jnp.asarray(rng.standard_normal((P, F)), jnp.float32)
+    packed = rng.standard_normal((5, P, V)).astype(np.float32)
+    weights, bias = np.asarray(bank.weights[...]), np.asarray(bank.bias[...])
+    ours = np.asarray(bank(jnp.asarray(packed)))
+    for p in range(P):
+        linear = torch.nn.Linear(V, F)
+        with torch.no_grad():
+            linear.weight.copy_(torch.tensor(weights[p].T))
+            linear.bias.copy_(torch.tensor(bias[p]))
+            truth = linear(torch.from_numpy(packed[:, p])).numpy()
+        np.testing.assert_allclose(ours[:, p], truth, atol=1e-5)
+
+
+def test_empty_slots_do_not_act(rng):
+    bank = RegionProjection(P, V, F, rngs=nnx.Rngs(3))
+    graph, state = nnx.split(bank)
+    sizes = rng.integers(1, V, P)
+    packed = rng.standard_normal((5, P, V)).astype(np.float32)
+    packed[:, np.arange(V) >= sizes[:, None]] = 0
+    gradient = jax.grad(lambda s: jnp.sum(nnx.merge(graph, s)(jnp.asarray(packed)) ** 2))(state)
+    acts = np.any(np.asarray(gradient["weights"][...]) != 0, axis=-1)
+    np.testing.assert_array_equal(acts, np.arange(V) < sizes[:, None])
+
+
+@pytest.mark.parametrize(
+    ("initial", "torch_shape"),
+    [("released", (P, V, F)), ("per_region", (V, F))],  # a 3-D tensor, and each region's own
+)
+def test_random_start_is_pytorchs_xavier_uniform(initial, torch_shape):
+    ours = np.asarray(RegionProjection(P, V, F, initial, rngs=nnx.Rngs(3)).weights[...])
+    torch.manual_seed(0)
+    draws = [torch.nn.init.xavier_uniform_(torch.empty(torch_shape)).numpy() for _ in range(11)]
+    truth = np.concatenate([x.ravel() for x in draws])
+    # Over 10,000 uniform draws come within a thousandth of the bound.
+    assert np.abs(ours).max() == pytest.approx(np.abs(truth).max(), rel=2e-3)
+    assert ours.std() == pytest.approx(truth.std(), rel=3e-2)
+    assert abs(ours.mean()) < 0.03 * np.abs(truth).max()
+
+
+def test_another_start_is_refused(as_user):
+    with pytest.raises(ValueError, match=r"initial is 'zeros'; expected 'per_region' or"):
+        RegionProjection(P, V, F, "zeros", rngs=nnx.Rngs(0))

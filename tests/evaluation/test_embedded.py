@@ -1,0 +1,102 @@
+import json
+
+import numpy as np
+import pytest
+from flax import nnx
+
+from neuroadapter_jax.evaluation import embedded
+from neuroadapter_jax.evaluation.identification import two_way_pixels
+from neuroadapter_jax.evaluation.metrics import pixel_correlation, ssim
+from neuroadapter_jax.evaluation.scene_reader import SceneReader, SceneReaderConfig
+from neuroadapter_jax.evaluation.semantics import derangement, semantic_precision, semantic_recall
+
+NAMES = ("face", "body", "animal")
+READER = SceneReader(
+    SceneReaderConfig(NAMES, ((8, 8), (8, 24), (24, 16)), 32, 12, (2, 3, 5), 7), nnx.Rngs(0)
+)
+
+
+def marked(categories, seed, noise):
+    """Images that carry their categories in the pixels of their first row, under noise elsewhere."""
+    base = np.random.default_rng(0).integers(0, 256, (len(categories), 32, 32, 3))
+    other = np.random.default_rng(seed).integers(0, 256, base.shape)
+    images = np.rint((1 - noise) * base + noise * other).astype(np.uint8)
+    images[:, 0, :3] = (categories + 1)[..., None]
+    return images
+
+
+@pytest.fixture
+def world(monkeypatch):
+    """103 scenes, drawings of which every seventh thing is wrong, and a reader that cannot err."""
+    monkeypatch.setattr(
+        embedded, "read_scenes", lambda reader, images: images[:, 0, :3, 0].astype(np.int8) - 1
+    )
+    truth = np.random.default_rng(1).integers(-1, 3, (103, 3)).astype(np.int8)
+    read = truth.copy()
+    read.flat[::7] = (read.flat[::7] + 2) % 4 - 1
+    return truth, read, marked(truth, 2, 0.0), marked(read, 3, 0.6)
+
+
+def test_every_score_is_the_metrics_own(world):
+    truth, read, images, drawn = world
+    readout = np.where(np.arange(103)[:, None] % 3, truth, -1).astype(np.int8)
+    order = derangement(103)
+    result = embedded.evaluate_embedded(
+        drawn,
+        images,
+        truth,
+        READER,
+        category_names=NAMES,
+        readout=readout,
+        drawn_permuted=drawn[order],
+        seed=4,
+    )
+    assert json.loads(json.dumps(result, allow_nan=False)) == result
+    expected = {
+        "two_way_pixels": two_way_pixels(images, drawn).mean(),
+        "pixel_correlation": pixel_correlation(images, drawn).mean(),
+        "ssim": ssim(images, drawn).mean(),
+        "semantic_recall": semantic_recall(read, truth),
+        "semantic_precision": semantic_precision(read, truth),
+    }
+    for name, value in expected.items():
+        low, high = result[name]["interval"]
+        assert result[name]["value"] == pytest.approx(value)
+        assert low <= value <= high
+    assert result["num_images"] == 103
+    assert result["num_things"] == (truth >= 0).sum()
+    assert result["things_read"] == (read >= 0).sum()
+    assert result["recall_by_category"]["animal"]["value"] == pytest.approx(
+        (read[truth == 2] == 2).mean()
+    )
+    assert result["reader_on_stimuli"]["semantic_recall"]["value"] == 1
+    assert result["linear_readout"]["semantic_recall"]["value"] == semantic_recall(readout, truth)
+    assert result["recall_relative_to_readout"]["value"] == pytest.approx(
+        semantic_recall(read, truth) / semantic_recall(readout, truth)
+    )
+    control = result["permuted_responses"]
+    assert control["semantic_recall"]["value"] == semantic_recall(read[order], truth)
+    assert control["at_chance"] == {"two_way_pixels": True, "semantic_recall": True}
+
+
+def test_a_control_that_is_not_at_chance_is_called_so(world):
+    truth, _, images, drawn = world
+    result = embedded.evaluate_embedded(
+        drawn, images, truth, READER, category_names=NAMES, drawn_permuted=drawn
+    )
+    assert result["permuted_responses"]["at_chance"] == {
+        "two_way_pixels": False,
+        "semantic_recall": False,
+    }
+    assert "linear_readout" not in result
+
+
+def test_blank_drawings_have_scores(world):
+    """Nothing is read in them: no precision, no recall, and no error."""
+    truth, _, images, _ = world
+    result = embedded.evaluate_embedded(
+        np.zeros_like(images), images, truth, READER, category_names=NAMES
+    )
+    assert result["semantic_precision"] == {"value": None, "interval": None}
+    assert result["semantic_recall"]["value"] == result["semantic_recall"]["chance"] == 0
+    assert result["pixel_correlation"]["value"] == result["two_way_pixels"]["value"] == 0

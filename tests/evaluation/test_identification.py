@@ -1,0 +1,67 @@
+import numpy as np
+import pytest
+
+from neuroadapter_jax.evaluation.identification import two_way, two_way_pixels
+
+
+def looped(true, drawn, orientation):
+    """The definition, one pair at a time."""
+    n = len(true)
+    r = [[np.corrcoef(true[i], drawn[j])[0, 1] for j in range(n)] for i in range(n)]
+    scores = []
+    for k in range(n):
+        others = [m for m in range(n) if m != k]
+        lost = [r[m][k] if orientation == "columns" else r[k][m] for m in others]
+        scores.append(np.mean([value < r[k][k] for value in lost]))
+    return np.array(scores)
+
+
+def features(seed, b=11, f=13):
+    rng = np.random.default_rng(seed)
+    true = rng.normal(size=(b, f))
+    return true, 0.4 * true + rng.normal(size=(b, f))
+
+
+@pytest.mark.parametrize("orientation", ["columns", "rows"])
+def test_two_way_is_its_definition(orientation):
+    true, drawn = features(0)
+    expected = looped(true, drawn, orientation)
+    assert 0.5 < expected.mean() < 1
+    np.testing.assert_array_equal(two_way(true, drawn, orientation), expected)
+
+
+def test_the_orientations_differ_and_swap_with_the_arguments():
+    true, drawn = features(1)
+    columns, rows = two_way(true, drawn, "columns"), two_way(true, drawn, "rows")
+    assert (columns != rows).any()
+    np.testing.assert_array_equal(two_way(drawn, true, "rows"), columns)
+
+
+def test_ties_are_misses():
+    """Constant reconstructions correlate with nothing, so none may be identified."""
+    true, _ = features(2)
+    np.testing.assert_array_equal(two_way(true, np.ones_like(true)), 0)
+
+
+def test_perfect_and_chance():
+    rng = np.random.default_rng(3)
+    images = rng.integers(0, 256, (199, 8, 8, 3)).astype(np.uint8)
+    np.testing.assert_array_equal(two_way_pixels(images, images), 1)
+    assert two_way_pixels(images, np.roll(images, 1, axis=0)).mean() == pytest.approx(0.5, abs=0.03)
+
+
+def test_pixels_are_features():
+    rng = np.random.default_rng(4)
+    a, b = rng.integers(0, 256, (2, 7, 5, 3, 3)).astype(np.uint8)
+    flat = [stack.reshape(7, -1).astype(float) for stack in (a, b)]
+    np.testing.assert_array_equal(two_way_pixels(a, b), looped(*flat, "columns"))
+
+
+def test_wrong_input_is_answered(as_user):
+    true, drawn = features(5)
+    with pytest.raises(ValueError, match=r"one shape \[b, f\], found \(11, 13\) and \(11, 12\)"):
+        two_way(true, drawn[:, 1:])
+    with pytest.raises(ValueError, match="at least 2 images, found 1"):
+        two_way(true[:1], drawn[:1])
+    with pytest.raises(ValueError, match="'columns' or 'rows', found 'both'"):
+        two_way(true, drawn, "both")

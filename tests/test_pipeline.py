@@ -1,0 +1,176 @@
+import json
+import shutil
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+from tiny_backbone import random_network
+
+from neuroadapter_jax.adapter.decoupled_attention import cross_attention_shapes
+from neuroadapter_jax.adapter.neuroadapter import NeuroAdapter, NeuroAdapterConfig
+from neuroadapter_jax.cortex.parcellation import Parcellation
+from neuroadapter_jax.diffusion.weights import load_pretrained, to_tensors
+from neuroadapter_jax.pipeline import NeuroAdapterPipeline
+
+LH, RH = 13, 17
+V = 5
+DRAW = {"num_steps": 2, "num_candidates": 2}
+
+
+def make_regions():
+    return Parcellation(
+        ("a", "b", "c", "d"),
+        ("lh", "lh", "rh", "rh"),
+        tuple(np.array(v, np.int32) for v in ([0, 3, 5], [7], [1, 2, 8, 11, 16], [4, 6])),
+        (LH, RH),
+    )
+
+
+@pytest.fixture(scope="module")
+def pipeline(random_backbone):
+    backbone = load_pretrained(random_backbone)
+    widths, heads = map(tuple, cross_attention_shapes(backbone.unet))
+    config = NeuroAdapterConfig(4, V, 8, widths, heads)
+    adapter = random_network(lambda rngs: NeuroAdapter(config, rngs=rngs), 4)
+    return NeuroAdapterPipeline(
+        adapter,
+        backbone,
+        make_regions(),
+        backbone_name=str(random_backbone),
+        guidance_scale=2.5,
+        provenance={"step": 7},
+    )
+
+
+@pytest.fixture(scope="module")
+def fmri():
+    return np.random.default_rng(3).standard_normal((3, LH + RH)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def images(pipeline, fmri):
+    return pipeline(fmri, **DRAW)
+
+
+@pytest.fixture
+def saved(pipeline, tmp_path):
+    pipeline.save_pretrained(tmp_path / "model")
+    return tmp_path / "model"
+
+
+def test_a_saved_pipeline_draws_the_same(pipeline, saved, fmri, images):
+    again = NeuroAdapterPipeline.from_pretrained(saved)
+    np.testing.assert_array_equal(again(fmri, **DRAW), images)
+    assert again.provenance == {"step": 7} and again.guidance_scale == 2.5
+    assert again.regions.fingerprint() == pipeline.regions.fingerprint()
+    assert again.num_vertices == LH + RH
+    names = {p.name for p in saved.iterdir()}
+    assert names == {"config.json", "adapter.safetensors", "regions.npz"}
+    # Said again is drawn again, and what the adapter reads are the vertices of its regions.
+    np.testing.assert_array_equal(pipeline(fmri, **DRAW), images)
+    unread = np.setdiff1d(
+        np.arange(LH + RH), np.concatenate([pipeline.regions.cortex_indices(i) for i in range(4)])
+    )
+    changed = fmri.copy()
+    changed[:, unread] = 9
+    np.testing.assert_array_equal(pipeline(changed, **DRAW), images)
+    changed[0, 3] += 5
+    differs = np.any(pipeline(changed, **DRAW) != images, axis=(1, 2, 3, 4))
+    assert differs.tolist() == [True, False, False]
+
+
+def test_images_and_seeds(pipeline, fmri, images):
+    assert images.shape == (3, 2, 64, 64, 3) and images.dtype == np.uint8
+    assert images.std() > 5
+    drawn = [*images.reshape(6, -1), *pipeline(fmri, seed=1, **DRAW).reshape(6, -1)]
+    assert len({image.tobytes() for image in drawn}) == 12
+
+
+def test_a_candidate_does_not_depend_on_its_batch(pipeline, fmri, images):
+    ids = np.array([2, 0, 7], np.int64)
+    other = pipeline(fmri[[2, 0, 1]], sample_ids=ids, **DRAW)
+    for row, image in ((0, images[2]), (1, images[0])):
+        np.testing.assert_array_equal(other[row], image)
+    # Other batch shapes are compiled anew, which may move a rounding.
+    alone = pipeline(fmri[1:2], sample_ids=np.array([1]), num_steps=2, num_candidates=3)
+    assert np.abs(alone[0, :2].astype(int) - images[1]).max() <= 1
+
+
+def test_half_precision_export(pipeline, tmp_path, fmri, images):
+    pipeline.save_pretrained(tmp_path, np.float16)
+    stored = load_file(tmp_path / "adapter.safetensors")
+    loaded = NeuroAdapterPipeline.from_pretrained(tmp_path)
+    for name, value in to_tensors(pipeline.adapter).items():
+        assert stored[name].dtype == np.float16
+        np.testing.assert_array_equal(stored[name], value.astype(np.float16))
+        np.testing.assert_array_equal(to_tensors(loaded.adapter)[name], stored[name])
+    assert loaded.adapter.token_norm.norm.scale[...].dtype == jnp.float32
+    drawn = loaded(fmri, **DRAW)
+    assert np.abs(drawn.astype(int) - images).mean() < 1
+
+
+def test_wrong_responses_are_answered(as_user, pipeline, fmri):
+    with pytest.raises(
+        ValueError, match=r"shape \(3, 29\); expected \[samples, 30\], all vertices"
+    ):
+        pipeline(fmri[:, 1:])
+    with pytest.raises(ValueError, match=r"shape \(30,\); expected \[samples, 30\]"):
+        pipeline(fmri[0])
+    bad = fmri.copy()
+    bad[1, [4, 7]], bad[2, 7] = np.nan, np.inf
+    with pytest.raises(ValueError, match="NaN or infinite values at 2 vertices; replace them"):
+        pipeline(bad)
+    with pytest.raises(ValueError, match="sampler is 'euler'; expected one of"):
+        pipeline(fmri, sampler="euler")
+    with pytest.raises(ValueError, match="num_steps is 0; expected 1 to 1000"):
+        pipeline(fmri, num_steps=0)
+
+
+@pytest.mark.parametrize("name", ["config.json", "adapter.safetensors", "regions.npz"])
+def test_a_missing_file_is_named(saved, name):
+    (saved / name).unlink()
+    with pytest.raises(FileNotFoundError, match=rf"{name}: not found; expected a folder written"):
+        NeuroAdapterPipeline.from_pretrained(saved)
+
+
+def test_a_missing_folder_or_backbone_is_named(saved):
+    with pytest.raises(FileNotFoundError, match=r"nowhere/config\.json: not found"):
+        NeuroAdapterPipeline.from_pretrained("nowhere")
+    with pytest.raises(FileNotFoundError, match="Backbone 'sd-none': no folder"):
+        NeuroAdapterPipeline.from_pretrained(saved, backbone="sd-none")
+
+
+@pytest.mark.parametrize(("key", "value"), [("num_regions", 6), ("max_vertices", 3)])
+def test_weights_of_another_shape_are_refused(saved, key, value):
+    path = saved / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
+    with pytest.raises(ValueError) as error:
+        NeuroAdapterPipeline.from_pretrained(saved)
+    shape = {"num_regions": 4, "max_vertices": V} | {key: value}
+    p, v = shape["num_regions"], shape["max_vertices"]
+    for word in (
+        "adapter.safetensors",
+        f"region_projection.weights is (4, {V}, 8), expected ({p}, {v}, 8)",
+        "Check that config.json and the weights belong together",
+    ):
+        assert word in str(error.value)
+
+
+def test_regions_of_another_model_are_refused(saved, pipeline):
+    pipeline.regions.subset([1, 0, 2, 3]).save(saved / "regions.npz")
+    with pytest.raises(ValueError, match=r"regions\.npz: not the regions that config\.json"):
+        NeuroAdapterPipeline.from_pretrained(saved)
+    with pytest.raises(ValueError, match="The adapter has 4 regions but 3 were given"):
+        NeuroAdapterPipeline(
+            pipeline.adapter,
+            pipeline.backbone,
+            pipeline.regions.subset([0, 1, 3]),
+            backbone_name="x",
+        )
+
+
+def test_the_backbone_may_lie_elsewhere(saved, random_backbone, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    shutil.copytree(random_backbone, elsewhere)
+    assert NeuroAdapterPipeline.from_pretrained(saved, elsewhere).backbone.folder == elsewhere

@@ -1,0 +1,139 @@
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from neuroadapter_jax.cortex.parcellation import Parcellation
+from neuroadapter_jax.datasets.records import PreparedDataset
+from neuroadapter_jax.pipeline import NeuroAdapterPipeline
+from neuroadapter_jax.reconstruction import load_reconstructions, reconstruct_split
+
+LH, RH, SIDE, COUNT = 5, 3, 7, 11
+IDS = np.array([2, 3, 17, 40, 41, 59, 61, 62, 70, 71, 999])
+
+
+class Records(PreparedDataset):
+    """A split in memory."""
+
+    def __init__(self, path, num_vertices=(LH, RH)):
+        rng = np.random.default_rng(0)
+        self.path, self.split, self.image_ids = path, "test", IDS
+        self.num_vertices = num_vertices
+        self.betas = rng.standard_normal((COUNT, 2, LH + RH)).astype(np.float16)
+        self.images = rng.integers(0, 256, (COUNT, SIDE, SIDE, 3), np.uint8)
+
+    def __len__(self):
+        return COUNT
+
+    def __getitem__(self, i):
+        latent = np.zeros((2, 2, 4), np.float16)
+        return {
+            "image": self.images[i],
+            "image_id": IDS[i],
+            "betas": self.betas[i],
+            "latent_mean": latent,
+            "latent_std": latent,
+        }
+
+
+class Painter(NeuroAdapterPipeline):
+    """Paints what it was given, so that a test can read it back from the pixels."""
+
+    def __init__(self):
+        self.regions = Parcellation(("a",), ("lh",), (np.array([1], np.int32),), (LH, RH))
+        self.provenance = {"training": {"parcellation": ("lh.annot", "rh.annot")}}
+        self.guidance_scale = 2.5
+        self.sizes = []
+
+    def __call__(self, fmri, *, num_candidates, seed, sample_ids, **settings):
+        self.sizes.append(len(fmri))
+        images = np.zeros((len(fmri), num_candidates, SIDE, SIDE, 3), np.uint8)
+        images[..., 0] = sample_ids[:, None, None, None]
+        images[..., 1] = np.arange(num_candidates)[:, None, None] + 10 * seed
+        images[..., 2] = np.round(100 + 20 * fmri[:, 0])[:, None, None, None]
+        return images
+
+
+def blue(betas):
+    mean = betas.astype(np.float32).mean(axis=1).astype(np.float16).astype(np.float32)
+    return np.round(100 + 20 * mean[:, 0]).astype(np.uint8)
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    return Records(tmp_path / "prepared")
+
+
+def test_every_image_is_drawn_and_read_back(dataset, tmp_path):
+    grids, painter = [], Painter()
+    result = reconstruct_split(
+        painter,
+        dataset,
+        tmp_path / "out",
+        num_candidates=3,
+        seed=4,
+        batch_size=4,
+        save_grid=lambda folder, drawn: grids.append((folder, drawn)),
+        progress=False,
+    )
+    assert painter.sizes == [4, 4, 4]  # the last batch is filled up
+    np.testing.assert_array_equal(result.image_ids, IDS)
+    np.testing.assert_array_equal(result.seen, dataset.images)
+    assert result.drawn.shape == (COUNT, 3, SIDE, SIDE, 3)
+    np.testing.assert_array_equal(result.drawn[:, 0, 0, 0, 0], np.arange(COUNT))
+    np.testing.assert_array_equal(result.drawn[0, :, 0, 0, 1], 40 + np.arange(3))
+    np.testing.assert_array_equal(result.drawn[:, 2, 0, 0, 2], blue(dataset.betas))
+    assert len(grids) == 1 and grids[0][1] is result
+
+    files = {str(p.relative_to(tmp_path / "out")) for p in (tmp_path / "out").rglob("*.png")}
+    assert files == {f"seen/{i:06d}.png" for i in IDS} | {
+        f"images/{i:06d}_c{j}.png" for i in IDS for j in range(3)
+    }
+    picture = np.asarray(Image.open(tmp_path / "out" / "images" / "000017_c1.png"))
+    np.testing.assert_array_equal(picture, result.drawn[2, 1])
+    again = load_reconstructions(tmp_path / "out")
+    for name in ("image_ids", "seen", "drawn"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(result, name))
+    assert again.settings == result.settings
+    assert again.settings["guidance_scale"] == 2.5 and again.settings["own_responses"]
+
+
+def test_a_control_draws_from_other_responses_at_the_same_noise(dataset, tmp_path):
+    order = np.roll(np.arange(COUNT), 3)
+    result = reconstruct_split(
+        Painter(), dataset, tmp_path / "out", order=order, batch_size=4, progress=False
+    )
+    np.testing.assert_array_equal(result.drawn[:, 0, 0, 0, 0], np.arange(COUNT))
+    np.testing.assert_array_equal(result.drawn[:, 0, 0, 0, 2], blue(dataset.betas[order]))
+    assert result.settings["own_responses"] is False
+
+
+def test_a_folder_is_drawn_again_only_alike(dataset, tmp_path):
+    def draw(**settings):
+        return reconstruct_split(
+            Painter(), dataset, tmp_path / "out", batch_size=4, progress=False, **settings
+        )
+
+    draw()
+    before = (tmp_path / "out" / "index.json").read_bytes()
+    draw()
+    with pytest.raises(ValueError, match="drawn with other num_steps, seed; name another folder"):
+        draw(seed=1, num_steps=3)
+    assert (tmp_path / "out" / "index.json").read_bytes() == before
+
+
+def test_records_of_another_surface_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"has \(3, 5\) vertices per hemisphere, the model's"):
+        reconstruct_split(Painter(), Records(tmp_path, (3, 5)), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_unfinished_or_torn_folder_is_named(dataset, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"index\.json: not found; expected a finished"):
+        load_reconstructions(tmp_path)
+    reconstruct_split(Painter(), dataset, tmp_path / "out", progress=False)
+    entries = json.loads((tmp_path / "out" / "index.json").read_text())["images"]
+    (tmp_path / "out" / entries[4]["drawn"][0]).unlink()
+    with pytest.raises(FileNotFoundError, match=r"000041_c0\.png: listed in index\.json but not"):
+        load_reconstructions(tmp_path / "out")

@@ -1,0 +1,67 @@
+"""A backbone of random weights and very small widths, in the diffusers layout."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from neuroadapter_jax.diffusion.noise_schedule import NoiseSchedule
+from neuroadapter_jax.diffusion.text_encoder import CLIPTextConfig, CLIPTextModel
+from neuroadapter_jax.diffusion.tokenizer import CLIPTokenizer
+from neuroadapter_jax.diffusion.unet import UNet2DConditionModel, UNetConfig
+from neuroadapter_jax.diffusion.vae import AutoencoderConfig, AutoencoderKL
+from neuroadapter_jax.diffusion.weights import ASSETS, save_component, write_json
+
+
+def random_network(make: Callable[[nnx.Rngs], nnx.Module], seed: int) -> nnx.Module:
+    """A module drawn by NumPy, so that nothing is compiled, no bias is 0 and no norm is 1."""
+    rng = np.random.default_rng(seed)
+    graph, state = nnx.split(nnx.eval_shape(lambda: make(nnx.Rngs(0))))
+
+    def fill(path, leaf):
+        noise = rng.standard_normal(leaf.shape).astype(np.float32)
+        if leaf.ndim > 1:
+            noise /= np.prod(leaf.shape[:-1]) ** 0.5
+        elif "scale" in str(path[-2:]):
+            noise = 1 + 0.3 * noise
+        else:
+            noise = 0.3 * noise
+        return jnp.asarray(noise)
+
+    return nnx.merge(graph, jax.tree_util.tree_map_with_path(fill, state))
+
+
+def write_backbone(folder: Path) -> Path:
+    """Images 64 x 64, latents 16 x 16 x 4, and tiny-sd's own vocabulary."""
+    shutil.copytree(ASSETS / "tiny-sd" / "tokenizer", folder / "tokenizer")
+    shutil.copy(ASSETS / "tiny-sd" / "model_index.json", folder)
+    tokenizer = CLIPTokenizer(folder / "tokenizer")
+    configs = {
+        "vae": AutoencoderConfig(
+            block_out_channels=(8, 8, 8), layers_per_block=1, norm_num_groups=4, sample_size=64
+        ),
+        "unet": UNetConfig(
+            sample_size=16,
+            down_block_types=("CrossAttnDownBlock2D",) * 2,
+            up_block_types=("CrossAttnUpBlock2D",) * 2,
+            block_out_channels=(8, 16),
+            layers_per_block=1,
+            cross_attention_dim=8,
+            attention_head_dim=2,
+            norm_num_groups=4,
+        ),
+        "text_encoder": CLIPTextConfig(tokenizer.vocab_size, 8, 13, 1, 2, tokenizer.length),
+    }
+    classes = {"vae": AutoencoderKL, "unet": UNet2DConditionModel, "text_encoder": CLIPTextModel}
+    for seed, (name, config) in enumerate(configs.items()):
+        cls = classes[name]
+        network = random_network(lambda rngs, c=config, cls=cls: cls(c, rngs=rngs), seed)
+        save_component(network, folder, name)
+    (folder / "scheduler").mkdir()
+    schedule = {"_class_name": "DDIMScheduler", "clip_sample": False, "timestep_spacing": "leading"}
+    write_json(folder / "scheduler" / "scheduler_config.json", schedule | NoiseSchedule().__dict__)
+    return folder
