@@ -3,20 +3,21 @@
 python launch/export.py --run runs/demo/train --out runs/demo/model
 """
 
+import json
 import sys
+from pathlib import Path
 
-import numpy as np
 from absl import app, flags
 
-from neuroadapter_jax.export import pipeline_of_run
+from neuroadapter_jax.export import export_run
 
 FLAGS = flags.FLAGS
 
 
 def main(_) -> None:
     try:
-        pipeline = pipeline_of_run(FLAGS.run)
-        pipeline.save_pretrained(FLAGS.out, np.float16 if FLAGS.half else np.float32)
+        results = FLAGS.results and json.loads(Path(FLAGS.results).read_text())
+        export_run(FLAGS.run, FLAGS.out, half=FLAGS.half, results=results)
     except (ValueError, FileNotFoundError) as error:
         sys.exit(f"export: {error}")
     print(f"Exported: {FLAGS.out}")
@@ -25,6 +26,7 @@ def main(_) -> None:
 if __name__ == "__main__":
     flags.DEFINE_string("run", None, "Work folder of launch/train.py.")
     flags.DEFINE_string("out", None, "Folder to write.")
+    flags.DEFINE_string("results", None, "results.json of launch/evaluate.py, for the card.")
     flags.DEFINE_bool("half", False, "Write float16 weights.")
     flags.mark_flags_as_required(["run", "out"])
     app.run(main)

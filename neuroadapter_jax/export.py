@@ -1,16 +1,20 @@
-"""From a training run to a pipeline folder."""
+"""From a training run to a pipeline folder with its card."""
 
-import dataclasses
+import json
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+
+from neuroadapter_jax.figures.report import score_table
 from neuroadapter_jax.pipeline import NeuroAdapterPipeline
+from neuroadapter_jax.training.metrics_log import read_metrics
 from neuroadapter_jax.training.neuroadapter import load_run
 
 
 def pipeline_of_run(workdir: str | Path) -> NeuroAdapterPipeline:
     """The pipeline of a run's best checkpoint."""
     task, adapter, step = load_run(workdir)
-    provenance = task.train.provenance["request"]
     return NeuroAdapterPipeline(
         adapter,
         task.backbone,
@@ -19,7 +23,60 @@ def pipeline_of_run(workdir: str | Path) -> NeuroAdapterPipeline:
         guidance_scale=task.settings.guidance_scale,
         provenance={
             "step": step,
-            "training": dataclasses.asdict(task.settings),
-            "data": provenance,
+            "training": task.settings.to_dict(),
+            "data": task.train.provenance["request"],
         },
+    )
+
+
+def export_run(
+    workdir: str | Path,
+    out: str | Path,
+    *,
+    half: bool = False,
+    results: dict[str, Any] | None = None,
+) -> None:
+    """Write the pipeline of a run's best checkpoint and a card that says how it came about.
+
+    Args:
+        workdir: of the run.
+        out: folder to write.
+        half: write float16 weights.
+        results: of `evaluate_embedded`, for the card; None leaves them out.
+    """
+    pipeline = pipeline_of_run(workdir)
+    pipeline.save_pretrained(out, np.float16 if half else np.float32)
+    (Path(out) / "README.md").write_text(_card(pipeline, Path(workdir), results))
+
+
+def _card(pipeline: NeuroAdapterPipeline, workdir: Path, results: dict[str, Any] | None) -> str:
+    training, data = pipeline.provenance["training"], pipeline.provenance["data"]
+    step = pipeline.provenance["step"]
+    losses = {
+        line["step"]: line["validation/loss"]
+        for line in read_metrics(workdir / "metrics.jsonl")
+        if line["kind"] == "evaluation"
+    }
+    seconds = sum(json.loads(line)["seconds"] for line in (workdir / "timing.jsonl").open())
+    config = pipeline.adapter.config
+    facts = {
+        "regions, vertex slots, token width": f"{config.num_regions}, {config.max_vertices}, "
+        f"{config.token_width}",
+        "backbone": pipeline.backbone_name,
+        "subject, surface, normalisation": f"{data['subject']}, {data['space']}, per "
+        f"{data['normalize']}",
+        "batch size, peak learning rate": f"{training['batch_size']}, {training['learning_rate']}",
+        "steps trained, step exported": f"{max(losses)}, {step}",
+        "validation loss there (Min-SNR, all tokens)": f"{losses[step]:.4f}",
+        "minutes of training": f"{seconds / 60:.0f}",
+    }
+    table = "".join(f"| {name} | {value} |\n" for name, value in facts.items())
+    text = f"# {Path(workdir).name}: a NeuroAdapter\n\n| | |\n| --- | --- |\n{table}"
+    if results is not None:
+        head, *rows = score_table({"value [95 % interval]": results})
+        lines = [head, ["---"] * len(head), *rows]
+        text += f"\n{results['num_images']} test images, one candidate each:\n\n"
+        text += "".join("| " + " | ".join(line) + " |\n" for line in lines)
+    return text + (
+        "\nconfig.json holds every setting of the training and the fingerprints of its data.\n"
     )

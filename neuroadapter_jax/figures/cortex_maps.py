@@ -84,6 +84,7 @@ def area_figure(
                 axes=axis,
                 figure=figure,
             )
+            axis.set_box_aspect(axis._box_aspect, zoom=ZOOM)
             axis.set_title(f"{hemi}, {view}", fontsize=11, y=0.93)
     figure.subplots_adjust(0, 0.13, 1, 0.92, wspace=0, hspace=0)
     figure.legend(

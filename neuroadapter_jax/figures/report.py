@@ -41,6 +41,8 @@ ROWS: tuple[tuple[str, tuple[str, ...], str], ...] = (
 def score_table(results: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
     """Rows of text: the score's name, then value [95 % interval] per model.
 
+    A score that is not there, such as the precision of drawings in which nothing is read, is "–".
+
     Args:
         results: dictionaries of `evaluate_embedded` by the model's label.
     """
@@ -50,7 +52,10 @@ def score_table(results: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
         for result in results.values():
             entry: Any = result
             for key in keys:
-                entry = entry[key]
+                entry = entry.get(key, {})
+            if entry.get("value") is None:
+                cells.append("–")
+                continue
             low, high = entry["interval"]
             cells.append(f"{entry['value']:{form}} [{low:{form}}, {high:{form}}]")
         table.append([label, *cells])

@@ -1,0 +1,45 @@
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from matplotlib.colors import to_rgb
+from nilearn.datasets import load_fsaverage
+from PIL import Image
+
+from neuroadapter_jax.figures.cortex_maps import area_figure, save_figure
+
+
+@pytest.fixture(scope="module")
+def area():
+    """"front" and "back" on the left hemisphere, "back" alone on the right."""
+    parts = load_fsaverage("fsaverage5")["sphere"].parts
+    y = np.concatenate([parts[h].coordinates[:, 1] for h in ("left", "right")])
+    names = np.full(len(y), "", "U8")
+    names[y < -60] = "back"
+    names[: len(y) // 2][y[: len(y) // 2] > 60] = "front"
+    return names
+
+
+def test_areas_are_drawn_on_their_hemisphere(area, tmp_path):
+    figure = area_figure(area, views=("lateral",), order=("front", "back", "unseen"), title="T")
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["front", "back", "unseen"]
+    front, back, _ = (to_rgb(patch.get_facecolor()) for patch in legend.get_patches())
+    left, right = (axis.collections[0].get_facecolors()[:, :3] for axis in figure.axes)
+
+    def share(faces, colour):
+        return np.isclose(faces, colour, atol=1e-3).all(axis=1).mean()
+
+    assert 0.05 < share(left, front) < 0.4 and 0.05 < share(left, back) < 0.4
+    assert share(right, front) == 0 and 0.05 < share(right, back) < 0.4
+
+    save_figure(tmp_path / "areas.png", figure, dpi=50)
+    assert [file.name for file in tmp_path.iterdir()] == ["areas.png"]
+    assert min(Image.open(tmp_path / "areas.png").size) > 100
+    assert not plt.fignum_exists(figure.number)
+
+
+def test_another_mesh_or_order_is_answered(area, as_user):
+    with pytest.raises(ValueError, match=r"20484 vertices, found an array of shape \(100,\)"):
+        area_figure(area[:100])
+    with pytest.raises(ValueError, match=r"lacks \['back'\]"):
+        area_figure(area, order=("front",))

@@ -1,0 +1,67 @@
+import base64
+import re
+import xml.etree.ElementTree
+
+import numpy as np
+
+from neuroadapter_jax.figures.grids import image_grid, save_picture
+from neuroadapter_jax.figures.report import score_table, training_curve, write_report
+
+SCORE = {"value": 0.5, "interval": [0.25, 0.75]}
+RESULTS = {
+    "num_images": 211,
+    "two_way_pixels": {"value": 0.987, "interval": [0.9751, 0.99]},
+    "pixel_correlation": {"value": 0.71, "interval": [0.7, 0.72]},
+    "ssim": SCORE,
+    "semantic_recall": SCORE,
+    "semantic_precision": {"value": None, "interval": None},
+    "linear_readout": {"semantic_recall": SCORE},
+    "recall_relative_to_readout": {"value": 1.03, "interval": [1.0, 1.06]},
+    "permuted_responses": {"two_way_pixels": SCORE, "semantic_recall": SCORE},
+}
+METRICS = [
+    {"step": 10, "kind": "train", "loss": 0.9},
+    {"step": 20, "kind": "train", "loss": 0.7},
+    {"step": 20, "kind": "evaluation", "validation/loss": 0.6},
+    {"step": 30, "kind": "train", "loss": 0.5},
+]
+
+
+def test_the_table_names_values_and_intervals():
+    without = {key: RESULTS[key] for key in RESULTS if key != "permuted_responses"}
+    head, *rows = score_table({"minutes": RESULTS, "hours": without})
+    assert head == ["", "minutes", "hours"]
+    table = {name: cells for name, *cells in rows}
+    assert table["Two-way identification by pixels"] == ["98.7% [97.5%, 99.0%]"] * 2
+    assert table["Pixel correlation"][0] == "0.710 [0.700, 0.720]"
+    assert table["Semantic precision"] == ["–", "–"]
+    assert table["… with permuted responses"] == ["50.0% [25.0%, 75.0%]", "–"]
+
+
+def test_the_curve_is_an_svg_of_its_own():
+    for metrics in (METRICS, METRICS[:2]):
+        root = xml.etree.ElementTree.fromstring(training_curve(metrics))
+        assert root.tag.endswith("svg")
+
+
+def test_the_report_needs_no_other_file(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3)).astype(np.uint8)
+    save_picture(tmp_path / "grid.png", image_grid({"seen": images}))
+    save_picture(tmp_path / "areas.png", image_grid({"areas": images}))
+    write_report(
+        tmp_path / "report.html",
+        results={"minutes <of training>": RESULTS},
+        grid=tmp_path / "grid.png",
+        areas=tmp_path / "areas.png",
+        metrics=METRICS,
+        facts={"python a.py & b": "17 s"},
+    )
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    pictures = re.findall(r'<img src="data:image/png;base64,([^"]+)"', page)
+    assert [base64.b64decode(text) for text in pictures] == [
+        (tmp_path / name).read_bytes() for name in ("grid.png", "areas.png")
+    ]
+    assert not re.search(r'(src|href)="(?!data:|#)', page.replace("xlink:href", "href"))
+    assert "minutes &lt;of training&gt;" in page and "python a.py &amp; b" in page
+    assert "211 test images" in page and "CC BY-SA 4.0" in page
+    assert not list(tmp_path.glob("*.partial"))
