@@ -19,6 +19,7 @@ from neuroadapter_jax.figures.grids import image_grid, save_picture
 from neuroadapter_jax.figures.report import score_table, write_report
 from neuroadapter_jax.reconstruction import load_reconstructions
 from neuroadapter_jax.simulation.nsd_writer import load_truth
+from neuroadapter_jax.simulation.subject import AREAS
 from neuroadapter_jax.training.metrics_log import read_metrics
 
 FLAGS = flags.FLAGS
@@ -76,7 +77,7 @@ def main(_) -> None:
     rows = {"seen": drawn["minutes"].seen[:NUM_SHOWN]}
     rows |= {label: result.drawn[:NUM_SHOWN, 0] for label, result in drawn.items()}
     save_picture(out / "reconstructions.png", image_grid(rows))
-    save_figure(out / "areas.png", area_figure(load_truth(ROOT)["area"]))
+    save_figure(out / "areas.png", area_figure(load_truth(ROOT)["area"], order=AREAS))
     write_json(out / "results.json", results)
     seconds = json.loads((out / "seconds.json").read_text())
     write_report(

@@ -5,6 +5,7 @@
 Both stages resume. The result is a folder in the diffusers layout, named by config.export.
 """
 
+import math
 import sys
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from neuroadapter_jax.simulation.tiny_sd import card, draw_captions, pretrain
 
 def main(_) -> None:
     config = _CONFIG.value
+    command_line.use_cpu_cores(math.gcd(config.vae.batch_size, config.unet.batch_size))
     pretrain(
         export=config.export,
         workdir=config.workdir,

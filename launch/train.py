@@ -36,6 +36,7 @@ def settings_of(config: ConfigDict) -> Settings:
 def run(config: ConfigDict, workdir: str | Path) -> None:
     """Prepare, then train in `workdir`."""
     settings, data = settings_of(config), config.data
+    command_line.use_cpu_cores(settings.batch_size)
     real = data.simulation is None
     check(
         settings,

@@ -1,6 +1,6 @@
 """Train the scene reader; writes its weights and card where scores look for them.
 
-python launch/train_scene_reader.py --config configs/scene_reader.py [--config.key=value] [--out DIR]
+python launch/train_scene_reader.py --config configs/scene_reader.py [--out DIR]
 """
 
 import time

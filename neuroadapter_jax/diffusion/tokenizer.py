@@ -1,12 +1,14 @@
 """CLIP's byte-pair tokenizer, read from and written to the diffusers layout."""
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int
-from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
 _START, _END, _SUFFIX = "<|startoftext|>", "<|endoftext|>", "</w>"
 _WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
@@ -80,17 +82,13 @@ def write_tokenizer(folder: str | Path, words: Iterable[str], length: int) -> No
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    tokenizer = _with_clip_rules(models.BPE(end_of_word_suffix=_SUFFIX))
-    trainer = trainers.BpeTrainer(
-        vocab_size=100_000,  # no limit: merging ends when every word is one token
-        min_frequency=1,
-        show_progress=False,
-        end_of_word_suffix=_SUFFIX,
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        special_tokens=[_START, _END],
-    )
-    tokenizer.train_from_iterator(sorted(words), trainer)
-    tokenizer.model.save(str(folder))
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    merges = _learn_merges(sorted(words))
+    pieces = [*letters, *(letter + _SUFFIX for letter in letters), *map("".join, merges)]
+    vocabulary = {piece: i for i, piece in enumerate([*dict.fromkeys(pieces), _START, _END])}
+    (folder / "vocab.json").write_text(json.dumps(vocabulary, ensure_ascii=False) + "\n")
+    lines = ["#version: 0.2", *(" ".join(pair) for pair in merges)]
+    (folder / "merges.txt").write_text("\n".join(lines) + "\n")
     settings = {
         "tokenizer_class": "CLIPTokenizer",
         "model_max_length": length,
@@ -103,3 +101,22 @@ def write_tokenizer(folder: str | Path, words: Iterable[str], length: int) -> No
     (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n")
     special = {k: v for k, v in settings.items() if k.endswith("_token")}
     (folder / "special_tokens_map.json").write_text(json.dumps(special, indent=2) + "\n")
+
+
+def _learn_merges(words: Sequence[str]) -> list[tuple[str, str]]:
+    """Byte-pair merges until every word is one piece; the first of equally frequent pairs wins.
+
+    The library's own trainer breaks ties differently in each process.
+    """
+    spelled = [[*word[:-1], word[-1] + _SUFFIX] for word in words]
+    merges = []
+    while pairs := Counter(pair for word in spelled for pair in pairwise(word)):
+        best = min(pairs, key=lambda pair: (-pairs[pair], pair))
+        merges.append(best)
+        for word in spelled:
+            i = 0
+            while i < len(word) - 1:
+                if (word[i], word[i + 1]) == best:
+                    word[i : i + 2] = ["".join(best)]
+                i += 1
+    return merges

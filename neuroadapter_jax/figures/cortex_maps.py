@@ -54,14 +54,15 @@ def area_figure(
     names = list(order) if order is not None else present
     if missing := [name for name in present if name not in names]:
         raise ValueError(f"The order of areas lacks {missing}, which the map holds.")
-    colours = plt.get_cmap("tab20", 20)(np.arange(len(names)) % 20)
+    palette = np.delete(plt.get_cmap("tab20").colors, [14, 15], axis=0)  # no grey: those are sulci
+    colours = palette[np.arange(len(names)) % len(palette)]
     index = np.full(total, np.nan)
     for i, name in enumerate(names):
         index[area == name] = i
     figure, axes = plt.subplots(
         2,
         len(views),
-        figsize=(3.4 * len(views), 6.4),
+        figsize=(2.9 * len(views), 6.2),
         subplot_kw={"projection": "3d"},
         squeeze=False,
     )
@@ -84,13 +85,13 @@ def area_figure(
                 axes=axis,
                 figure=figure,
             )
-            axis.set_box_aspect(axis._box_aspect, zoom=ZOOM)
-            axis.set_title(f"{hemi}, {view}", fontsize=11, y=0.93)
-    figure.subplots_adjust(0, 0.13, 1, 0.92, wspace=0, hspace=0)
+            axis.set_box_aspect(None, zoom=1.4)
+            axis.set_title(f"{hemi}, {view}", fontsize=11, y=0.92)
+    figure.subplots_adjust(0, 0.12, 1, 0.97, wspace=0, hspace=0)
     figure.legend(
         handles=[Patch(color=c, label=n) for c, n in zip(colours, names, strict=True)],
         loc="lower center",
-        ncols=min(8, max(1, len(names))),
+        ncols=min(6, max(1, len(names))),
         frameon=False,
     )
     figure.suptitle(title)

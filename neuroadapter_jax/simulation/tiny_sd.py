@@ -35,6 +35,7 @@ from neuroadapter_jax.training.backbone import (
     to_uint8,
 )
 from neuroadapter_jax.training.optimizers import make_optimizer
+from neuroadapter_jax.training.sharding import ShardedBatches, make_mesh, replicate
 from neuroadapter_jax.training.train_loop import fit
 
 _NUM_VALIDATION = 512
@@ -146,10 +147,11 @@ def _train_autoencoder(
             "validation/latent_std": float(np.std(np.concatenate([mean for mean, _ in pieces]))),
         }
 
+    mesh = make_mesh()
     state = fit(
         step,
-        initial_state(nnx.state(model, nnx.Param), optimizer),
-        ArrayBatches({"image": train}, settings["batch_size"], seed),
+        replicate(initial_state(nnx.state(model, nnx.Param), optimizer), mesh),
+        ShardedBatches(ArrayBatches({"image": train}, settings["batch_size"], seed), mesh),
         workdir=workdir,
         num_steps=settings["num_steps"],
         log_every=50,
@@ -240,13 +242,17 @@ def _train_text_to_image(
         "unet": nnx.state(unet, nnx.Param),
         "text_encoder": nnx.state(text_encoder, nnx.Param),
     }
+    mesh = make_mesh()
     state = fit(
         make(optimizer),
-        initial_state(params, optimizer),
-        ArrayBatches(
-            {"latent": latents[:-_NUM_VALIDATION], "ids": ids[:-_NUM_VALIDATION]},
-            settings["batch_size"],
-            seed,
+        replicate(initial_state(params, optimizer), mesh),
+        ShardedBatches(
+            ArrayBatches(
+                {"latent": latents[:-_NUM_VALIDATION], "ids": ids[:-_NUM_VALIDATION]},
+                settings["batch_size"],
+                seed,
+            ),
+            mesh,
         ),
         workdir=workdir,
         num_steps=settings["num_steps"],

@@ -17,7 +17,7 @@ READER = SceneReader(
 
 
 def marked(categories, seed, noise):
-    """Images that carry their categories in the pixels of their first row, under noise elsewhere."""
+    """Images with their categories in their first pixels, and more or less noise elsewhere."""
     base = np.random.default_rng(0).integers(0, 256, (len(categories), 32, 32, 3))
     other = np.random.default_rng(seed).integers(0, 256, base.shape)
     images = np.rint((1 - noise) * base + noise * other).astype(np.uint8)

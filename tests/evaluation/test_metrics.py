@@ -52,7 +52,7 @@ def test_unequal_or_unsuited_stacks_are_refused(score, as_user):
     a, b = pairs(3)
     with pytest.raises(ValueError, match=r"one shape .*\(5, 23, 17, 3\) and \(4, 23, 17, 3\)"):
         score(a, b[:4])
-    with pytest.raises(ValueError, match="must be uint8 in 0..255, found uint8 and float64"):
+    with pytest.raises(ValueError, match=r"must be uint8 in 0\.\.255, found uint8 and float64"):
         score(a, b / 255)
 
 

@@ -10,7 +10,7 @@ from neuroadapter_jax.figures.cortex_maps import area_figure, save_figure
 
 @pytest.fixture(scope="module")
 def area():
-    """"front" and "back" on the left hemisphere, "back" alone on the right."""
+    """ "front" and "back" on the left hemisphere, "back" alone on the right."""
     parts = load_fsaverage("fsaverage5")["sphere"].parts
     y = np.concatenate([parts[h].coordinates[:, 1] for h in ("left", "right")])
     names = np.full(len(y), "", "U8")

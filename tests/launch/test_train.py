@@ -1,0 +1,251 @@
+"""launch/train.py as a user runs it: processes on a small simulated subject."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from neuroadapter_jax.cortex.parcellation import write_annot
+from neuroadapter_jax.simulation import subject as subject_module
+from neuroadapter_jax.simulation.nsd_writer import write_nsd
+from neuroadapter_jax.simulation.subject import SubjectConfig
+from neuroadapter_jax.training.checkpoints import CheckpointStore
+from neuroadapter_jax.training.metrics_log import read_metrics
+from neuroadapter_jax.training.neuroadapter import Settings, Task
+
+pytest.importorskip("tensorflow")
+ROOT = Path(__file__).resolve().parents[2]
+SUBJECT = SubjectConfig(
+    num_images=24, num_shared=5, trials_per_session=36, regions_per_hemisphere=11, seed=3
+)
+STEPS = 22
+CONFIG = """
+import importlib.util
+
+def get_config():
+    spec = importlib.util.spec_from_file_location("demo", {demo!r})
+    demo = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(demo)
+    config = demo.get_config()
+    config.workdir = {workdir!r}
+    config.backbone = {backbone!r}
+    config.progress = False
+    config.data.simulation = None
+    config.data.root = {root!r}
+    config.data.prepared = {prepared!r}
+    config.data.num_validation = 4
+    config.data.parcellation = {parcellation!r}
+    config.train.update(
+        num_regions=6, batch_size=4, num_steps={steps}, warmup_steps=3, ema_decay=0.9,
+        log_every=1, evaluate_every=8, checkpoint_every=5, sample_steps=2,
+    )
+    return config
+"""
+
+
+class World:
+    """A subject on disk, and config files that name it."""
+
+    def __init__(self, folder, backbone, root):
+        self.folder, self.backbone, self.root = folder, backbone, root
+        label = root / "nsddata/freesurfer/fsaverage5/label"
+        self.parcellation = tuple(str(p) for p in sorted(label.glob("*Parcels.annot")))
+
+    def config(self, name="config", **changes):
+        values = {
+            "demo": str(ROOT / "configs" / "demo.py"),
+            "workdir": str(self.folder / "run"),
+            "backbone": str(self.backbone),
+            "root": str(self.root),
+            "prepared": str(self.folder / "prepared"),
+            "parcellation": self.parcellation,
+            "steps": STEPS,
+        }
+        path = self.folder / f"{name}.py"
+        path.write_text(CONFIG.format(**values | changes))
+        return path
+
+
+def start(program, *arguments):
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, f"launch/{program}.py", *map(str, arguments)]
+    return subprocess.Popen(
+        command,
+        env=environment,
+        cwd=ROOT,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def finish(process):
+    out, err = process.communicate()
+    assert process.returncode == 0, err
+    return out
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory, random_backbone):
+    folder = tmp_path_factory.mktemp("world")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(subject_module, "CALIBRATION_SCENES", 53)
+        root = write_nsd(folder / "nsd", SUBJECT, progress=False)
+    return World(folder, random_backbone, root)
+
+
+@pytest.fixture(scope="module")
+def whole(world):
+    """A run that nothing interrupts; it prepares the data as well."""
+    workdir = world.folder / "whole"
+    out = finish(start("train", "--config", world.config(), "--workdir", workdir))
+    assert f"Trained: {workdir}" in out
+    return workdir
+
+
+def states(workdir, like):
+    """Steps and bytes of the last and the best checkpoint."""
+    store = CheckpointStore(workdir)
+    step, state, _ = store.restore(like)
+    best_step, best = store.restore_best(like)
+    store.close()
+    return (step, best_step), [np.asarray(x).tobytes() for x in jax.tree.leaves((state, best))]
+
+
+def read_json(path):
+    return json.loads(path.read_text())
+
+
+def test_a_whole_run(world, whole):
+    assert (world.folder / "prepared" / "provenance.json").is_file()
+    assert not (world.folder / "run").exists()  # --workdir goes before config.workdir
+    lines = read_metrics(whole / "metrics.jsonl")
+    train = [line for line in lines if line["kind"] == "train"]
+    assert [line["step"] for line in train] == list(range(1, STEPS + 1))
+    evaluations = [line for line in lines if line["kind"] == "evaluation"]
+    assert [line["step"] for line in evaluations] == [8, 16, STEPS]
+    assert all(line["validation/loss"] > 0 for line in evaluations)
+    pictures = sorted(p.name for p in (whole / "validation").iterdir())
+    assert pictures == ["000008.png", "000016.png", f"{STEPS:06d}.png"]
+
+
+def test_a_run_killed_at_a_random_step_goes_on_bit_for_bit(world, whole):
+    workdir = world.folder / "killed"
+    at = int(np.random.default_rng().integers(2, STEPS - 5))
+    print("killed after step", at)  # shown if the test fails
+    command = ("train", "--config", world.config(), "--workdir", workdir)
+    process = start(*command)
+    while process.poll() is None and len(read_metrics(workdir / "metrics.jsonl")) < at:
+        time.sleep(0.002)
+    process.kill()
+    _, err = process.communicate()
+    assert process.returncode == -signal.SIGKILL, err
+    assert read_metrics(workdir / "metrics.jsonl")[-1]["step"] < STEPS
+
+    finish(start(*command))
+    assert (workdir / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
+    like = Task(Settings.from_dict(read_json(whole / "config.json"))).initial_state()
+    (steps, ours), (expected, truth) = states(workdir, like), states(whole, like)
+    assert steps == expected and steps[0] == STEPS
+    assert ours == truth
+
+
+def test_export_and_reconstruct(world, whole):
+    model, drawn = world.folder / "model", world.folder / "drawn"
+    finish(start("export", "--run", whole, "--out", model))
+    names = {"config.json", "adapter.safetensors", "regions.npz"}
+    assert {p.name for p in model.iterdir()} == names
+    prepared = world.folder / "prepared"
+    draw = ("reconstruct", "--model", model, "--prepared", prepared, "--out", drawn)
+    finish(start(*draw, "--num_steps", 2, "--num_candidates", 2, "--batch_size", 3))
+    index = read_json(drawn / "index.json")
+    assert len(index["images"]) == SUBJECT.num_shared
+    assert len(list((drawn / "images").iterdir())) == 2 * SUBJECT.num_shared
+    assert (drawn / "grid.png").is_file()
+
+
+# ---- what is wrong is said in one sentence, before anything is written
+
+
+def files(folder):
+    paths = [p for p in folder.rglob("*") if p.is_file() and p.suffix != ".pyc"]
+    return {p: p.stat().st_mtime_ns for p in paths}
+
+
+def refused(world, *arguments, config=None, words):
+    config = config or world.config()
+    before = files(world.folder)
+    process = start("train", "--config", config, *arguments)
+    _, err = process.communicate()
+    assert process.returncode not in (0, None)
+    assert "Traceback" not in err
+    sentences = [line for line in err.splitlines() if line.startswith("train: ")]
+    assert len(sentences) == 1, err
+    for word in words:
+        assert word in sentences[0]
+    assert files(world.folder) == before
+
+
+def test_a_work_folder_of_another_config(world, whole):
+    refused(
+        world,
+        *("--workdir", whole, "--config.train.learning_rate=0.25", "--config.train.drop_rate=0.5"),
+        words=(
+            "config.json belongs to a run",
+            "drop_rate is 'uniform' there, 0.5 here",
+            "learning_rate is 0.003 there, 0.25 here",
+            "Choose another work folder",
+        ),
+    )
+
+
+def test_an_unknown_key(world):
+    refused(
+        world,
+        "--config.train.num_step=1",
+        words=("config.train.num_step is no key of the config file", 'Did you mean "num_steps"'),
+    )
+
+
+@pytest.mark.parametrize(
+    "case", ["no parcellation", "another parcellation", "no session", "a torn session"]
+)
+def test_wrong_files(world, case, tmp_path):
+    betas = "nsddata_betas/ppdata/subj01/fsaverage5/betas_fithrf_GLMdenoise_RR"
+    changes = {"prepared": str(world.folder / "other")}
+    rh = world.parcellation[1]
+    if case == "no parcellation":
+        gone = str(world.folder / "lh.none.annot")
+        changes["parcellation"] = (gone, rh)
+        words = (f"The parcellation file {gone} does not exist",)
+    elif case == "another parcellation":
+        write_annot(tmp_path / "lh.annot", np.arange(101, dtype=np.int32) % 7, list("abcdefg"))
+        changes["parcellation"] = (str(tmp_path / "lh.annot"), rh)
+        words = ("lh.annot labels 101 vertices, but the lh surface has 10242",)
+    else:
+        root = tmp_path / "nsd"
+        shutil.copytree(world.root, root, copy_function=os.link)
+        session = root / betas / "rh.betas_session02.mgh"
+        content = session.read_bytes()
+        session.unlink()
+        words = ("Session 2 is missing", "rh.betas_session02.mgh", "download it")
+        if case == "a torn session":
+            session.write_bytes(content[: len(content) // 2])
+            words = ("rh.betas_session02.mgh is truncated", "download it again")
+        changes["root"] = str(root)
+    config = world.config("wrong", **changes)
+    refused(world, config=config, words=words)
+    assert not (world.folder / "other").exists() and not (world.folder / "run").exists()
+
+
+def test_a_config_that_is_not_there(world):
+    gone = world.folder / "gone.py"
+    refused(world, config=gone, words=(f"the config file {gone} is not there",))
