@@ -161,7 +161,7 @@ def test_a_run_killed_at_a_random_step_goes_on_bit_for_bit(world, whole):
 def test_export_and_reconstruct(world, whole):
     model, drawn = world.folder / "model", world.folder / "drawn"
     finish(start("export", "--run", whole, "--out", model))
-    names = {"config.json", "adapter.safetensors", "regions.npz"}
+    names = {"README.md", "config.json", "adapter.safetensors", "regions.npz"}
     assert {p.name for p in model.iterdir()} == names
     prepared = world.folder / "prepared"
     draw = ("reconstruct", "--model", model, "--prepared", prepared, "--out", drawn)
