@@ -1,5 +1,6 @@
 """tiny-sd, the embedded world's backbone: Stable Diffusion's architecture, trained on scenes."""
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -85,7 +86,8 @@ def pretrain(
             "vae": ["diffusers", "AutoencoderKL"],
         },
     )
-    write_tokenizer(export / "tokenizer", vocabulary(), text_encoder["length"])
+    if not (export / "tokenizer" / "tokenizer_config.json").is_file():
+        write_tokenizer(export / "tokenizer", vocabulary(), text_encoder["length"])
 
     vae_error = _train_autoencoder(vae, scenes.images, seed, workdir / "vae", export)
     latents = _latents(export, scenes.images, workdir / "latents.npy")
@@ -161,8 +163,8 @@ def _train_autoencoder(
         config_fingerprint={"vae": settings, "seed": seed, "num_images": len(train)},
     )
     errors = evaluate(state, 0)
-    config = AutoencoderConfig(
-        **{**config.__dict__, "scaling_factor": round(1.0 / errors["validation/latent_std"], 5)}
+    config = dataclasses.replace(
+        config, scaling_factor=round(1.0 / errors["validation/latent_std"], 5)
     )
     trained = nnx.merge(graph, state["ema"])
     trained.config = config
@@ -278,7 +280,7 @@ def _train_text_to_image(
         export / "scheduler" / "scheduler_config.json",
         {
             "_class_name": "DDIMScheduler",
-            **schedule.__dict__,
+            **dataclasses.asdict(schedule),
             "clip_sample": False,
             "timestep_spacing": "leading",
         },
