@@ -38,8 +38,9 @@ def get_config() -> ConfigDict:
     config.unet.layers_per_block = 1
     config.unet.num_heads = 4
     config.unet.norm_num_groups = 16
-    config.unet.learning_rate = 1e-3
-    config.unet.num_steps = 2_400
+    config.unet.learning_rate = 2e-3
+    config.unet.b2 = 0.99
+    config.unet.num_steps = 4_500
     config.unet.batch_size = 32
     config.unet.gamma = 5.0
     config.unet.drop_rate = 0.1

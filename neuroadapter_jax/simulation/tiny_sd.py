@@ -327,6 +327,7 @@ def _optimizer(settings: dict[str, Any]):
         schedule="cosine",
         weight_decay=1e-4,
         clip_norm=1.0,
+        b2=settings.get("b2", 0.999),
     )
 
 
