@@ -9,6 +9,8 @@ from pathlib import Path
 from absl import app, flags
 from ml_collections import config_flags
 
+from neuroadapter_jax.training.sharding import start_processes
+
 
 def define_config() -> flags.FlagHolder:
     """The flag --config FILE, whose keys --config.key=value overrides."""
@@ -33,6 +35,19 @@ def use_cpu_cores(batch_size: int) -> None:
     count = math.gcd(batch_size, 1 << (cores.bit_length() - 1))
     if "xla_force_host_platform_device_count" not in flags_set:
         os.environ["XLA_FLAGS"] = f"{flags_set} --xla_force_host_platform_device_count={count}"
+
+
+def define_processes() -> None:
+    """The flags of a run on several hosts that is not started by SLURM."""
+    flags.DEFINE_string("coordinator", None, "host:port of process 0.")
+    flags.DEFINE_integer("num_processes", None, "Processes of the whole run.")
+    flags.DEFINE_integer("process_id", None, "This process's number, from 0.")
+
+
+def join_processes() -> None:
+    """Join the run's other processes, as the flags or SLURM say."""
+    values = flags.FLAGS
+    start_processes(values.coordinator, values.num_processes, values.process_id)
 
 
 def _parse(arguments: list[str]) -> list[str]:

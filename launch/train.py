@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import command_line
+import jax
 from absl import flags
 from ml_collections import ConfigDict
 from prepare import prepare
@@ -15,6 +16,7 @@ from prepare import prepare
 from neuroadapter_jax.datasets.nsd import NSDSubject
 from neuroadapter_jax.figures.grids import image_grid, save_picture
 from neuroadapter_jax.training.neuroadapter import Settings, check, train
+from neuroadapter_jax.training.sharding import wait_for_all
 from neuroadapter_jax.training.train_loop import Interrupted
 
 
@@ -45,7 +47,9 @@ def run(config: ConfigDict, workdir: str | Path) -> None:
         if real
         else None,
     )
-    prepare(config)
+    if jax.process_index() == 0:
+        prepare(config)
+    wait_for_all("prepared")
 
     def save_grid(step, seen, drawn):
         path = Path(workdir) / "validation" / f"{step:06d}.png"
@@ -63,6 +67,7 @@ def run(config: ConfigDict, workdir: str | Path) -> None:
 def main(_) -> None:
     workdir = flags.FLAGS.workdir or _CONFIG.value.workdir
     try:
+        command_line.join_processes()
         run(_CONFIG.value, workdir)
     except Interrupted as end:
         print(end, file=sys.stderr)
@@ -74,5 +79,6 @@ def main(_) -> None:
 
 if __name__ == "__main__":
     _CONFIG = command_line.define_config()
+    command_line.define_processes()
     flags.DEFINE_string("workdir", None, "Where the run lives; config.workdir when not given.")
     command_line.run(main)

@@ -1,6 +1,7 @@
 """Decoding a whole split to a folder: PNG files, an index, and a grid."""
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from neuroadapter_jax.datasets.records import PreparedDataset
 from neuroadapter_jax.diffusion.weights import write_json
 from neuroadapter_jax.pipeline import NeuroAdapterPipeline
 
-INDEX = "index.json"
+INDEX, UNFINISHED = "index.json", "unfinished.json"
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,9 @@ def reconstruct_split(
 ) -> Reconstructions:
     """Draw every image of a split from its responses and write the images as they come.
 
+    A call that was killed goes on at the first image that is missing. With several devices the
+    candidates of a batch are shared among them.
+
     Args:
         pipeline: trained on the same subject and normalisation.
         dataset: the split.
@@ -68,8 +72,8 @@ def reconstruct_split(
         progress: show a bar.
 
     Raises:
-        ValueError: the folder holds reconstructions drawn otherwise, or the records' surface is
-            not the pipeline's.
+        ValueError: the folder holds images drawn otherwise, or nobody knows how, or the records'
+            surface is not the pipeline's.
     """
     out = Path(out)
     settings = {
@@ -85,12 +89,18 @@ def reconstruct_split(
         "own_responses": order is None,
     }
     settings = json.loads(json.dumps(settings))  # as it comes back from the index
-    index = out / INDEX
-    if index.is_file() and (found := json.loads(index.read_text())["settings"]) != settings:
-        different = sorted(key for key in settings if found.get(key) != settings[key])
+    for index in (out / INDEX, out / UNFINISHED):
+        if index.is_file() and (found := json.loads(index.read_text())["settings"]) != settings:
+            different = sorted(key for key in settings if found.get(key) != settings[key])
+            raise ValueError(
+                f"{out} holds reconstructions drawn with other {', '.join(different)}; name "
+                "another folder or delete this one."
+            )
+    known = any((out / name).is_file() for name in (INDEX, UNFINISHED))
+    if (out / "images").exists() and not known:
         raise ValueError(
-            f"{out} holds reconstructions drawn with other {', '.join(different)}; name another "
-            "folder or delete this one."
+            f"{out} holds images but neither {INDEX} nor {UNFINISHED}, which would say how they "
+            "were drawn; name another folder or delete this one."
         )
     if dataset.num_vertices != pipeline.regions.num_vertices:
         raise ValueError(
@@ -99,6 +109,7 @@ def reconstruct_split(
         )
     (out / "images").mkdir(parents=True, exist_ok=True)
     (out / "seen").mkdir(exist_ok=True)
+    write_json(out / UNFINISHED, {"settings": settings})
     betas, images = [], []
     for batch in eval_batches(dataset, batch_size):
         betas.append(batch["betas"][: batch["num_valid"]])
@@ -106,9 +117,21 @@ def reconstruct_split(
     betas, seen = np.concatenate(betas), np.concatenate(images)
     if order is not None:
         betas = betas[order]
-    drawn = []
-    for start in tqdm(range(0, len(seen), batch_size), unit="batch", disable=not progress):
-        rows = np.arange(start, min(start + batch_size, len(seen)))
+    files = [
+        {
+            "image_id": int(image_id),
+            "seen": f"seen/{int(image_id):06d}.png",
+            "drawn": [f"images/{int(image_id):06d}_c{j}.png" for j in range(num_candidates)],
+        }
+        for image_id in dataset.image_ids
+    ]
+    drawn: list[np.ndarray | None] = [_read_candidates(out, entry["drawn"]) for entry in files]
+    missing = np.flatnonzero([image is None for image in drawn])
+    bar = tqdm(
+        total=len(files), initial=len(files) - len(missing), unit="image", disable=not progress
+    )
+    for start in range(0, len(missing), batch_size):
+        rows = missing[start : start + batch_size]
         # The last batch is filled up, so that one compilation serves all.
         filled = np.concatenate([rows, np.full(batch_size - len(rows), rows[-1])])
         batch = pipeline(
@@ -120,25 +143,37 @@ def reconstruct_split(
             guidance_scale=guidance_scale,
             sample_ids=filled,
         )[: len(rows)]
-        drawn.append(batch)
         for row, candidates in zip(rows, batch, strict=True):
-            image_id = int(dataset.image_ids[row])
-            Image.fromarray(seen[row]).save(out / "seen" / f"{image_id:06d}.png")
-            for j, image in enumerate(candidates):
-                Image.fromarray(image).save(out / "images" / f"{image_id:06d}_c{j}.png")
-    result = Reconstructions(np.asarray(dataset.image_ids), seen, np.concatenate(drawn), settings)
-    files = [
-        {
-            "image_id": int(image_id),
-            "seen": f"seen/{int(image_id):06d}.png",
-            "drawn": [f"images/{int(image_id):06d}_c{j}.png" for j in range(num_candidates)],
-        }
-        for image_id in dataset.image_ids
-    ]
+            drawn[row] = candidates
+            _write_png(out / files[row]["seen"], seen[row])
+            for name, image in zip(files[row]["drawn"], candidates, strict=True):
+                _write_png(out / name, image)
+        bar.update(len(rows))
+    bar.close()
+    result = Reconstructions(np.asarray(dataset.image_ids), seen, np.stack(drawn), settings)
     if save_grid is not None:
         save_grid(out, result)
-    write_json(index, {"settings": settings, "images": files})
+    write_json(out / INDEX, {"settings": settings, "images": files})
+    (out / UNFINISHED).unlink()
     return result
+
+
+def _write_png(path: Path, image: UInt8[np.ndarray, "y x c"]) -> None:
+    """A file under its final name is complete."""
+    partial = path.with_suffix(".partial")
+    Image.fromarray(image).save(partial, format="PNG")
+    os.replace(partial, path)
+
+
+def _read_candidates(folder: Path, names: list[str]) -> UInt8[np.ndarray, "s y x c"] | None:
+    """An image's candidates, if an earlier call has drawn them all."""
+    if not all((folder / name).is_file() for name in names):
+        return None
+    return np.stack([_read_png(folder / name) for name in names])
+
+
+def _read_png(path: Path) -> UInt8[np.ndarray, "y x c"]:
+    return np.asarray(Image.open(path).convert("RGB"))
 
 
 def load_reconstructions(folder: str | Path) -> Reconstructions:
@@ -157,7 +192,7 @@ def load_reconstructions(folder: str | Path) -> Reconstructions:
     def read(name: str) -> np.ndarray:
         if not (folder / name).is_file():
             raise FileNotFoundError(f"{folder / name}: listed in {INDEX} but not found.")
-        return np.asarray(Image.open(folder / name).convert("RGB"))
+        return _read_png(folder / name)
 
     entries = index["images"]
     return Reconstructions(

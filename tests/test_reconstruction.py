@@ -109,6 +109,37 @@ def test_a_control_draws_from_other_responses_at_the_same_noise(dataset, tmp_pat
     assert result.settings["own_responses"] is False
 
 
+def test_a_killed_call_goes_on_where_it_stopped(dataset, tmp_path):
+    class Dying(Painter):
+        def __call__(self, *arguments, **settings):
+            if len(self.sizes) == 2:
+                raise KeyboardInterrupt
+            return super().__call__(*arguments, **settings)
+
+    def draw(painter, out, **settings):
+        settings = {"num_candidates": 2, "batch_size": 4, "progress": False} | settings
+        return reconstruct_split(painter, dataset, out, **settings)
+
+    whole = draw(Painter(), tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        draw(Dying(), tmp_path / "out")
+    with pytest.raises(ValueError, match="drawn with other seed; name another folder"):
+        draw(Painter(), tmp_path / "out", seed=1)
+    (tmp_path / "out" / "images" / "000003_c1.png").unlink()  # as if killed between two files
+    painter = Painter()
+    rest = draw(painter, tmp_path / "out")
+    assert painter.sizes == [4]  # 11 images, 8 done, 1 of them torn
+    np.testing.assert_array_equal(rest.drawn, whole.drawn)
+    for path in (tmp_path / "whole").rglob("*.*"):
+        other = tmp_path / "out" / path.relative_to(tmp_path / "whole")
+        assert other.read_bytes() == path.read_bytes()
+    assert not (tmp_path / "out" / "unfinished.json").exists()
+
+    (tmp_path / "out" / "index.json").unlink()
+    with pytest.raises(ValueError, match=r"images but neither index\.json nor unfinished\.json"):
+        draw(Painter(), tmp_path / "out")
+
+
 def test_a_folder_is_drawn_again_only_alike(dataset, tmp_path):
     def draw(**settings):
         return reconstruct_split(

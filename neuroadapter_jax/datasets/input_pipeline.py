@@ -4,6 +4,7 @@ Batch k is a pure function of (seed, k): the order of images in each epoch and t
 repeats come from Grain's index-based generators, so a run resumes at any step.
 """
 
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,8 +25,9 @@ def batch_dataset(
     *,
     shuffle: bool = True,
     repeats: str = "average",
+    process: tuple[int, int] = (0, 1),
 ) -> grain.MapDataset:
-    """Endless random-access batches: element k is batch k.
+    """Endless random-access batches: element k is this process's rows of batch k.
 
     A batch holds betas float16 [b, n], latent_mean and latent_std float32 [b, y, x, c], image
     uint8 [b, y, x, 3] and image_id int64 [b]. Each epoch has its own order; a batch may span the
@@ -38,14 +40,22 @@ def batch_dataset(
         shuffle: if false, images come in ascending order of image_id.
         repeats: `"average"` takes the mean over an image's k repeats; `"random"` the mean over a
             subset drawn uniformly from the 2^k - 1 that are not empty.
+        process: (i, m): process i of m takes the i-th of m equal runs of rows, and reads no
+            other record; the batch as a whole is the same for every m.
 
     Raises:
-        ValueError: another `repeats`, or a batch size below 1.
+        ValueError: another `repeats`, a batch size below 1, or one that m does not divide.
     """
     if repeats not in REPEATS:
         raise ValueError(f"repeats is {repeats!r}; choose one of {', '.join(REPEATS)}.")
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}; it must be at least 1.")
+    index, count = process
+    if batch_size % count:
+        raise ValueError(
+            f"batch_size is {batch_size}, which {count} processes cannot share evenly; choose a "
+            "multiple."
+        )
     records = grain.MapDataset.source(dataset).seed(seed)
     if shuffle:
         records = records.shuffle()
@@ -54,7 +64,16 @@ def batch_dataset(
         records = records.random_map(_with_random_repeats)
     else:
         records = records.map(_with_all_repeats)
-    return records.batch(batch_size)
+    if count == 1:
+        return records.batch(batch_size)
+    rows = batch_size // count
+
+    def own_rows(k: int) -> Batch:
+        first = k * batch_size + index * rows
+        taken = [records[first + j] for j in range(rows)]
+        return {key: np.stack([record[key] for record in taken]) for key in taken[0]}
+
+    return grain.MapDataset.range(sys.maxsize // batch_size).map(own_rows)
 
 
 def make_batches(
@@ -64,9 +83,12 @@ def make_batches(
     *,
     shuffle: bool = True,
     repeats: str = "average",
+    process: tuple[int, int] = (0, 1),
 ) -> grain.DatasetIterator:
     """Iterates over `batch_dataset`, read ahead by threads, with get_state and set_state."""
-    batches = batch_dataset(dataset, batch_size, seed, shuffle=shuffle, repeats=repeats)
+    batches = batch_dataset(
+        dataset, batch_size, seed, shuffle=shuffle, repeats=repeats, process=process
+    )
     return iter(batches.to_iter_dataset(_READ))
 
 

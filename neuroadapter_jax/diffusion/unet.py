@@ -284,6 +284,8 @@ class UNet2DConditionModel(nnx.Module):
         timesteps: Int[Array, " b"],
         streams: Sequence[Stream],
         probe: Probe | None = None,
+        *,
+        remat: bool = False,
     ) -> Float[Array, "b y x o"] | tuple[Float[Array, "b y x o"], list]:
         """One denoising prediction.
 
@@ -293,6 +295,8 @@ class UNet2DConditionModel(nnx.Module):
             streams: the conditioning; its order matters only to the probe.
             probe: if given, called with the last stream's attention weights [b, h, q, k] of
                 every cross-attention layer.
+            remat: for the derivative, keep what enters each block and compute the rest anew;
+                not with a probe.
 
         Returns:
             The prediction [b, y, x, c]; with a probe, also its results, one per layer in the
@@ -302,13 +306,21 @@ class UNet2DConditionModel(nnx.Module):
         temb = self.time_embedding(
             timestep_embedding(timesteps, self.config.block_out_channels[0]).astype(latents.dtype)
         )
+
+        def run(block, *inputs):
+            if remat and probe is None:
+                return jax.checkpoint(lambda *a: block(*a, condition))(*inputs)
+            return block(*inputs, condition)
+
         x = self.conv_in(latents)
         skips = [x]
         for block in self.down_blocks:
-            x, new = block(x, temb, condition)
+            x, new = run(block, x, temb)
             skips += new
-        x = self.mid_block(x, temb, condition)
+        x = run(self.mid_block, x, temb)
         for block in self.up_blocks:
-            x = block(x, skips, temb, condition)
+            taken = len(block.resnets)
+            skips, own = skips[:-taken], skips[-taken:]
+            x = run(block, x, own, temb)
         x = self.conv_out(jax.nn.silu(self.conv_norm_out(x)))
         return x if probe is None else (x, condition.seen)

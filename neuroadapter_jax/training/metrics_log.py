@@ -39,16 +39,25 @@ class MetricsLog:
       step: the step to continue from; lines of later steps, written by a process that was killed
         before its next checkpoint, are dropped.
       tensorboard: also write TensorBoard events (needs the package tensorboardX).
+      writes: False in all processes of a run but the first, which keep the lines in memory.
     """
 
-    def __init__(self, workdir: str | Path, step: int = 0, tensorboard: bool = False):
+    def __init__(
+        self,
+        workdir: str | Path,
+        step: int = 0,
+        tensorboard: bool = False,
+        writes: bool = True,
+    ):
         workdir = Path(workdir)
         path = workdir / "metrics.jsonl"
-        self._writer = _tensorboard_writer(workdir, step) if tensorboard else None
+        self._writes = writes
+        self._writer = _tensorboard_writer(workdir, step) if tensorboard and writes else None
         self.lines = [line for line in read_metrics(path) if line["step"] <= step]
-        write_atomically(path, "".join(_dump(line) for line in self.lines))
-        self._metrics = open(path, "a", encoding="utf-8")  # noqa: SIM115
-        self._timing = open(workdir / "timing.jsonl", "a", encoding="utf-8")  # noqa: SIM115
+        if writes:
+            write_atomically(path, "".join(_dump(line) for line in self.lines))
+            self._metrics = open(path, "a", encoding="utf-8")  # noqa: SIM115
+            self._timing = open(workdir / "timing.jsonl", "a", encoding="utf-8")  # noqa: SIM115
         self._last = (step, time.monotonic())
 
     def has_evaluation(self, step: int) -> bool:
@@ -60,6 +69,8 @@ class MetricsLog:
         values = {k: v if math.isfinite(v) else None for k, v in values.items()}
         line = {"step": step, "kind": kind, **values}
         self.lines.append(line)
+        if not self._writes:
+            return
         self._metrics.write(_dump(line))
         self._metrics.flush()
         then, self._last = self._last, (step, time.monotonic())
@@ -74,12 +85,14 @@ class MetricsLog:
 
     def sync(self) -> None:
         """Puts every line on disk; called before the checkpoint that relies on them."""
-        os.fsync(self._metrics.fileno())
+        if self._writes:
+            os.fsync(self._metrics.fileno())
 
     def close(self) -> None:
         """Closes the files."""
-        self._metrics.close()
-        self._timing.close()
+        if self._writes:
+            self._metrics.close()
+            self._timing.close()
         if self._writer is not None:
             self._writer.close()
 

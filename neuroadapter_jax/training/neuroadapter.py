@@ -30,7 +30,7 @@ from neuroadapter_jax.training.backbone import to_uint8
 from neuroadapter_jax.training.checkpoints import CheckpointStore
 from neuroadapter_jax.training.loss import denoising_losses, min_snr_weights, sample_noise
 from neuroadapter_jax.training.optimizers import make_optimizer
-from neuroadapter_jax.training.sharding import ShardedBatches, make_mesh, replicate
+from neuroadapter_jax.training.sharding import ShardedBatches, local, make_mesh, shard
 from neuroadapter_jax.training.train_loop import check_config, fit
 from neuroadapter_jax.training.train_step import Frozen, make_train_step, sample_latents
 
@@ -57,7 +57,9 @@ class Settings:
         schedule: "cosine" or "constant" after the warm-up.
         weight_decay: of AdamW.
         clip_norm: of the gradient's global norm; None for none.
-        accumulate: batches per update.
+        accumulate: parts of a batch computed one after the other, to save memory.
+        remat: compute each U-Net block anew for the derivative, to save memory.
+        fsdp: devices that share one copy of the parameters; 1 for data parallelism.
         gamma: cap of the Min-SNR weights; None for none.
         drop_rate: of tokens, "uniform" or a number.
         ema_decay: of the moving average that is evaluated and exported; None for none.
@@ -83,6 +85,8 @@ class Settings:
     weight_decay: float = 1e-6
     clip_norm: float | None = 1.0
     accumulate: int = 1
+    remat: bool = False
+    fsdp: int = 1
     gamma: float | None = 5.0
     drop_rate: float | Literal["uniform"] = "uniform"
     ema_decay: float | None = None
@@ -153,7 +157,6 @@ class Task:
             settings.schedule,
             settings.weight_decay,
             settings.clip_norm,
-            accumulate=settings.accumulate,
         )
 
     def initial_state(self) -> dict[str, Any]:
@@ -223,13 +226,14 @@ def train(
         The adapter after the last step; `load_run` gives the one of the best validation loss.
     """
     task = Task(settings)
-    mesh = make_mesh()
-    frozen = replicate(task.frozen, mesh)
-    if settings.batch_size % mesh.size:
+    mesh = make_mesh(settings.fsdp)
+    if settings.batch_size % (mesh.size * settings.accumulate):
         raise ValueError(
-            f"batch_size is {settings.batch_size}, which {mesh.size} devices cannot share evenly; "
-            "choose a multiple."
+            f"batch_size is {settings.batch_size}, which {mesh.size} devices in "
+            f"{settings.accumulate} parts cannot share evenly; choose a multiple of "
+            f"{mesh.size * settings.accumulate}."
         )
+    frozen = shard(task.frozen, mesh)
     jitted = make_train_step(
         task.adapter_graph,
         task.unet_graph,
@@ -239,11 +243,20 @@ def train(
         gamma=settings.gamma,
         drop_rate=settings.drop_rate,
         ema_decay=settings.ema_decay,
+        accumulate=settings.accumulate,
+        remat=settings.remat,
+        mesh=mesh,
     )
-    batches = make_batches(task.train, settings.batch_size, settings.seed, repeats=settings.repeats)
+    batches = make_batches(
+        task.train,
+        settings.batch_size,
+        settings.seed,
+        repeats=settings.repeats,
+        process=(jax.process_index(), jax.process_count()),
+    )
     state = fit(
         lambda state, batch: jitted(state, frozen, batch),
-        replicate(task.initial_state(), mesh),
+        shard(task.initial_state(), mesh),
         ShardedBatches(batches, mesh),
         workdir=workdir,
         num_steps=settings.num_steps,
@@ -255,7 +268,7 @@ def train(
         progress=progress,
         tensorboard=tensorboard,
     )
-    return task.trained(state)
+    return task.trained(local(state))
 
 
 def load_run(workdir: str | Path) -> tuple[Task, NeuroAdapter, int]:
@@ -327,7 +340,8 @@ def make_evaluation(
         return to_uint8(nnx.merge(vae_graph, vae_params).decode(latents / frozen.scaling_factor))
 
     def evaluate(state: dict[str, Any], step: int) -> dict[str, float]:
-        params = state.get("ema", state["params"])
+        # Every process evaluates on its first device, so that all agree on what is best.
+        params = local(state.get("ema", state["params"]))
         key = jax.random.key(settings.seed)
         values = []
         for i, batch in enumerate(batches):
@@ -337,7 +351,7 @@ def make_evaluation(
                     params, task.frozen, arrays, jax.random.fold_in(key, i * visits + visit)
                 )
                 values.append(np.asarray(each)[: batch["num_valid"]])
-        if save_grid is not None:
+        if save_grid is not None and jax.process_index() == 0:
             first = batches[0]
             count = min(num_drawn, first["num_valid"])
             keys = jax.random.split(key, count)

@@ -1,4 +1,4 @@
-"""AdamW with warm-up, cosine decay, clipping, gradient accumulation, and an average of weights."""
+"""AdamW with warm-up, cosine decay, clipping, and an average of weights."""
 
 from collections.abc import Callable
 from typing import Any, Literal
@@ -61,26 +61,21 @@ def make_optimizer(
     clip_norm: float | None = 1.0,
     b1: float = 0.9,
     b2: float = 0.999,
-    accumulate: int = 1,
     *,
     eps: float = 1e-8,
     decay_filter: Callable[[tuple, Any], bool] | None = None,
 ) -> optax.GradientTransformation:
-    """AdamW on gradients clipped to a global norm, with a schedule and accumulation.
-
-    Steps are calls of the train step. With accumulate = k the mean gradient of k steps makes one
-    update, and the schedule runs over ceil(num_steps / k) updates.
+    """AdamW on gradients clipped to a global norm, with a schedule.
 
     Args:
       learning_rate: the highest rate, > 0.
-      num_steps: steps of the whole run.
-      warmup_steps: steps before the highest rate is reached, in [0, num_steps).
+      num_steps: updates of the whole run.
+      warmup_steps: updates before the highest rate is reached, in [0, num_steps).
       schedule: "cosine" to 0 or "constant"; the formula is in `make_schedule`.
       weight_decay: decoupled decay, >= 0; theta <- theta - lr (adam + weight_decay theta).
       clip_norm: largest global norm of an update's gradient; None leaves gradients as they are.
       b1: decay of Adam's first moment, in [0, 1).
       b2: decay of Adam's second moment, in [0, 1).
-      accumulate: steps per update, >= 1.
       eps: Adam's constant in the denominator.
       decay_filter: (path, leaf) -> whether the leaf decays; path as in `jax.tree_util`. None
         decays every leaf, as the released code does.
@@ -88,11 +83,7 @@ def make_optimizer(
     Raises:
       ValueError: a value outside its range.
     """
-    if accumulate < 1:
-        raise ValueError(f"accumulate is {accumulate}; it has to be at least 1.")
-    rate = make_schedule(
-        learning_rate, -(-num_steps // accumulate), warmup_steps // accumulate, schedule
-    )
+    rate = make_schedule(learning_rate, num_steps, warmup_steps, schedule)
     mask = None
     if decay_filter is not None:
 
@@ -101,10 +92,7 @@ def make_optimizer(
 
     adamw = optax.adamw(rate, b1=b1, b2=b2, eps=eps, weight_decay=weight_decay, mask=mask)
     clip = optax.identity() if clip_norm is None else optax.clip_by_global_norm(clip_norm)
-    optimizer = optax.chain(clip, adamw)
-    if accumulate == 1:
-        return optimizer
-    return optax.MultiSteps(optimizer, accumulate).gradient_transformation()
+    return optax.chain(clip, adamw)
 
 
 def ema_update(ema: Any, params: Any, decay: float | jax.Array) -> Any:

@@ -1,27 +1,141 @@
-"""Where arrays live: a mesh over all devices, batches cut along it, the rest replicated."""
+"""Where arrays live: a mesh with axes data and fsdp, and rules by parameter path."""
 
+import os
+import re
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+DATA, FSDP = "data", "fsdp"
+ROWS = PartitionSpec((DATA, FSDP))
+WHOLE = PartitionSpec()
+# Leaves below this many numbers are cheaper to keep than to gather.
+SMALL = 2**16
+# (pattern of the path, axis that is cut); the first match counts. Paths end in the parameter's
+# name also inside an optimizer's state, so moments lie where their parameters lie.
+RULES = (
+    (r"region_projection/(weights|bias)$", 0),
+    (r"(kernel|embedding)$", -1),
+)
 
-def make_mesh(devices: list | None = None) -> Mesh:
-    """A mesh with the one axis "data" over the given devices (default: all)."""
-    return Mesh(np.array(devices or jax.devices()), ("data",))
+
+def make_mesh(fsdp: int = 1, devices: Sequence | None = None) -> Mesh:
+    """A mesh [devices / fsdp, fsdp] with the axes "data" and "fsdp".
+
+    A batch is cut over both axes; parameters are cut over "fsdp" and repeated over "data". With
+    fsdp = 1 every device holds all parameters (data parallelism).
+
+    Args:
+        fsdp: devices that share one copy of the parameters; divides the number of devices.
+        devices: those of the mesh; None takes all of every process.
+
+    Raises:
+        ValueError: fsdp does not divide the number of devices.
+    """
+    devices = list(jax.devices() if devices is None else devices)
+    if fsdp < 1 or len(devices) % fsdp:
+        raise ValueError(
+            f"fsdp is {fsdp}, which does not divide the {len(devices)} devices; choose a divisor."
+        )
+    return Mesh(np.array(devices).reshape(-1, fsdp), (DATA, FSDP))
+
+
+def partition(path: str, shape: tuple[int, ...], fsdp: int) -> PartitionSpec:
+    """How one leaf is cut: by the first of `RULES` whose axis divides; small leaves stay whole.
+
+    Args:
+        path: the leaf's path, parts joined by "/".
+        shape: of the leaf.
+        fsdp: size of that axis of the mesh.
+    """
+    if fsdp == 1 or int(np.prod(shape)) < SMALL:
+        return WHOLE
+    for pattern, axis in RULES:
+        if re.search(pattern, path) and shape[axis] % fsdp == 0:
+            # No None at the end: XLA returns none, and another spelling would compile again.
+            return PartitionSpec(*[None] * (axis % len(shape)), FSDP)
+    return WHOLE
+
+
+def shardings(tree: Any, mesh: Mesh) -> Any:
+    """A tree of `NamedSharding` by `partition`, for arrays or their shapes."""
+
+    def one(path, leaf):
+        spec = partition(path_name(path), np.shape(leaf), mesh.shape[FSDP])
+        return NamedSharding(mesh, spec)
+
+    return jax.tree_util.tree_map_with_path(one, tree)
+
+
+def path_name(path: tuple) -> str:
+    """The parts of a tree path joined by "/", without NNX's inner "value"."""
+    parts = jax.tree_util.keystr(path, simple=True, separator="/").split("/")
+    return "/".join(part for part in parts if part != "value")
+
+
+def shard(tree: Any, mesh: Mesh) -> Any:
+    """Every array where `shardings` puts it; each process gives the same whole arrays."""
+    return _put(tree, shardings(tree, mesh))
 
 
 def replicate(tree: Any, mesh: Mesh) -> Any:
     """Every array whole on every device of the mesh."""
-    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+    return _put(tree, jax.tree.map(lambda _: NamedSharding(mesh, WHOLE), tree))
+
+
+def _put(tree: Any, places: Any) -> Any:
+    def one(leaf, place):
+        if place.is_fully_addressable:
+            return jax.device_put(leaf, place)
+        whole = np.asarray(leaf)
+        return jax.make_array_from_callback(whole.shape, place, lambda index: whole[index])
+
+    return jax.tree.map(one, tree, places)
+
+
+def gathered(tree: Any, mesh: Mesh) -> Any:
+    """Inside jit: every array whole on every device, so that each is gathered once."""
+    place = NamedSharding(mesh, WHOLE)
+    return jax.tree.map(lambda leaf: jax.lax.with_sharding_constraint(leaf, place), tree)
+
+
+def constrained(tree: Any, mesh: Mesh) -> Any:
+    """Inside jit: every array where `shardings` puts it, such as gradients beside parameters."""
+    return jax.lax.with_sharding_constraint(tree, shardings(tree, mesh))
+
+
+def local(tree: Any) -> Any:
+    """Every array whole on this process's first device, gathered from the others where cut."""
+
+    def one(leaf):
+        if not isinstance(leaf, jax.Array):
+            return leaf
+        if not leaf.is_fully_addressable and not leaf.is_fully_replicated:
+            leaf = multihost_utils.process_allgather(leaf, tiled=True)
+            return jax.device_put(leaf, jax.local_devices()[0])
+        if leaf.is_fully_replicated:
+            return leaf.addressable_data(0)
+        return jax.device_put(leaf, jax.local_devices()[0])
+
+    return jax.tree.map(one, tree)
+
+
+def wait_for_all(name: str) -> None:
+    """Returns once every process of the run is here."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(name)
 
 
 class ShardedBatches:
-    """An iterator whose batches are cut over the mesh's data axis; keeps the data position.
+    """An iterator whose batches are cut over all devices of a mesh; keeps the data position.
 
     Args:
-        batches: iterator of dicts of arrays [b, ...] with get_state and set_state.
+        batches: iterator of dicts of arrays with get_state and set_state: this process's rows of
+            each batch, [b / processes, ...].
         mesh: from `make_mesh`.
 
     Raises:
@@ -34,10 +148,44 @@ class ShardedBatches:
 
     def __next__(self) -> dict[str, jax.Array]:
         batch = next(self.batches)
-        size = len(next(iter(batch.values())))
+        size = len(next(iter(batch.values()))) * jax.process_count()
         if size % self.mesh.size:
             raise ValueError(
                 f"batch_size is {size}, which {self.mesh.size} devices cannot share evenly; "
                 "choose a multiple."
             )
-        return jax.device_put(batch, NamedSharding(self.mesh, PartitionSpec("data")))
+        place = NamedSharding(self.mesh, ROWS)
+        if place.is_fully_addressable:
+            return jax.device_put(batch, place)
+        return {
+            name: jax.make_array_from_process_local_data(place, np.asarray(array))
+            for name, array in batch.items()
+        }
+
+
+def start_processes(
+    coordinator: str | None = None, num_processes: int | None = None, process_id: int | None = None
+) -> None:
+    """Join the processes of one run; call it before JAX computes anything.
+
+    With an address the three arguments say who is who. Without one, SLURM's variables do, when
+    there is more than one task; else this is a run of one process and nothing happens.
+
+    Args:
+        coordinator: "host:port" of process 0.
+        num_processes: of the whole run.
+        process_id: 0 ... num_processes - 1.
+
+    Raises:
+        ValueError: an address without the two numbers, or the reverse.
+    """
+    given = [coordinator, num_processes, process_id]
+    if any(value is not None for value in given):
+        if any(value is None for value in given):
+            raise ValueError(
+                f"coordinator, num_processes and process_id are {given}; give all three, or none "
+                "under SLURM or with one process."
+            )
+        jax.distributed.initialize(coordinator, num_processes, process_id)
+    elif int(os.environ.get("SLURM_NTASKS", 1)) > 1 and "SLURM_PROCID" in os.environ:
+        jax.distributed.initialize()

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
+from jax.experimental import multihost_utils
 from tqdm import tqdm
 
 from neuroadapter_jax.training.checkpoints import CheckpointStore
@@ -76,8 +78,9 @@ def fit(
     Raises:
       ValueError: workdir belongs to a run with another configuration, or is beyond num_steps.
       FloatingPointError: a number of the step or the best metric is not finite.
-      Interrupted: SIGTERM or SIGINT came; the step was finished and saved. A second signal acts
-        at once.
+      Interrupted: SIGTERM or SIGINT came, to any of the run's processes; the step (with several
+        processes, the next one that is logged) was finished and saved. A second signal acts at
+        once.
     """
     intervals = {"log_every": log_every, "checkpoint_every": checkpoint_every}
     if evaluate_every is not None:
@@ -88,7 +91,8 @@ def fit(
     workdir = Path(workdir)
     check_config(workdir, config_fingerprint)
     workdir.mkdir(parents=True, exist_ok=True)
-    if not (workdir / "config.json").exists():
+    primary = jax.process_index() == 0
+    if primary and not (workdir / "config.json").exists():
         write_atomically(workdir / "config.json", _dump(config_fingerprint))
 
     with contextlib.ExitStack() as stack:
@@ -100,9 +104,9 @@ def fit(
             batches.set_state(data_state)
         if step > num_steps:
             raise ValueError(f"{workdir} is at step {step} already, beyond num_steps {num_steps}.")
-        log = MetricsLog(workdir, step, tensorboard)
+        log = MetricsLog(workdir, step, tensorboard, writes=primary)
         stack.callback(log.close)
-        bar = _bar(step, num_steps, progress)
+        bar = _bar(step, num_steps, progress and primary)
         stack.callback(bar.close)
         signals = _Signals()
         stack.callback(signals.restore)
@@ -142,6 +146,7 @@ def fit(
 
         if evaluation_due() and not log.has_evaluation(step):
             run_evaluation()
+        stop = None
         while step < num_steps:
             state, metrics = step_fn(state, _next(batches, step))
             step += 1
@@ -150,15 +155,16 @@ def fit(
                 write_pending()
                 pending.append((step, metrics))
             due = step % checkpoint_every == 0 or step == num_steps
-            if due or signals.received is not None:
+            stop = signals.agreed(step % log_every == 0)
+            if due or stop is not None:
                 save()
-                if signals.received is not None:
+                if stop is not None:
                     break
             if evaluation_due():
                 run_evaluation()
         store.wait()
-        if signals.received is not None:
-            raise Interrupted(signals.received, step)
+        if stop is not None:
+            raise Interrupted(stop, step)
         return state
 
 
@@ -175,6 +181,15 @@ class _Signals:
     def _receive(self, number, frame):
         self.received = number
         self.restore()
+
+    def agreed(self, now: bool) -> int | None:
+        """The signal that ends the run: any process's, asked of all where `now` is true."""
+        if jax.process_count() == 1:
+            return self.received
+        if not now:
+            return None
+        seen = multihost_utils.process_allgather(np.int32(self.received or 0))
+        return int(seen.max()) or None
 
     def restore(self):
         for number, handler in self._earlier.items():

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
+from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
 from neuroadapter_jax.adapter.token_dropout import keep_mask
@@ -15,6 +16,7 @@ from neuroadapter_jax.diffusion.attention import Stream
 from neuroadapter_jax.diffusion.noise_schedule import NoiseSchedule
 from neuroadapter_jax.training.loss import denoising_losses, min_snr_weights, sample_noise
 from neuroadapter_jax.training.optimizers import ema_update
+from neuroadapter_jax.training.sharding import constrained, gathered
 
 
 class Frozen(NamedTuple):
@@ -52,12 +54,16 @@ def make_train_step(
     gamma: float | None = 5.0,
     drop_rate: float | Literal["uniform"] = "uniform",
     ema_decay: float | None = None,
+    accumulate: int = 1,
+    remat: bool = False,
+    mesh: Mesh | None = None,
 ) -> Callable:
     """The jitted step (state, frozen, batch) -> (state, metrics); the state is donated.
 
     loss = mean_b w_b |eps_b - unet(x_t, t, text, brain)|^2, with Min-SNR weights w and random
     token dropout. The state has params, opt_state, step and, with ema_decay, ema. Every random
-    number comes from fold_in(key(seed), step).
+    number comes from fold_in(key(seed), step), drawn for the whole batch, so accumulate, remat
+    and the mesh change the result by rounding alone.
 
     Args:
         adapter_graph: NNX graph of the `NeuroAdapter` that trains.
@@ -68,29 +74,70 @@ def make_train_step(
         gamma: cap of the Min-SNR weights, 5 in the paper; None for none.
         drop_rate: see `keep_mask`.
         ema_decay: of a moving average of the parameters; None for none.
+        accumulate: parts of the batch that are computed one after the other, to save memory;
+            divides the batch.
+        remat: keep only what enters each U-Net block and compute the rest anew for the
+            derivative, to save memory.
+        mesh: on which state and frozen part lie by `sharding.shard`, and the batch is cut; each
+            cut parameter is gathered once. None: wherever the arguments are.
     """
 
-    def loss_fn(params, frozen: Frozen, batch, key):
+    def whole(tree: Any) -> Any:
+        return tree if mesh is None else gathered(tree, mesh)
+
+    def cut(tree: Any) -> Any:
+        return tree if mesh is None else constrained(tree, mesh)
+
+    def draw(frozen: Frozen, batch: dict[str, Array], key: Array) -> dict[str, Array]:
         latent_key, noise_key, drop_key = jax.random.split(key, 3)
         latents = sample_latents(latent_key, batch, frozen.scaling_factor)
         noise, timesteps = sample_noise(noise_key, latents, schedule)
         packed = pack(batch["betas"].astype(jnp.float32), frozen.packing)
-        keep = keep_mask(drop_key, packed.shape[:2], drop_rate)
-        brain = nnx.merge(adapter_graph, params)(packed, keep)
-        unet = nnx.merge(unet_graph, frozen.unet)
-        prediction = unet(
-            schedule.add_noise(latents, noise, timesteps), timesteps, [frozen.text, brain]
+        return {
+            "noisy": schedule.add_noise(latents, noise, timesteps),
+            "timesteps": timesteps,
+            "target": schedule.target(latents, noise, timesteps),
+            "packed": packed,
+            "keep": keep_mask(drop_key, packed.shape[:2], drop_rate),
+        }
+
+    def loss_fn(params, unet_params, text, inputs: dict[str, Array]):
+        brain = nnx.merge(adapter_graph, params)(inputs["packed"], inputs["keep"])
+        unet = nnx.merge(unet_graph, unet_params)
+        prediction = unet(inputs["noisy"], inputs["timesteps"], [text, brain], remat=remat)
+        weights = min_snr_weights(schedule, inputs["timesteps"], gamma)
+        losses = denoising_losses(prediction, inputs["target"], weights)
+        unweighted = denoising_losses(prediction, inputs["target"], jnp.ones(len(weights)))
+        return losses.mean(), {
+            "unweighted_loss": unweighted.mean(),
+            "kept_tokens": inputs["keep"].mean(),
+        }
+
+    value_and_grad = jax.value_and_grad(loss_fn, has_aux=True)
+
+    def in_parts(params, unet_params, text, inputs):
+        # Row r goes to part r mod accumulate, so that every device works on each part.
+        parts = jax.tree.map(
+            lambda x: x.reshape(-1, accumulate, *x.shape[1:]).swapaxes(0, 1), inputs
         )
-        target = schedule.target(latents, noise, timesteps)
-        losses = denoising_losses(prediction, target, min_snr_weights(schedule, timesteps, gamma))
-        unweighted = denoising_losses(prediction, target, jnp.ones(len(latents)))
-        return losses.mean(), {"unweighted_loss": unweighted.mean(), "kept_tokens": keep.mean()}
+
+        def add(total, part):
+            return jax.tree.map(jnp.add, total, value_and_grad(params, unet_params, text, part)), ()
+
+        shapes = jax.eval_shape(
+            value_and_grad, params, unet_params, text, jax.tree.map(lambda x: x[0], parts)
+        )
+        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+        total, _ = jax.lax.scan(add, zeros, parts)
+        return jax.tree.map(lambda x: x / accumulate, total)
 
     def step(state: dict[str, Any], frozen: Frozen, batch: dict[str, Array]):
-        key = jax.random.fold_in(jax.random.key(seed), state["step"])
-        (loss, parts), grads = jax.value_and_grad(loss_fn, has_aux=True)(
-            state["params"], frozen, batch, key
+        inputs = draw(frozen, batch, jax.random.fold_in(jax.random.key(seed), state["step"]))
+        gradient = value_and_grad if accumulate == 1 else in_parts
+        (loss, parts), grads = gradient(
+            whole(state["params"]), whole(frozen.unet), frozen.text, inputs
         )
+        grads = cut(grads)
         updates, opt_state = optimizer.update(grads, state["opt_state"], state["params"])
         params = optax.apply_updates(state["params"], updates)
         new = {"params": params, "opt_state": opt_state, "step": state["step"] + 1}
@@ -105,6 +152,6 @@ def make_train_step(
             "update_norm": optax.global_norm(updates),
             "parameter_norm": optax.global_norm(params),
         }
-        return new, metrics
+        return cut(new), metrics
 
     return jax.jit(step, donate_argnums=0)

@@ -140,3 +140,41 @@ def test_wrong_arguments(records):
         make_batches(records, 4, seed=0, repeats="all")
     with pytest.raises(ValueError, match="at least 1"):
         make_batches(records, 0, seed=0)
+
+
+@pytest.mark.parametrize("repeats", ["average", "random"])
+def test_processes_read_their_own_rows_of_the_same_batches(repeats):
+    class Counting(Records):
+        taken = 0
+
+        def __getitem__(self, index):
+            Counting.taken += 1
+            return super().__getitem__(index)
+
+    whole = batch_dataset(Records(), 6, seed=5, repeats=repeats)
+    parts = [
+        batch_dataset(Counting(), 6, seed=5, repeats=repeats, process=(i, 3)) for i in range(3)
+    ]
+    for k in (0, 1, 5, 1000):  # batch 1 spans two epochs of eleven
+        rows = [part[k] for part in parts]
+        for key, truth in whole[k].items():
+            np.testing.assert_array_equal(np.concatenate([row[key] for row in rows]), truth)
+    assert Counting.taken == 4 * 6
+
+
+def test_a_processs_iterator_returns_to_its_position(records):
+    def start():
+        return make_batches(records, 6, seed=5, process=(1, 2))
+
+    iterator = start()
+    take(iterator, 3)
+    state = iterator.get_state()
+    rest = take(iterator, 3)
+    again = start()
+    again.set_state(state)
+    assert_same(take(again, 3), rest)
+
+
+def test_processes_that_do_not_share_a_batch_are_refused(records):
+    with pytest.raises(ValueError, match="batch_size is 5, which 2 processes cannot share evenly"):
+        batch_dataset(records, 5, seed=0, process=(0, 2))

@@ -29,10 +29,10 @@ def test_schedule_follows_its_formula(schedule, warmup):
 
 
 @pytest.mark.parametrize(
-    ("schedule", "accumulate", "clip_norm", "weight_decay"),
-    [("cosine", 1, 1.7, 0.05), ("cosine", 3, 0.9, 0.0), ("constant", 2, None, 0.11)],
+    ("schedule", "clip_norm", "weight_decay"),
+    [("cosine", 1.7, 0.05), ("cosine", 0.9, 0.0), ("constant", None, 0.11)],
 )
-def test_trajectory_equals_torch_adamw(rng, schedule, accumulate, clip_norm, weight_decay):
+def test_trajectory_equals_torch_adamw(rng, schedule, clip_norm, weight_decay):
     steps, warmup, peak = 42, 6, 0.07
     shapes = {"kernel": (7, 5), "bias": (5,), "scale": (3,)}
     start = {k: rng.normal(size=s).astype(np.float32) for k, s in shapes.items()}
@@ -41,9 +41,7 @@ def test_trajectory_equals_torch_adamw(rng, schedule, accumulate, clip_norm, wei
         for _ in range(steps)
     ]
 
-    optimizer = make_optimizer(
-        peak, steps, warmup, schedule, weight_decay, clip_norm, 0.8, 0.95, accumulate
-    )
+    optimizer = make_optimizer(peak, steps, warmup, schedule, weight_decay, clip_norm, 0.8, 0.95)
 
     @jax.jit
     def step(params, opt_state, grad):
@@ -57,20 +55,14 @@ def test_trajectory_equals_torch_adamw(rng, schedule, accumulate, clip_norm, wei
     adamw = torch.optim.AdamW(
         theirs.values(), lr=1.0, betas=(0.8, 0.95), eps=1e-8, weight_decay=weight_decay
     )
-    updates = steps // accumulate
     for i, grad in enumerate(grads):
         params, opt_state = step(params, opt_state, grad)
         for k, p in theirs.items():
-            share = torch.from_numpy(grad[k]).double() / accumulate
-            p.grad = share if p.grad is None else p.grad + share
-        if (i + 1) % accumulate == 0:
-            if clip_norm is not None:
-                torch.nn.utils.clip_grad_norm_(theirs.values(), clip_norm)
-            adamw.param_groups[0]["lr"] = reference_rate(
-                i // accumulate, peak, updates, warmup // accumulate, schedule
-            )
-            adamw.step()
-            adamw.zero_grad(set_to_none=True)
+            p.grad = torch.from_numpy(grad[k]).double()
+        if clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(theirs.values(), clip_norm)
+        adamw.param_groups[0]["lr"] = reference_rate(i, peak, steps, warmup, schedule)
+        adamw.step()
         for k, p in theirs.items():
             np.testing.assert_allclose(params[k], p.detach().numpy(), rtol=2e-5, atol=2e-5)
 
@@ -103,7 +95,6 @@ def test_ema_reaches_the_closed_form(rng):
     [
         ({"learning_rate": 0.0}, "learning_rate is 0.0"),
         ({"warmup_steps": 10}, "warmup_steps is 10"),
-        ({"accumulate": 0}, "accumulate is 0"),
         ({"schedule": "linear"}, "schedule is 'linear'"),
     ],
 )

@@ -126,13 +126,16 @@ def test_the_step_is_compiled_once(run):
     assert tiny.step._cache_size() == 1
 
 
-@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
-def test_loss_and_gradient_are_pytorchs(prediction_type):
+@pytest.mark.parametrize(
+    ("prediction_type", "options"),
+    [("epsilon", {}), ("v_prediction", {"accumulate": 3}), ("epsilon", {"remat": True})],
+)
+def test_loss_and_gradient_are_pytorchs(prediction_type, options):
     reference = randomise(TorchUNet(**UNET), seed=5)
     unet = carried(make_unet, reference)
     # Plain descent: what a step takes away is the gradient, many times over against rounding.
     rate = 1e3
-    tiny = TinyStep(unet, optax.sgd(rate), prediction_type)
+    tiny = TinyStep(unet, optax.sgd(rate), prediction_type, **options)
     batch = {name: jnp.asarray(array) for name, array in tiny.batch(3).items()}
     before = trained(tiny.params)
     state, metrics = tiny.step(tiny.state(), tiny.frozen, batch)

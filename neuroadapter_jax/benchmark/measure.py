@@ -1,0 +1,219 @@
+"""Cases, sizes, and the two kinds of measurement: alternating times, and each side's memory."""
+
+import dataclasses
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from neuroadapter_jax.adapter.neuroadapter import NeuroAdapter
+from neuroadapter_jax.benchmark.ours import Ours
+from neuroadapter_jax.diffusion.noise_schedule import NoiseSchedule
+from neuroadapter_jax.diffusion.text_encoder import CLIPTextConfig, CLIPTextModel
+from neuroadapter_jax.diffusion.unet import UNet2DConditionModel, UNetConfig
+from neuroadapter_jax.diffusion.vae import AutoencoderConfig, AutoencoderKL
+from neuroadapter_jax.diffusion.weights import Backbone
+
+GUIDANCE = 4.0
+CASES = ("forward", "gradient", "train step", "reconstruct", "attention kept")
+
+
+@dataclass(frozen=True)
+class Size:
+    """One size of the comparison.
+
+    Attributes:
+        unet, vae, text: the networks.
+        num_regions: p.
+        max_vertices: v.
+        batch: samples of a forward pass or a training step.
+        drawn: samples of a reconstruction.
+    """
+
+    unet: UNetConfig
+    vae: AutoencoderConfig
+    text: CLIPTextConfig
+    num_regions: int
+    max_vertices: int
+    batch: int
+    drawn: int
+
+
+SIZES = {
+    "tiny-sd": Size(
+        UNetConfig(
+            sample_size=16,
+            down_block_types=("CrossAttnDownBlock2D",) * 2,
+            up_block_types=("CrossAttnUpBlock2D",) * 2,
+            block_out_channels=(64, 128),
+            layers_per_block=1,
+            cross_attention_dim=64,
+            attention_head_dim=4,
+            norm_num_groups=16,
+        ),
+        AutoencoderConfig(
+            block_out_channels=(32, 48, 64), layers_per_block=1, norm_num_groups=16, sample_size=64
+        ),
+        CLIPTextConfig(727, 64, 256, 3, 4, 24),
+        num_regions=80,
+        max_vertices=32,
+        batch=16,
+        drawn=4,
+    ),
+    "middle": Size(
+        UNetConfig(sample_size=32, block_out_channels=(96, 192, 384, 384)),
+        AutoencoderConfig(
+            block_out_channels=(32, 64, 128, 128), norm_num_groups=32, sample_size=256
+        ),
+        CLIPTextConfig(),
+        num_regions=200,
+        max_vertices=128,
+        batch=2,
+        drawn=1,
+    ),
+    "sd15": Size(
+        UNetConfig(),
+        AutoencoderConfig(),
+        CLIPTextConfig(),
+        num_regions=200,
+        max_vertices=626,
+        batch=1,
+        drawn=1,
+    ),
+}
+
+
+def random_module(cls: type, config: Any, seed: int) -> nnx.Module:
+    """A module of random weights, drawn leaf by leaf."""
+    rng = np.random.default_rng(seed)
+    graph, state = nnx.split(nnx.eval_shape(lambda: cls(config, rngs=nnx.Rngs(0))))
+
+    def fill(leaf):
+        noise = rng.standard_normal(leaf.shape, np.float32)
+        return jnp.asarray(noise / np.sqrt(np.prod(leaf.shape[:-1])) if leaf.ndim > 1 else noise)
+
+    return nnx.merge(graph, jax.tree.map(fill, state))
+
+
+def networks(size: Size) -> tuple[Backbone, NeuroAdapter, np.ndarray]:
+    """Random networks of a size, and the token ids of an empty prompt."""
+    backbone = Backbone(
+        random_module(UNet2DConditionModel, size.unet, 0),
+        random_module(AutoencoderKL, size.vae, 1),
+        random_module(CLIPTextModel, size.text, 2),
+        NoiseSchedule(),
+        Path(),
+    )
+    adapter = NeuroAdapter.for_unet(
+        backbone.unet, size.num_regions, size.max_vertices, rngs=nnx.Rngs(3)
+    )
+    ids = np.full((1, size.text.max_position_embeddings), size.text.vocab_size - 1, np.int32)
+    ids[0, 0] -= 1
+    return backbone, adapter, ids
+
+
+def cases(size: Size, num_steps: int, folder: Path, sides: tuple[str, ...]) -> dict[str, dict]:
+    """case -> side -> a call that returns once its result is there."""
+    backbone, adapter, ids = networks(size)
+    rng = np.random.default_rng(4)
+    side = size.unet.sample_size
+    latents = rng.standard_normal((size.batch, side, side, 4), np.float32)
+    timesteps = rng.integers(0, 1000, size.batch).astype(np.int32)
+    packed = rng.standard_normal((size.batch, size.num_regions, size.max_vertices), np.float32)
+    pixels = size.vae.sample_size
+    images = rng.integers(0, 256, (size.batch, pixels, pixels, 3), np.uint8)
+    drawn = rng.standard_normal((size.drawn, size.num_regions, size.max_vertices), np.float32)
+    calls: dict[str, dict[str, Callable[[], Any]]] = {case: {} for case in CASES}
+    if "ours" in sides:
+        ours = Ours(backbone, adapter, ids)
+        batch = {
+            "betas": packed.reshape(size.batch, -1).astype(np.float16),
+            "latent_mean": latents,
+            "latent_std": np.full_like(latents, 0.1),
+        }
+        wait = jax.block_until_ready
+        calls["forward"]["ours"] = lambda: wait(ours.predict(latents, timesteps, packed))
+        calls["gradient"]["ours"] = lambda: wait(ours.gradient(latents, timesteps, packed))
+        calls["train step"]["ours"] = lambda: wait(ours.train_step(batch))
+        calls["reconstruct"]["ours"] = lambda: ours.reconstruct(drawn, num_steps, GUIDANCE)
+        calls["attention kept"]["ours"] = lambda: ours.reconstruct(drawn, num_steps, GUIDANCE, True)
+    if "theirs" in sides:
+        import torch
+
+        from neuroadapter_jax.benchmark.released import Released
+
+        theirs = Released(backbone, adapter, ids)
+        x = torch.from_numpy(np.ascontiguousarray(np.moveaxis(latents, -1, 1)))
+        t, brain = torch.from_numpy(timesteps), torch.from_numpy(packed)
+        text = theirs._text(1)
+
+        def forward():
+            with torch.no_grad():
+                return theirs.predict(x, t, brain, text)
+
+        def gradient():
+            theirs.predict(x, t, brain, text).square().mean().backward()
+            theirs.optimizer.zero_grad()
+
+        calls["forward"]["theirs"] = forward
+        calls["gradient"]["theirs"] = gradient
+        calls["train step"]["theirs"] = lambda: theirs.train_step(images, packed)
+        calls["reconstruct"]["theirs"] = lambda: theirs.reconstruct(drawn, num_steps, GUIDANCE)
+        calls["attention kept"]["theirs"] = lambda: theirs.reconstruct(
+            drawn, num_steps, GUIDANCE, folder
+        )
+    return calls
+
+
+def alternate(calls: dict[str, Callable[[], Any]], repeats: int) -> dict[str, dict[str, Any]]:
+    """Seconds of each side, called in turn; the first call, which compiles, is apart."""
+    seconds = {side: [] for side in calls}
+    for _ in range(repeats + 1):
+        for side, call in calls.items():
+            start = time.perf_counter()
+            call()
+            seconds[side].append(time.perf_counter() - start)
+    return {
+        side: {
+            "first": values[0],
+            "median": float(np.median(values[1:])),
+            "low": min(values[1:]),
+            "high": max(values[1:]),
+        }
+        for side, values in seconds.items()
+    }
+
+
+def peak_memory(size: str, case: str, side: str, num_steps: int) -> float:
+    """GiB that a fresh process of one side holds at most while it runs a case twice."""
+    command = [sys.executable, "-m", __name__, size, case, side, str(num_steps)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def _measure_memory(size: str, case: str, side: str, num_steps: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        call = cases(SIZES[size], int(num_steps), Path(folder), (side,))[case][side]
+        call()
+        call()
+    print(json.dumps(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20))
+
+
+def describe(size: Size) -> dict[str, Any]:
+    """The size as JSON values."""
+    return json.loads(json.dumps(dataclasses.asdict(size)))
+
+
+if __name__ == "__main__":
+    _measure_memory(*sys.argv[1:])

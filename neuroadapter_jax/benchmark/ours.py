@@ -1,0 +1,119 @@
+"""The procedure of this package, as the benchmark calls it."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Float, UInt8
+
+from neuroadapter_jax.adapter.guided_sampling import draw_latents
+from neuroadapter_jax.adapter.neuroadapter import NeuroAdapter
+from neuroadapter_jax.cortex.packing import Packing
+from neuroadapter_jax.diffusion.samplers import plan
+from neuroadapter_jax.diffusion.weights import Backbone
+from neuroadapter_jax.training.backbone import to_uint8
+from neuroadapter_jax.training.optimizers import make_optimizer
+from neuroadapter_jax.training.train_step import Frozen, make_train_step
+
+NUM_REGIONS_OF_INTEREST = 8
+
+
+class Ours:
+    """The jitted functions of one size.
+
+    Args:
+        backbone: frozen.
+        adapter: to train and to draw with.
+        empty_ids: token ids of the empty prompt [1, k].
+    """
+
+    def __init__(self, backbone: Backbone, adapter: NeuroAdapter, empty_ids: np.ndarray):
+        self.schedule = backbone.schedule
+        modules = {"adapter": adapter, "unet": backbone.unet, "vae": backbone.vae}
+        self.graphs = {name: nnx.graphdef(module) for name, module in modules.items()}
+        self.params = {name: nnx.state(module, nnx.Param) for name, module in modules.items()}
+        self.text = backbone.unet.text_context(backbone.text_encoder(jnp.asarray(empty_ids)))
+        p, v = adapter.config.num_regions, adapter.config.max_vertices
+        packing = Packing(jnp.arange(p * v, dtype=jnp.int32).reshape(p, v), jnp.ones((p, v), bool))
+        self.frozen = Frozen(
+            self.params["unet"], self.text, packing, backbone.vae.config.scaling_factor
+        )
+        optimizer = make_optimizer(1e-4, 1000, schedule="constant", weight_decay=1e-6)
+        self.step = make_train_step(
+            self.graphs["adapter"], self.graphs["unet"], self.schedule, optimizer, seed=0
+        )
+        start = jax.tree.map(jnp.copy, self.params["adapter"])
+        self.state = {
+            "params": start,
+            "opt_state": optimizer.init(start),
+            "step": jnp.zeros((), jnp.int32),
+        }
+        rng = np.random.default_rng(0)
+        shares = rng.random((NUM_REGIONS_OF_INTEREST, p)).astype(np.float32)
+        self.interest = jnp.asarray(shares / shares.sum(axis=1, keepdims=True))
+        self._predict = jax.jit(self._prediction)
+        self._gradient = jax.jit(
+            jax.grad(lambda *arguments: jnp.mean(self._prediction(*arguments) ** 2))
+        )
+        self._draw = jax.jit(self._drawn, static_argnames=("num_steps", "keep_attention"))
+
+    def _prediction(self, params, unet_params, latents, timesteps, packed):
+        brain = nnx.merge(self.graphs["adapter"], params)(packed)
+        return nnx.merge(self.graphs["unet"], unet_params)(latents, timesteps, [self.text, brain])
+
+    def predict(self, latents, timesteps, packed) -> jax.Array:
+        """The noise prediction [b, y, x, c]."""
+        own = self.params
+        return self._predict(own["adapter"], own["unet"], latents, timesteps, packed)
+
+    def gradient(self, latents, timesteps, packed) -> jax.Array:
+        """The adapter's gradient of the mean square of the prediction."""
+        own = self.params
+        return self._gradient(own["adapter"], own["unet"], latents, timesteps, packed)
+
+    def train_step(self, batch: dict[str, np.ndarray]) -> jax.Array:
+        """One step on prepared records; returns the loss."""
+        self.state, metrics = self.step(self.state, self.frozen, batch)
+        return metrics["loss"]
+
+    def _drawn(self, params, packed, key, guidance_scale, *, num_steps, keep_attention):
+        adapter, unet, vae = (
+            nnx.merge(self.graphs[name], params[name]) for name in ("adapter", "unet", "vae")
+        )
+
+        def probe(weights):
+            # What both views need: each region's share, and where regions of interest look.
+            mean = weights.mean(axis=1)
+            return mean.mean(axis=1), jnp.einsum("bqp,rp->brq", mean, self.interest)
+
+        latents, seen = draw_latents(
+            unet,
+            self.text,
+            adapter(packed),
+            adapter.unconditional(),
+            jax.random.split(key, len(packed)),
+            plan(self.schedule, "ddpm", num_steps),
+            guidance_scale,
+            self.schedule.prediction_type,
+            probe if keep_attention else None,
+        )
+        return to_uint8(vae.decode(latents / vae.config.scaling_factor)), seen
+
+    def reconstruct(
+        self,
+        packed: Float[np.ndarray, "b p v"],
+        num_steps: int,
+        guidance_scale: float,
+        keep_attention: bool = False,
+    ) -> UInt8[np.ndarray, "b y x 3"]:
+        """Images; with the attention of all layers and steps reduced to what IBBI needs."""
+        images, seen = self._draw(
+            self.params,
+            packed,
+            jax.random.key(0),
+            guidance_scale,
+            num_steps=num_steps,
+            keep_attention=keep_attention,
+        )
+        jax.tree.map(np.asarray, seen)
+        return np.asarray(images)
