@@ -75,8 +75,9 @@ def make_train_step(
         latents = sample_latents(latent_key, batch, frozen.scaling_factor)
         noise, timesteps = sample_noise(noise_key, latents, schedule)
         packed = pack(batch["betas"].astype(jnp.float32), frozen.packing)
-        keep = keep_mask(drop_key, packed.shape[:2], drop_rate)
-        brain = nnx.merge(adapter_graph, params)(packed, keep)
+        adapter = nnx.merge(adapter_graph, params)
+        keep = keep_mask(drop_key, (len(packed), adapter.config.num_tokens), drop_rate)
+        brain = adapter(packed, keep)
         unet = nnx.merge(unet_graph, frozen.unet)
         prediction = unet(
             schedule.add_noise(latents, noise, timesteps), timesteps, [frozen.text, brain]
