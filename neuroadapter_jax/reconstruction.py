@@ -11,6 +11,7 @@ from jaxtyping import Int, UInt8
 from PIL import Image
 from tqdm import tqdm
 
+from neuroadapter_jax.adapter.guided_sampling import Start
 from neuroadapter_jax.datasets.input_pipeline import eval_batches
 from neuroadapter_jax.datasets.records import PreparedDataset
 from neuroadapter_jax.diffusion.weights import write_json
@@ -41,9 +42,10 @@ def reconstruct_split(
     dataset: PreparedDataset,
     out: str | Path,
     *,
-    num_candidates: int = 1,
+    num_candidates: int | None = None,
     seed: int = 0,
-    sampler: str = "ddim",
+    sampler: str | None = None,
+    start: Start | None = None,
     num_steps: int = 50,
     guidance_scale: float | None = None,
     batch_size: int = 25,
@@ -57,9 +59,10 @@ def reconstruct_split(
         pipeline: trained on the same subject and normalisation.
         dataset: the split.
         out: folder that gets images/ID_cJ.png, seen/ID.png and index.json.
-        num_candidates: s per response.
+        num_candidates: s per response; like the next three the pipeline's own when None.
         seed: of the noise.
         sampler: see `NeuroAdapterPipeline.__call__`.
+        start: likewise.
         num_steps: likewise.
         guidance_scale: likewise.
         batch_size: responses per jitted call.
@@ -72,6 +75,8 @@ def reconstruct_split(
             not the pipeline's.
     """
     out = Path(out)
+    num_candidates = num_candidates or pipeline.num_candidates
+    sampler, start = sampler or pipeline.sampler, start or pipeline.start
     settings = {
         "model": pipeline.provenance,
         "prepared": str(dataset.path),
@@ -80,14 +85,17 @@ def reconstruct_split(
         "num_candidates": num_candidates,
         "seed": seed,
         "sampler": sampler,
+        "start": start,
         "num_steps": num_steps,
         "guidance_scale": pipeline.guidance_scale if guidance_scale is None else guidance_scale,
         "own_responses": order is None,
     }
     settings = json.loads(json.dumps(settings))  # as it comes back from the index
     index = out / INDEX
-    if index.is_file() and (found := json.loads(index.read_text())["settings"]) != settings:
-        different = sorted(key for key in settings if found.get(key) != settings[key])
+    # An older version's index lacks "start": it knew noise only.
+    found = {"start": "noise"}
+    found |= json.loads(index.read_text())["settings"] if index.is_file() else settings
+    if different := sorted(key for key in settings if found.get(key) != settings[key]):
         raise ValueError(
             f"{out} holds reconstructions drawn with other {', '.join(different)}; name another "
             "folder or delete this one."
@@ -107,8 +115,8 @@ def reconstruct_split(
     if order is not None:
         betas = betas[order]
     drawn = []
-    for start in tqdm(range(0, len(seen), batch_size), unit="batch", disable=not progress):
-        rows = np.arange(start, min(start + batch_size, len(seen)))
+    for first in tqdm(range(0, len(seen), batch_size), unit="batch", disable=not progress):
+        rows = np.arange(first, min(first + batch_size, len(seen)))
         # The last batch is filled up, so that one compilation serves all.
         filled = np.concatenate([rows, np.full(batch_size - len(rows), rows[-1])])
         batch = pipeline(
@@ -116,6 +124,7 @@ def reconstruct_split(
             num_candidates=num_candidates,
             seed=seed,
             sampler=sampler,
+            start=start,
             num_steps=num_steps,
             guidance_scale=guidance_scale,
             sample_ids=filled,
