@@ -66,7 +66,7 @@ def test_the_adapter_hands_on_the_queries():
     keep = jnp.asarray(np.arange(B * Q).reshape(B, Q) % 3 > 0)
     tokens = adapter.tokens(packed, keep)
     whole = adapter.token_norm(adapter.token_mapper(adapter.region_projection(packed)))
-    dropped = adapter.token_norm(jnp.zeros((1, F)))
+    dropped = adapter.token_norm(jnp.zeros((1, 1, F)))[0]
     np.testing.assert_allclose(tokens[keep], whole[keep], atol=1e-5)
     np.testing.assert_allclose(tokens[~keep], jnp.broadcast_to(dropped, (5, F)), atol=1e-5)
     for stream, size in ((adapter(packed), B), (adapter.unconditional(), 1)):

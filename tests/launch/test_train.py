@@ -181,7 +181,7 @@ def test_the_papers_configuration_with_its_variants(world):
         demo=str(ROOT / "configs" / "nsd.py"),
         backbone=f"random:{world.backbone}",
         prepared=str(world.folder / "prepared32"),
-        steps=3,
+        steps=None,
     )
     workdir, model, drawn = (world.folder / f"nsd-{name}" for name in ("run", "model", "drawn"))
     variants = {
@@ -190,12 +190,15 @@ def test_the_papers_configuration_with_its_variants(world):
         "train.token_queries": 5,
         "train.region_structure": False,
         "train.num_candidates": 2,
+        "train.num_epochs": 1,
     }
     overrides = [f"--config.{key}={value}" for key, value in variants.items()]
     finish(start("train", "--config", config, "--workdir", workdir, *overrides))
     kept = read_json(workdir / "config.json")
     assert (kept["precision"], kept["start"], kept["sampler"]) == ("bf16", "grey", "ddpm")
     assert (kept["token_queries"], kept["region_structure"]) == (5, False)
+    # Fifteen images in batches of four.
+    assert read_metrics(workdir / "metrics.jsonl")[-1]["step"] == 4
 
     finish(start("export", "--run", workdir, "--out", model))
     tensors = load_file(model / "adapter.safetensors")
