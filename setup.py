@@ -11,6 +11,7 @@ CORE = [
     "flax==0.12.8",
     "grain==0.2.18",
     "h5py",
+    "huggingface_hub",
     "jax==0.10.2",
     "jaxtyping",
     "matplotlib",

@@ -60,7 +60,7 @@ def _parse(arguments: list[str]) -> list[str]:
         sys.exit(f"{name}: {_unknown_key(arguments, error)}")
     except OSError:
         rest = []
-    file = flags.FLAGS["config"].config_filename
+    file = flags.FLAGS["config"].config_filename.split(":")[0]  # FILE:argument of get_config
     if not Path(file).is_file():
         sys.exit(f"{name}: the config file {file} is not there; the project's are in configs/.")
     return rest

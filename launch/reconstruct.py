@@ -45,6 +45,7 @@ def main(_) -> None:
             num_candidates=FLAGS.num_candidates,
             seed=FLAGS.seed,
             sampler=FLAGS.sampler,
+            start=FLAGS.start,
             num_steps=FLAGS.num_steps,
             guidance_scale=FLAGS.guidance_scale,
             batch_size=FLAGS.batch_size,
@@ -62,11 +63,13 @@ if __name__ == "__main__":
     flags.DEFINE_string("prepared", None, "Folder of prepared records.")
     flags.DEFINE_string("out", None, "Folder for the images.")
     flags.DEFINE_enum("split", "test", SPLITS, "Which images.")
-    flags.DEFINE_integer("num_candidates", 1, "Images per response.", lower_bound=1)
+    own = "the model's own when not given."
+    flags.DEFINE_integer("num_candidates", None, f"Images per response; {own}", lower_bound=1)
     flags.DEFINE_integer("seed", 0, "Of the noise.")
-    flags.DEFINE_enum("sampler", "ddim", SAMPLERS, "Which sampler.")
+    flags.DEFINE_enum("sampler", None, SAMPLERS, f"Which sampler; {own}")
+    flags.DEFINE_enum("start", None, ["noise", "grey"], f"Noise, or a noised grey image; {own}")
     flags.DEFINE_integer("num_steps", 50, "Denoising steps.")
-    flags.DEFINE_float("guidance_scale", None, "1 is none; the model's own when not given.")
+    flags.DEFINE_float("guidance_scale", None, f"1 is none; {own}")
     flags.DEFINE_integer("batch_size", 25, "Responses per call.", lower_bound=1)
     flags.DEFINE_bool("permute_responses", False, "Control: draw from other images' responses.")
     flags.mark_flags_as_required(["prepared", "out"])

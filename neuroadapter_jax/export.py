@@ -21,6 +21,9 @@ def pipeline_of_run(workdir: str | Path) -> NeuroAdapterPipeline:
         task.regions,
         backbone_name=task.settings.backbone,
         guidance_scale=task.settings.guidance_scale,
+        sampler=task.settings.sampler,
+        start=task.settings.start,
+        num_candidates=task.settings.num_candidates,
         provenance={
             "step": step,
             "training": task.settings.to_dict(),

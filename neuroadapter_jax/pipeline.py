@@ -11,7 +11,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int, UInt8
 
-from neuroadapter_jax.adapter.guided_sampling import draw_latents
+from neuroadapter_jax.adapter.guided_sampling import Start, clean_start, draw_latents
 from neuroadapter_jax.adapter.neuroadapter import NeuroAdapter, NeuroAdapterConfig
 from neuroadapter_jax.cortex.packing import make_packing, pack
 from neuroadapter_jax.cortex.parcellation import Parcellation
@@ -29,7 +29,7 @@ from neuroadapter_jax.diffusion.weights import (
     write_safetensors,
 )
 from neuroadapter_jax.training.backbone import to_uint8
-from neuroadapter_jax.training.neuroadapter import empty_prompt
+from neuroadapter_jax.training.neuroadapter import empty_prompt, fitted
 
 _CONFIG, _WEIGHTS, _REGIONS = "config.json", "adapter.safetensors", "regions.npz"
 
@@ -41,8 +41,11 @@ class NeuroAdapterPipeline:
         adapter: the trained adapter.
         backbone: the Stable Diffusion it was trained on.
         regions: the p regions its tokens stand for, in token order.
-        backbone_name: how `save_pretrained` refers to the backbone: a folder or a shipped name.
-        guidance_scale: used unless a call names another.
+        backbone_name: how `save_pretrained` refers to the backbone; see `backbone_folder`.
+        guidance_scale: used unless a call names another, as are the next three.
+        sampler: see `__call__`.
+        start: likewise.
+        num_candidates: likewise.
         provenance: what the adapter was trained on, kept in config.json.
     """
 
@@ -54,11 +57,15 @@ class NeuroAdapterPipeline:
         *,
         backbone_name: str,
         guidance_scale: float = 2.0,
+        sampler: str = "ddim",
+        start: Start = "noise",
+        num_candidates: int = 1,
         provenance: dict[str, Any] | None = None,
     ):
         self.adapter, self.backbone, self.regions = adapter, backbone, regions
         self.backbone_name = str(backbone_name)
-        self.guidance_scale = guidance_scale
+        self.guidance_scale, self.sampler = guidance_scale, sampler
+        self.start, self.num_candidates = start, num_candidates
         self.provenance = provenance or {}
         self.packing = make_packing(regions, adapter.config.max_vertices)
         if len(regions) != adapter.config.num_regions:
@@ -71,7 +78,7 @@ class NeuroAdapterPipeline:
         self._graphs = {name: nnx.graphdef(module) for name, module in modules.items()}
         self._params = {name: nnx.state(module, nnx.Param) for name, module in modules.items()}
         self._draw_jitted = jax.jit(
-            self._draw, static_argnames=("num_candidates", "sampler", "num_steps", "eta")
+            self._draw, static_argnames=("num_candidates", "sampler", "start", "num_steps", "eta")
         )
 
     @property
@@ -109,13 +116,18 @@ class NeuroAdapterPipeline:
                 "(regions_fingerprint), so the tokens would stand for others; copy the folder anew."
             )
         name = str(backbone or settings["backbone"])
+        loaded = load_pretrained(name)
+        # Folders of older versions lack the keys read here with `get`.
+        size = settings.get("sample_size", loaded.unet.config.sample_size)
+        sampling = ("sampler", "start", "num_candidates")
         return cls(
             from_tensors(abstract, load_safetensors(path), str(path), jnp.float32),
-            load_pretrained(name),
+            loaded._replace(unet=fitted(loaded.unet, size, jnp.float32)),
             regions,
             backbone_name=name,
             guidance_scale=settings["guidance_scale"],
             provenance=settings["provenance"],
+            **{key: settings[key] for key in sampling if key in settings},
         )
 
     def save_pretrained(self, folder: str | Path, dtype: Any = np.float32) -> None:
@@ -126,7 +138,11 @@ class NeuroAdapterPipeline:
         self.regions.save(folder / _REGIONS)
         config = dataclasses.asdict(self.adapter.config) | {
             "backbone": self.backbone_name,
+            "sample_size": self.backbone.unet.config.sample_size,
             "guidance_scale": self.guidance_scale,
+            "sampler": self.sampler,
+            "start": self.start,
+            "num_candidates": self.num_candidates,
             "regions_fingerprint": self.regions.fingerprint(),
             "provenance": self.provenance,
         }
@@ -136,9 +152,10 @@ class NeuroAdapterPipeline:
         self,
         fmri: Float[np.ndarray | Array, "b n"],
         *,
-        num_candidates: int = 1,
+        num_candidates: int | None = None,
         seed: int = 0,
-        sampler: str = "ddim",
+        sampler: str | None = None,
+        start: Start | None = None,
         num_steps: int = 50,
         guidance_scale: float | None = None,
         eta: float = 0.0,
@@ -155,6 +172,7 @@ class NeuroAdapterPipeline:
             num_candidates: s, images per response.
             seed: of the noise.
             sampler: "ddim", "ddpm" or "dpmsolver++".
+            start: "noise", or "grey" for a noised grey image, as in the released code.
             num_steps: denoising steps.
             guidance_scale: strength of classifier-free guidance; 1 means none.
             eta: noise of DDIM, 0 to 1.
@@ -184,8 +202,9 @@ class NeuroAdapterPipeline:
             jnp.asarray(ids, jnp.int32),
             jax.random.key(seed),
             None if scale == 1.0 else jnp.float32(scale),
-            num_candidates=num_candidates,
-            sampler=sampler,
+            num_candidates=num_candidates or self.num_candidates,
+            sampler=sampler or self.sampler,
+            start=start or self.start,
             num_steps=num_steps,
             eta=eta,
         )
@@ -202,6 +221,7 @@ class NeuroAdapterPipeline:
         *,
         num_candidates,
         sampler,
+        start,
         num_steps,
         eta,
     ):
@@ -225,6 +245,7 @@ class NeuroAdapterPipeline:
             plan(schedule, sampler, num_steps, eta),
             guidance_scale,
             schedule.prediction_type,
+            clean=clean_start(vae, start, unet.config.sample_size),
         )
         images = to_uint8(vae.decode(latents / vae.config.scaling_factor))
         return images.reshape(len(fmri), num_candidates, *images.shape[1:])

@@ -12,6 +12,7 @@ from jaxtyping import Int, UInt8
 from PIL import Image
 from tqdm import tqdm
 
+from neuroadapter_jax.adapter.guided_sampling import Start
 from neuroadapter_jax.datasets.input_pipeline import eval_batches
 from neuroadapter_jax.datasets.records import PreparedDataset
 from neuroadapter_jax.diffusion.weights import write_json
@@ -42,9 +43,10 @@ def reconstruct_split(
     dataset: PreparedDataset,
     out: str | Path,
     *,
-    num_candidates: int = 1,
+    num_candidates: int | None = None,
     seed: int = 0,
-    sampler: str = "ddim",
+    sampler: str | None = None,
+    start: Start | None = None,
     num_steps: int = 50,
     guidance_scale: float | None = None,
     batch_size: int = 25,
@@ -61,9 +63,10 @@ def reconstruct_split(
         pipeline: trained on the same subject and normalisation.
         dataset: the split.
         out: folder that gets images/ID_cJ.png, seen/ID.png and index.json.
-        num_candidates: s per response.
+        num_candidates: s per response; like the next three the pipeline's own when None.
         seed: of the noise.
         sampler: see `NeuroAdapterPipeline.__call__`.
+        start: likewise.
         num_steps: likewise.
         guidance_scale: likewise.
         batch_size: responses per jitted call.
@@ -76,6 +79,8 @@ def reconstruct_split(
             surface is not the pipeline's.
     """
     out = Path(out)
+    num_candidates = num_candidates or pipeline.num_candidates
+    sampler, start = sampler or pipeline.sampler, start or pipeline.start
     settings = {
         "model": pipeline.provenance,
         "prepared": str(dataset.path),
@@ -84,6 +89,7 @@ def reconstruct_split(
         "num_candidates": num_candidates,
         "seed": seed,
         "sampler": sampler,
+        "start": start,
         "num_steps": num_steps,
         "guidance_scale": pipeline.guidance_scale if guidance_scale is None else guidance_scale,
         "own_responses": order is None,
@@ -130,8 +136,8 @@ def reconstruct_split(
     bar = tqdm(
         total=len(files), initial=len(files) - len(missing), unit="image", disable=not progress
     )
-    for start in range(0, len(missing), batch_size):
-        rows = missing[start : start + batch_size]
+    for first in range(0, len(missing), batch_size):
+        rows = missing[first : first + batch_size]
         # The last batch is filled up, so that one compilation serves all.
         filled = np.concatenate([rows, np.full(batch_size - len(rows), rows[-1])])
         batch = pipeline(
@@ -139,6 +145,7 @@ def reconstruct_split(
             num_candidates=num_candidates,
             seed=seed,
             sampler=sampler,
+            start=start,
             num_steps=num_steps,
             guidance_scale=guidance_scale,
             sample_ids=filled,

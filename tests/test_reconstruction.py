@@ -43,7 +43,8 @@ class Painter(NeuroAdapterPipeline):
     def __init__(self):
         self.regions = Parcellation(("a",), ("lh",), (np.array([1], np.int32),), (LH, RH))
         self.provenance = {"training": {"parcellation": ("lh.annot", "rh.annot")}}
-        self.guidance_scale = 2.5
+        self.guidance_scale, self.sampler = 2.5, "ddim"
+        self.start, self.num_candidates = "noise", 1
         self.sizes = []
 
     def __call__(self, fmri, *, num_candidates, seed, sample_ids, **settings):

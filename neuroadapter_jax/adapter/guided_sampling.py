@@ -1,5 +1,7 @@
 """Drawing latents from brain streams, with classifier-free guidance."""
 
+from typing import Literal
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -7,6 +9,9 @@ from jaxtyping import Array, Float
 from neuroadapter_jax.diffusion.attention import Probe, Stream
 from neuroadapter_jax.diffusion.samplers import SamplingPlan, sample, unit_noise
 from neuroadapter_jax.diffusion.unet import UNet2DConditionModel
+from neuroadapter_jax.diffusion.vae import AutoencoderKL
+
+Start = Literal["noise", "grey"]
 
 
 def expand(stream: Stream, size: int) -> Stream:
@@ -16,6 +21,27 @@ def expand(stream: Stream, size: int) -> Stream:
         return jnp.broadcast_to(x, (size, *x.shape[1:]))
 
     return Stream(tuple(map(repeat, stream.keys)), tuple(map(repeat, stream.values)), stream.scale)
+
+
+def clean_start(vae: AutoencoderKL, start: Start, sample_size: int) -> Float[Array, "y x c"] | None:
+    """What lies under the noise that a drawing starts from: nothing, or a mid-grey image.
+
+    Args:
+        vae: the backbone's autoencoder.
+        start: "noise" for pure noise, or "grey" for the latents of an image of zeros, as in the
+            released code, which noises them to the first timestep.
+        sample_size: rows and columns of the latents.
+
+    Raises:
+        ValueError: `start` is neither.
+    """
+    if start not in ("noise", "grey"):
+        raise ValueError(f"start is {start!r}; expected 'noise' or 'grey'.")
+    if start == "noise":
+        return None
+    side = sample_size * vae.config.downscale
+    mean, _ = vae.encode(jnp.zeros((1, side, side, vae.config.in_channels)))
+    return vae.config.scaling_factor * mean[0]
 
 
 def draw_latents(
@@ -28,6 +54,7 @@ def draw_latents(
     guidance_scale: float | Float[Array, ""] | None,
     prediction_type: str = "epsilon",
     probe: Probe | None = None,
+    clean: Float[Array, "y x c"] | None = None,
 ) -> tuple[Float[Array, "b y x c"], list | None]:
     """Scaled latents drawn for every sample of a brain stream.
 
@@ -44,6 +71,7 @@ def draw_latents(
         guidance_scale: g; None means no guidance, and no second half is computed.
         prediction_type: of the U-Net.
         probe: called with the brain attention [b, h, q, p] of each layer, conditional half only.
+        clean: scaled latents under the first noise, see `clean_start`; None for pure noise.
 
     Returns:
         Latents [b, y, x, c], and the probe's results per layer stacked over steps, or None.
@@ -76,4 +104,6 @@ def draw_latents(
     config = unet.config
     shape = (config.sample_size, config.sample_size, config.in_channels)
     start = unit_noise(keys, 0, shape)
+    if clean is not None:
+        start = steps.signal[0] * clean + steps.noise_level[0] * start
     return sample(predict, start, keys, steps, prediction_type)

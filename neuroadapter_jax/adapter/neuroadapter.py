@@ -11,6 +11,7 @@ from neuroadapter_jax.adapter.decoupled_attention import (
     cross_attention_shapes,
 )
 from neuroadapter_jax.adapter.region_projection import Initial, RegionProjection
+from neuroadapter_jax.adapter.token_mapper import TokenMapper
 from neuroadapter_jax.diffusion.attention import Stream
 from neuroadapter_jax.diffusion.unet import UNet2DConditionModel
 
@@ -20,12 +21,14 @@ class NeuroAdapterConfig:
     """The shape of a NeuroAdapter.
 
     Attributes:
-        num_regions: p, one token each.
+        num_regions: p, one token each unless queries read them.
         max_vertices: v, slots per region.
         token_width: f, the U-Net's cross_attention_dim.
         widths: channels per cross-attention layer.
         heads: heads per cross-attention layer.
         initial: scale of the projection bank's random start, see `RegionProjection`.
+        token_queries: number of learned queries that read the regions (`TokenMapper`) and are
+            the tokens in their place; None for one token per region, the paper's model.
     """
 
     num_regions: int
@@ -34,6 +37,12 @@ class NeuroAdapterConfig:
     widths: tuple[int, ...]
     heads: tuple[int, ...]
     initial: Initial = "per_region"
+    token_queries: int | None = None
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens that the U-Net attends to."""
+        return self.token_queries or self.num_regions
 
 
 class _TokenNorm(nnx.Module):
@@ -50,9 +59,10 @@ class _TokenNorm(nnx.Module):
 class NeuroAdapter(nnx.Module):
     """Everything that trains: projection bank, token norm, key and value matrices.
 
-    tokens = TokenNorm(keep * RegionProjection(B)), then one (key, value) pair per layer. A dropped
-    token is zeroed before the norm, so it becomes the norm's image of zero, the same for every
-    region; the unconditional half of guidance sees all tokens dropped.
+    tokens = TokenNorm(keep * RegionProjection(B)), then one (key, value) pair per layer; with
+    token_queries the `TokenMapper` acts before keep, as in the released code. A dropped token is
+    zeroed before the norm, so it becomes the norm's image of zero, the same for every region; the
+    unconditional half of guidance sees all tokens dropped.
 
     NeuroAdapter (arXiv 2509.23566); dropout before the norm as in the released code.
     """
@@ -66,6 +76,10 @@ class NeuroAdapter(nnx.Module):
             config.initial,
             rngs=rngs,
         )
+        if config.token_queries is not None:
+            self.token_mapper = TokenMapper(
+                config.token_queries, config.num_regions, config.token_width, rngs=rngs
+            )
         self.token_norm = _TokenNorm(config.token_width, rngs=rngs)
         self.attention = DecoupledAttention(
             config.token_width, config.widths, config.heads, rngs=rngs
@@ -78,6 +92,7 @@ class NeuroAdapter(nnx.Module):
         num_regions: int,
         max_vertices: int,
         initial: Initial = "per_region",
+        token_queries: int | None = None,
         *,
         rngs: nnx.Rngs,
     ) -> "NeuroAdapter":
@@ -90,16 +105,19 @@ class NeuroAdapter(nnx.Module):
             tuple(widths),
             tuple(heads),
             initial,
+            token_queries,
         )
         adapter = cls(config, rngs=rngs)
         adapter.attention.start_from_text(unet)
         return adapter
 
     def tokens(
-        self, packed: Float[Array, "b p v"], keep: Bool[Array, "b p"] | None = None
-    ) -> Float[Array, "b p f"]:
-        """One token per region; those with keep False are zeroed before the norm."""
+        self, packed: Float[Array, "b p v"], keep: Bool[Array, "b k"] | None = None
+    ) -> Float[Array, "b k f"]:
+        """The k tokens, one per region or query; those with keep False are zeroed."""
         tokens = self.region_projection(packed)
+        if self.config.token_queries is not None:
+            tokens = self.token_mapper(tokens)
         if keep is not None:
             tokens = jnp.where(keep[..., None], tokens, 0.0)
         return self.token_norm(tokens)
@@ -107,11 +125,11 @@ class NeuroAdapter(nnx.Module):
     def unconditional(self) -> Stream:
         """The stream of a sample with every token dropped, batch 1."""
         config = self.config
-        zeros = jnp.zeros((1, config.num_regions, config.token_width))
+        zeros = jnp.zeros((1, config.num_tokens, config.token_width))
         return self.attention(self.token_norm(zeros))
 
     def __call__(
-        self, packed: Float[Array, "b p v"], keep: Bool[Array, "b p"] | None = None
+        self, packed: Float[Array, "b p v"], keep: Bool[Array, "b k"] | None = None
     ) -> Stream:
         """The stream of packed responses [b, p, v].
 

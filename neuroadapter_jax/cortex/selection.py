@@ -76,3 +76,28 @@ def select_regions(
         )
     best = {int(i) for i in order[:p]}
     return parcellation.subset(i for side in sides.values() for i in side if i in best)
+
+
+def shuffle_regions(regions: Parcellation, seed: int) -> Parcellation:
+    """Regions of the same sizes over the same vertices, but without anatomical identity.
+
+    Within each hemisphere the vertices of all regions are shuffled and dealt out again, so the
+    model sees the same responses through as many tokens, and no token stands for a place. This is
+    the control "without region structure"; the released code has no such option.
+
+    Args:
+        regions: the chosen regions, in token order.
+        seed: of the order.
+    """
+    rng = np.random.default_rng(seed)
+    vertices = list(regions.vertices)
+    for hemisphere in HEMISPHERES:
+        side = [i for i in range(len(regions)) if regions.hemispheres[i] == hemisphere]
+        if not side:
+            continue
+        pool = rng.permutation(np.concatenate([regions.vertices[i] for i in side]))
+        ends = np.cumsum([len(regions.vertices[i]) for i in side])
+        for i, dealt in zip(side, np.split(pool, ends[:-1]), strict=True):
+            vertices[i] = np.sort(dealt)
+    names = tuple(f"shuffled_{i}" for i in range(len(regions)))
+    return Parcellation(names, regions.hemispheres, tuple(vertices), regions.num_vertices)

@@ -13,14 +13,14 @@ from neuroadapter_jax.diffusion.weights import backbone_folder, load_component
 
 
 def load_image_encoder(backbone: str | Path) -> tuple[EncodeImages, str]:
-    """Loads the VAE of a backbone: a folder in the diffusers layout, or a shipped one's name.
+    """Loads the VAE of a backbone, see `backbone_folder`.
 
     Returns:
         A function from uint8 images [b, y, x, 3] to (mean, std) [b, h, w, c], not multiplied by
         the scaling factor; and a hash of the VAE's files.
     """
     folder = backbone_folder(backbone)
-    graph, state = nnx.split(load_component(folder, "vae"))
+    graph, state = nnx.split(load_component(backbone, "vae"))
 
     @jax.jit
     def moments(state, images):

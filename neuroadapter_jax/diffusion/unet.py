@@ -151,9 +151,11 @@ class _Conditioning:
     def __call__(self, attention: _Transformer2D, x: Array) -> Array:
         layer = self.layer
         self.layer += 1
-        x, seen = attention(
-            x, [(s.keys[layer], s.values[layer], s.scale) for s in self.streams], self.probe
-        )
+        streams = [
+            (s.keys[layer].astype(x.dtype), s.values[layer].astype(x.dtype), s.scale)
+            for s in self.streams
+        ]
+        x, seen = attention(x, streams, self.probe)
         self.seen.append(seen)
         return x
 
@@ -287,7 +289,10 @@ class UNet2DConditionModel(nnx.Module):
         *,
         remat: bool = False,
     ) -> Float[Array, "b y x o"] | tuple[Float[Array, "b y x o"], list]:
-        """One denoising prediction.
+        """One denoising prediction, computed in the precision of the U-Net's parameters.
+
+        With bfloat16 parameters norms and softmax are still computed in float32, and the
+        prediction comes back in the latents' precision.
 
         Args:
             latents: scaled, noisy latents [b, y, x, c].
@@ -303,8 +308,9 @@ class UNet2DConditionModel(nnx.Module):
             order of `cross_attentions`.
         """
         condition = _Conditioning(streams, probe)
+        dtype = self.conv_in.kernel[...].dtype
         temb = self.time_embedding(
-            timestep_embedding(timesteps, self.config.block_out_channels[0]).astype(latents.dtype)
+            timestep_embedding(timesteps, self.config.block_out_channels[0]).astype(dtype)
         )
 
         def run(block, *inputs):
@@ -312,7 +318,7 @@ class UNet2DConditionModel(nnx.Module):
                 return jax.checkpoint(lambda *a: block(*a, condition))(*inputs)
             return block(*inputs, condition)
 
-        x = self.conv_in(latents)
+        x = self.conv_in(latents.astype(dtype))
         skips = [x]
         for block in self.down_blocks:
             x, new = run(block, x, temb)
@@ -322,5 +328,5 @@ class UNet2DConditionModel(nnx.Module):
             taken = len(block.resnets)
             skips, own = skips[:-taken], skips[-taken:]
             x = run(block, x, own, temb)
-        x = self.conv_out(jax.nn.silu(self.conv_norm_out(x)))
+        x = self.conv_out(jax.nn.silu(self.conv_norm_out(x))).astype(latents.dtype)
         return x if probe is None else (x, condition.seen)

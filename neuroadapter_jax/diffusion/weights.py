@@ -3,9 +3,11 @@
 import dataclasses
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import huggingface_hub
 import jax
 import jax.numpy as jnp
 import ml_dtypes  # noqa: F401  (teaches NumPy bfloat16, which safetensors files may hold)
@@ -21,10 +23,11 @@ from neuroadapter_jax.diffusion.vae import AutoencoderKL
 
 ASSETS = Path(__file__).parent.parent / "assets"
 _CLASSES = {
-    "unet": (UNet2DConditionModel, "diffusion_pytorch_model.safetensors"),
-    "vae": (AutoencoderKL, "diffusion_pytorch_model.safetensors"),
-    "text_encoder": (CLIPTextModel, "model.safetensors"),
+    "unet": (UNet2DConditionModel, "diffusion_pytorch_model"),
+    "vae": (AutoencoderKL, "diffusion_pytorch_model"),
+    "text_encoder": (CLIPTextModel, "model"),
 }
+_RANDOM = "random"
 # A config field that this code fixes, and the only value under which it computes the same.
 _FIXED = {
     "unet": {
@@ -58,19 +61,72 @@ class Backbone(NamedTuple):
 
 
 def backbone_folder(name: str | Path) -> Path:
-    """The folder of a backbone: a path, or the name of one shipped in the package.
+    """The folder of a backbone, fetched from the Hub if it is neither here nor shipped.
+
+    Args:
+        name: a local folder, a name shipped in the package, or a Hub id "owner/model".
+            "random" stands for Stable Diffusion 1.5's architecture with random weights, and
+            "random:NAME" for the architecture of any such name; the folder is the architecture's.
 
     Raises:
-        FileNotFoundError: neither a folder with model_index.json nor a shipped name.
+        FileNotFoundError: no such folder or shipped name, and not to be had from the Hub.
     """
+    kind, _, architecture = str(name).partition(":")
+    if kind == _RANDOM and architecture:
+        return backbone_folder(architecture)
     for folder in (Path(name), ASSETS / name):
         if (folder / "model_index.json").is_file():
             return folder
     shipped = sorted(p.parent.name for p in ASSETS.glob("*/model_index.json"))
+    if re.fullmatch(r"[\w.-]+/[\w.-]+", str(name)) and not Path(name).exists():
+        return _from_hub(str(name), shipped)
     raise FileNotFoundError(
         f"Backbone {str(name)!r}: no folder with a model_index.json (diffusers layout) and not "
-        f"one of the shipped {shipped}; give a local folder or one of these names."
+        f"one of the shipped {shipped}; give a local folder, one of these names or a Hub id "
+        "(owner/model)."
     )
+
+
+def _from_hub(name: str, shipped: list[str]) -> Path:
+    def fetch(*patterns: str) -> Path:
+        return Path(huggingface_hub.snapshot_download(name, allow_patterns=list(patterns)))
+
+    def weights(component: str, variant: str) -> list[str]:
+        return [f"{component}/{file}" for file in _weight_files(_CLASSES[component][1], variant)]
+
+    try:
+        folder = fetch(
+            *("model_index.json", "scheduler/*.json", "tokenizer/*.json", "tokenizer/merges.txt"),
+            *(f"{component}/config.json" for component in _CLASSES),
+            *(pattern for component in _CLASSES for pattern in weights(component, "")),
+        )
+        if lacking := [c for c in _CLASSES if not find_weights(folder, c)]:
+            fetch(*(pattern for component in lacking for pattern in weights(component, "fp16")))
+    except Exception as error:  # whatever the network or the Hub answers with
+        reason = str(error).strip().split("\n")[0]
+        raise FileNotFoundError(
+            f"Backbone {name!r}: no folder of this name here, not one of the shipped {shipped}, "
+            f"and not to be had from the Hub ({type(error).__name__}: {reason}); check the name "
+            "and the connection, or give a local folder in the diffusers layout."
+        ) from error
+    return folder
+
+
+def _weight_files(stem: str, variant: str) -> tuple[str, str, str]:
+    """What diffusers calls a component's weights: whole, index of shards, pattern of shards."""
+    dot = f".{variant}" if variant else ""
+    return (
+        f"{stem}{dot}.safetensors",
+        f"{stem}.safetensors.index{dot}.json",
+        f"{stem}{dot}-*-of-*.safetensors",
+    )
+
+
+def find_weights(folder: Path, component: str) -> Path | None:
+    """A component's safetensors file, or the index of its shards; float32 before float16."""
+    stem = _CLASSES[component][1]
+    names = (name for variant in ("", "fp16") for name in _weight_files(stem, variant)[:2])
+    return next((p for name in names if (p := folder / component / name).is_file()), None)
 
 
 def tensor_name(path: tuple) -> str:
@@ -150,9 +206,33 @@ def from_tensors(abstract: nnx.Module, tensors: dict[str, np.ndarray], source: s
 
 
 def load_safetensors(path: Path) -> dict[str, np.ndarray]:
-    """All tensors of a safetensors file."""
+    """All tensors of a safetensors file, or of the shards that an index (.json) names.
+
+    Raises:
+        FileNotFoundError: a shard is not there. ValueError: a shard lacks a tensor of the index.
+    """
+    if path.suffix == ".json":
+        return _load_shards(path)
     with safe_open(path, framework="numpy") as file:
         return {name: file.get_tensor(name) for name in file.keys()}
+
+
+def _load_shards(index: Path) -> dict[str, np.ndarray]:
+    places = json.loads(index.read_text())["weight_map"]
+    tensors = {}
+    for shard in sorted(set(places.values())):
+        path = index.parent / shard
+        if not path.is_file():
+            raise FileNotFoundError(f"{path}: not found, but {index.name} beside it names it.")
+        found = load_safetensors(path)
+        listed = {name for name, place in places.items() if place == shard}
+        if differing := sorted(listed ^ found.keys()):
+            raise ValueError(
+                f"{path}: {index.name} beside it lists other tensors in this file "
+                f"({', '.join(differing[:5])}); copy index and shards anew, together."
+            )
+        tensors |= found
+    return tensors
 
 
 # The autoencoder's attention before diffusers 0.15; Stable Diffusion 1.5's own file has these.
@@ -171,6 +251,29 @@ def current_name(component: str, name: str) -> str:
     if component == "vae" and ".attentions." in parent and layer in _OLD_ATTENTION:
         return f"{parent}.{_OLD_ATTENTION[layer]}.{leaf}"
     return name
+
+
+def current_tensors(
+    component: str, tensors: dict[str, np.ndarray], source: str
+) -> dict[str, np.ndarray]:
+    """Tensors of a file `source` under the names and in the shapes that this package uses.
+
+    The autoencoder's attention was written as 1 x 1 convolutions before it was linear.
+
+    Raises:
+        ValueError: two tensors of the file are the same one of the network.
+    """
+    current = {}
+    for name, tensor in tensors.items():
+        new = current_name(component, name)
+        if new in current:
+            raise ValueError(
+                f"{source}: holds {new} under its old and its current name; only one is expected."
+            )
+        if component == "vae" and ".attentions." in new and tensor.shape[2:] == (1, 1):
+            tensor = tensor[:, :, 0, 0]
+        current[new] = tensor
+    return current
 
 
 def read_config(path: Path, cls: type, fixed: dict[str, Any] | None = None):
@@ -203,22 +306,47 @@ def abstract_component(folder: str | Path, name: str) -> nnx.Module:
     return nnx.eval_shape(lambda: cls(config, rngs=nnx.Rngs(0)))
 
 
-def load_component(folder: str | Path, name: str, dtype: Any = jnp.float32) -> nnx.Module:
-    """Load "unet", "vae" or "text_encoder" of a backbone folder (or shipped name).
+def load_component(backbone: str | Path, name: str, dtype: Any = jnp.float32) -> nnx.Module:
+    """Load "unet", "vae" or "text_encoder" of a backbone, see `backbone_folder`.
 
     Raises:
         FileNotFoundError: a file is not there. ValueError: it does not fit, see `from_tensors`.
     """
-    folder = backbone_folder(folder)
+    folder = backbone_folder(backbone)
     abstract = abstract_component(folder, name)
-    weights = folder / name / _CLASSES[name][1]
-    if not weights.is_file():
+    if str(backbone).partition(":")[0] == _RANDOM:
+        return draw_parameters(abstract, list(_CLASSES).index(name), dtype)
+    weights = find_weights(folder, name)
+    if weights is None:
         raise FileNotFoundError(
-            f"{weights}: not found; expected the weights as safetensors (pickled .bin files are "
-            "not read)."
+            f"{folder / name / _CLASSES[name][1]}.safetensors: not found, nor its fp16 variant or "
+            "an index of shards; expected the weights as safetensors (pickled .bin files are not "
+            "read)."
         )
-    tensors = {current_name(name, k): v for k, v in load_safetensors(weights).items()}
+    tensors = current_tensors(name, load_safetensors(weights), str(weights))
     return from_tensors(abstract, tensors, str(weights), dtype)
+
+
+def draw_parameters(abstract: nnx.Module, seed: int, dtype: Any = jnp.float32) -> nnx.Module:
+    """Random parameters that keep variances: U(-a, a), a = sqrt(3 / inputs); norms start at 1.
+
+    NumPy draws them one by one, so that nothing is compiled and none is held twice.
+    """
+    rng = np.random.default_rng(seed)
+    graph, state = nnx.split(abstract)
+
+    def draw(path: tuple, leaf: Any) -> Any:
+        if len(leaf.shape) == 1:
+            value = np.full(leaf.shape, float(path[-1] == "scale"), np.float32)
+        else:
+            inputs = leaf.shape[-1] if path[-1] == "embedding" else np.prod(leaf.shape[:-1])
+            value = rng.random(leaf.shape, np.float32)
+            value -= 0.5
+            value *= 2 * np.sqrt(3.0 / inputs, dtype=np.float32)
+        return leaf.replace(jnp.asarray(value, dtype))
+
+    flat = [(path, draw(path, leaf)) for path, leaf in nnx.to_flat_state(state)]
+    return nnx.merge(graph, nnx.from_flat_state(flat))
 
 
 def load_schedule(folder: str | Path) -> NoiseSchedule:
@@ -227,11 +355,12 @@ def load_schedule(folder: str | Path) -> NoiseSchedule:
     return read_config(path, NoiseSchedule)
 
 
-def load_pretrained(folder: str | Path, dtype: Any = jnp.float32) -> Backbone:
-    """Load a whole backbone from a diffusers folder or a shipped name ("tiny-sd")."""
-    folder = backbone_folder(folder)
+def load_pretrained(name: str | Path, dtype: Any = jnp.float32) -> Backbone:
+    """Load a whole backbone: a folder, a shipped name, a Hub id or "random"."""
+    folder = backbone_folder(name)
+    source = name if str(name).partition(":")[0] == _RANDOM else folder
     return Backbone(
-        *(load_component(folder, name, dtype) for name in ("unet", "vae", "text_encoder")),
+        *(load_component(source, part, dtype) for part in ("unet", "vae", "text_encoder")),
         load_schedule(folder),
         folder,
     )
@@ -270,7 +399,7 @@ def save_component(
         levels = len(module.config.block_out_channels)
         config["down_block_types"] = ["DownEncoderBlock2D"] * levels
         config["up_block_types"] = ["UpDecoderBlock2D"] * levels
-    write_safetensors(target / _CLASSES[name][1], to_tensors(module, dtype))
+    write_safetensors(target / f"{_CLASSES[name][1]}.safetensors", to_tensors(module, dtype))
     write_json(target / "config.json", config)
 
 

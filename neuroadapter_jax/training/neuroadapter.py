@@ -13,18 +13,19 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, UInt8
 
-from neuroadapter_jax.adapter.guided_sampling import draw_latents
+from neuroadapter_jax.adapter.guided_sampling import Start, clean_start, draw_latents
 from neuroadapter_jax.adapter.neuroadapter import NeuroAdapter
 from neuroadapter_jax.adapter.region_projection import Initial
 from neuroadapter_jax.adapter.token_dropout import check_rate
 from neuroadapter_jax.cortex.packing import Packing, make_packing, pack
 from neuroadapter_jax.cortex.parcellation import Parcellation, read_parcellation
-from neuroadapter_jax.cortex.selection import select_regions
+from neuroadapter_jax.cortex.selection import select_regions, shuffle_regions
 from neuroadapter_jax.datasets.input_pipeline import eval_batches, make_batches
 from neuroadapter_jax.datasets.records import PreparedDataset
 from neuroadapter_jax.diffusion.attention import Stream
-from neuroadapter_jax.diffusion.samplers import plan
+from neuroadapter_jax.diffusion.samplers import SAMPLERS, plan
 from neuroadapter_jax.diffusion.tokenizer import CLIPTokenizer
+from neuroadapter_jax.diffusion.unet import UNet2DConditionModel
 from neuroadapter_jax.diffusion.weights import Backbone, load_pretrained
 from neuroadapter_jax.training.backbone import to_uint8
 from neuroadapter_jax.training.checkpoints import CheckpointStore
@@ -37,6 +38,9 @@ from neuroadapter_jax.training.train_step import Frozen, make_train_step, sample
 SaveGrid = Callable[[int, UInt8[np.ndarray, "b y x c"], UInt8[np.ndarray, "b y x c"]], None]
 
 
+_PRECISIONS = {"fp32": jnp.float32, "bf16": jnp.bfloat16}
+
+
 @dataclass(frozen=True)
 class Settings:
     """What defines a training run.
@@ -44,14 +48,21 @@ class Settings:
     Attributes:
         prepared: folder of prepared records.
         parcellation: label files of the left and the right hemisphere.
-        backbone: folder in the diffusers layout, or a shipped name.
+        backbone: folder in the diffusers layout, a shipped name, a Hub id, or "random".
+        precision: of the frozen U-Net's parameters and arithmetic in training, "fp32" or "bf16";
+            what trains, the loss and reconstruction are float32.
         num_regions: p.
         per_hemisphere: take p / 2 regions of each hemisphere.
+        region_structure: whether a token stands for a region; if not, the regions' vertices are
+            shuffled among them, see `shuffle_regions`.
+        token_queries: learned queries that read the regions, see `NeuroAdapterConfig`; None for
+            one token per region.
         max_vertices: v; None takes the largest chosen region's size.
         initial: scale of the projection bank's random start.
         seed: of parameters, data order, noise and dropout.
         batch_size: b, over all devices.
-        num_steps: training steps (batches).
+        num_steps: training steps (batches); None for num_epochs.
+        num_epochs: passes over the training images, used where num_steps is None.
         learning_rate: peak of the schedule.
         warmup_steps: linear warm-up.
         schedule: "cosine" or "constant" after the warm-up.
@@ -64,21 +75,28 @@ class Settings:
         drop_rate: of tokens, "uniform" or a number.
         ema_decay: of the moving average that is evaluated and exported; None for none.
         repeats: "average" over an image's repeats, or a "random" subset of them per visit.
-        guidance_scale: of the validation images.
-        sample_steps: denoising steps of the validation images (DDIM).
+        guidance_scale: of the validation images, and the exported model's own.
+        sampler: likewise; see `samplers.plan`.
+        start: likewise; what drawing starts from, see `clean_start`.
+        num_candidates: images per response that the exported model draws unless told otherwise.
+        sample_steps: denoising steps of the validation images.
         log_every, evaluate_every, checkpoint_every: in steps.
     """
 
     prepared: str
     parcellation: tuple[str, str]
     backbone: str = "tiny-sd"
+    precision: Literal["fp32", "bf16"] = "fp32"
     num_regions: int = 200
     per_hemisphere: bool = True
+    region_structure: bool = True
+    token_queries: int | None = None
     max_vertices: int | None = None
     initial: Initial = "per_region"
     seed: int = 0
     batch_size: int = 16
-    num_steps: int = 1000
+    num_steps: int | None = 1000
+    num_epochs: float | None = None
     learning_rate: float = 1e-4
     warmup_steps: int = 0
     schedule: Literal["cosine", "constant"] = "cosine"
@@ -92,10 +110,24 @@ class Settings:
     ema_decay: float | None = None
     repeats: Literal["average", "random"] = "average"
     guidance_scale: float = 2.0
+    sampler: str = "ddim"
+    start: Start = "noise"
+    num_candidates: int = 1
     sample_steps: int = 20
     log_every: int = 20
     evaluate_every: int = 500
     checkpoint_every: int = 500
+
+    def __post_init__(self):
+        for name, allowed in {
+            "precision": tuple(_PRECISIONS),
+            "sampler": SAMPLERS,
+            "start": ("noise", "grey"),
+        }.items():
+            if (value := getattr(self, name)) not in allowed:
+                raise ValueError(f"{name} is {value!r}; expected one of {list(allowed)}.")
+        if self.num_steps is None and self.num_epochs is None:
+            raise ValueError("num_steps and num_epochs are both None; give one of them.")
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Settings":
@@ -111,6 +143,12 @@ class Settings:
             )
         return cls(**{**values, "parcellation": tuple(values["parcellation"])})
 
+    @classmethod
+    def defaults(cls) -> dict[str, Any]:
+        """The settings that have a default, which an older config.json may lack."""
+        fields = dataclasses.fields(cls)
+        return {f.name: f.default for f in fields if f.default is not dataclasses.MISSING}
+
     def to_dict(self) -> dict[str, Any]:
         """The settings as JSON values, as a work folder's config.json holds them."""
         return json.loads(json.dumps(dataclasses.asdict(self)))
@@ -119,14 +157,17 @@ class Settings:
 class Task:
     """Everything a run is made of before its first step: data, regions, networks, optimizer.
 
+    The U-Net draws images of the records' size, whatever size its own config.json names.
+
     Args:
         settings: of the run.
+        precision: of the frozen U-Net; the settings' own when None.
 
     Raises:
         ValueError: a parcellation of another mesh than the records', or p or v that do not fit.
     """
 
-    def __init__(self, settings: Settings):
+    def __init__(self, settings: Settings, precision: str | None = None):
         self.settings = settings
         self.train = PreparedDataset(settings.prepared, "train")
         self.validation = PreparedDataset(settings.prepared, "validation")
@@ -134,13 +175,24 @@ class Task:
         self.regions: Parcellation = select_regions(
             parcellation, self.train.ncsnr, settings.num_regions, settings.per_hemisphere
         )
+        if not settings.region_structure:
+            self.regions = shuffle_regions(self.regions, settings.seed)
         self.packing: Packing = make_packing(self.regions, settings.max_vertices)
-        self.backbone: Backbone = load_pretrained(settings.backbone)
+        backbone = load_pretrained(settings.backbone)
         self.adapter = NeuroAdapter.for_unet(
-            self.backbone.unet,
+            backbone.unet,
             *self.packing.index.shape,
             settings.initial,
+            settings.token_queries,
             rngs=nnx.Rngs(settings.seed),
+        )
+        dtype = _PRECISIONS[precision or settings.precision]
+        self.backbone: Backbone = backbone._replace(
+            unet=fitted(backbone.unet, self.train[0]["latent_mean"].shape[0], dtype)
+        )
+        del backbone  # with it the float32 copy of a U-Net that computes in bfloat16
+        self.num_steps = settings.num_steps or round(
+            settings.num_epochs * len(self.train) / settings.batch_size
         )
         self.adapter_graph = nnx.graphdef(self.adapter)
         self.unet_graph, unet_params = nnx.split(self.backbone.unet)
@@ -152,7 +204,7 @@ class Task:
         )
         self.optimizer = make_optimizer(
             settings.learning_rate,
-            settings.num_steps,
+            self.num_steps,
             settings.warmup_steps,
             settings.schedule,
             settings.weight_decay,
@@ -193,10 +245,18 @@ def check(
         ValueError: a work folder of another configuration, a drop rate that is none, or a
             parcellation of another mesh.
     """
-    check_config(workdir, settings.to_dict())
+    check_config(workdir, settings.to_dict(), Settings.defaults())
     check_rate(settings.drop_rate)
     if num_vertices is not None:
         read_parcellation(*settings.parcellation, num_vertices)
+
+
+def fitted(unet: UNet2DConditionModel, sample_size: int, dtype: Any) -> UNet2DConditionModel:
+    """A U-Net for latents of this many rows and columns, its parameters in a dtype."""
+    graph, params = nnx.split(unet)
+    unet = nnx.merge(graph, jax.tree.map(lambda x: x.astype(dtype), params))
+    unet.config = dataclasses.replace(unet.config, sample_size=sample_size)
+    return unet
 
 
 def empty_prompt(backbone: Backbone) -> Stream:
@@ -259,12 +319,13 @@ def train(
         shard(task.initial_state(), mesh),
         ShardedBatches(batches, mesh),
         workdir=workdir,
-        num_steps=settings.num_steps,
+        num_steps=task.num_steps,
         log_every=settings.log_every,
         checkpoint_every=settings.checkpoint_every,
         evaluate=make_evaluation(task, save_grid),
         evaluate_every=settings.evaluate_every,
         config_fingerprint=settings.to_dict(),
+        config_defaults=Settings.defaults(),
         progress=progress,
         tensorboard=tensorboard,
     )
@@ -273,6 +334,8 @@ def train(
 
 def load_run(workdir: str | Path) -> tuple[Task, NeuroAdapter, int]:
     """The task of a finished or running work folder, its best adapter and that one's step.
+
+    Images are drawn in float32 whatever the training's precision, as in the released code.
 
     Raises:
         FileNotFoundError: the folder holds no run, or no complete checkpoint.
@@ -284,7 +347,7 @@ def load_run(workdir: str | Path) -> tuple[Task, NeuroAdapter, int]:
             f"{path}: not found, so {workdir} is no training run; name the folder given to "
             "launch/train.py as --workdir."
         )
-    task = Task(Settings.from_dict(json.loads(path.read_text())))
+    task = Task(Settings.from_dict(json.loads(path.read_text())), precision="fp32")
     store = CheckpointStore(workdir)
     try:
         step, state = store.restore_best(task.initial_state())
@@ -303,7 +366,7 @@ def make_evaluation(
     """
     settings, schedule = task.settings, task.backbone.schedule
     batches = list(eval_batches(task.validation, min(settings.batch_size, len(task.validation))))
-    steps = plan(schedule, "ddim", settings.sample_steps)
+    steps = plan(schedule, settings.sampler, settings.sample_steps)
     vae_graph, vae_params = nnx.split(task.backbone.vae)
     visits = 4
 
@@ -327,8 +390,9 @@ def make_evaluation(
     @jax.jit
     def drawn(params, frozen: Frozen, vae_params, betas, keys) -> UInt8[Array, "b y x c"]:
         adapter = nnx.merge(task.adapter_graph, params)
+        unet, vae = nnx.merge(task.unet_graph, frozen.unet), nnx.merge(vae_graph, vae_params)
         latents, _ = draw_latents(
-            nnx.merge(task.unet_graph, frozen.unet),
+            unet,
             frozen.text,
             adapter(pack(betas.astype(jnp.float32), frozen.packing)),
             adapter.unconditional(),
@@ -336,8 +400,9 @@ def make_evaluation(
             steps,
             settings.guidance_scale,
             schedule.prediction_type,
+            clean=clean_start(vae, settings.start, unet.config.sample_size),
         )
-        return to_uint8(nnx.merge(vae_graph, vae_params).decode(latents / frozen.scaling_factor))
+        return to_uint8(vae.decode(latents / frozen.scaling_factor))
 
     def evaluate(state: dict[str, Any], step: int) -> dict[str, float]:
         # Every process evaluates on its first device, so that all agree on what is best.

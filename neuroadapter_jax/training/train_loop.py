@@ -42,6 +42,7 @@ def fit(
     evaluate_every: int | None = None,
     best_metric: str = "validation/loss",
     config_fingerprint: Mapping[str, Any],
+    config_defaults: Mapping[str, Any] | None = None,
     progress: bool = True,
     tensorboard: bool = False,
 ) -> Any:
@@ -69,6 +70,7 @@ def fit(
       evaluate_every: steps between evaluations; one more runs at the end. None: only at the end.
       best_metric: the number of `evaluate` whose lowest value marks the best checkpoint.
       config_fingerprint: JSON values that define the run; kept in config.json and compared.
+      config_defaults: values of keys that a config.json written by an older version may lack.
       progress: show a bar with rate, time left and loss on standard error.
       tensorboard: also write TensorBoard events.
 
@@ -89,7 +91,7 @@ def fit(
         if value < 1:
             raise ValueError(f"{name} is {value}; it has to be at least 1.")
     workdir = Path(workdir)
-    check_config(workdir, config_fingerprint)
+    check_config(workdir, config_fingerprint, config_defaults)
     workdir.mkdir(parents=True, exist_ok=True)
     primary = jax.process_index() == 0
     if primary and not (workdir / "config.json").exists():
@@ -247,8 +249,15 @@ def _best_value(values: dict[str, float], best_metric: str, step: int) -> float:
     return values[best_metric]
 
 
-def check_config(workdir: str | Path, config: Mapping[str, Any]) -> None:
+def check_config(
+    workdir: str | Path, config: Mapping[str, Any], defaults: Mapping[str, Any] | None = None
+) -> None:
     """Refuses a work folder of another configuration; writes nothing.
+
+    Args:
+      workdir: the folder.
+      config: JSON values that define the run.
+      defaults: values of keys that a config.json written by an older version may lack.
 
     Raises:
       ValueError: the folder's config.json differs, or it holds checkpoints without one.
@@ -256,7 +265,8 @@ def check_config(workdir: str | Path, config: Mapping[str, Any]) -> None:
     workdir = Path(workdir)
     path = workdir / "config.json"
     if path.exists():
-        found, wanted = _flat(json.loads(path.read_text())), _flat(json.loads(_dump(config)))
+        there = {**(defaults or {}), **json.loads(path.read_text())}
+        found, wanted = _flat(json.loads(_dump(there))), _flat(json.loads(_dump(config)))
         keys = sorted(found.keys() | wanted.keys())
         differ = [k for k in keys if found.get(k, "absent") != wanted.get(k, "absent")]
         if differ:

@@ -88,17 +88,18 @@ def make_train_step(
     def cut(tree: Any) -> Any:
         return tree if mesh is None else constrained(tree, mesh)
 
-    def draw(frozen: Frozen, batch: dict[str, Array], key: Array) -> dict[str, Array]:
+    def draw(params, frozen: Frozen, batch: dict[str, Array], key: Array) -> dict[str, Array]:
         latent_key, noise_key, drop_key = jax.random.split(key, 3)
         latents = sample_latents(latent_key, batch, frozen.scaling_factor)
         noise, timesteps = sample_noise(noise_key, latents, schedule)
         packed = pack(batch["betas"].astype(jnp.float32), frozen.packing)
+        num_tokens = nnx.merge(adapter_graph, params).config.num_tokens
         return {
             "noisy": schedule.add_noise(latents, noise, timesteps),
             "timesteps": timesteps,
             "target": schedule.target(latents, noise, timesteps),
             "packed": packed,
-            "keep": keep_mask(drop_key, packed.shape[:2], drop_rate),
+            "keep": keep_mask(drop_key, (len(packed), num_tokens), drop_rate),
         }
 
     def loss_fn(params, unet_params, text, inputs: dict[str, Array]):
@@ -132,7 +133,8 @@ def make_train_step(
         return jax.tree.map(lambda x: x / accumulate, total)
 
     def step(state: dict[str, Any], frozen: Frozen, batch: dict[str, Array]):
-        inputs = draw(frozen, batch, jax.random.fold_in(jax.random.key(seed), state["step"]))
+        key = jax.random.fold_in(jax.random.key(seed), state["step"])
+        inputs = draw(state["params"], frozen, batch, key)
         gradient = value_and_grad if accumulate == 1 else in_parts
         (loss, parts), grads = gradient(
             whole(state["params"]), whole(frozen.unet), frozen.text, inputs

@@ -2,17 +2,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import torch
+from diffusers import AutoencoderKL as TorchAutoencoder
+from diffusers import DDPMScheduler
 from flax import nnx
 from tiny_backbone import random_network
-from torch_reference import assert_close
+from torch_reference import assert_close, carried, nhwc, randomise
 
 from neuroadapter_jax.adapter.decoupled_attention import cross_attention_shapes
-from neuroadapter_jax.adapter.guided_sampling import draw_latents, expand
+from neuroadapter_jax.adapter.guided_sampling import clean_start, draw_latents, expand
 from neuroadapter_jax.adapter.neuroadapter import NeuroAdapter, NeuroAdapterConfig
 from neuroadapter_jax.diffusion.attention import Stream
 from neuroadapter_jax.diffusion.noise_schedule import NoiseSchedule
 from neuroadapter_jax.diffusion.samplers import plan, sample, unit_noise
 from neuroadapter_jax.diffusion.unet import UNet2DConditionModel, UNetConfig
+from neuroadapter_jax.diffusion.vae import AutoencoderConfig, AutoencoderKL
 
 B, P, V, K, STEPS = 3, 5, 7, 11, 4
 SCHEDULE = NoiseSchedule()
@@ -143,3 +147,53 @@ def test_a_sample_does_not_depend_on_its_batch(scene, sampler):
         keys=scene["keys"][:2],
     )[0]
     assert_close(part, np.asarray(whole)[:2], 1e-5)
+
+
+def test_drawing_from_a_noised_grey_image(scene):
+    unet, config = scene["unet"], scene["unet"].config
+    shape = (config.sample_size, config.sample_size, 4)
+    grey = np.random.default_rng(8).standard_normal(shape).astype(np.float32)
+    scheduler = DDPMScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1
+    )
+    scheduler.set_timesteps(STEPS)
+    noise = torch.from_numpy(np.array(unit_noise(scene["keys"], 0, shape)))
+    noised = scheduler.add_noise(torch.from_numpy(grey), noise, scheduler.timesteps[:1])
+
+    def predict(x, t):
+        return unet(x, jnp.full((B,), t), [scene["text"], scene["brain"]]), None
+
+    steps = plan(SCHEDULE, "ddpm", STEPS)
+    truth, _ = sample(predict, jnp.asarray(noised.numpy()), scene["keys"], steps)
+    latents, _ = draw_latents(
+        unet,
+        scene["text"],
+        scene["brain"],
+        scene["unconditional"],
+        scene["keys"],
+        steps,
+        None,
+        clean=jnp.asarray(grey),
+    )
+    assert_close(latents, np.asarray(truth), 1e-5)
+
+
+def test_the_latents_of_a_grey_image_are_diffusers():
+    reference = TorchAutoencoder(
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        block_out_channels=(5, 11),
+        layers_per_block=1,
+        norm_num_groups=1,
+    )
+    randomise(reference, seed=3)
+    config = AutoencoderConfig(block_out_channels=(5, 11), layers_per_block=1, norm_num_groups=1)
+    vae = carried(lambda rngs: AutoencoderKL(config, rngs=rngs), reference)
+    mean = reference.encode(torch.zeros(1, 3, 14, 14)).latent_dist.mode()
+    assert_close(clean_start(vae, "grey", 7), 0.18215 * nhwc(mean)[0])
+    assert clean_start(vae, "noise", 7) is None
+
+
+def test_an_unknown_start(as_user):
+    with pytest.raises(ValueError, match="'gray'"):
+        clean_start(None, "gray", 7)

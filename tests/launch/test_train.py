@@ -12,6 +12,8 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from PIL import Image
+from safetensors.numpy import load_file
 
 from neuroadapter_jax.cortex.parcellation import write_annot
 from neuroadapter_jax.simulation import subject as subject_module
@@ -170,6 +172,47 @@ def test_export_and_reconstruct(world, whole):
     assert len(index["images"]) == SUBJECT.num_shared
     assert len(list((drawn / "images").iterdir())) == 2 * SUBJECT.num_shared
     assert (drawn / "grid.png").is_file()
+
+
+def test_the_papers_configuration_with_its_variants(world):
+    """At small size and random weights: bf16, learned queries, shuffled regions, grey start."""
+    config = world.config(
+        "nsd",
+        demo=str(ROOT / "configs" / "nsd.py"),
+        backbone=f"random:{world.backbone}",
+        prepared=str(world.folder / "prepared32"),
+        steps=None,
+    )
+    workdir, model, drawn = (world.folder / f"nsd-{name}" for name in ("run", "model", "drawn"))
+    variants = {
+        "data.space": "fsaverage5",
+        "data.image_size": 32,  # half of what the backbone's configuration names
+        "train.token_queries": 5,
+        "train.region_structure": False,
+        "train.num_candidates": 2,
+        "train.num_epochs": 1,
+    }
+    overrides = [f"--config.{key}={value}" for key, value in variants.items()]
+    finish(start("train", "--config", config, "--workdir", workdir, *overrides))
+    kept = read_json(workdir / "config.json")
+    assert (kept["precision"], kept["start"], kept["sampler"]) == ("bf16", "grey", "ddpm")
+    assert (kept["token_queries"], kept["region_structure"]) == (5, False)
+    # Fifteen images in batches of four.
+    assert read_metrics(workdir / "metrics.jsonl")[-1]["step"] == 4
+
+    finish(start("export", "--run", workdir, "--out", model))
+    tensors = load_file(model / "adapter.safetensors")
+    assert tensors["token_mapper.queries"].shape == (5, 8)
+    assert {value.dtype for value in tensors.values()} == {np.dtype(np.float32)}
+    prepared = world.folder / "prepared32"
+    draw = ("reconstruct", "--model", model, "--prepared", prepared, "--out", drawn)
+    finish(start(*draw, "--num_steps", 2, "--batch_size", 3))
+    settings = read_json(drawn / "index.json")["settings"]
+    own = {key: settings[key] for key in ("sampler", "start", "num_candidates", "guidance_scale")}
+    assert own == {"sampler": "ddpm", "start": "grey", "num_candidates": 2, "guidance_scale": 4.0}
+    images = list((drawn / "images").iterdir())
+    assert len(images) == 2 * SUBJECT.num_shared
+    assert Image.open(images[0]).size == (32, 32)
 
 
 # ---- what is wrong is said in one sentence, before anything is written

@@ -16,7 +16,7 @@ import pytest
 from neuroadapter_jax.training.checkpoints import CheckpointStore
 from neuroadapter_jax.training.metrics_log import read_metrics
 from neuroadapter_jax.training.optimizers import make_optimizer
-from neuroadapter_jax.training.train_loop import Interrupted, fit
+from neuroadapter_jax.training.train_loop import Interrupted, check_config, fit
 
 STEPS = 47
 OPTIMIZER = make_optimizer(0.05, STEPS, 5, weight_decay=1e-6)
@@ -277,6 +277,16 @@ def test_a_folder_of_another_configuration_is_refused(tmp_path):
         run(tmp_path)
     (tmp_path / "renamed").rename(tmp_path / "config.json")
     assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")} == before
+
+
+def test_a_folder_of_an_older_version_lacks_keys_at_their_defaults(tmp_path):
+    check_config(tmp_path, {"p": 3}, {"q": 5})
+    (tmp_path / "config.json").write_text('{"p": 3}')
+    check_config(tmp_path, {"p": 3, "q": 5}, {"q": 5})
+    with pytest.raises(ValueError, match="q is 5 there, 7 here"):
+        check_config(tmp_path, {"p": 3, "q": 7}, {"q": 5})
+    with pytest.raises(ValueError, match="q is 'absent' there, 5 here"):
+        check_config(tmp_path, {"p": 3, "q": 5})
 
 
 def test_numbers_that_are_not_finite_stop_the_run(tmp_path):
