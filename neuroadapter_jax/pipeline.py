@@ -80,6 +80,7 @@ class NeuroAdapterPipeline:
         self._draw_jitted = jax.jit(
             self._draw, static_argnames=("num_candidates", "sampler", "start", "num_steps", "eta")
         )
+        self._predict_jitted = jax.jit(self._predict, static_argnames="return_attention")
 
     @property
     def num_vertices(self) -> int:
@@ -181,24 +182,13 @@ class NeuroAdapterPipeline:
         Raises:
             ValueError: another number of vertices, or responses that are not finite.
         """
-        fmri = np.asarray(fmri)
-        if fmri.ndim != 2 or fmri.shape[1] != self.num_vertices:
-            raise ValueError(
-                f"fmri has shape {fmri.shape}; expected [samples, {self.num_vertices}], all "
-                "vertices of the left, then of the right hemisphere."
-            )
-        if not np.isfinite(fmri).all():
-            bad = int((~np.isfinite(fmri)).any(axis=0).sum())
-            raise ValueError(
-                f"fmri has NaN or infinite values at {bad} vertices; replace them (0 is the mean "
-                "of z-scored responses) before drawing."
-            )
+        fmri = self._whole_cortex(fmri)
         ids = np.arange(len(fmri)) if sample_ids is None else np.asarray(sample_ids)
         scale = self.guidance_scale if guidance_scale is None else float(guidance_scale)
         images = self._draw_jitted(
             self._params,
             self._text,
-            jnp.asarray(fmri, jnp.float32),
+            fmri,
             jnp.asarray(ids, jnp.int32),
             jax.random.key(seed),
             None if scale == 1.0 else jnp.float32(scale),
@@ -209,6 +199,82 @@ class NeuroAdapterPipeline:
             eta=eta,
         )
         return np.asarray(images)
+
+    def predict_noise(
+        self,
+        fmri: Float[np.ndarray | Array, "b n"] | Float[np.ndarray | Array, "b p v"],
+        latents: Float[np.ndarray | Array, "b c y x"],
+        timesteps: int | Int[np.ndarray | Array, "..."],
+        return_attention: bool = False,
+    ) -> (
+        Float[Array, "b c y x"] | tuple[Float[Array, "b c y x"], dict[str, Float[Array, "b h q p"]]]
+    ):
+        """What the U-Net predicts for noisy latents, without guidance.
+
+        Args:
+            fmri: responses of the whole cortex as in a call, or already packed [b, p, v], zero in
+                empty slots.
+            latents: scaled, noisy latents with channels first, as in diffusers.
+            timesteps: from 0 to T - 1, one per sample or one for all.
+            return_attention: also return the attention to the regions.
+
+        Returns:
+            The prediction [b, c, y, x]; if asked for, also {diffusers' layer name: softmax over
+            regions of q k' / sqrt(d), [b, h, q, p]} of every cross-attention layer, in order of
+            execution. The queries are the rows of the layer's feature map, one after the other.
+
+        Raises:
+            ValueError: responses as in a call, or latents that do not fit them or the U-Net.
+        """
+        config = self.backbone.unet.config
+        multiple = 2 ** (len(config.block_out_channels) - 1)
+        if np.ndim(fmri) == 3:
+            expected = (len(fmri), *self.packing.index.shape)
+            if fmri.shape != expected:
+                raise ValueError(f"fmri has shape {fmri.shape}; expected {expected}, packed.")
+            packed = _finite(fmri)
+        else:
+            packed = pack(self._whole_cortex(fmri), self.packing)
+        if (
+            np.ndim(latents) != 4
+            or latents.shape[:2] != (len(packed), config.in_channels)
+            or any(side % multiple for side in latents.shape[2:])
+        ):
+            raise ValueError(
+                f"latents have shape {np.shape(latents)}; expected [{len(packed)}, "
+                f"{config.in_channels}, rows, columns], rows and columns multiples of {multiple}."
+            )
+        out, seen = self._predict_jitted(
+            self._params,
+            self._text,
+            packed,
+            jnp.asarray(latents, jnp.float32),
+            jnp.broadcast_to(jnp.asarray(timesteps, jnp.int32), len(packed)),
+            return_attention=return_attention,
+        )
+        if not return_attention:
+            return out
+        names = [name for name, _ in self.backbone.unet.cross_attentions()]
+        return out, dict(zip(names, seen, strict=True))
+
+    def _predict(self, params, text, packed, latents, timesteps, *, return_attention):
+        adapter, unet = (
+            nnx.merge(self._graphs[name], params[name]) for name in ("adapter", "unet")
+        )
+        probe = (lambda weights: weights) if return_attention else None
+        streams = [text, adapter(packed)]
+        out = unet(jnp.moveaxis(latents, 1, -1), timesteps, streams, probe)
+        out, seen = out if return_attention else (out, None)
+        return jnp.moveaxis(out, -1, 1), seen
+
+    def _whole_cortex(self, fmri: np.ndarray | Array) -> Float[Array, "b n"]:
+        fmri = np.asarray(fmri)
+        if fmri.ndim != 2 or fmri.shape[1] != self.num_vertices:
+            raise ValueError(
+                f"fmri has shape {fmri.shape}; expected [samples, {self.num_vertices}], all "
+                "vertices of the left, then of the right hemisphere."
+            )
+        return _finite(fmri)
 
     def _draw(
         self,
@@ -249,3 +315,14 @@ class NeuroAdapterPipeline:
         )
         images = to_uint8(vae.decode(latents / vae.config.scaling_factor))
         return images.reshape(len(fmri), num_candidates, *images.shape[1:])
+
+
+def _finite(fmri: np.ndarray | Array) -> Float[Array, "b ..."]:
+    fmri = np.asarray(fmri)
+    if not np.isfinite(fmri).all():
+        bad = int((~np.isfinite(fmri)).any(axis=0).sum())
+        raise ValueError(
+            f"fmri has NaN or infinite values at {bad} vertices; replace them (0 is the mean "
+            "of z-scored responses) before drawing."
+        )
+    return jnp.asarray(fmri, jnp.float32)

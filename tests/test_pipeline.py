@@ -127,6 +127,27 @@ def test_wrong_responses_are_answered(as_user, pipeline, fmri):
         pipeline(fmri, num_steps=0)
 
 
+def test_prediction_with_and_without_attention(as_user, pipeline, fmri, rng):
+    latents = rng.standard_normal((3, 4, 8, 8)).astype(np.float32)
+    alone = pipeline.predict_noise(fmri, latents, 571)
+    also, maps = pipeline.predict_noise(fmri, latents, np.full(3, 571), return_attention=True)
+    assert alone.shape == (3, 4, 8, 8)
+    np.testing.assert_allclose(alone, also, rtol=0, atol=1e-5 * np.std(also))
+    assert list(maps) == [name for name, _ in pipeline.backbone.unet.cross_attentions()]
+    for weights in maps.values():
+        assert weights.shape[:2] == (3, 2) and weights.shape[3] == 4
+        np.testing.assert_allclose(weights.sum(-1), 1, atol=1e-5)
+    with pytest.raises(ValueError, match=r"shape \(3, 29\); expected \[samples, 30\]"):
+        pipeline.predict_noise(fmri[:, 1:], latents, 571)
+    with pytest.raises(ValueError, match=r"shape \(3, 4, 6\); expected \(3, 4, 5\), packed"):
+        pipeline.predict_noise(np.zeros((3, 4, 6)), latents, 571)
+    with pytest.raises(ValueError, match="NaN or infinite values"):
+        pipeline.predict_noise(np.full((3, 4, 5), np.nan), latents, 571)
+    for wrong in (latents[:2], latents[:, 1:], latents[:, :, 1:], latents[0]):
+        with pytest.raises(ValueError, match=r"latents have shape .*expected \[3, 4, rows, col"):
+            pipeline.predict_noise(fmri, wrong, 571)
+
+
 @pytest.mark.parametrize("name", ["config.json", "adapter.safetensors", "regions.npz"])
 def test_a_missing_file_is_named(saved, name):
     (saved / name).unlink()

@@ -1,0 +1,70 @@
+"""A NeuroAdapter as an IP-Adapter that diffusers loads."""
+
+from pathlib import Path
+
+import numpy as np
+
+from neuroadapter_jax.diffusion.unet import UNet2DConditionModel
+from neuroadapter_jax.diffusion.weights import to_tensors, write_safetensors
+from neuroadapter_jax.pipeline import NeuroAdapterPipeline
+
+_DIFFUSERS_ORDER = ("down_blocks", "up_blocks", "mid_block")
+
+
+def processor_indices(unet: UNet2DConditionModel) -> dict[str, int]:
+    """{diffusers' layer name: its processor's place in `unet.attn_processors`}.
+
+    IP-Adapter numbers its layers by that place. diffusers lists the middle block last, and every
+    cross-attention after the self-attention beside it, so the places are odd. The keys stay in
+    this package's order, the order of execution.
+    """
+    layers = [name for name, _ in unet.cross_attentions()]
+    listed = sorted(layers, key=lambda name: _DIFFUSERS_ORDER.index(name.split(".")[0]))
+    return {name: 2 * listed.index(name) + 1 for name in layers}
+
+
+def save_ip_adapter(pipeline: NeuroAdapterPipeline, path: str | Path) -> None:
+    """Write the adapter in the safetensors layout of IP-Adapter's "full" models.
+
+    Of the layouts that diffusers' `load_ip_adapter` knows, only this one maps every token by
+    itself: LayerNorm(W2 gelu(W1 x + b1) + b2) with a square W1. The token norm, LayerNorm(W x + b),
+    is a case of it, because gelu(z) - gelu(-z) = z: with tokens padded by zeros to 2 f,
+
+        W1 = [[1, 0], [-1, 0]],  b1 = 0,  W2 = [W, -W],  b2 = b
+
+    which is exact but for rounding. The projection bank has no place in the layout; it lies beside
+    it as `region_projection.weights` [p, v, f], `.bias` [p, f] and `.index` [p, v], each slot's
+    vertex of the left-then-right cortex, -1 in an empty slot. docs/checkpoints.md shows the lines
+    that turn responses into `ip_adapter_image_embeds` with them.
+
+    Args:
+        pipeline: whose adapter and regions are written.
+        path: file to write, *.safetensors.
+
+    Raises:
+        ValueError: another suffix, by which diffusers would take the file for a pickle.
+    """
+    path = Path(path)
+    if path.suffix != ".safetensors":
+        raise ValueError(f"{path}: diffusers reads this layout from a name in .safetensors only.")
+    ours = to_tensors(pipeline.adapter)
+    f = pipeline.adapter.config.token_width
+    one, zero = np.eye(f, dtype=np.float32), np.zeros((f, f), np.float32)
+    linear = ours["token_norm.proj.weight"]
+    mask, index = (np.asarray(x) for x in (pipeline.packing.mask, pipeline.packing.index))
+    tensors = {
+        "image_proj.proj.0.weight": np.block([[one, zero], [-one, zero]]),
+        "image_proj.proj.0.bias": np.zeros(2 * f, np.float32),
+        "image_proj.proj.2.weight": np.hstack([linear, -linear]),
+        "image_proj.proj.2.bias": ours["token_norm.proj.bias"],
+        "image_proj.proj.3.weight": ours["token_norm.norm.weight"],
+        "image_proj.proj.3.bias": ours["token_norm.norm.bias"],
+        "region_projection.weights": ours["region_projection.weights"],
+        "region_projection.bias": ours["region_projection.bias"],
+        "region_projection.index": np.where(mask, index, -1).astype(np.int32),
+    }
+    for layer, place in enumerate(processor_indices(pipeline.backbone.unet).values()):
+        for bank in ("to_k_ip", "to_v_ip"):
+            tensors[f"ip_adapter.{place}.{bank}.weight"] = ours[f"attention.{bank}.{layer}.weight"]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_safetensors(path, tensors)
