@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.sharding import Mesh, NamedSharding
 from jaxtyping import Array, Float, Int, UInt8
 
 from neuroadapter_jax.adapter.guided_sampling import Start, clean_start, draw_latents
@@ -30,6 +32,7 @@ from neuroadapter_jax.diffusion.weights import (
 )
 from neuroadapter_jax.training.backbone import to_uint8
 from neuroadapter_jax.training.neuroadapter import empty_prompt, fitted
+from neuroadapter_jax.training.sharding import ROWS, make_mesh, replicate
 
 _CONFIG, _WEIGHTS, _REGIONS = "config.json", "adapter.safetensors", "regions.npz"
 
@@ -77,9 +80,9 @@ class NeuroAdapterPipeline:
         modules = {"adapter": adapter, "unet": backbone.unet, "vae": backbone.vae}
         self._graphs = {name: nnx.graphdef(module) for name, module in modules.items()}
         self._params = {name: nnx.state(module, nnx.Param) for name, module in modules.items()}
-        self._draw_jitted = jax.jit(
-            self._draw, static_argnames=("num_candidates", "sampler", "start", "num_steps", "eta")
-        )
+        self._placed: dict[int, Any] = {}
+        static = ("num_candidates", "sampler", "start", "num_steps", "eta", "mesh")
+        self._draw_jitted = jax.jit(self._draw, static_argnames=static)
         self._predict_jitted = jax.jit(self._predict, static_argnames="return_attention")
 
     @property
@@ -164,6 +167,7 @@ class NeuroAdapterPipeline:
     ) -> UInt8[np.ndarray, "b s y x c"]:
         """Images for a batch of responses, all from one jitted call.
 
+        The images are shared among this process's devices, as many of them as divide their number.
         Candidate j of sample i starts from the noise of key (seed, sample_ids[i], j), so its image
         does not depend on what else is in the batch.
 
@@ -185,20 +189,32 @@ class NeuroAdapterPipeline:
         fmri = self._whole_cortex(fmri)
         ids = np.arange(len(fmri)) if sample_ids is None else np.asarray(sample_ids)
         scale = self.guidance_scale if guidance_scale is None else float(guidance_scale)
+        num_candidates = num_candidates or self.num_candidates
+        mesh, params = self._placement(len(fmri) * num_candidates)
         images = self._draw_jitted(
-            self._params,
+            params,
             self._text,
             fmri,
             jnp.asarray(ids, jnp.int32),
             jax.random.key(seed),
             None if scale == 1.0 else jnp.float32(scale),
-            num_candidates=num_candidates or self.num_candidates,
+            num_candidates=num_candidates,
             sampler=sampler or self.sampler,
             start=start or self.start,
             num_steps=num_steps,
             eta=eta,
+            mesh=mesh,
         )
         return np.asarray(images)
+
+    def _placement(self, num_images: int) -> tuple[Mesh, Any]:
+        """A mesh of as many devices as share the images evenly, and the weights on all of them."""
+        devices = jax.local_devices()
+        count = math.gcd(num_images, len(devices))
+        mesh = make_mesh(devices=devices[:count])
+        if count not in self._placed:
+            self._placed = {count: replicate(self._params, mesh)}
+        return mesh, self._placed[count]
 
     def predict_noise(
         self,
@@ -290,6 +306,7 @@ class NeuroAdapterPipeline:
         start,
         num_steps,
         eta,
+        mesh,
     ):
         schedule = self.backbone.schedule
         adapter, unet, vae = (
@@ -301,6 +318,9 @@ class NeuroAdapterPipeline:
         brain = adapter(pack(fmri, self.packing))
         repeated = jax.tree.map(
             lambda x: jnp.repeat(x, num_candidates, axis=0), (brain.keys, brain.values)
+        )
+        keys, repeated = jax.lax.with_sharding_constraint(
+            (keys, repeated), NamedSharding(mesh, ROWS)
         )
         latents, _ = draw_latents(
             unet,

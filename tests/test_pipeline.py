@@ -1,5 +1,9 @@
 import json
+import os
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
@@ -95,6 +99,25 @@ def test_a_candidate_does_not_depend_on_its_batch(pipeline, fmri, images):
     # Other batch shapes are compiled anew, which may move a rounding.
     alone = pipeline(fmri[1:2], sample_ids=np.array([1]), num_steps=2, num_candidates=3)
     assert np.abs(alone[0, :2].astype(int) - images[1]).max() <= 1
+
+
+def test_devices_share_the_images(saved, fmri, images, tmp_path):
+    np.save(tmp_path / "fmri.npy", fmri)
+    program = f"""
+import numpy as np, jax
+from neuroadapter_jax.pipeline import NeuroAdapterPipeline
+pipeline = NeuroAdapterPipeline.from_pretrained({str(saved)!r})
+images = pipeline(np.load({str(tmp_path / "fmri.npy")!r}), **{DRAW!r})
+assert jax.local_device_count() == 4
+assert list(pipeline._placed) == [2]  # of four devices, two share six images evenly
+np.save({str(tmp_path / "images.npy")!r}, images)
+"""
+    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+    environment["PYTHONPATH"] = str(Path(__file__).resolve().parents[1])
+    subprocess.run([sys.executable, "-c", program], env=environment, check=True)
+    shared = np.load(tmp_path / "images.npy")
+    # Compiled for three images a device instead of six, which may move a rounding.
+    assert np.abs(shared.astype(int) - images).max() <= 1
 
 
 def test_half_precision_export(pipeline, tmp_path, fmri, images):
