@@ -56,6 +56,7 @@ class Settings:
         warmup_steps: linear warm-up.
         schedule: "cosine" or "constant" after the warm-up.
         weight_decay: of AdamW.
+        b2: decay of AdamW's second moment.
         clip_norm: of the gradient's global norm; None for none.
         accumulate: batches per update.
         gamma: cap of the Min-SNR weights; None for none.
@@ -81,6 +82,7 @@ class Settings:
     warmup_steps: int = 0
     schedule: Literal["cosine", "constant"] = "cosine"
     weight_decay: float = 1e-6
+    b2: float = 0.999
     clip_norm: float | None = 1.0
     accumulate: int = 1
     gamma: float | None = 5.0
@@ -153,6 +155,7 @@ class Task:
             settings.schedule,
             settings.weight_decay,
             settings.clip_norm,
+            b2=settings.b2,
             accumulate=settings.accumulate,
         )
 
