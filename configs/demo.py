@@ -42,6 +42,7 @@ def get_config() -> ConfigDict:
     config.train.warmup_steps = 50
     config.train.schedule = "cosine"
     config.train.weight_decay = 1e-4
+    config.train.b2 = 0.99
     config.train.clip_norm = 1.0
     config.train.accumulate = 1
     config.train.gamma = 5.0

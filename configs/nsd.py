@@ -56,6 +56,7 @@ def get_config(dataset: str = "nsd") -> ConfigDict:
     config.train.warmup_steps = 0
     # The newest released code; the oldest has 1e-5: --config.train.weight_decay=1e-5
     config.train.weight_decay = 1e-6
+    config.train.b2 = 0.999
     config.train.clip_norm = 1.0
     config.train.accumulate = 1
     config.train.gamma = 5.0

@@ -67,6 +67,7 @@ class Settings:
         warmup_steps: linear warm-up.
         schedule: "cosine" or "constant" after the warm-up.
         weight_decay: of AdamW.
+        b2: decay of AdamW's second moment.
         clip_norm: of the gradient's global norm; None for none.
         accumulate: parts of a batch computed one after the other, to save memory.
         remat: compute each U-Net block anew for the derivative, to save memory.
@@ -101,6 +102,7 @@ class Settings:
     warmup_steps: int = 0
     schedule: Literal["cosine", "constant"] = "cosine"
     weight_decay: float = 1e-6
+    b2: float = 0.999
     clip_norm: float | None = 1.0
     accumulate: int = 1
     remat: bool = False
@@ -209,6 +211,11 @@ class Task:
             settings.schedule,
             settings.weight_decay,
             settings.clip_norm,
+<<<<<<< HEAD
+=======
+            b2=settings.b2,
+            accumulate=settings.accumulate,
+>>>>>>> main
         )
 
     def initial_state(self) -> dict[str, Any]:
