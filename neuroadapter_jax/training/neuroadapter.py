@@ -211,11 +211,7 @@ class Task:
             settings.schedule,
             settings.weight_decay,
             settings.clip_norm,
-<<<<<<< HEAD
-=======
             b2=settings.b2,
-            accumulate=settings.accumulate,
->>>>>>> main
         )
 
     def initial_state(self) -> dict[str, Any]:
