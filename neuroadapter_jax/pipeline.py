@@ -223,7 +223,8 @@ class NeuroAdapterPipeline:
         timesteps: int | Int[np.ndarray | Array, "..."],
         return_attention: bool = False,
     ) -> (
-        Float[Array, "b c y x"] | tuple[Float[Array, "b c y x"], dict[str, Float[Array, "b h q p"]]]
+        Float[Array, "b c y x"]
+        | tuple[Float[Array, "b c y x"], dict[str, Float[Array, "b _h _q p"]]]
     ):
         """What the U-Net predicts for noisy latents, without guidance.
 

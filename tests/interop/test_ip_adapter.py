@@ -31,15 +31,18 @@ def test_diffusers_draws_the_same_latents(pipeline, sd_backbone, fmri, noise, dr
     exec(lines, names)
     pipe, embeds = names["pipe"], names["embeds"]
     pipe.set_progress_bar_config(disable=True)
-    truth = pipe(
-        prompt=[""] * len(fmri),
-        ip_adapter_image_embeds=[embeds],
-        guidance_scale=drawn.guidance,
-        num_inference_steps=drawn.num_steps,
-        latents=nchw(noise[0]),
-        output_type="latent",
-    ).images
-    assert_close(drawn.latents("ddim"), nhwc(truth))
+    truth = [
+        pipe(
+            prompt="",
+            ip_adapter_image_embeds=[one],
+            guidance_scale=drawn.guidance,
+            num_inference_steps=drawn.num_steps,
+            latents=start[None],
+            output_type="latent",
+        ).images
+        for one, start in zip(embeds, nchw(noise[0]), strict=True)
+    ]
+    assert_close(drawn.latents("ddim"), nhwc(torch.cat(truth)))
 
 
 def test_the_layout_is_ip_adapters(pipeline, released, tmp_path):

@@ -15,6 +15,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from neuroadapter_jax.cortex.packing import pack
 from neuroadapter_jax.diffusion.weights import to_tensors
 from neuroadapter_jax.interop import load_released, save_released, slot_regions
+from neuroadapter_jax.interop import released as released_module
 
 FILES = ("pytorch_model.bin", "pytorch_model_1.bin")
 
@@ -26,6 +27,12 @@ def text(sd_backbone):
     ids = tokenizer("", padding="max_length", return_tensors="pt").input_ids
     with torch.no_grad():
         return CLIPTextModel.from_pretrained(sd_backbone / "text_encoder")(ids)[0]
+
+
+@pytest.fixture
+def loaded(monkeypatch, pipeline):
+    """Loading takes the backbone that `pipeline` has loaded already, which saves its time."""
+    monkeypatch.setattr(released_module, "load_pretrained", lambda _: pipeline.backbone)
 
 
 def read(folder):
@@ -81,7 +88,7 @@ def test_guided_trajectories(sampler, drawn, released, packed, text, noise, sd_b
     assert_close(drawn.latents(sampler), nhwc(x))
 
 
-def test_a_round_trip_keeps_every_bit(pipeline, checkpoint, sd_backbone, regions, tmp_path):
+def test_a_round_trip_keeps_every_bit(loaded, pipeline, checkpoint, sd_backbone, regions, tmp_path):
     save_released(pipeline, tmp_path / "out")
     assert sorted(p.name for p in tmp_path.rglob("*.bin")) == sorted(FILES)
     unet = UNet2DConditionModel.from_pretrained(sd_backbone / "unet")
@@ -95,47 +102,38 @@ def test_a_round_trip_keeps_every_bit(pipeline, checkpoint, sd_backbone, regions
         module.load_state_dict(written, strict=True)
     once = (tmp_path / "out" / FILES[0]).stat().st_size
     assert once < 1.02 * (checkpoint / FILES[0]).stat().st_size  # twins are stored once
-    again = load_released(tmp_path / "out", sd_backbone, regions)
-    for module in ("adapter", "backbone.unet"):
-        first, second = (_tensors(p, module) for p in (pipeline, again))
-        assert first.keys() == second.keys()
-        for name, value in first.items():
-            np.testing.assert_array_equal(value, second[name])
-
-
-def _tensors(pipeline, module):
-    for part in module.split("."):
-        pipeline = getattr(pipeline, part)
-    return to_tensors(pipeline)
-
-
-def test_checkpoints_of_parallel_training(pipeline, released, sd_backbone, regions, tmp_path):
-    folder = write_checkpoint(tmp_path / "run", released.model, released.bank, "module.")
-    loaded = load_released(folder, sd_backbone, regions)
+    again = load_released(tmp_path / "out", "the backbone", regions)
     for name, value in to_tensors(pipeline.adapter).items():
-        np.testing.assert_array_equal(to_tensors(loaded.adapter)[name], value)
+        np.testing.assert_array_equal(to_tensors(again.adapter)[name], value)
 
 
-def test_without_regions_the_packed_responses_are_the_cortex(checkpoint, sd_backbone, packed):
-    loaded = load_released(checkpoint, sd_backbone)
-    assert loaded.num_vertices == 5 * 7
-    assert loaded.regions.hemispheres == ("lh", "lh", "rh", "rh", "rh")
-    np.testing.assert_array_equal(pack(packed.reshape(3, -1), loaded.packing), packed)
+def test_checkpoints_of_parallel_training(loaded, pipeline, released, regions, tmp_path):
+    folder = write_checkpoint(tmp_path / "run", released.model, released.bank, "module.")
+    again = load_released(folder, "the backbone", regions)
+    for name, value in to_tensors(pipeline.adapter).items():
+        np.testing.assert_array_equal(to_tensors(again.adapter)[name], value)
+
+
+def test_without_regions_the_packed_responses_are_the_cortex(loaded, checkpoint, packed):
+    slots = load_released(checkpoint, "the backbone")
+    assert slots.num_vertices == 5 * 7
+    assert slots.regions.hemispheres == ("lh", "lh", "rh", "rh", "rh")
+    np.testing.assert_array_equal(pack(packed.reshape(3, -1), slots.packing), packed)
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_missing_file_is_named(checkpoint, sd_backbone, tmp_path, name):
+def test_a_missing_file_is_named(checkpoint, tmp_path, name):
     for other in set(FILES) - {name}:
         (tmp_path / other).write_bytes((checkpoint / other).read_bytes())
     with pytest.raises(FileNotFoundError, match=rf"{name}: not found; expected a checkpoint"):
-        load_released(tmp_path, sd_backbone)
+        load_released(tmp_path, "the backbone")
 
 
-def test_another_number_of_regions_is_refused(checkpoint, sd_backbone, regions):
+def test_another_number_of_regions_is_refused(loaded, checkpoint, regions):
     with pytest.raises(ValueError, match=r"model_1\.bin: holds 5 regions but 4 were given"):
-        load_released(checkpoint, sd_backbone, regions.subset(range(4)))
+        load_released(checkpoint, "the backbone", regions.subset(range(4)))
     with pytest.raises(ValueError, match="Region 'region 0' has 8 vertices, but v_max is 7"):
-        load_released(checkpoint, sd_backbone, slot_regions(5, 8))
+        load_released(checkpoint, "the backbone", slot_regions(5, 8))
 
 
 def change(name):
@@ -184,20 +182,20 @@ EDITS = {
 
 
 @pytest.mark.parametrize("case", EDITS)
-def test_another_layout_is_refused(checkpoint, sd_backbone, tmp_path, case):
+def test_another_layout_is_refused(loaded, checkpoint, tmp_path, case):
     file, edit, message = EDITS[case]
     folder = edited(checkpoint, tmp_path / "edited", file, edit)
     with pytest.raises(ValueError, match=message) as error:
-        load_released(folder, sd_backbone)
+        load_released(folder, "the backbone")
     assert str(folder) in str(error.value)
 
 
-def test_a_damaged_file_is_refused(checkpoint, sd_backbone, tmp_path):
+def test_a_damaged_file_is_refused(loaded, checkpoint, tmp_path):
     for name in FILES:
         content = (checkpoint / name).read_bytes()
         (tmp_path / name).write_bytes(content[: len(content) // 2])
     with pytest.raises(ValueError, match=r"pytorch_model_1\.bin"):
-        load_released(tmp_path, sd_backbone)
+        load_released(tmp_path, "the backbone")
 
 
 def test_nothing_is_overwritten(pipeline, tmp_path):
@@ -207,12 +205,10 @@ def test_nothing_is_overwritten(pipeline, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
 
 
-def test_without_pytorch_the_extra_is_named(
-    checkpoint, sd_backbone, pipeline, tmp_path, monkeypatch
-):
+def test_without_pytorch_the_extra_is_named(checkpoint, pipeline, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(ImportError, match=r"neuroadapter-jax\[pytorch\]"):
-        load_released(checkpoint, sd_backbone)
+        load_released(checkpoint, "the backbone")
     with pytest.raises(ImportError, match=r"neuroadapter-jax\[pytorch\]"):
         save_released(pipeline, tmp_path / "out")
     assert not list(tmp_path.iterdir())
