@@ -14,7 +14,7 @@ from torch_reference import carried, nchw, nhwc, randomise
 from neuroadapter_jax.diffusion.unet import UNet2DConditionModel, UNetConfig
 from neuroadapter_jax.training.neuroadapter import fitted
 
-# Of the prediction's root mean square, also where the error is largest over twelve samples.
+# Root mean square of the error, as a share of the prediction's.
 TOLERANCE = 0.03
 
 
