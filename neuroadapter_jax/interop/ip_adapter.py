@@ -23,6 +23,19 @@ def processor_indices(unet: UNet2DConditionModel) -> dict[str, int]:
     return {name: 2 * listed.index(name) + 1 for name in layers}
 
 
+def refuse_queries(pipeline: NeuroAdapterPipeline) -> None:
+    """Refuses what has no place in a file of one token per region.
+
+    Raises:
+        ValueError: the adapter's tokens are learned queries.
+    """
+    if (queries := pipeline.adapter.config.token_queries) is not None:
+        raise ValueError(
+            f"The adapter reads its regions by {queries} learned queries (token_queries), which "
+            "this layout has no place for; convert one with a token per region."
+        )
+
+
 def save_ip_adapter(pipeline: NeuroAdapterPipeline, path: str | Path) -> None:
     """Write the adapter in the safetensors layout of IP-Adapter's "full" models.
 
@@ -42,11 +55,13 @@ def save_ip_adapter(pipeline: NeuroAdapterPipeline, path: str | Path) -> None:
         path: file to write, *.safetensors.
 
     Raises:
-        ValueError: another suffix, by which diffusers would take the file for a pickle.
+        ValueError: another suffix, by which diffusers would take the file for a pickle, or an
+            adapter whose tokens are learned queries.
     """
     path = Path(path)
     if path.suffix != ".safetensors":
         raise ValueError(f"{path}: diffusers reads this layout from a name in .safetensors only.")
+    refuse_queries(pipeline)
     ours = to_tensors(pipeline.adapter)
     f = pipeline.adapter.config.token_width
     one, zero = np.eye(f, dtype=np.float32), np.zeros((f, f), np.float32)

@@ -15,7 +15,7 @@ from neuroadapter_jax.adapter.neuroadapter import NeuroAdapter, NeuroAdapterConf
 from neuroadapter_jax.cortex.parcellation import Parcellation
 from neuroadapter_jax.diffusion.unet import UNet2DConditionModel
 from neuroadapter_jax.diffusion.weights import from_tensors, load_pretrained, to_tensors
-from neuroadapter_jax.interop.ip_adapter import processor_indices
+from neuroadapter_jax.interop.ip_adapter import processor_indices, refuse_queries
 from neuroadapter_jax.pipeline import NeuroAdapterPipeline
 
 # The U-Net with its processors and the token norm; the projection bank.
@@ -142,11 +142,13 @@ def save_released(pipeline: NeuroAdapterPipeline, folder: str | Path) -> None:
     Raises:
         FileExistsError: the folder holds something already.
         ImportError: PyTorch is not installed.
+        ValueError: the adapter's tokens are learned queries.
     """
     torch = _torch()
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise FileExistsError(f"{folder}: is there already; name a new folder.")
+    refuse_queries(pipeline)
     unet = pipeline.backbone.unet
     ours = {name: torch.from_numpy(x) for name, x in to_tensors(pipeline.adapter).items()}
     model = {f"unet.{name}": torch.from_numpy(x) for name, x in to_tensors(unet).items()}

@@ -1,5 +1,7 @@
 """Checkpoints of the released code against its computation in PyTorch."""
 
+import copy
+import dataclasses
 import pathlib
 import sys
 
@@ -14,7 +16,12 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from neuroadapter_jax.cortex.packing import pack
 from neuroadapter_jax.diffusion.weights import to_tensors
-from neuroadapter_jax.interop import load_released, save_released, slot_regions
+from neuroadapter_jax.interop import (
+    load_released,
+    save_ip_adapter,
+    save_released,
+    slot_regions,
+)
 from neuroadapter_jax.interop import released as released_module
 
 FILES = ("pytorch_model.bin", "pytorch_model_1.bin")
@@ -203,6 +210,20 @@ def test_nothing_is_overwritten(pipeline, tmp_path):
     with pytest.raises(FileExistsError, match="is there already; name a new folder"):
         save_released(pipeline, tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
+
+
+@pytest.mark.parametrize(
+    ("save", "name"), [(save_released, "out"), (save_ip_adapter, "out.safetensors")]
+)
+def test_learned_queries_have_no_place(pipeline, tmp_path, save, name):
+    class Queries:
+        config = dataclasses.replace(pipeline.adapter.config, token_queries=3)
+
+    other = copy.copy(pipeline)
+    other.adapter = Queries()
+    with pytest.raises(ValueError, match="by 3 learned queries"):
+        save(other, tmp_path / name)
+    assert not list(tmp_path.iterdir())
 
 
 def test_without_pytorch_the_extra_is_named(checkpoint, pipeline, tmp_path, monkeypatch):
