@@ -17,7 +17,11 @@ MODULES = sorted(
     if not module.name.rpartition(".")[2].startswith("_")
 )
 # What may import PyTorch: the way in and out of its checkpoints, and other networks' features.
-PYTORCH = ("neuroadapter_jax.interop", "neuroadapter_jax.evaluation.features")
+PYTORCH = (
+    "neuroadapter_jax.interop",
+    "neuroadapter_jax.evaluation.features",
+    "neuroadapter_jax.benchmark.released",
+)
 
 
 def imports(path: pathlib.Path) -> set[str]:

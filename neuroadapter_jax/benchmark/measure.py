@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -196,7 +195,7 @@ def alternate(calls: dict[str, Callable[[], Any]], repeats: int) -> dict[str, di
 
 
 def peak_memory(size: str, case: str, side: str, num_steps: int) -> float:
-    """GiB that a fresh process of one side holds at most while it runs a case twice."""
+    """GiB that a fresh process of one side holds at most while it runs a case twice (Linux)."""
     command = [sys.executable, "-m", __name__, size, case, side, str(num_steps)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     return json.loads(done.stdout.splitlines()[-1])
@@ -207,7 +206,10 @@ def _measure_memory(size: str, case: str, side: str, num_steps: str) -> None:
         call = cases(SIZES[size], int(num_steps), Path(folder), (side,))[case][side]
         call()
         call()
-    print(json.dumps(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20))
+    # Not getrusage: on Linux its peak outlives exec, so a child reports its parent's.
+    lines = Path("/proc/self/status").read_text().splitlines()
+    kilobytes = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+    print(json.dumps(kilobytes / 2**20))
 
 
 def describe(size: Size) -> dict[str, Any]:

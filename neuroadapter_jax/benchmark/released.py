@@ -123,7 +123,7 @@ class Released:
                 values[f"attention.to_v_ip.{i}.weight"],
                 adapter.config.num_regions,
             )
-        self.unet.set_attn_processor(processors)
+        self.unet.set_attn_processor(dict(processors))  # which empties what it is given
         return {name: processors[f"{name}.processor"] for name in names}
 
     def _text(self, size: int) -> torch.Tensor:
@@ -211,11 +211,15 @@ def _carried(cls: type, ours: Any, **extra: Any) -> nn.Module:
 
 
 def _carried_text(ours: Any) -> nn.Module:
-    fields = dataclasses.asdict(ours.config)
+    fields = dataclasses.asdict(ours.config) | {"bos_token_id": None, "eos_token_id": None}
     return _filled(CLIPTextModel(CLIPTextConfig(**fields)), ours)
 
 
 def _filled(module: nn.Module, ours: Any) -> nn.Module:
-    tensors = {name: torch.from_numpy(v) for name, v in to_tensors(ours).items()}
+    # transformers' text encoder no longer has the level that checkpoints of SD 1.5 name.
+    tensors = {
+        name.removeprefix("text_model."): torch.from_numpy(v)
+        for name, v in to_tensors(ours).items()
+    }
     module.load_state_dict(tensors)
     return module.eval().requires_grad_(False)
