@@ -211,7 +211,8 @@ def _carried(cls: type, ours: Any, **extra: Any) -> nn.Module:
 
 
 def _carried_text(ours: Any) -> nn.Module:
-    fields = dataclasses.asdict(ours.config) | {"bos_token_id": None, "eos_token_id": None}
+    last = ours.config.vocab_size - 1
+    fields = dataclasses.asdict(ours.config) | {"bos_token_id": last - 1, "eos_token_id": last}
     return _filled(CLIPTextModel(CLIPTextConfig(**fields)), ours)
 
 
