@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
@@ -22,7 +21,7 @@ from neuroadapter_jax.diffusion.noise_schedule import NoiseSchedule
 from neuroadapter_jax.diffusion.text_encoder import CLIPTextConfig, CLIPTextModel
 from neuroadapter_jax.diffusion.unet import UNet2DConditionModel, UNetConfig
 from neuroadapter_jax.diffusion.vae import AutoencoderConfig, AutoencoderKL
-from neuroadapter_jax.diffusion.weights import Backbone
+from neuroadapter_jax.diffusion.weights import Backbone, draw_parameters
 
 GUIDANCE = 4.0
 CASES = ("forward", "gradient", "train step", "reconstruct", "attention kept")
@@ -93,27 +92,18 @@ SIZES = {
 }
 
 
-def random_module(cls: type, config: Any, seed: int) -> nnx.Module:
-    """A module of random weights, drawn leaf by leaf."""
-    rng = np.random.default_rng(seed)
-    graph, state = nnx.split(nnx.eval_shape(lambda: cls(config, rngs=nnx.Rngs(0))))
-
-    def fill(leaf):
-        noise = rng.standard_normal(leaf.shape, np.float32)
-        return jnp.asarray(noise / np.sqrt(np.prod(leaf.shape[:-1])) if leaf.ndim > 1 else noise)
-
-    return nnx.merge(graph, jax.tree.map(fill, state))
-
-
 def networks(size: Size) -> tuple[Backbone, NeuroAdapter, np.ndarray]:
     """Random networks of a size, and the token ids of an empty prompt."""
-    backbone = Backbone(
-        random_module(UNet2DConditionModel, size.unet, 0),
-        random_module(AutoencoderKL, size.vae, 1),
-        random_module(CLIPTextModel, size.text, 2),
-        NoiseSchedule(),
-        Path(),
-    )
+    parts = [
+        (UNet2DConditionModel, size.unet),
+        (AutoencoderKL, size.vae),
+        (CLIPTextModel, size.text),
+    ]
+    drawn = [
+        draw_parameters(nnx.eval_shape(lambda c=cls, s=config: c(s, rngs=nnx.Rngs(0))), seed)
+        for seed, (cls, config) in enumerate(parts)
+    ]
+    backbone = Backbone(*drawn, NoiseSchedule(), Path())
     adapter = NeuroAdapter.for_unet(
         backbone.unet, size.num_regions, size.max_vertices, rngs=nnx.Rngs(3)
     )
@@ -155,7 +145,7 @@ def cases(size: Size, num_steps: int, folder: Path, sides: tuple[str, ...]) -> d
         theirs = Released(backbone, adapter, ids)
         x = torch.from_numpy(np.ascontiguousarray(np.moveaxis(latents, -1, 1)))
         t, brain = torch.from_numpy(timesteps), torch.from_numpy(packed)
-        text = theirs._text(1)
+        text = theirs.empty_prompt(1)
 
         def forward():
             with torch.no_grad():

@@ -126,7 +126,8 @@ class Released:
         self.unet.set_attn_processor(dict(processors))  # which empties what it is given
         return {name: processors[f"{name}.processor"] for name in names}
 
-    def _text(self, size: int) -> torch.Tensor:
+    def empty_prompt(self, size: int) -> torch.Tensor:
+        """The empty prompt's states, one per sample."""
         return self.text_encoder(self.ids)[0].expand(size, -1, -1)
 
     def predict(
@@ -147,7 +148,7 @@ class Released:
         pixels = torch.from_numpy(images).movedim(-1, 1).float() / 127.5 - 1.0
         with torch.no_grad():
             latents = self.vae.encode(pixels).latent_dist.sample() * self.vae.config.scaling_factor
-            text = self._text(len(latents))
+            text = self.empty_prompt(len(latents))
         noise = torch.randn_like(latents)
         timesteps = torch.randint(0, 1000, (len(latents),))
         noisy = self.scheduler.add_noise(latents, noise, timesteps)
@@ -178,7 +179,7 @@ class Released:
         size = len(packed)
         zeros = self.tokens.norm(self.tokens.proj(torch.zeros_like(self.tokens(packed))))
         brain = torch.cat([zeros, self.tokens(packed)])
-        states = torch.cat([self._text(2 * size), brain], dim=1)
+        states = torch.cat([self.empty_prompt(2 * size), brain], dim=1)
         for processor in self.processors.values():
             processor.keeps = keep_attention is not None
         config = self.unet.config
