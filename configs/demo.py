@@ -45,6 +45,8 @@ def get_config() -> ConfigDict:
     config.train.b2 = 0.99
     config.train.clip_norm = 1.0
     config.train.accumulate = 1
+    config.train.remat = False
+    config.train.fsdp = 1
     config.train.gamma = 5.0
     config.train.drop_rate = "uniform"
     config.train.ema_decay = 0.995

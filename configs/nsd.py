@@ -59,6 +59,8 @@ def get_config(dataset: str = "nsd") -> ConfigDict:
     config.train.b2 = 0.999
     config.train.clip_norm = 1.0
     config.train.accumulate = 1
+    config.train.remat = False
+    config.train.fsdp = 1
     config.train.gamma = 5.0
     config.train.drop_rate = "uniform"
     # Of the frozen U-Net; what trains and the loss are float32. The released code's default is
