@@ -49,10 +49,12 @@ def export_run(
     """
     pipeline = pipeline_of_run(workdir)
     pipeline.save_pretrained(out, np.float16 if half else np.float32)
-    (Path(out) / "README.md").write_text(_card(pipeline, Path(workdir), results))
+    (Path(out) / "README.md").write_text(_card(Path(out).name, pipeline, Path(workdir), results))
 
 
-def _card(pipeline: NeuroAdapterPipeline, workdir: Path, results: dict[str, Any] | None) -> str:
+def _card(
+    name: str, pipeline: NeuroAdapterPipeline, workdir: Path, results: dict[str, Any] | None
+) -> str:
     training, data = pipeline.provenance["training"], pipeline.provenance["data"]
     step = pipeline.provenance["step"]
     losses = {
@@ -74,7 +76,7 @@ def _card(pipeline: NeuroAdapterPipeline, workdir: Path, results: dict[str, Any]
         "minutes of training": f"{seconds / 60:.0f}",
     }
     table = "".join(f"| {name} | {value} |\n" for name, value in facts.items())
-    text = f"# {Path(workdir).name}: a NeuroAdapter\n\n| | |\n| --- | --- |\n{table}"
+    text = f"# {name}: a NeuroAdapter\n\n| | |\n| --- | --- |\n{table}"
     if results is not None:
         head, *rows = score_table({"value [95 % interval]": results})
         lines = [head, ["---"] * len(head), *rows]
