@@ -36,10 +36,10 @@ def get_config() -> ConfigDict:
     config.train.per_hemisphere = True
     config.train.max_vertices = config_dict.placeholder(int)
     config.train.initial = "per_region"
-    config.train.batch_size = 32
-    config.train.num_steps = 500
+    config.train.batch_size = 16
+    config.train.num_steps = 1600
     config.train.learning_rate = 3e-3
-    config.train.warmup_steps = 50
+    config.train.warmup_steps = 100
     config.train.schedule = "cosine"
     config.train.weight_decay = 1e-4
     config.train.b2 = 0.99
@@ -54,8 +54,8 @@ def get_config() -> ConfigDict:
     config.train.guidance_scale = 2.0
     config.train.sample_steps = 20
     config.train.log_every = 20
-    config.train.evaluate_every = 125
-    config.train.checkpoint_every = 125
+    config.train.evaluate_every = 400
+    config.train.checkpoint_every = 400
     config.progress = True
     config.tensorboard = False
     return config

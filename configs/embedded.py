@@ -17,8 +17,8 @@ def get_config() -> ConfigDict:
     spec.loader.exec_module(demo)
     config = demo.get_config()
     config.workdir = "runs/embedded/train"
+    config.train.batch_size = 32
     config.train.num_steps = 4000
-    config.train.warmup_steps = 100
     config.train.ema_decay = 0.999
     config.train.evaluate_every = 250
     config.train.checkpoint_every = 250

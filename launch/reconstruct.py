@@ -9,6 +9,7 @@ checkpoint of a training run instead.
 import sys
 from pathlib import Path
 
+import command_line
 from absl import app, flags
 
 from neuroadapter_jax.datasets.records import SPLITS, PreparedDataset
@@ -29,6 +30,7 @@ def save_grid(folder: Path, result: Reconstructions, num_shown: int = 40) -> Non
 
 
 def main(_) -> None:
+    command_line.use_cpu_cores(FLAGS.batch_size * (FLAGS.num_candidates or 1))
     try:
         if (FLAGS.model is None) == (FLAGS.run is None):
             raise ValueError("give either --model or --run.")
@@ -70,7 +72,7 @@ if __name__ == "__main__":
     flags.DEFINE_enum("start", None, ["noise", "grey"], f"Noise, or a noised grey image; {own}")
     flags.DEFINE_integer("num_steps", 50, "Denoising steps.")
     flags.DEFINE_float("guidance_scale", None, f"1 is none; {own}")
-    flags.DEFINE_integer("batch_size", 25, "Responses per call.", lower_bound=1)
+    flags.DEFINE_integer("batch_size", 20, "Responses per call.", lower_bound=1)
     flags.DEFINE_bool("permute_responses", False, "Control: draw from other images' responses.")
     flags.mark_flags_as_required(["prepared", "out"])
     app.run(main)

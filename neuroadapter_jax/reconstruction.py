@@ -49,7 +49,7 @@ def reconstruct_split(
     start: Start | None = None,
     num_steps: int = 50,
     guidance_scale: float | None = None,
-    batch_size: int = 25,
+    batch_size: int = 20,
     order: Int[np.ndarray, " b"] | None = None,
     save_grid: Callable[[Path, Reconstructions], None] | None = None,
     progress: bool = True,

@@ -66,7 +66,7 @@ class Ours:
         own = self.params
         return self._predict(own["adapter"], own["unet"], latents, timesteps, packed)
 
-    def gradient(self, latents, timesteps, packed) -> jax.Array:
+    def gradient(self, latents, timesteps, packed) -> nnx.State:
         """The adapter's gradient of the mean square of the prediction."""
         own = self.params
         return self._gradient(own["adapter"], own["unet"], latents, timesteps, packed)
