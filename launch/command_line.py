@@ -1,4 +1,4 @@
-"""What commands with a config file share: the flag, and one sentence for what is wrong in it."""
+"""What commands share: the config flag, one sentence for what is wrong, CPU devices, hosts."""
 
 import math
 import os

@@ -13,6 +13,13 @@ from neuroadapter_jax.diffusion.weights import write_json
 from neuroadapter_jax.evaluation.embedded_run import score_embedded
 
 FLAGS = flags.FLAGS
+SCORES = (
+    "two_way_pixels",
+    "pixel_correlation",
+    "ssim",
+    "semantic_recall",
+    "thing_identification",
+)
 
 
 def main(arguments) -> None:
@@ -30,7 +37,7 @@ def main(arguments) -> None:
     except (ValueError, FileNotFoundError) as error:
         sys.exit(f"evaluate: {error}")
     write_json(folder / "results.json", results)
-    for name in ("two_way_pixels", "pixel_correlation", "ssim", "semantic_recall"):
+    for name in SCORES:
         print(f"{name}: {results[name]['value']:.3f}")
     print(f"recall relative to readout: {results['recall_relative_to_readout']['value']:.3f}")
     print(f"Scores: {folder / 'results.json'}")

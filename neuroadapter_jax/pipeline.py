@@ -105,9 +105,10 @@ class NeuroAdapterPipeline:
         folder = next((f for f in (Path(folder), ASSETS / folder) if f.is_dir()), Path(folder))
         for name in (_CONFIG, _WEIGHTS, _REGIONS):
             if not (folder / name).is_file():
+                shipped = sorted(p.parent.name for p in ASSETS.glob("*/regions.npz"))
                 raise FileNotFoundError(
                     f"{folder / name}: not found; expected a folder written by save_pretrained or "
-                    "launch/export.py."
+                    f"launch/export.py, or one of the shipped {shipped}."
                 )
         settings = json.loads((folder / _CONFIG).read_text())
         config = read_config(folder / _CONFIG, NeuroAdapterConfig)

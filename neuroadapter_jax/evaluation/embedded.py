@@ -15,6 +15,8 @@ from neuroadapter_jax.evaluation.semantics import (
     permuted_recall,
     semantic_counts,
 )
+from neuroadapter_jax.evaluation.thing_identification import identify_things, things_shown
+from neuroadapter_jax.simulation.scenes import THINGS, Scene
 
 
 def _pixel_scores(
@@ -42,6 +44,15 @@ def _semantic_scores(
     }
 
 
+def _thing_scores(
+    named: Int[np.ndarray, "b slot"], truth: Int[np.ndarray, "b slot"], seed: int
+) -> dict[str, Any]:
+    hits, shown, _ = semantic_counts(named, truth)
+    return {
+        "thing_identification": bootstrap_ratio(hits, shown, seed) | {"chance": 1 / len(THINGS)}
+    }
+
+
 def evaluate_embedded(
     drawn: UInt8[np.ndarray, "b y x c"],
     images: UInt8[np.ndarray, "b y x c"],
@@ -49,7 +60,9 @@ def evaluate_embedded(
     reader: SceneReader,
     *,
     category_names: Sequence[str],
+    scenes: Sequence[Scene] | None = None,
     readout: Int[np.ndarray, "b slot"] | None = None,
+    thing_readout: Int[np.ndarray, "b slot"] | None = None,
     drawn_permuted: UInt8[np.ndarray, "b y x c"] | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
@@ -64,6 +77,8 @@ def evaluate_embedded(
       readings and the central 99 % of that null distribution. ``semantic_precision``: share of
       the things it reads that were shown so. ``recall_by_category``: the recall by true category.
     * ``reader_on_stimuli``: the same two for the stimuli themselves, the reader's own limit.
+    * ``thing_identification``: share of the things shown that are the one, of all 48, that their
+      square of the reconstruction resembles most (see ``identify_things``); chance 1/48.
     * ``linear_readout``: the same two for readings straight from the responses;
       ``recall_relative_to_readout``: hits in the reconstructions over hits of the readout.
     * ``permuted_responses``: the scores of reconstructions drawn from permuted responses, and
@@ -75,7 +90,9 @@ def evaluate_embedded(
         categories: true category per slot, -1 for empty.
         reader: the scene reader.
         category_names: name of each category index.
+        scenes: what the stimuli show; without them things are not identified.
         readout: category per slot read from the same responses by the linear readout.
+        thing_readout: index into THINGS per slot, read likewise; needs `scenes` and `readout`.
         drawn_permuted: reconstructions from the responses permuted across images (see
             ``semantics.derangement``), still in the stimuli's order.
         seed: seed of resampling and permutations.
@@ -86,6 +103,13 @@ def evaluate_embedded(
     Raises:
         ValueError: if shapes, dtypes or counts do not fit together.
     """
+    things = None if scenes is None else things_shown(scenes)
+
+    def identified(images: UInt8[np.ndarray, "b y x c"]) -> dict[str, Any]:
+        return (
+            {} if things is None else _thing_scores(identify_things(images, scenes), things, seed)
+        )
+
     read = read_scenes(reader, drawn)
     hits, shown, _ = semantic_counts(read, categories)
     result = {
@@ -94,6 +118,7 @@ def evaluate_embedded(
         "identification_orientation": "columns",
         **_pixel_scores(drawn, images, seed),
         **_semantic_scores(read, categories, seed),
+        **identified(drawn),
         "recall_by_category": {
             name: bootstrap_ratio(
                 ((read == index) & (categories == index)).sum(axis=1),
@@ -102,15 +127,20 @@ def evaluate_embedded(
             )
             for index, name in enumerate(category_names)
         },
-        "reader_on_stimuli": _semantic_scores(read_scenes(reader, images), categories, seed),
+        "reader_on_stimuli": _semantic_scores(read_scenes(reader, images), categories, seed)
+        | identified(images),
     }
     if readout is not None:
         readout_hits, _, _ = semantic_counts(readout, categories)
         result["linear_readout"] = _semantic_scores(readout, categories, seed)
+        if thing_readout is not None:
+            result["linear_readout"] |= _thing_scores(thing_readout, things, seed)
         result["recall_relative_to_readout"] = bootstrap_ratio(hits, readout_hits, seed)
     if drawn_permuted is not None:
-        control = _pixel_scores(drawn_permuted, images, seed) | _semantic_scores(
-            read_scenes(reader, drawn_permuted), categories, seed
+        control = (
+            _pixel_scores(drawn_permuted, images, seed)
+            | _semantic_scores(read_scenes(reader, drawn_permuted), categories, seed)
+            | identified(drawn_permuted)
         )
         low, high = control["semantic_recall"]["chance_interval_99"]
         control["at_chance"] = {

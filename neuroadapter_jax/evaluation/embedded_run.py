@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from neuroadapter_jax.cortex.packing import Packing, pack
 from neuroadapter_jax.datasets.input_pipeline import eval_batches
@@ -14,7 +14,7 @@ from neuroadapter_jax.evaluation.linear_readout import fit_linear_readout
 from neuroadapter_jax.evaluation.scene_reader import load_scene_reader
 from neuroadapter_jax.pipeline import NeuroAdapterPipeline
 from neuroadapter_jax.reconstruction import load_reconstructions
-from neuroadapter_jax.simulation.nsd_writer import load_truth
+from neuroadapter_jax.simulation.nsd_writer import load_scenes, load_truth
 
 
 def score_embedded(
@@ -53,16 +53,21 @@ def score_embedded(
     truth = load_truth(root)
     packing = NeuroAdapterPipeline.from_pretrained(model).packing
     train = PreparedDataset(prepared, "train")
-    readout = fit_linear_readout(
-        _packed(train, packing), truth["categories"][train.image_ids], len(truth["category_names"])
-    )
+    responses, test_responses = _packed(train, packing), _packed(split, packing)
+
+    def read_out(what: str, num: int, may_be_empty: bool) -> Int[np.ndarray, "b slot"]:
+        readout = fit_linear_readout(responses, truth[what][train.image_ids], num)
+        return readout.read(test_responses, may_be_empty=may_be_empty)
+
     return evaluate_embedded(
         drawn.drawn[:, 0],
         drawn.seen,
         truth["categories"][split.image_ids],
         load_scene_reader(),
         category_names=truth["category_names"].tolist(),
-        readout=readout.read(_packed(split, packing)),
+        scenes=load_scenes(root, split.image_ids),
+        readout=read_out("categories", len(truth["category_names"]), may_be_empty=True),
+        thing_readout=read_out("things", len(truth["thing_names"]), may_be_empty=False),
         drawn_permuted=control.drawn[:, 0],
     ) | {"reconstructions": drawn.settings}
 

@@ -17,11 +17,15 @@ class LinearReadout:
     bias: Float[np.ndarray, "slot k"]
     alphas: Float[np.ndarray, "slot k"]
 
-    def read(self, responses: Float[np.ndarray, "b p v"]) -> Int[np.ndarray, "b slot"]:
+    def read(
+        self, responses: Float[np.ndarray, "b p v"], *, may_be_empty: bool = True
+    ) -> Int[np.ndarray, "b slot"]:
         """Reads the highest-scoring category, or -1 for empty, in each slot.
 
         Args:
             responses: packed responses, of the regions the readout was fitted on.
+            may_be_empty: whether a slot may be read as empty; if not, the choice is forced among
+                the categories, and says something of the slots alone that hold one.
 
         Returns:
             int8 categories, -1 for empty.
@@ -36,6 +40,8 @@ class LinearReadout:
                 f"{features.shape[1]}: pack the same regions as in fitting."
             )
         scores = np.einsum("bf,fsk->bsk", features, self.weights, optimize=True) + self.bias
+        if not may_be_empty:
+            return scores[..., 1:].argmax(axis=-1).astype(np.int8)
         return (scores.argmax(axis=-1) - 1).astype(np.int8)
 
 

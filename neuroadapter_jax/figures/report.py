@@ -35,6 +35,12 @@ ROWS: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("… of a linear readout of the same responses", ("linear_readout", "semantic_recall"), ".1%"),
     ("Semantic recall over the readout's", ("recall_relative_to_readout",), ".1%"),
     ("Semantic precision", ("semantic_precision",), ".1%"),
+    (
+        "The thing itself: nearest of 48 in place (chance 2 %)",
+        ("thing_identification",),
+        ".1%",
+    ),
+    ("… of a linear readout", ("linear_readout", "thing_identification"), ".1%"),
 )
 
 

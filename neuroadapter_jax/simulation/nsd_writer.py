@@ -28,8 +28,10 @@ from neuroadapter_jax.simulation.scenes import (
     PLACES,
     SKIES,
     THINGS,
+    Scene,
     SceneBatch,
     sample_scenes,
+    scene_of_sequence,
 )
 from neuroadapter_jax.simulation.subject import (
     CHANNELS,
@@ -187,6 +189,17 @@ def load_truth(root: str | os.PathLike) -> dict[str, np.ndarray]:
     bits = np.unpackbits(truth.pop("masks_packed"), axis=-1, count=size * size)
     truth["masks"] = bits.reshape(*bits.shape[:-1], size, size).astype(bool)
     return truth
+
+
+def load_scenes(root: str | os.PathLike, images: Int[np.ndarray, " b"]) -> list[Scene]:
+    """The scenes of a simulated root's images, made again from its seed, not rendered.
+
+    Args:
+        root: a folder of `write_nsd`.
+        images: 0-based image ids (73k ID - 1).
+    """
+    seed = json.loads((Path(root) / "embedded.json").read_text())["seed"] + STIMULUS_SEED_OFFSET
+    return [scene_of_sequence(seed, int(index)) for index in images]
 
 
 def _identity(config: SubjectConfig) -> dict:

@@ -217,6 +217,11 @@ def render(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
     return _to_uint8(image), masks
 
 
+def scene_of_sequence(seed: int, index: int) -> Scene:
+    """Scene `index` of the endless random sequence `seed`, the one `sample_scenes` renders."""
+    return sample_scene(np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(index,))))
+
+
 def sample_scenes(num: int, seed: int, start: int = 0) -> SceneBatch:
     """Draws and renders scenes `start` to `start + num - 1` of an endless random sequence.
 
@@ -227,10 +232,7 @@ def sample_scenes(num: int, seed: int, start: int = 0) -> SceneBatch:
         seed: which sequence, at least 0.
         start: first index, at least 0.
     """
-    scenes = [
-        sample_scene(np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(index,))))
-        for index in range(start, start + num)
-    ]
+    scenes = [scene_of_sequence(seed, index) for index in range(start, start + num)]
     shape = (num, IMAGE_SIZE, IMAGE_SIZE)
     batch = SceneBatch(
         images=np.zeros((*shape, 3), np.uint8),

@@ -9,6 +9,7 @@ from neuroadapter_jax.evaluation.identification import two_way_pixels
 from neuroadapter_jax.evaluation.metrics import pixel_correlation, ssim
 from neuroadapter_jax.evaluation.scene_reader import SceneReader, SceneReaderConfig
 from neuroadapter_jax.evaluation.semantics import derangement, semantic_precision, semantic_recall
+from neuroadapter_jax.simulation.scenes import CATEGORIES, sample_scenes
 
 NAMES = ("face", "body", "animal")
 READER = SceneReader(
@@ -91,6 +92,36 @@ def test_a_control_that_is_not_at_chance_is_called_so(world):
         "semantic_recall": False,
     }
     assert "linear_readout" not in result
+
+
+def test_things_are_identified_in_drawings_readout_and_control(monkeypatch):
+    """61 scenes: the first 20 are drawn as one another, the others as they were."""
+    batch = sample_scenes(61, seed=3)
+    monkeypatch.setattr(embedded, "read_scenes", lambda reader, images: batch.categories)
+    drawn = np.concatenate([np.roll(batch.images[:20], 1, axis=0), batch.images[20:]])
+    thing_readout = np.where(batch.things % 5 == 0, 0, batch.things)
+    result = embedded.evaluate_embedded(
+        drawn,
+        batch.images,
+        batch.categories,
+        READER,
+        category_names=CATEGORIES,
+        scenes=batch.scenes,
+        readout=batch.categories,
+        thing_readout=thing_readout,
+        drawn_permuted=np.roll(batch.images, 1, axis=0),
+    )
+    shown = batch.things >= 0
+    found = result["thing_identification"]
+    low, high = found["interval"]
+    assert found["chance"] == 1 / 48
+    assert found["value"] == pytest.approx(shown[20:].sum() / shown.sum(), abs=0.06)
+    assert low <= found["value"] <= high
+    assert result["reader_on_stimuli"]["thing_identification"]["value"] == 1
+    assert result["linear_readout"]["thing_identification"]["value"] == pytest.approx(
+        (thing_readout == batch.things)[shown].mean()
+    )
+    assert result["permuted_responses"]["thing_identification"]["value"] < 0.1
 
 
 def test_blank_drawings_have_scores(world):

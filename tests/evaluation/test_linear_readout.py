@@ -33,6 +33,15 @@ def test_it_reads_linear_responses(train):
     assert semantic_recall(shuffled, held_out) < 0.5
 
 
+def test_a_forced_choice_leaves_empty_out(train):
+    held_out = np.random.default_rng(5).integers(-1, 3, (101, 2)).astype(np.int8)
+    readout = fit_linear_readout(*train, num_categories=3)
+    responses = responses_to(held_out, 6, noise=2.0)
+    free, forced = readout.read(responses), readout.read(responses, may_be_empty=False)
+    assert (free == -1).any() and (forced >= 0).all()
+    np.testing.assert_array_equal(forced[free >= 0], free[free >= 0])
+
+
 def test_each_target_is_a_ridge_with_the_best_left_out_error(train):
     """Leave-one-out by its definition, refitting for a choice of images and one target."""
     responses, categories = train

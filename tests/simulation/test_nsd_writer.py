@@ -11,7 +11,7 @@ import scipy.io
 from neuroadapter_jax.cortex.areas import read_areas
 from neuroadapter_jax.cortex.parcellation import read_parcellation
 from neuroadapter_jax.simulation import subject as subject_module
-from neuroadapter_jax.simulation.nsd_writer import ATLASES, load_truth, write_nsd
+from neuroadapter_jax.simulation.nsd_writer import ATLASES, load_scenes, load_truth, write_nsd
 from neuroadapter_jax.simulation.scenes import sample_scenes
 from neuroadapter_jax.simulation.subject import SubjectConfig, load_hemispheres, make_subject
 
@@ -105,6 +105,7 @@ def test_images_are_the_scenes_of_the_stated_seed(root):
     np.testing.assert_array_equal(truth["categories"], scenes.categories)
     np.testing.assert_array_equal(truth["things"], scenes.things)
     assert truth["captions"].tolist() == scenes.captions
+    assert load_scenes(root, np.array([31, 0, 7])) == [scenes.scenes[i] for i in (31, 0, 7)]
 
 
 def test_ncsnr_is_the_published_formula_on_the_written_files(root, betas, trial_images):
