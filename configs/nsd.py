@@ -63,6 +63,7 @@ def get_config(dataset: str = "nsd") -> ConfigDict:
     config.train.fsdp = 1
     config.train.gamma = 5.0
     config.train.drop_rate = "uniform"
+    config.train.drop_all = 0.0
     # Of the frozen U-Net; what trains and the loss are float32. The released code's default is
     # fp16, its configuration of the launcher is said to have bf16: --config.train.precision=fp32
     config.train.precision = "bf16"

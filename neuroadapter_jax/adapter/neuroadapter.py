@@ -26,7 +26,7 @@ class NeuroAdapterConfig:
         token_width: f, the U-Net's cross_attention_dim.
         widths: channels per cross-attention layer.
         heads: heads per cross-attention layer.
-        initial: scale of the projection bank's random start, see `RegionProjection`.
+        initial: the projection bank's random start, see `RegionProjection`.
         token_queries: number of learned queries that read the regions (`TokenMapper`) and are
             the tokens in their place; None for one token per region, the paper's model.
     """

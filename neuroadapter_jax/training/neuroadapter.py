@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, UInt8
 from neuroadapter_jax.adapter.guided_sampling import Start, clean_start, draw_latents
 from neuroadapter_jax.adapter.neuroadapter import NeuroAdapter
 from neuroadapter_jax.adapter.region_projection import Initial
-from neuroadapter_jax.adapter.token_dropout import check_rate
+from neuroadapter_jax.adapter.token_dropout import check_rates
 from neuroadapter_jax.cortex.packing import Packing, make_packing, pack
 from neuroadapter_jax.cortex.parcellation import Parcellation, read_parcellation
 from neuroadapter_jax.cortex.selection import select_regions, shuffle_regions
@@ -58,7 +58,7 @@ class Settings:
         token_queries: learned queries that read the regions, see `NeuroAdapterConfig`; None for
             one token per region.
         max_vertices: v; None takes the largest chosen region's size.
-        initial: scale of the projection bank's random start.
+        initial: the projection bank's random start.
         seed: of parameters, data order, noise and dropout.
         batch_size: b, over all devices.
         num_steps: training steps (batches); None for num_epochs.
@@ -74,6 +74,7 @@ class Settings:
         fsdp: devices that share one copy of the parameters; 1 for data parallelism.
         gamma: cap of the Min-SNR weights; None for none.
         drop_rate: of tokens, "uniform" or a number.
+        drop_all: share of samples that lose every token; 0 in the paper.
         ema_decay: of the moving average that is evaluated and exported; None for none.
         repeats: "average" over an image's repeats, or a "random" subset of them per visit.
         guidance_scale: of the validation images, and the exported model's own.
@@ -109,6 +110,7 @@ class Settings:
     fsdp: int = 1
     gamma: float | None = 5.0
     drop_rate: float | Literal["uniform"] = "uniform"
+    drop_all: float = 0.0
     ema_decay: float | None = None
     repeats: Literal["average", "random"] = "average"
     guidance_scale: float = 2.0
@@ -249,7 +251,7 @@ def check(
             parcellation of another mesh.
     """
     check_config(workdir, settings.to_dict(), Settings.defaults())
-    check_rate(settings.drop_rate)
+    check_rates(settings.drop_rate, settings.drop_all)
     if num_vertices is not None:
         read_parcellation(*settings.parcellation, num_vertices)
 
@@ -305,6 +307,7 @@ def train(
         seed=settings.seed,
         gamma=settings.gamma,
         drop_rate=settings.drop_rate,
+        drop_all=settings.drop_all,
         ema_decay=settings.ema_decay,
         accumulate=settings.accumulate,
         remat=settings.remat,

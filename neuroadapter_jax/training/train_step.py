@@ -53,6 +53,7 @@ def make_train_step(
     seed: int,
     gamma: float | None = 5.0,
     drop_rate: float | Literal["uniform"] = "uniform",
+    drop_all: float = 0.0,
     ema_decay: float | None = None,
     accumulate: int = 1,
     remat: bool = False,
@@ -73,6 +74,7 @@ def make_train_step(
         seed: of noise, timesteps, latents and dropout.
         gamma: cap of the Min-SNR weights, 5 in the paper; None for none.
         drop_rate: see `keep_mask`.
+        drop_all: see `keep_mask`.
         ema_decay: of a moving average of the parameters; None for none.
         accumulate: parts of the batch that are computed one after the other, to save memory;
             divides the batch.
@@ -99,7 +101,7 @@ def make_train_step(
             "timesteps": timesteps,
             "target": schedule.target(latents, noise, timesteps),
             "packed": packed,
-            "keep": keep_mask(drop_key, (len(packed), num_tokens), drop_rate),
+            "keep": keep_mask(drop_key, (len(packed), num_tokens), drop_rate, drop_all),
         }
 
     def loss_fn(params, unet_params, text, inputs: dict[str, Array]):

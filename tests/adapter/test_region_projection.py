@@ -51,6 +51,15 @@ def test_random_start_is_pytorchs_xavier_uniform(initial, torch_shape):
     assert abs(ours.mean()) < 0.03 * np.abs(truth).max()
 
 
+@pytest.mark.parametrize(("initial", "spread"), [("released", 0.0), ("per_region", 1.0)])
+def test_regions_differ_from_the_start_unless_as_released(initial, spread):
+    bank = RegionProjection(P, V, F, initial, rngs=nnx.Rngs(3))
+    tokens = np.asarray(bank(jnp.zeros((1, P, V))))[0]
+    # 1,111 normal draws: the standard error of their spread is 0.021.
+    assert tokens.std() == pytest.approx(spread, abs=0.07)
+    assert abs(tokens.mean()) < 0.1
+
+
 def test_another_start_is_refused(as_user):
     with pytest.raises(ValueError, match=r"initial is 'zeros'; expected 'per_region' or"):
         RegionProjection(P, V, F, "zeros", rngs=nnx.Rngs(0))

@@ -8,8 +8,8 @@ from neuroadapter_jax.adapter.token_dropout import keep_mask
 B, P = 30_011, 7
 
 
-def kept(rate):
-    return np.asarray(keep_mask(jax.random.key(5), (B, P), rate))
+def kept(rate, drop_all=0.0):
+    return np.asarray(keep_mask(jax.random.key(5), (B, P), rate, drop_all))
 
 
 def assert_counts(mask, expected):
@@ -35,6 +35,14 @@ def test_fixed_rate_is_binomial(rate):
     np.testing.assert_allclose(mask.mean(axis=0), 1 - rate, atol=5 * 0.5 / B**0.5)
 
 
+@pytest.mark.parametrize("rate", [0.23, "uniform"])
+def test_some_samples_lose_every_token(rate):
+    without = np.full(P + 1, 1 / (P + 1))
+    if rate != "uniform":
+        without = scipy.stats.binom.pmf(np.arange(P + 1), P, 1 - rate)
+    assert_counts(kept(rate, drop_all=0.3), 0.7 * without + 0.3 * (np.arange(P + 1) == 0))
+
+
 @pytest.mark.parametrize(("rate", "keeps"), [(0.0, True), (1.0, False)])
 def test_the_ends(rate, keeps):
     assert np.all(kept(rate) == keeps)
@@ -44,3 +52,9 @@ def test_the_ends(rate, keeps):
 def test_another_rate_is_refused(as_user, rate):
     with pytest.raises(ValueError, match=r"drop_rate is .*; expected 'uniform' or a number from 0"):
         kept(rate)
+
+
+@pytest.mark.parametrize("drop_all", [-0.1, 1.5, "0.1", None])
+def test_another_share_without_tokens_is_refused(as_user, drop_all):
+    with pytest.raises(ValueError, match=r"drop_all is .*; expected a number from 0 to 1"):
+        kept(0.5, drop_all)

@@ -47,6 +47,7 @@ def get_config():
     config.data.parcellation = {parcellation!r}
     config.train.update(
         num_regions=6, batch_size=4, num_steps={steps}, warmup_steps=3, ema_decay=0.9,
+        learning_rate=3e-3, drop_rate="uniform", repeats="random",
         log_every=1, evaluate_every=8, checkpoint_every=5, sample_steps=2,
     )
     return config
