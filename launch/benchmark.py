@@ -1,9 +1,13 @@
 """Ours beside a plain PyTorch implementation of the released procedure, on this machine.
 
     python launch/benchmark.py [--quick] [--sizes tiny-sd,middle] [--out runs/benchmark]
+    python launch/benchmark.py --paper_step
 
-Same sizes, weights, batch and threads; calls alternate; medians with the spread, the first call
-(compilation) apart, and each side's peak memory in a process of its own.
+Same sizes, weights, batch and cores, ours cut over one CPU device per core as in all of launch/.
+Calls alternate; medians with the spread, the first call (compilation) apart, and each side's peak
+memory in a process of its own. --paper_step instead compiles the paper's training step (batch 16,
+frozen part in bfloat16) without running it, and prints its operations, its memory on this backend
+and the time it would take at an accelerator's peak and at half of it.
 """
 
 import os
@@ -12,10 +16,12 @@ import sys
 import tempfile
 from pathlib import Path
 
+import command_line
 import jax
 from absl import app, flags
 from tqdm import tqdm
 
+from neuroadapter_jax.benchmark.compiled import PEAKS, train_step_cost
 from neuroadapter_jax.benchmark.measure import (
     CASES,
     SIZES,
@@ -51,12 +57,32 @@ def table(results: dict) -> str:
     return "\n".join(lines) + "\n"
 
 
+def paper_step(batch: int = 16) -> str:
+    """The compiled step of the paper's configuration as Markdown."""
+    peaks = [f"{name} at {share}" for name in PEAKS for share in ("peak", "half")]
+    lines = [
+        f"| batch {batch} | TFLOP | arguments GiB | temporary GiB | " + " | ".join(peaks) + " |",
+        "| --- " * (4 + len(peaks)) + "|",
+    ]
+    for remat in tqdm([False, True], unit="program"):
+        cost = train_step_cost(SIZES["sd15"], batch, remat=remat)
+        seconds = [f"{cost.seconds(peak * x):.3f} s" for peak in PEAKS.values() for x in (1, 0.5)]
+        memory = [f"{x / 2**30:.2f}" for x in (cost.argument_bytes, cost.temporary_bytes)]
+        cells = [f"remat={remat}", f"{cost.flops / 1e12:.1f}", *memory, *seconds]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
 def main(_) -> None:
+    if FLAGS.paper_step:
+        print(paper_step())
+        return
     try:
         import torch
     except ImportError:
         sys.exit("benchmark: needs PyTorch and diffusers: pip install 'neuroadapter-jax[pytorch]'.")
     threads = len(os.sched_getaffinity(0))
+    command_line.use_cpu_cores(threads)
     torch.set_num_threads(threads)
     sizes = ["tiny-sd", "middle"] if FLAGS.quick else FLAGS.sizes
     if unknown := sorted(set(sizes) - SIZES.keys()):
@@ -94,6 +120,7 @@ def main(_) -> None:
 
 if __name__ == "__main__":
     flags.DEFINE_bool("quick", False, "tiny-sd and the middle size only.")
+    flags.DEFINE_bool("paper_step", False, "Compile the paper's training step; run nothing.")
     flags.DEFINE_list("sizes", list(SIZES), "Which sizes.")
     flags.DEFINE_integer("repeats", 5, "Timed calls per side.", lower_bound=5)
     flags.DEFINE_integer("num_steps", 50, "Denoising steps of a reconstruction.", lower_bound=1)

@@ -27,6 +27,7 @@ SHIPPED = "neuroadapter-embedded"
 ROOT, PREPARED = "runs/embedded/nsd", "runs/embedded/prepared"
 SAMPLING = ["--sampler", "dpmsolver++", "--num_steps", "19"]
 NUM_SHOWN = 30
+TITLES = {"minutes": "minutes of training", "hour": "an hour of training"}
 
 
 def stage(done: Path, *arguments: str) -> None:
@@ -65,12 +66,12 @@ def main(_) -> None:
     stage(model / "config.json", *export)
     models = {"minutes": str(model)}
     if (ASSETS / SHIPPED).is_dir():
-        models["hours"] = SHIPPED
+        models["hour"] = SHIPPED
     for label, name in models.items():
         draw_and_score(label, name, out)
 
     results = {
-        f"{label} of training": json.loads((out / label / "own" / "results.json").read_text())
+        TITLES[label]: json.loads((out / label / "own" / "results.json").read_text())
         for label in models
     }
     drawn = {label: load_reconstructions(out / label / "own") for label in models}

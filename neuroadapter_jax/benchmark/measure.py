@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import subprocess
 import sys
 import tempfile
@@ -78,7 +79,7 @@ SIZES = {
         num_regions=200,
         max_vertices=128,
         batch=2,
-        drawn=1,
+        drawn=2,
     ),
     "sd15": Size(
         UNetConfig(),
@@ -125,7 +126,9 @@ def cases(size: Size, num_steps: int, folder: Path, sides: tuple[str, ...]) -> d
     drawn = rng.standard_normal((size.drawn, size.num_regions, size.max_vertices), np.float32)
     calls: dict[str, dict[str, Callable[[], Any]]] = {case: {} for case in CASES}
     if "ours" in sides:
-        ours = Ours(backbone, adapter, ids)
+        # One program over all devices, as launch/ runs it.
+        count = math.gcd(size.batch, size.drawn, jax.device_count())
+        ours = Ours(backbone, adapter, ids, jax.devices()[:count])
         batch = {
             "betas": packed.reshape(size.batch, -1).astype(np.float16),
             "latent_mean": latents,

@@ -1,9 +1,13 @@
 """The procedure of this package, as the benchmark calls it."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.sharding import NamedSharding
 from jaxtyping import Float, UInt8
 
 from neuroadapter_jax.adapter.guided_sampling import draw_latents
@@ -13,41 +17,65 @@ from neuroadapter_jax.diffusion.samplers import plan
 from neuroadapter_jax.diffusion.weights import Backbone
 from neuroadapter_jax.training.backbone import to_uint8
 from neuroadapter_jax.training.optimizers import make_optimizer
+from neuroadapter_jax.training.sharding import ROWS, make_mesh, replicate, shard
 from neuroadapter_jax.training.train_step import Frozen, make_train_step
 
 NUM_REGIONS_OF_INTEREST = 8
 
 
 class Ours:
-    """The jitted functions of one size.
+    """The jitted functions of one size, on as many devices as share a batch evenly.
 
     Args:
         backbone: frozen.
         adapter: to train and to draw with.
         empty_ids: token ids of the empty prompt [1, k].
+        devices: None takes all.
     """
 
-    def __init__(self, backbone: Backbone, adapter: NeuroAdapter, empty_ids: np.ndarray):
+    def __init__(
+        self,
+        backbone: Backbone,
+        adapter: NeuroAdapter,
+        empty_ids: np.ndarray,
+        devices: Sequence | None = None,
+    ):
+        self.mesh = make_mesh(devices=devices)
         self.schedule = backbone.schedule
         modules = {"adapter": adapter, "unet": backbone.unet, "vae": backbone.vae}
         self.graphs = {name: nnx.graphdef(module) for name, module in modules.items()}
-        self.params = {name: nnx.state(module, nnx.Param) for name, module in modules.items()}
-        self.text = backbone.unet.text_context(backbone.text_encoder(jnp.asarray(empty_ids)))
+        self.params = replicate(
+            {name: nnx.state(module, nnx.Param) for name, module in modules.items()}, self.mesh
+        )
+        self.text = replicate(
+            backbone.unet.text_context(backbone.text_encoder(jnp.asarray(empty_ids))), self.mesh
+        )
         p, v = adapter.config.num_regions, adapter.config.max_vertices
         packing = Packing(jnp.arange(p * v, dtype=jnp.int32).reshape(p, v), jnp.ones((p, v), bool))
         self.frozen = Frozen(
-            self.params["unet"], self.text, packing, backbone.vae.config.scaling_factor
+            self.params["unet"],
+            self.text,
+            replicate(packing, self.mesh),
+            backbone.vae.config.scaling_factor,
         )
         optimizer = make_optimizer(1e-4, 1000, schedule="constant", weight_decay=1e-6)
         self.step = make_train_step(
-            self.graphs["adapter"], self.graphs["unet"], self.schedule, optimizer, seed=0
+            self.graphs["adapter"],
+            self.graphs["unet"],
+            self.schedule,
+            optimizer,
+            seed=0,
+            mesh=self.mesh,
         )
         start = jax.tree.map(jnp.copy, self.params["adapter"])
-        self.state = {
-            "params": start,
-            "opt_state": optimizer.init(start),
-            "step": jnp.zeros((), jnp.int32),
-        }
+        self.state = shard(
+            {
+                "params": start,
+                "opt_state": optimizer.init(start),
+                "step": jnp.zeros((), jnp.int32),
+            },
+            self.mesh,
+        )
         rng = np.random.default_rng(0)
         shares = rng.random((NUM_REGIONS_OF_INTEREST, p)).astype(np.float32)
         self.interest = jnp.asarray(shares / shares.sum(axis=1, keepdims=True))
@@ -61,19 +89,23 @@ class Ours:
         brain = nnx.merge(self.graphs["adapter"], params)(packed)
         return nnx.merge(self.graphs["unet"], unet_params)(latents, timesteps, [self.text, brain])
 
+    def _rows(self, arrays: Any) -> Any:
+        """Arrays cut over the devices by their first axis."""
+        return jax.device_put(arrays, NamedSharding(self.mesh, ROWS))
+
     def predict(self, latents, timesteps, packed) -> jax.Array:
         """The noise prediction [b, y, x, c]."""
-        own = self.params
-        return self._predict(own["adapter"], own["unet"], latents, timesteps, packed)
+        own, inputs = self.params, self._rows((latents, timesteps, packed))
+        return self._predict(own["adapter"], own["unet"], *inputs)
 
     def gradient(self, latents, timesteps, packed) -> nnx.State:
         """The adapter's gradient of the mean square of the prediction."""
-        own = self.params
-        return self._gradient(own["adapter"], own["unet"], latents, timesteps, packed)
+        own, inputs = self.params, self._rows((latents, timesteps, packed))
+        return self._gradient(own["adapter"], own["unet"], *inputs)
 
     def train_step(self, batch: dict[str, np.ndarray]) -> jax.Array:
         """One step on prepared records; returns the loss."""
-        self.state, metrics = self.step(self.state, self.frozen, batch)
+        self.state, metrics = self.step(self.state, self.frozen, self._rows(batch))
         return metrics["loss"]
 
     def _drawn(self, params, packed, key, guidance_scale, *, num_steps, keep_attention):
@@ -91,7 +123,9 @@ class Ours:
             self.text,
             adapter(packed),
             adapter.unconditional(),
-            jax.random.split(key, len(packed)),
+            jax.lax.with_sharding_constraint(
+                jax.random.split(key, len(packed)), NamedSharding(self.mesh, ROWS)
+            ),
             plan(self.schedule, "ddpm", num_steps),
             guidance_scale,
             self.schedule.prediction_type,
@@ -109,7 +143,7 @@ class Ours:
         """Images; with the attention of all layers and steps reduced to what IBBI needs."""
         images, seen = self._draw(
             self.params,
-            packed,
+            self._rows(packed),
             jax.random.key(0),
             guidance_scale,
             num_steps=num_steps,

@@ -2,16 +2,18 @@
 
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
 
+from neuroadapter_jax.benchmark.compiled import train_step_cost
 from neuroadapter_jax.benchmark.measure import Size, alternate, cases, networks
 from neuroadapter_jax.benchmark.ours import Ours
 from neuroadapter_jax.diffusion.text_encoder import CLIPTextConfig
 from neuroadapter_jax.diffusion.unet import UNetConfig
 from neuroadapter_jax.diffusion.vae import AutoencoderConfig
-from neuroadapter_jax.diffusion.weights import to_tensors
+from neuroadapter_jax.diffusion.weights import num_parameters, to_tensors
 
 torch = pytest.importorskip("torch")
 
@@ -111,3 +113,30 @@ def test_calls_alternate_and_the_first_is_apart(monkeypatch):
     assert order == ["ours", "theirs"] * 4
     assert found["ours"] == {"first": 100.0, "median": 3.0, "low": 1.0, "high": 5.0}
     assert found["theirs"] == {"first": 50.0, "median": 2.0, "low": 2.0, "high": 8.0}
+
+
+def test_a_step_has_the_operations_that_pytorch_counts(sides, inputs):
+    """PyTorch counts matrix products and convolutions, XLA all; theirs project text keys anew."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    _, released = sides
+    released.text_encoder.requires_grad_(False)
+    with FlopCounterMode(display=False) as counter:
+        _theirs(released, *inputs).square().sum().backward()
+    expected = counter.get_total_flops()
+    kept, anew = (
+        train_step_cost(
+            SMALL, 3, remat=remat, dtype=jnp.float32, num_vertices=101, compiled=not remat
+        )
+        for remat in (False, True)
+    )
+    assert expected < kept.flops < 1.15 * expected
+    assert 1.2 * kept.flops < anew.flops < 1.6 * kept.flops
+    assert kept.seconds(1e9) == kept.flops / 1e9
+    assert anew.temporary_bytes is None
+    assert kept.temporary_bytes > 0
+
+    backbone, adapter, _ = networks(SMALL)
+    # The U-Net once, the adapter with Adam's two moments; batch, text and packing are small.
+    least = 4 * (num_parameters(backbone.unet) + 3 * num_parameters(adapter))
+    assert least < kept.argument_bytes < 1.05 * least
