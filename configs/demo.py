@@ -54,7 +54,7 @@ def get_config() -> ConfigDict:
     config.train.drop_all = 0.1
     config.train.ema_decay = 0.995
     config.train.repeats = "average"
-    config.train.guidance_scale = 2.0
+    config.train.guidance_scale = 4.0
     config.train.sample_steps = 20
     config.train.log_every = 20
     config.train.evaluate_every = 400

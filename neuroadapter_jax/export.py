@@ -12,9 +12,9 @@ from neuroadapter_jax.training.metrics_log import read_metrics
 from neuroadapter_jax.training.neuroadapter import load_run
 
 
-def pipeline_of_run(workdir: str | Path) -> NeuroAdapterPipeline:
-    """The pipeline of a run's best checkpoint."""
-    task, adapter, step = load_run(workdir)
+def pipeline_of_run(workdir: str | Path, *, last: bool = False) -> NeuroAdapterPipeline:
+    """The pipeline of a run's best checkpoint, or of its last."""
+    task, adapter, step = load_run(workdir, last=last)
     return NeuroAdapterPipeline(
         adapter,
         task.backbone,
@@ -37,6 +37,7 @@ def export_run(
     out: str | Path,
     *,
     half: bool = False,
+    last: bool = False,
     results: dict[str, Any] | None = None,
 ) -> None:
     """Write the pipeline of a run's best checkpoint and a card that says how it came about.
@@ -45,9 +46,10 @@ def export_run(
         workdir: of the run.
         out: folder to write.
         half: write float16 weights.
+        last: take the last checkpoint instead of the best.
         results: of `evaluate_embedded`, for the card; None leaves them out.
     """
-    pipeline = pipeline_of_run(workdir)
+    pipeline = pipeline_of_run(workdir, last=last)
     pipeline.save_pretrained(out, np.float16 if half else np.float32)
     (Path(out) / "README.md").write_text(_card(Path(out).name, pipeline, Path(workdir), results))
 

@@ -338,8 +338,11 @@ def train(
     return task.trained(local(state))
 
 
-def load_run(workdir: str | Path) -> tuple[Task, NeuroAdapter, int]:
+def load_run(workdir: str | Path, *, last: bool = False) -> tuple[Task, NeuroAdapter, int]:
     """The task of a finished or running work folder, its best adapter and that one's step.
+
+    With `last` the adapter of the last checkpoint instead: the best is the one of the lowest
+    validation loss, and images may go on getting sharper after that.
 
     Images are drawn in float32 whatever the training's precision, as in the released code.
 
@@ -356,7 +359,8 @@ def load_run(workdir: str | Path) -> tuple[Task, NeuroAdapter, int]:
     task = Task(Settings.from_dict(json.loads(path.read_text())), precision="fp32")
     store = CheckpointStore(workdir)
     try:
-        step, state = store.restore_best(task.initial_state())
+        like = task.initial_state()
+        step, state = store.restore(like)[:2] if last else store.restore_best(like)
     finally:
         store.close()
     return task, task.trained(state), step
