@@ -175,6 +175,21 @@ def test_export_and_reconstruct(world, whole):
     assert (drawn / "grid.png").is_file()
 
 
+def test_export_of_the_last_checkpoint(world, whole):
+    model = world.folder / "last"
+    finish(start("export", "--run", whole, "--out", model, "--last"))
+    store = CheckpointStore(whole)
+    like = Task(Settings.from_dict(read_json(whole / "config.json"))).initial_state()
+    step, state, _ = store.restore(like)
+    store.close()
+    assert step == STEPS
+    assert (
+        f"| steps trained, step exported | {STEPS}, {STEPS} |" in (model / "README.md").read_text()
+    )
+    exported = load_file(model / "adapter.safetensors")["region_projection.bias"]
+    np.testing.assert_array_equal(exported, state["ema"]["region_projection"]["bias"][...])
+
+
 def test_the_papers_configuration_with_its_variants(world):
     """At small size and random weights: bf16, learned queries, shuffled regions, grey start."""
     config = world.config(

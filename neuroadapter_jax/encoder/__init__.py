@@ -1,0 +1,1 @@
+"""Predicting the response of the cortex to an image."""

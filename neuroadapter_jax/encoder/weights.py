@@ -1,0 +1,85 @@
+"""DINOv2 folders in transformers' layout: config.json beside model.safetensors, read strictly."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from neuroadapter_jax.diffusion.weights import (
+    ASSETS,
+    from_tensors,
+    load_safetensors,
+    read_config,
+)
+from neuroadapter_jax.encoder.vit import Dinov2Config, Dinov2Model
+
+_FILES = ("config.json", "model.safetensors")
+# Names before transformers 5, as the published files have them.
+_OLD_NAMES = (
+    (r"attention\.attention\.(query|key|value)\.", lambda m: f"attention.{m[1][0]}_proj."),
+    (r"attention\.output\.dense\.", "attention.o_proj."),
+    (r"mlp\.weights_out\.", "mlp.down_proj."),
+)
+_IGNORED = ("embeddings.mask_token",)  # for pre-training alone
+
+
+def current_tensors(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Tensors under the names of transformers 5; the two halves of a joint SwiGLU matrix apart."""
+    current = {}
+    for name, tensor in tensors.items():
+        name = name.removeprefix("dinov2.").removeprefix("dinov2_with_registers.")
+        if name in _IGNORED:
+            continue
+        for pattern, new in _OLD_NAMES:
+            name = re.sub(pattern, new, name)
+        if "mlp.weights_in." in name:
+            gate, up = np.split(tensor, 2)
+            current[name.replace("weights_in", "gate_proj")] = gate
+            current[name.replace("weights_in", "up_proj")] = up
+        else:
+            current[name] = tensor
+    return current
+
+
+def dinov2_folder(name: str | Path) -> Path:
+    """The folder of a DINOv2 model, fetched from the Hub if it is neither here nor shipped.
+
+    Args:
+        name: a local folder, a name shipped in the package, or a Hub id such as
+            "facebook/dinov2-base".
+
+    Raises:
+        FileNotFoundError: no such folder or shipped name, and not to be had from the Hub.
+    """
+    for folder in (Path(name), ASSETS / name):
+        if all((folder / file).is_file() for file in _FILES):
+            return folder
+    reason = "no connection was tried, as this is no Hub id (owner/model)"
+    if re.fullmatch(r"[\w.-]+/[\w.-]+", str(name)) and not Path(name).exists():
+        try:
+            return Path(huggingface_hub.snapshot_download(str(name), allow_patterns=list(_FILES)))
+        except Exception as error:  # whatever the network or the Hub answers with
+            reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+    raise FileNotFoundError(
+        f"DINOv2 model {str(name)!r}: no folder here or in the package with "
+        f"{' and '.join(_FILES)}, and not to be had from the Hub ({reason}); give a "
+        "local folder in transformers' layout or check the name and the connection."
+    )
+
+
+def load_dinov2(name: str | Path, dtype: Any = jnp.float32) -> Dinov2Model:
+    """A DINOv2 model, with or without registers, see `dinov2_folder`.
+
+    Raises:
+        FileNotFoundError: it is not there. ValueError: the weights do not fit config.json, or its
+            activation is not the one this code computes.
+    """
+    folder = dinov2_folder(name)
+    config = read_config(folder / _FILES[0], Dinov2Config)
+    abstract = nnx.eval_shape(lambda: Dinov2Model(config, rngs=nnx.Rngs(0)))
+    path = folder / _FILES[1]
+    return from_tensors(abstract, current_tensors(load_safetensors(path)), str(path), dtype)
