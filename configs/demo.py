@@ -37,7 +37,7 @@ def get_config() -> ConfigDict:
     config.train.max_vertices = config_dict.placeholder(int)
     config.train.initial = "per_region"
     config.train.batch_size = 16
-    config.train.num_steps = 1600
+    config.train.num_steps = 1200
     config.train.learning_rate = 1e-2
     config.train.warmup_steps = 100
     config.train.schedule = "cosine"
