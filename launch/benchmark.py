@@ -18,7 +18,7 @@ from pathlib import Path
 
 import command_line
 import jax
-from absl import app, flags
+from absl import flags
 from tqdm import tqdm
 
 from neuroadapter_jax.benchmark.compiled import PEAKS, train_step_cost
@@ -125,4 +125,4 @@ if __name__ == "__main__":
     flags.DEFINE_integer("repeats", 5, "Timed calls per side.", lower_bound=5)
     flags.DEFINE_integer("num_steps", 50, "Denoising steps of a reconstruction.", lower_bound=1)
     flags.DEFINE_string("out", "runs/benchmark", "Folder for benchmark.json and benchmark.md.")
-    app.run(main)
+    command_line.run(main)

@@ -20,7 +20,10 @@ def define_config() -> flags.FlagHolder:
 
 
 def run(main: Callable) -> None:
-    """`absl.app.run`, in which a wrong flag or config file ends with one sentence."""
+    """`absl.app.run`, in which a wrong flag or config file ends with one sentence.
+
+    Libraries that log every object they make are asked for warnings only; --verbosity=0 shows all.
+    """
     app.run(main, flags_parser=_parse)
 
 
@@ -60,6 +63,10 @@ def _parse(arguments: list[str]) -> list[str]:
         sys.exit(f"{name}: {_unknown_key(arguments, error)}")
     except OSError:
         rest = []
+    if flags.FLAGS["verbosity"].using_default_value:
+        flags.FLAGS.verbosity = -1
+    if "config" not in flags.FLAGS:
+        return rest
     file = flags.FLAGS["config"].config_filename.split(":")[0]  # FILE:argument of get_config
     if not Path(file).is_file():
         sys.exit(f"{name}: the config file {file} is not there; the project's are in configs/.")

@@ -9,7 +9,8 @@ docs/checkpoints.md says what each holds.
 
 import sys
 
-from absl import app, flags
+import command_line
+from absl import flags
 
 from neuroadapter_jax.cortex.parcellation import Parcellation
 from neuroadapter_jax.interop import load_released, save_ip_adapter, save_released
@@ -53,4 +54,4 @@ if __name__ == "__main__":
     flags.DEFINE_enum("to", "pipeline", list(WRITERS), "What to write.")
     flags.DEFINE_string("out", None, "Folder to write; a .safetensors file for ip_adapter.")
     flags.mark_flags_as_required(["out"])
-    app.run(main)
+    command_line.run(main)

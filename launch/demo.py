@@ -11,7 +11,8 @@ import sys
 import time
 from pathlib import Path
 
-from absl import app, flags
+import command_line
+from absl import flags
 
 from neuroadapter_jax.diffusion.weights import ASSETS, write_json
 from neuroadapter_jax.figures.cortex_maps import area_figure, save_figure
@@ -98,4 +99,4 @@ def main(_) -> None:
 
 if __name__ == "__main__":
     flags.DEFINE_string("out", "runs/demo", "Folder for everything but the simulated subject.")
-    app.run(main)
+    command_line.run(main)

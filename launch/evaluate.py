@@ -7,7 +7,8 @@ python launch/evaluate.py runs/demo/minutes/own --permuted runs/demo/minutes/per
 import sys
 from pathlib import Path
 
-from absl import app, flags
+import command_line
+from absl import flags
 
 from neuroadapter_jax.diffusion.weights import write_json
 from neuroadapter_jax.evaluation.embedded_run import score_embedded
@@ -49,4 +50,4 @@ if __name__ == "__main__":
     flags.DEFINE_string("prepared", None, "Folder of prepared records.")
     flags.DEFINE_string("root", None, "The simulated subject's folder.")
     flags.mark_flags_as_required(["permuted", "model", "prepared", "root"])
-    app.run(main)
+    command_line.run(main)

@@ -7,7 +7,8 @@ import json
 import sys
 from pathlib import Path
 
-from absl import app, flags
+import command_line
+from absl import flags
 
 from neuroadapter_jax.export import export_run
 
@@ -30,4 +31,4 @@ if __name__ == "__main__":
     flags.DEFINE_bool("last", False, "Take the last checkpoint, not that of the best validation.")
     flags.DEFINE_bool("half", False, "Write float16 weights.")
     flags.mark_flags_as_required(["run", "out"])
-    app.run(main)
+    command_line.run(main)

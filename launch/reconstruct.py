@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import command_line
-from absl import app, flags
+from absl import flags
 
 from neuroadapter_jax.datasets.records import SPLITS, PreparedDataset
 from neuroadapter_jax.diffusion.samplers import SAMPLERS
@@ -75,4 +75,4 @@ if __name__ == "__main__":
     flags.DEFINE_integer("batch_size", 20, "Responses per call.", lower_bound=1)
     flags.DEFINE_bool("permute_responses", False, "Control: draw from other images' responses.")
     flags.mark_flags_as_required(["prepared", "out"])
-    app.run(main)
+    command_line.run(main)

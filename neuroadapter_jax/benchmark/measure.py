@@ -25,7 +25,10 @@ from neuroadapter_jax.diffusion.vae import AutoencoderConfig, AutoencoderKL
 from neuroadapter_jax.diffusion.weights import Backbone, draw_parameters
 
 GUIDANCE = 4.0
-CASES = ("forward", "gradient", "train step", "reconstruct", "attention kept")
+NUM_CANDIDATES = 8
+# Candidates are drawn in this share of the steps, for the time of the measurement.
+CANDIDATE_STEPS = 0.2
+CASES = ("forward", "gradient", "train step", "reconstruct", "attention kept", "8 candidates")
 
 
 @dataclass(frozen=True)
@@ -124,6 +127,8 @@ def cases(size: Size, num_steps: int, folder: Path, sides: tuple[str, ...]) -> d
     pixels = size.vae.sample_size
     images = rng.integers(0, 256, (size.batch, pixels, pixels, 3), np.uint8)
     drawn = rng.standard_normal((size.drawn, size.num_regions, size.max_vertices), np.float32)
+    candidates = np.repeat(drawn[:1], NUM_CANDIDATES, axis=0)
+    few = max(1, round(CANDIDATE_STEPS * num_steps))
     calls: dict[str, dict[str, Callable[[], Any]]] = {case: {} for case in CASES}
     if "ours" in sides:
         # One program over all devices, as launch/ runs it.
@@ -140,6 +145,7 @@ def cases(size: Size, num_steps: int, folder: Path, sides: tuple[str, ...]) -> d
         calls["train step"]["ours"] = lambda: wait(ours.train_step(batch))
         calls["reconstruct"]["ours"] = lambda: ours.reconstruct(drawn, num_steps, GUIDANCE)
         calls["attention kept"]["ours"] = lambda: ours.reconstruct(drawn, num_steps, GUIDANCE, True)
+        calls["8 candidates"]["ours"] = lambda: ours.reconstruct(candidates, few, GUIDANCE)
     if "theirs" in sides:
         import torch
 
@@ -165,6 +171,7 @@ def cases(size: Size, num_steps: int, folder: Path, sides: tuple[str, ...]) -> d
         calls["attention kept"]["theirs"] = lambda: theirs.reconstruct(
             drawn, num_steps, GUIDANCE, folder
         )
+        calls["8 candidates"]["theirs"] = lambda: theirs.reconstruct(candidates, few, GUIDANCE)
     return calls
 
 

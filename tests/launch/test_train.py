@@ -109,8 +109,12 @@ def world(tmp_path_factory, random_backbone):
 def whole(world):
     """A run that nothing interrupts; it prepares the data as well."""
     workdir = world.folder / "whole"
-    out = finish(start("train", "--config", world.config(), "--workdir", workdir))
+    process = start("train", "--config", world.config(), "--workdir", workdir)
+    out, err = process.communicate()
+    assert process.returncode == 0, err
     assert f"Trained: {workdir}" in out
+    # Only the progress bars: the libraries' own log stays silent.
+    assert "orbax" not in err and "xla_bridge" not in err
     return workdir
 
 
@@ -303,6 +307,15 @@ def test_wrong_files(world, case, tmp_path):
     config = world.config("wrong", **changes)
     refused(world, config=config, words=words)
     assert not (world.folder / "other").exists() and not (world.folder / "run").exists()
+
+
+@pytest.mark.parametrize("program", ["reconstruct", "evaluate", "export", "benchmark", "demo"])
+def test_a_wrong_flag(program):
+    process = start(program, "--num_stepz=3")
+    out, err = process.communicate()
+    assert process.returncode == 1 and out == ""
+    assert err.startswith(f"{program}: Unknown command line flag 'num_stepz'")
+    assert err.endswith("--help lists the flags)\n") and err.count("\n") == 1
 
 
 def test_a_config_that_is_not_there(world):
