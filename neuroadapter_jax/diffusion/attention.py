@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-# Queries times keys from which attention on CPU is computed sample by sample.
-_LARGE = 2**14
+# Queries times keys from which attention on CPU is computed head by head.
+_LARGE = 2**16
 
 Probe = Callable[[Float[Array, "b h q k"]], Any]
 
@@ -62,21 +62,71 @@ def attend(
 ) -> tuple[Float[Array, "b h q d"], Any]:
     """softmax(q k' / sqrt(d)) v, and what the probe made of the weights (None without one).
 
-    On CPU large attention runs sample by sample and computes its weights anew for the
-    derivative, so that they stay in the cache: about twice as fast there. Keys and values of
-    batch 1 serve every sample.
+    On CPU large attention runs head by head, see `attend_by_head`. Keys and values of batch 1 serve
+    every sample.
     """
-
-    def whole(q, k, v):
-        weights = attention_weights(q, k)
-        seen = None if probe is None else probe(weights)
-        return jnp.einsum("...qk,...kd->...qd", weights.astype(v.dtype), v), seen
-
     large = q.shape[2] * k.shape[2] >= _LARGE
     if probe is None and large and k.shape[0] == q.shape[0] and jax.default_backend() == "cpu":
-        one = jax.checkpoint(lambda qkv: whole(*qkv)[0])
-        return jax.lax.map(one, (q, k, v)), None
-    return whole(q, k, v)
+        return attend_by_head(q, k, v), None
+    weights = attention_weights(q, k)
+    seen = None if probe is None else probe(weights)
+    return jnp.einsum("...qk,...kd->...qd", weights.astype(v.dtype), v), seen
+
+
+@jax.custom_vjp
+def attend_by_head(
+    q: Float[Array, "b h q d"], k: Float[Array, "b h k d"], v: Float[Array, "b h k d"]
+) -> Float[Array, "b h q d"]:
+    """softmax(q k' / sqrt(d)) v, one head after the other, with a derivative that keeps no weights.
+
+    What is held at once stays small, and the derivative, which needs the transposed weights for k
+    and v, computes them anew from k q' instead of transposing: three times as fast on CPU as plain
+    reverse mode (docs/scaling.md). The loop is over heads, never over samples, whose axis may
+    be cut over devices: a loop over a cut axis gathers it, and every device does all the work.
+    """
+    return _attend_by_head(q, k, v)[0]
+
+
+def _attend_by_head(q, k, v):
+    def head(q, k, v):
+        scores = q.shape[-1] ** -0.5 * _product(q, k.mT)
+        highest = scores.max(axis=-1, keepdims=True)
+        weights = jnp.exp(scores - highest)
+        total = weights.sum(axis=-1, keepdims=True)
+        out = _product(weights.astype(v.dtype), v) / total
+        return out.astype(v.dtype), (highest + jnp.log(total))[..., 0]
+
+    out, log_total = _over_heads(head, q, k, v)
+    return out, (q, k, v, out, log_total)
+
+
+def _attend_by_head_derivative(saved, gradient):
+    def head(q, k, v, out, log_total, gradient):
+        scale = q.shape[-1] ** -0.5
+        # What the softmax takes off each row: sum_k weight dweight = gradient . out.
+        common = (gradient.astype(jnp.float32) * out.astype(jnp.float32)).sum(axis=-1)
+        weights = jnp.exp(scale * _product(q, k.mT) - log_total[..., None])
+        dscores = weights * (_product(gradient, v.mT) - common[..., None])
+        dq = scale * _product(dscores.astype(k.dtype), k)
+        weights = jnp.exp(scale * _product(k, q.mT) - log_total[..., None, :])
+        dscores = weights * (_product(v, gradient.mT) - common[..., None, :])
+        dk = scale * _product(dscores.astype(q.dtype), q)
+        dv = _product(weights.astype(v.dtype), gradient)
+        return dq.astype(q.dtype), dk.astype(k.dtype), dv.astype(v.dtype)
+
+    return _over_heads(head, *saved, gradient)
+
+
+def _product(a: Array, b: Array) -> Array:
+    return jnp.matmul(a, b, preferred_element_type=jnp.float32)
+
+
+def _over_heads(head: Callable, *arrays: Array) -> Any:
+    found = jax.lax.map(lambda one: head(*one), tuple(x.swapaxes(0, 1) for x in arrays))
+    return jax.tree.map(lambda x: x.swapaxes(0, 1), found)
+
+
+attend_by_head.defvjp(_attend_by_head, _attend_by_head_derivative)
 
 
 class Attention(nnx.Module):

@@ -9,7 +9,7 @@ from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from flax import nnx
 from torch_reference import assert_close, carried, nchw, nhwc, randomise
 
-from neuroadapter_jax.diffusion.attention import Attention, attend
+from neuroadapter_jax.diffusion.attention import Attention, attend, attend_by_head
 from neuroadapter_jax.diffusion.layers import Downsample2D, ResnetBlock2D, Upsample2D
 from neuroadapter_jax.diffusion.unet import UNetConfig, _Transformer2D, timestep_embedding
 
@@ -84,9 +84,9 @@ def test_a_second_stream_is_decoupled_attention(rng, width, heads, context, scal
     assert_close(seen, weights / weights.sum(-1, keepdims=True))
 
 
-@pytest.mark.parametrize(("queries", "keys"), [(13, 11), (131, 127)])
+@pytest.mark.parametrize(("queries", "keys"), [(13, 11), (257, 263)])
 def test_attend_and_its_derivative(rng, queries, keys):
-    # The larger size takes the path that computes sample by sample.
+    # The larger size takes the path that computes head by head.
     q, k, v, out = (normal(rng, 3, 2, length, 5) for length in (queries, keys, keys, queries))
     in_torch = [torch.from_numpy(array).requires_grad_() for array in (q, k, v)]
     truth = torch.nn.functional.scaled_dot_product_attention(*in_torch)
@@ -95,6 +95,19 @@ def test_attend_and_its_derivative(rng, queries, keys):
     assert_close(ours, truth.detach())
     for gradient, array in zip(back(jnp.asarray(out)), in_torch, strict=True):
         assert_close(gradient, array.grad)
+
+
+def test_attention_by_head_in_bfloat16(rng):
+    arrays = [jnp.asarray(normal(rng, 3, 2, n, 5), jnp.bfloat16) for n in (257, 263, 263, 257)]
+    in_torch = [torch.from_numpy(np.asarray(x, np.float32)).requires_grad_() for x in arrays]
+    truth = torch.nn.functional.scaled_dot_product_attention(*in_torch[:3])
+    truth.backward(in_torch[3].detach())
+    ours, back = jax.vjp(attend_by_head, *arrays[:3])
+    assert ours.dtype == jnp.bfloat16
+    assert_close(ours.astype(jnp.float32), truth.detach(), 5e-2)
+    for gradient, array in zip(back(arrays[3]), in_torch[:3], strict=True):
+        assert gradient.dtype == jnp.bfloat16
+        assert_close(gradient.astype(jnp.float32), array.grad, 5e-2)
 
 
 def test_a_stream_of_one_sample_serves_the_batch(rng):

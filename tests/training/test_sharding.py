@@ -22,11 +22,13 @@ def make_tiny(mesh):
     import tiny_step
     from tiny_backbone import random_network
 
+    from neuroadapter_jax.diffusion import attention
     from neuroadapter_jax.diffusion.unet import UNet2DConditionModel, UNetConfig
     from neuroadapter_jax.training import sharding
     from neuroadapter_jax.training.optimizers import make_optimizer
 
     sharding.SMALL = 100  # so that these small networks are cut
+    attention._LARGE = 100  # and take the way of large attention
     tiny_step.P, tiny_step.N = 20, 149
     config = UNetConfig(**tiny_step.UNET | UNET)
     unet = random_network(lambda rngs: UNet2DConditionModel(config, rngs=rngs), 0)
