@@ -2,12 +2,15 @@
 
     python launch/benchmark.py [--quick] [--sizes tiny-sd,middle] [--out runs/benchmark]
     python launch/benchmark.py --paper_step
+    python launch/benchmark.py --full_size
 
 Same sizes, weights, batch and cores, ours cut over one CPU device per core as in all of launch/.
 Calls alternate; medians with the spread, the first call (compilation) apart, and each side's peak
 memory in a process of its own. --paper_step instead compiles the paper's training step (batch 16,
 frozen part in bfloat16) without running it, and prints its operations, its memory on this backend
-and the time it would take at an accelerator's peak and at half of it.
+and the time it would take at an accelerator's peak and at half of it. --full_size runs ours alone
+at Stable Diffusion 1.5's size, batch 1, U-Net in bfloat16: a training step and one guided sampling
+step.
 """
 
 import os
@@ -23,12 +26,13 @@ from tqdm import tqdm
 
 from neuroadapter_jax.benchmark.compiled import PEAKS, train_step_cost
 from neuroadapter_jax.benchmark.measure import (
+    CANDIDATE_STEPS,
     CASES,
     SIZES,
     alternate,
     cases,
     describe,
-    peak_memory,
+    measure_apart,
 )
 from neuroadapter_jax.diffusion.weights import write_json
 
@@ -54,6 +58,11 @@ def table(results: dict) -> str:
                 f"{theirs['median'] / ours['median']:.2f} | {ours['first']:.1f} | "
                 f"{ours['gib']:.2f} | {theirs['gib']:.2f} |"
             )
+    few = max(1, round(CANDIDATE_STEPS * results["num_steps"]))
+    lines.append(
+        f"\nreconstruct: {results['num_steps']} steps with guidance (1 at sd15); 8 candidates of "
+        f"one response: {few} steps. Cores: {results['threads']}; medians of {results['repeats']}."
+    )
     return "\n".join(lines) + "\n"
 
 
@@ -73,9 +82,18 @@ def paper_step(batch: int = 16) -> str:
     return "\n".join(lines)
 
 
+def full_size() -> str:
+    """A training step and a sampling step at full size, each in a process of its own."""
+    lines = ["| SD 1.5, batch 1, bf16 | seconds | GiB |", "| --- | --- | --- |"]
+    for case in tqdm(["train step", "reconstruct"], unit="case"):
+        found = measure_apart("sd15", case, "ours", 1, "bf16")
+        lines.append(f"| {case} | {found['seconds']:.0f} | {found['gib']:.1f} |")
+    return "\n".join(lines)
+
+
 def main(_) -> None:
-    if FLAGS.paper_step:
-        print(paper_step())
+    if FLAGS.paper_step or FLAGS.full_size:
+        print(paper_step() if FLAGS.paper_step else full_size())
         return
     try:
         import torch
@@ -97,18 +115,22 @@ def main(_) -> None:
         "repeats": FLAGS.repeats,
         "sizes": {name: {"size": describe(SIZES[name]), "cases": {}} for name in sizes},
     }
-    bar = tqdm([(name, case) for name in sizes for case in CASES], unit="case")
+    # Candidates would take the full size half an hour here, and more than one step hours.
+    num_steps = {name: 1 if name == "sd15" else FLAGS.num_steps for name in sizes}
+    chosen = {name: [c for c in CASES if name != "sd15" or "candidates" not in c] for name in sizes}
+    bar = tqdm([(name, case) for name in sizes for case in chosen[name]], unit="case")
     with tempfile.TemporaryDirectory() as folder:
         calls = {}
         for name, case in bar:
             bar.set_postfix_str(f"{name}, {case}")
             if name not in calls:
                 calls = {
-                    name: cases(SIZES[name], FLAGS.num_steps, Path(folder), ("ours", "theirs"))
+                    name: cases(SIZES[name], num_steps[name], Path(folder), ("ours", "theirs"))
                 }
             row = alternate(calls[name][case], FLAGS.repeats)
             for side in row:
-                row[side]["gib"] = peak_memory(name, case, side, min(FLAGS.num_steps, 5))
+                apart = measure_apart(name, case, side, min(num_steps[name], 5))
+                row[side]["gib"] = apart["gib"]
             results["sizes"][name]["cases"][case] = row
     out = Path(FLAGS.out)
     out.mkdir(parents=True, exist_ok=True)
@@ -121,6 +143,7 @@ def main(_) -> None:
 if __name__ == "__main__":
     flags.DEFINE_bool("quick", False, "tiny-sd and the middle size only.")
     flags.DEFINE_bool("paper_step", False, "Compile the paper's training step; run nothing.")
+    flags.DEFINE_bool("full_size", False, "Run two steps at full size in bfloat16, ours alone.")
     flags.DEFINE_list("sizes", list(SIZES), "Which sizes.")
     flags.DEFINE_integer("repeats", 5, "Timed calls per side.", lower_bound=5)
     flags.DEFINE_integer("num_steps", 50, "Denoising steps of a reconstruction.", lower_bound=1)

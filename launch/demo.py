@@ -77,7 +77,7 @@ def main(_) -> None:
     }
     drawn = {label: load_reconstructions(out / label / "own") for label in models}
     rows = {"seen": drawn["minutes"].seen[:NUM_SHOWN]}
-    rows |= {label: result.drawn[:NUM_SHOWN, 0] for label, result in drawn.items()}
+    rows |= {label: result.best[:NUM_SHOWN] for label, result in drawn.items()}
     save_picture(out / "reconstructions.png", image_grid(rows))
     save_figure(out / "areas.png", area_figure(load_truth(ROOT)["area"], order=AREAS))
     write_json(out / "results.json", results)

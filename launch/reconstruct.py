@@ -14,6 +14,7 @@ from absl import flags
 
 from neuroadapter_jax.datasets.records import SPLITS, PreparedDataset
 from neuroadapter_jax.diffusion.samplers import SAMPLERS
+from neuroadapter_jax.encoder.ensemble import BrainEncoder
 from neuroadapter_jax.evaluation.semantics import derangement
 from neuroadapter_jax.export import pipeline_of_run
 from neuroadapter_jax.figures.grids import image_grid, save_picture
@@ -24,8 +25,8 @@ FLAGS = flags.FLAGS
 
 
 def save_grid(folder: Path, result: Reconstructions, num_shown: int = 40) -> None:
-    """A grid with each stimulus above its first candidate."""
-    rows = {"seen": result.seen[:num_shown], "drawn": result.drawn[:num_shown, 0]}
+    """A grid with each stimulus above its reconstruction."""
+    rows = {"seen": result.seen[:num_shown], "drawn": result.best[:num_shown]}
     save_picture(folder / "grid.png", image_grid(rows))
 
 
@@ -39,6 +40,7 @@ def main(_) -> None:
         else:
             pipeline = pipeline_of_run(FLAGS.run)
         dataset = PreparedDataset(FLAGS.prepared, FLAGS.split)
+        encoder = BrainEncoder.from_pretrained(FLAGS.encoder) if FLAGS.encoder else None
         order = derangement(len(dataset), FLAGS.seed) if FLAGS.permute_responses else None
         reconstruct_split(
             pipeline,
@@ -52,6 +54,8 @@ def main(_) -> None:
             guidance_scale=FLAGS.guidance_scale,
             batch_size=FLAGS.batch_size,
             order=order,
+            encoder=encoder,
+            keep_candidates=FLAGS.keep_candidates,
             save_grid=save_grid,
         )
     except (ValueError, FileNotFoundError) as error:
@@ -73,6 +77,8 @@ if __name__ == "__main__":
     flags.DEFINE_integer("num_steps", 50, "Denoising steps.")
     flags.DEFINE_float("guidance_scale", None, f"1 is none; {own}")
     flags.DEFINE_integer("batch_size", 20, "Responses per call.", lower_bound=1)
+    flags.DEFINE_string("encoder", None, "Brain encoder that chooses: launch/train_encoder.py's.")
+    flags.DEFINE_bool("keep_candidates", False, "With --encoder, write every candidate.")
     flags.DEFINE_bool("permute_responses", False, "Control: draw from other images' responses.")
     flags.mark_flags_as_required(["prepared", "out"])
     command_line.run(main)

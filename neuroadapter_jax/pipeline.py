@@ -4,7 +4,7 @@ import dataclasses
 import json
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -30,11 +30,27 @@ from neuroadapter_jax.diffusion.weights import (
     write_json,
     write_safetensors,
 )
+from neuroadapter_jax.encoder.ensemble import BrainEncoder, check_fits
+from neuroadapter_jax.encoder.ranking import choose
 from neuroadapter_jax.training.backbone import to_uint8
 from neuroadapter_jax.training.neuroadapter import empty_prompt, fitted
 from neuroadapter_jax.training.sharding import ROWS, make_mesh, replicate
 
 _CONFIG, _WEIGHTS, _REGIONS = "config.json", "adapter.safetensors", "regions.npz"
+
+
+class Candidates(NamedTuple):
+    """Images drawn from the same responses, and which of them a brain encoder prefers.
+
+    Attributes:
+        images: [b, s, y, x, c].
+        scores: correlation of the predicted with the measured response.
+        chosen: index of the best candidate; the first of equals.
+    """
+
+    images: UInt8[np.ndarray, "b s y x c"]
+    scores: Float[np.ndarray, "b s"]
+    chosen: Int[np.ndarray, " b"]
 
 
 class NeuroAdapterPipeline:
@@ -165,6 +181,7 @@ class NeuroAdapterPipeline:
         guidance_scale: float | None = None,
         eta: float = 0.0,
         sample_ids: Int[np.ndarray, " b"] | None = None,
+        encoder: BrainEncoder | None = None,
     ) -> UInt8[np.ndarray, "b s y x c"]:
         """Images for a batch of responses, all from one jitted call.
 
@@ -183,10 +200,26 @@ class NeuroAdapterPipeline:
             guidance_scale: strength of classifier-free guidance; 1 means none.
             eta: noise of DDIM, 0 to 1.
             sample_ids: numbers that name the samples' noise; 0 ... b - 1 when None.
+            encoder: only the candidate that it ranks first is returned, s = 1; see `candidates`.
 
         Raises:
-            ValueError: another number of vertices, or responses that are not finite.
+            ValueError: another number of vertices, responses that are not finite, or an encoder
+                of another subject, surface or parcellation.
         """
+        if encoder is not None:
+            found = self.candidates(
+                fmri,
+                encoder,
+                num_candidates=num_candidates,
+                seed=seed,
+                sampler=sampler,
+                start=start,
+                num_steps=num_steps,
+                guidance_scale=guidance_scale,
+                eta=eta,
+                sample_ids=sample_ids,
+            )
+            return found.images[np.arange(len(found.images)), found.chosen][:, None]
         fmri = self._whole_cortex(fmri)
         ids = np.arange(len(fmri)) if sample_ids is None else np.asarray(sample_ids)
         scale = self.guidance_scale if guidance_scale is None else float(guidance_scale)
@@ -207,6 +240,24 @@ class NeuroAdapterPipeline:
             mesh=mesh,
         )
         return np.asarray(images)
+
+    def candidates(
+        self, fmri: Float[np.ndarray | Array, "b n"], encoder: BrainEncoder, **options: Any
+    ) -> Candidates:
+        """All candidates of a call, and how well each one's predicted response fits.
+
+        Args:
+            fmri: as in a call.
+            encoder: of the same subject, surface and parcellation; see `BrainEncoder.rank`.
+            options: as in a call.
+
+        Raises:
+            ValueError: as in a call.
+        """
+        check_fits(encoder, self.regions, self.provenance)
+        images = self(fmri, **options)
+        scores = encoder.rank(images, np.asarray(fmri, np.float32), self.regions)
+        return Candidates(images, scores, choose(scores))
 
     def _placement(self, num_images: int) -> tuple[Mesh, Any]:
         """A mesh of as many devices as share the images evenly, and the weights on all of them."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import Float, Int, UInt8
 from PIL import Image
 from tqdm import tqdm
 
@@ -16,7 +16,9 @@ from neuroadapter_jax.adapter.guided_sampling import Start
 from neuroadapter_jax.datasets.input_pipeline import eval_batches
 from neuroadapter_jax.datasets.records import PreparedDataset
 from neuroadapter_jax.diffusion.weights import write_json
-from neuroadapter_jax.pipeline import NeuroAdapterPipeline
+from neuroadapter_jax.encoder.ensemble import BrainEncoder, check_fits
+from neuroadapter_jax.encoder.ranking import choose
+from neuroadapter_jax.pipeline import Candidates, NeuroAdapterPipeline
 
 INDEX, UNFINISHED = "index.json", "unfinished.json"
 
@@ -30,12 +32,21 @@ class Reconstructions:
         seen: stimuli [b, y, x, 3].
         drawn: candidates [b, s, y, x, 3].
         settings: how they were drawn.
+        chosen: which of `drawn` counts as the reconstruction; the first without an encoder.
+        scores: the encoder's, of all candidates drawn; None without one.
     """
 
     image_ids: Int[np.ndarray, " b"]
     seen: UInt8[np.ndarray, "b y x c"]
     drawn: UInt8[np.ndarray, "b s y x c"]
     settings: dict[str, Any]
+    chosen: Int[np.ndarray, " b"]
+    scores: Float[np.ndarray, "b _s"] | None = None
+
+    @property
+    def best(self) -> UInt8[np.ndarray, "b y x c"]:
+        """The reconstructions: the chosen candidates."""
+        return self.drawn[np.arange(len(self.drawn)), self.chosen]
 
 
 def reconstruct_split(
@@ -51,6 +62,8 @@ def reconstruct_split(
     guidance_scale: float | None = None,
     batch_size: int = 20,
     order: Int[np.ndarray, " b"] | None = None,
+    encoder: BrainEncoder | None = None,
+    keep_candidates: bool = False,
     save_grid: Callable[[Path, Reconstructions], None] | None = None,
     progress: bool = True,
 ) -> Reconstructions:
@@ -62,7 +75,8 @@ def reconstruct_split(
     Args:
         pipeline: trained on the same subject and normalisation.
         dataset: the split.
-        out: folder that gets images/ID_cJ.png, seen/ID.png and index.json.
+        out: folder that gets images/ID_cJ.png (images/ID.png where only the chosen candidate is
+            kept), seen/ID.png and index.json.
         num_candidates: s per response; like the next three the pipeline's own when None.
         seed: of the noise.
         sampler: see `NeuroAdapterPipeline.__call__`.
@@ -71,14 +85,17 @@ def reconstruct_split(
         guidance_scale: likewise.
         batch_size: responses per jitted call.
         order: image i is drawn from the responses to image order[i]; a control. None: its own.
+        encoder: chooses among the candidates; without one the first counts.
+        keep_candidates: with an encoder, write all candidates, not the chosen one alone.
         save_grid: called at the end with (folder, reconstructions).
         progress: show a bar.
 
     Raises:
         ValueError: the folder holds images drawn otherwise, or nobody knows how, or the records'
-            surface is not the pipeline's.
+            surface is not the pipeline's, or the encoder does not fit; see `check_fits`.
     """
     out = Path(out)
+    keep_candidates = keep_candidates or encoder is None
     num_candidates = num_candidates or pipeline.num_candidates
     sampler, start = sampler or pipeline.sampler, start or pipeline.start
     settings = {
@@ -94,6 +111,9 @@ def reconstruct_split(
         "guidance_scale": pipeline.guidance_scale if guidance_scale is None else guidance_scale,
         "own_responses": order is None,
     }
+    if encoder is not None:
+        check_fits(encoder, pipeline.regions, pipeline.provenance)
+        settings |= {"encoder": encoder.provenance, "keep_candidates": keep_candidates}
     settings = json.loads(json.dumps(settings))  # as it comes back from the index
     for index in (out / INDEX, out / UNFINISHED):
         if index.is_file() and (found := json.loads(index.read_text())["settings"]) != settings:
@@ -115,7 +135,13 @@ def reconstruct_split(
         )
     (out / "images").mkdir(parents=True, exist_ok=True)
     (out / "seen").mkdir(exist_ok=True)
-    write_json(out / UNFINISHED, {"settings": settings})
+    scores: dict[str, list[float]] = {}
+    if (out / UNFINISHED).is_file():
+        scores = json.loads((out / UNFINISHED).read_text()).get("scores", {})
+    elif (out / INDEX).is_file():
+        entries = json.loads((out / INDEX).read_text())["images"]
+        scores = {str(e["image_id"]): e["scores"] for e in entries if "scores" in e}
+    write_json(out / UNFINISHED, {"settings": settings, "scores": scores})
     betas, images = [], []
     for batch in eval_batches(dataset, batch_size):
         betas.append(batch["betas"][: batch["num_valid"]])
@@ -127,11 +153,18 @@ def reconstruct_split(
         {
             "image_id": int(image_id),
             "seen": f"seen/{int(image_id):06d}.png",
-            "drawn": [f"images/{int(image_id):06d}_c{j}.png" for j in range(num_candidates)],
+            "drawn": [f"images/{int(image_id):06d}_c{j}.png" for j in range(num_candidates)]
+            if keep_candidates
+            else [f"images/{int(image_id):06d}.png"],
         }
         for image_id in dataset.image_ids
     ]
-    drawn: list[np.ndarray | None] = [_read_candidates(out, entry["drawn"]) for entry in files]
+    drawn: list[np.ndarray | None] = [
+        None
+        if encoder is not None and str(entry["image_id"]) not in scores
+        else _read_candidates(out, entry["drawn"])
+        for entry in files
+    ]
     missing = np.flatnonzero([image is None for image in drawn])
     bar = tqdm(
         total=len(files), initial=len(files) - len(missing), unit="image", disable=not progress
@@ -140,7 +173,9 @@ def reconstruct_split(
         rows = missing[first : first + batch_size]
         # The last batch is filled up, so that one compilation serves all.
         filled = np.concatenate([rows, np.full(batch_size - len(rows), rows[-1])])
-        batch = pipeline(
+        found = _draw(
+            pipeline,
+            encoder,
             betas[filled].astype(np.float32),
             num_candidates=num_candidates,
             seed=seed,
@@ -149,20 +184,60 @@ def reconstruct_split(
             num_steps=num_steps,
             guidance_scale=guidance_scale,
             sample_ids=filled,
-        )[: len(rows)]
-        for row, candidates in zip(rows, batch, strict=True):
+        )
+        kept = found.images
+        if not keep_candidates:
+            kept = kept[np.arange(len(kept)), found.chosen][:, None]
+        for row, candidates in zip(rows, kept, strict=False):
             drawn[row] = candidates
             _write_png(out / files[row]["seen"], seen[row])
             for name, image in zip(files[row]["drawn"], candidates, strict=True):
                 _write_png(out / name, image)
+        if encoder is not None:
+            ids = [str(files[row]["image_id"]) for row in rows]
+            scores |= dict(zip(ids, found.scores.astype(float).tolist(), strict=False))
+            write_json(out / UNFINISHED, {"settings": settings, "scores": scores})
         bar.update(len(rows))
     bar.close()
-    result = Reconstructions(np.asarray(dataset.image_ids), seen, np.stack(drawn), settings)
+    for entry in files if encoder is not None else []:
+        entry["scores"] = scores[str(entry["image_id"])]
+        entry["chosen"] = int(choose(np.array([entry["scores"]]))[0])
+    result = _result(files, seen, np.stack(drawn), settings)
     if save_grid is not None:
         save_grid(out, result)
     write_json(out / INDEX, {"settings": settings, "images": files})
     (out / UNFINISHED).unlink()
     return result
+
+
+def _draw(
+    pipeline: NeuroAdapterPipeline,
+    encoder: BrainEncoder | None,
+    betas: Float[np.ndarray, "b n"],
+    **options: Any,
+) -> Candidates:
+    if encoder is not None:
+        return pipeline.candidates(betas, encoder, **options)
+    images = pipeline(betas, **options)
+    return Candidates(images, np.zeros(images.shape[:2]), np.zeros(len(images), int))
+
+
+def _result(
+    files: list[dict[str, Any]],
+    seen: UInt8[np.ndarray, "b y x c"],
+    drawn: UInt8[np.ndarray, "b s y x c"],
+    settings: dict[str, Any],
+) -> Reconstructions:
+    scored = all("scores" in entry for entry in files)
+    several = drawn.shape[1] > 1
+    return Reconstructions(
+        np.array([entry["image_id"] for entry in files]),
+        seen,
+        drawn,
+        settings,
+        np.array([entry.get("chosen", 0) if several else 0 for entry in files]),
+        np.array([entry["scores"] for entry in files]) if scored else None,
+    )
 
 
 def _write_png(path: Path, image: UInt8[np.ndarray, "y x c"]) -> None:
@@ -202,8 +277,8 @@ def load_reconstructions(folder: str | Path) -> Reconstructions:
         return _read_png(folder / name)
 
     entries = index["images"]
-    return Reconstructions(
-        np.array([entry["image_id"] for entry in entries]),
+    return _result(
+        entries,
         np.stack([read(entry["seen"]) for entry in entries]),
         np.stack([np.stack([read(name) for name in entry["drawn"]]) for entry in entries]),
         index["settings"],

@@ -6,6 +6,7 @@ from PIL import Image
 
 from neuroadapter_jax.cortex.parcellation import Parcellation
 from neuroadapter_jax.datasets.records import PreparedDataset
+from neuroadapter_jax.encoder.ensemble import BrainEncoder
 from neuroadapter_jax.pipeline import NeuroAdapterPipeline
 from neuroadapter_jax.reconstruction import load_reconstructions, reconstruct_split
 
@@ -54,6 +55,21 @@ class Painter(NeuroAdapterPipeline):
         images[..., 1] = np.arange(num_candidates)[:, None, None] + 10 * seed
         images[..., 2] = np.round(100 + 20 * fmri[:, 0])[:, None, None, None]
         return images
+
+
+class Judge(BrainEncoder):
+    """A brain encoder that prefers candidate (2 i + 1) mod 3 of the image with noise number i."""
+
+    def __init__(self, regions, space="fsaverage"):
+        self.regions, self.seen = regions, []
+        self.provenance = {"data": {"subject": 1, "space": space}}
+
+    def rank(self, images, fmri, regions):
+        assert regions.fingerprint() == self.regions.fingerprint()
+        self.seen.append(fmri)
+        numbers, candidates = images[..., 0, 0, 0].astype(int), images[..., 0, 0, 1].astype(int)
+        scores = np.where(candidates == (2 * numbers + 1) % 3, 0.5, 0.1 * candidates - 0.2)
+        return scores.astype(np.float32)
 
 
 def blue(betas):
@@ -169,3 +185,46 @@ def test_an_unfinished_or_torn_folder_is_named(dataset, tmp_path):
     (tmp_path / "out" / entries[4]["drawn"][0]).unlink()
     with pytest.raises(FileNotFoundError, match=r"000041_c0\.png: listed in index\.json but not"):
         load_reconstructions(tmp_path / "out")
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_an_encoder_chooses_and_its_scores_are_kept(dataset, tmp_path, keep):
+    painter = Painter()
+    judge = Judge(painter.regions)
+    options = {"num_candidates": 3, "batch_size": 4, "encoder": judge, "progress": False}
+    out = tmp_path / "out"
+    result = reconstruct_split(painter, dataset, out, keep_candidates=keep, **options)
+    preferred = (2 * np.arange(COUNT) + 1) % 3
+    np.testing.assert_array_equal(result.best[:, 0, 0, 0], np.arange(COUNT))
+    np.testing.assert_array_equal(result.best[:, 0, 0, 1], preferred)
+    assert result.drawn.shape[1] == (3 if keep else 1) and result.scores.shape == (COUNT, 3)
+    np.testing.assert_array_equal(result.scores.argmax(axis=1), preferred)
+    assert len(list((out / "images").glob("*.png"))) == COUNT * (3 if keep else 1)
+
+    # A killed run goes on: what is missing is drawn, what is there keeps its scores.
+    index = json.loads((out / "index.json").read_text())
+    (out / "index.json").unlink()
+    scores = {str(e["image_id"]): e["scores"] for e in index["images"]}
+    del scores["17"], scores["70"]
+    unfinished = {"settings": index["settings"], "scores": scores}
+    (out / "unfinished.json").write_text(json.dumps(unfinished))
+    painter.sizes.clear()
+    reconstruct_split(painter, dataset, out, keep_candidates=keep, **options)
+    assert painter.sizes == [4]
+    again = load_reconstructions(out)
+    np.testing.assert_array_equal(again.best, result.best)
+    np.testing.assert_array_equal(again.scores, result.scores)
+
+
+def test_an_encoder_of_other_data_is_refused(dataset, tmp_path):
+    painter = Painter()
+    painter.provenance["data"] = {"subject": 1, "space": "fsaverage5"}
+    with pytest.raises(ValueError, match="responses of space 'fsaverage', the adapter on"):
+        reconstruct_split(painter, dataset, tmp_path / "out", encoder=Judge(painter.regions))
+    other = Parcellation(("a",), ("lh",), (np.array([2], np.int32),), (LH, RH))
+    with pytest.raises(ValueError, match="another parcellation: it has no region 'a'"):
+        reconstruct_split(painter, dataset, tmp_path / "out", encoder=Judge(other, "fsaverage5"))
+    mesh = Parcellation(("a",), ("lh",), (np.array([1], np.int32),), (LH, RH + 1))
+    with pytest.raises(ValueError, match=r"\(5, 4\) vertices per hemisphere"):
+        reconstruct_split(painter, dataset, tmp_path / "out", encoder=Judge(mesh, "fsaverage5"))
+    assert not (tmp_path / "out").exists()

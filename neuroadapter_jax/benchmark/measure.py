@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
@@ -96,16 +97,18 @@ SIZES = {
 }
 
 
-def networks(size: Size) -> tuple[Backbone, NeuroAdapter, np.ndarray]:
+def networks(
+    size: Size, unet_dtype: Any = jnp.float32
+) -> tuple[Backbone, NeuroAdapter, np.ndarray]:
     """Random networks of a size, and the token ids of an empty prompt."""
     parts = [
-        (UNet2DConditionModel, size.unet),
-        (AutoencoderKL, size.vae),
-        (CLIPTextModel, size.text),
+        (UNet2DConditionModel, size.unet, unet_dtype),
+        (AutoencoderKL, size.vae, jnp.float32),
+        (CLIPTextModel, size.text, jnp.float32),
     ]
     drawn = [
-        draw_parameters(nnx.eval_shape(lambda c=cls, s=config: c(s, rngs=nnx.Rngs(0))), seed)
-        for seed, (cls, config) in enumerate(parts)
+        draw_parameters(nnx.eval_shape(lambda c=cls, s=config: c(s, rngs=nnx.Rngs(0))), seed, dtype)
+        for seed, (cls, config, dtype) in enumerate(parts)
     ]
     backbone = Backbone(*drawn, NoiseSchedule(), Path())
     adapter = NeuroAdapter.for_unet(
@@ -116,9 +119,15 @@ def networks(size: Size) -> tuple[Backbone, NeuroAdapter, np.ndarray]:
     return backbone, adapter, ids
 
 
-def cases(size: Size, num_steps: int, folder: Path, sides: tuple[str, ...]) -> dict[str, dict]:
+def cases(
+    size: Size,
+    num_steps: int,
+    folder: Path,
+    sides: tuple[str, ...],
+    unet_dtype: Any = jnp.float32,
+) -> dict[str, dict]:
     """case -> side -> a call that returns once its result is there."""
-    backbone, adapter, ids = networks(size)
+    backbone, adapter, ids = networks(size, unet_dtype)
     rng = np.random.default_rng(4)
     side = size.unet.sample_size
     latents = rng.standard_normal((size.batch, side, side, 4), np.float32)
@@ -194,22 +203,38 @@ def alternate(calls: dict[str, Callable[[], Any]], repeats: int) -> dict[str, di
     }
 
 
-def peak_memory(size: str, case: str, side: str, num_steps: int) -> float:
-    """GiB that a fresh process of one side holds at most while it runs a case twice (Linux)."""
-    command = [sys.executable, "-m", __name__, size, case, side, str(num_steps)]
+def measure_apart(
+    size: str, case: str, side: str, num_steps: int, precision: str = "fp32"
+) -> dict[str, float]:
+    """A case run twice in a process of its own (Linux).
+
+    Args:
+        size: name of the size.
+        case: of `CASES`.
+        side: "ours" or "theirs".
+        num_steps: denoising steps.
+        precision: "fp32", or "bf16" for a frozen U-Net of ours in bfloat16.
+
+    Returns:
+        gib: the most that the process held; seconds: of the second call.
+    """
+    command = [sys.executable, "-m", __name__, size, case, side, str(num_steps), precision]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def _measure_memory(size: str, case: str, side: str, num_steps: str) -> None:
+def _measure_apart(size: str, case: str, side: str, num_steps: str, precision: str) -> None:
+    dtype = {"fp32": jnp.float32, "bf16": jnp.bfloat16}[precision]
     with tempfile.TemporaryDirectory() as folder:
-        call = cases(SIZES[size], int(num_steps), Path(folder), (side,))[case][side]
+        call = cases(SIZES[size], int(num_steps), Path(folder), (side,), dtype)[case][side]
         call()
+        start = time.perf_counter()
         call()
+        seconds = time.perf_counter() - start
     # Not getrusage: on Linux its peak outlives exec, so a child reports its parent's.
     lines = Path("/proc/self/status").read_text().splitlines()
     kilobytes = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
-    print(json.dumps(kilobytes / 2**20))
+    print(json.dumps({"gib": kilobytes / 2**20, "seconds": seconds}))
 
 
 def describe(size: Size) -> dict[str, Any]:
@@ -218,4 +243,4 @@ def describe(size: Size) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    _measure_memory(*sys.argv[1:])
+    _measure_apart(*sys.argv[1:])

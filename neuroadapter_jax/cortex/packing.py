@@ -77,8 +77,25 @@ def unpack(
         num_vertices: vertices of both hemispheres; static under jit.
         fill: value of the vertices in no region.
     """
+    spread = jnp.broadcast_to(values[..., None], (*values.shape, packing.index.shape[1]))
+    return unpack_slots(spread, packing, num_vertices, fill)
+
+
+def unpack_slots(
+    values: Float[Array | np.ndarray, "*b p v"],
+    packing: Packing,
+    num_vertices: int,
+    fill: float | Float[Array, ""] = jnp.nan,
+) -> Float[Array, "*b n"]:
+    """Puts packed values back to their vertices, the inverse of `pack`.
+
+    Args:
+        values: one number per slot; those of empty slots are dropped.
+        packing: from `make_packing`.
+        num_vertices: vertices of both hemispheres; static under jit.
+        fill: value of the vertices in no region.
+    """
     # Empty slots point past the end and are dropped.
     target = jnp.where(packing.mask, packing.index, num_vertices)
-    cortex = jnp.full((*values.shape[:-1], num_vertices), fill, dtype=values.dtype)
-    spread = jnp.broadcast_to(values[..., None], (*values.shape, packing.index.shape[1]))
-    return cortex.at[..., target].set(spread, mode="drop")
+    cortex = jnp.full((*values.shape[:-2], num_vertices), fill, dtype=values.dtype)
+    return cortex.at[..., target].set(values, mode="drop")

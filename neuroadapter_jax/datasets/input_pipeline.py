@@ -13,7 +13,7 @@ import numpy as np
 from grain.sources import RandomAccessDataSource
 from jaxtyping import Float16
 
-REPEATS = ("average", "random")
+REPEATS = ("average", "random", "single")
 _READ = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)  # counted in batches
 Batch = dict[str, Any]
 
@@ -30,7 +30,8 @@ def batch_dataset(
     """Endless random-access batches: element k is this process's rows of batch k.
 
     A batch holds betas float16 [b, n], latent_mean and latent_std float32 [b, y, x, c], image
-    uint8 [b, y, x, 3] and image_id int64 [b]. Each epoch has its own order; a batch may span the
+    uint8 [b, y, x, 3] and image_id int64 [b]; of the latents, image and `features` those that the
+    records have. Each epoch has its own order; a batch may span the
     end of one epoch and the start of the next, so no image is left out.
 
     Args:
@@ -39,7 +40,7 @@ def batch_dataset(
         seed: determines every order and every choice of repeats.
         shuffle: if false, images come in ascending order of image_id.
         repeats: `"average"` takes the mean over an image's k repeats; `"random"` the mean over a
-            subset drawn uniformly from the 2^k - 1 that are not empty.
+            subset drawn uniformly from the 2^k - 1 that are not empty; `"single"` one at random.
         process: (i, m): process i of m takes the i-th of m equal runs of rows, and reads no
             other record; the batch as a whole is the same for every m.
 
@@ -62,6 +63,8 @@ def batch_dataset(
     records = records.repeat()
     if repeats == "random":
         records = records.random_map(_with_random_repeats)
+    elif repeats == "single":
+        records = records.random_map(_with_one_repeat)
     else:
         records = records.map(_with_all_repeats)
     if count == 1:
@@ -115,11 +118,17 @@ def _with_random_repeats(record: Batch, rng: np.random.Generator) -> Batch:
     return _example(record, record["betas"][(subset >> np.arange(count)) % 2 == 1])
 
 
+def _with_one_repeat(record: Batch, rng: np.random.Generator) -> Batch:
+    chosen = int(rng.integers(len(record["betas"])))
+    return _example(record, record["betas"][chosen : chosen + 1])
+
+
 def _example(record: Batch, betas: Float16[np.ndarray, "k n"]) -> Batch:
+    latents = {
+        k: record[k].astype(np.float32) for k in ("latent_mean", "latent_std") if k in record
+    }
     return {
         "betas": betas.mean(axis=0, dtype=np.float32).astype(np.float16),
-        "latent_mean": record["latent_mean"].astype(np.float32),
-        "latent_std": record["latent_std"].astype(np.float32),
-        "image": record["image"],
-        "image_id": record["image_id"],
+        **latents,
+        **{key: record[key] for key in ("features", "image", "image_id") if key in record},
     }

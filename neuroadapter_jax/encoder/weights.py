@@ -1,5 +1,6 @@
 """DINOv2 folders in transformers' layout: config.json beside model.safetensors, read strictly."""
 
+import dataclasses
 import re
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,9 @@ from neuroadapter_jax.diffusion.weights import (
     from_tensors,
     load_safetensors,
     read_config,
+    to_tensors,
+    write_json,
+    write_safetensors,
 )
 from neuroadapter_jax.encoder.vit import Dinov2Config, Dinov2Model
 
@@ -83,3 +87,20 @@ def load_dinov2(name: str | Path, dtype: Any = jnp.float32) -> Dinov2Model:
     abstract = nnx.eval_shape(lambda: Dinov2Model(config, rngs=nnx.Rngs(0)))
     path = folder / _FILES[1]
     return from_tensors(abstract, current_tensors(load_safetensors(path)), str(path), dtype)
+
+
+def save_dinov2(folder: str | Path, model: Dinov2Model, dtype: Any = np.float32) -> None:
+    """Write a model as transformers 5 reads it: config.json and model.safetensors."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    registers = model.config.num_register_tokens > 0
+    name = "Dinov2WithRegistersModel" if registers else "Dinov2Model"
+    config = dataclasses.asdict(model.config) | {
+        "architectures": [name],
+        "model_type": "dinov2_with_registers" if registers else "dinov2",
+        "use_mask_token": False,
+    }
+    if not registers:
+        del config["num_register_tokens"]
+    write_safetensors(folder / _FILES[1], to_tensors(model, dtype))
+    write_json(folder / _FILES[0], config)

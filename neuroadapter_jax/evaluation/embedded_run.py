@@ -25,7 +25,7 @@ def score_embedded(
     prepared: str | Path,
     root: str | Path,
 ) -> dict[str, Any]:
-    """Everything `evaluate_embedded` says of the first candidates of a folder.
+    """Everything `evaluate_embedded` says of the chosen candidates of a folder.
 
     Args:
         reconstructions: folder of launch/reconstruct.py.
@@ -60,7 +60,7 @@ def score_embedded(
         return readout.read(test_responses, may_be_empty=may_be_empty)
 
     return evaluate_embedded(
-        drawn.drawn[:, 0],
+        drawn.best,
         drawn.seen,
         truth["categories"][split.image_ids],
         load_scene_reader(),
@@ -68,7 +68,7 @@ def score_embedded(
         scenes=load_scenes(root, split.image_ids),
         readout=read_out("categories", len(truth["category_names"]), may_be_empty=True),
         thing_readout=read_out("things", len(truth["thing_names"]), may_be_empty=False),
-        drawn_permuted=control.drawn[:, 0],
+        drawn_permuted=control.best,
     ) | {"reconstructions": drawn.settings}
 
 

@@ -60,19 +60,33 @@ def to_uint8(images: Float[Array, "b y x c"]) -> UInt8[Array, "b y x c"]:
     return jnp.clip(jnp.round((images + 1.0) * 127.5), 0, 255).astype(jnp.uint8)
 
 
-def initial_state(params: Any, optimizer: optax.GradientTransformation) -> dict[str, Any]:
-    """Step 0: parameters, their moving average, and the optimizer's state."""
-    return {
+def initial_state(
+    params: Any, optimizer: optax.GradientTransformation, ema: bool = True
+) -> dict[str, Any]:
+    """Step 0: parameters, their moving average (if one is kept), and the optimizer's state."""
+    state = {
         "params": params,
-        "ema": jax.tree.map(jnp.copy, params),
         "opt_state": optimizer.init(params),
         "step": jnp.zeros((), jnp.int32),
     }
+    return state | ({"ema": jax.tree.map(jnp.copy, params)} if ema else {})
 
 
-def _make_step(
-    loss_fn: Callable, optimizer: optax.GradientTransformation, seed: int, ema_decay: float
+def make_step(
+    loss_fn: Callable[[Any, dict[str, Array], Array], tuple[Array, dict[str, Array]]],
+    optimizer: optax.GradientTransformation,
+    seed: int,
+    ema_decay: float | None,
 ) -> Callable:
+    """A jitted step (state, batch) -> (state, metrics) for `fit`; the state is donated.
+
+    Args:
+        loss_fn: (params, batch, key) -> (loss, further metrics).
+        optimizer: of all parameters.
+        seed: the key of a step is fold_in(key(seed), step).
+        ema_decay: of the moving average; None keeps none.
+    """
+
     def step(state: dict[str, Any], batch: dict[str, Array]):
         key = jax.random.fold_in(jax.random.key(seed), state["step"])
         (loss, parts), grads = jax.value_and_grad(loss_fn, has_aux=True)(
@@ -80,15 +94,12 @@ def _make_step(
         )
         updates, opt_state = optimizer.update(grads, state["opt_state"], state["params"])
         params = optax.apply_updates(state["params"], updates)
-        # A young average follows closely, so that it never shows the random start.
-        decay = jnp.minimum(ema_decay, (1.0 + state["step"]) / (10.0 + state["step"]))
         metrics = {"loss": loss, "gradient_norm": optax.global_norm(grads), **parts}
-        new = {
-            "params": params,
-            "ema": ema_update(state["ema"], params, decay),
-            "opt_state": opt_state,
-            "step": state["step"] + 1,
-        }
+        new = {"params": params, "opt_state": opt_state, "step": state["step"] + 1}
+        if ema_decay is not None:
+            # A young average follows closely, so that it never shows the random start.
+            decay = jnp.minimum(ema_decay, (1.0 + state["step"]) / (10.0 + state["step"]))
+            new["ema"] = ema_update(state["ema"], params, decay)
         return new, metrics
 
     return jax.jit(step, donate_argnums=0)
@@ -124,7 +135,7 @@ def make_autoencoder_step(
         loss = squared + absolute_weight * absolute + kl_weight * kl
         return loss, {"squared_error": squared, "absolute_error": absolute, "kl": kl}
 
-    return _make_step(loss_fn, optimizer, seed, ema_decay)
+    return make_step(loss_fn, optimizer, seed, ema_decay)
 
 
 def make_text_to_image_step(
@@ -162,4 +173,4 @@ def make_text_to_image_step(
         weights = min_snr_weights(schedule, timesteps, gamma)
         return denoising_losses(prediction, target, weights).mean(), {"unweighted": plain}
 
-    return _make_step(loss_fn, optimizer, seed, ema_decay)
+    return make_step(loss_fn, optimizer, seed, ema_decay)

@@ -1,31 +1,36 @@
 """AdamW with warm-up, cosine decay, clipping, and an average of weights."""
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
 import optax
+
+Schedule = Literal["cosine", "constant", "step"]
 
 
 def make_schedule(
     learning_rate: float,
     num_steps: int,
     warmup_steps: int = 0,
-    schedule: Literal["cosine", "constant"] = "cosine",
+    schedule: Schedule = "cosine",
+    decay_every: int | None = None,
 ) -> optax.Schedule:
     """Learning rate of update u = 0, 1, ..., num_steps - 1.
 
     With w = warmup_steps and T = num_steps:
     lr(u) = learning_rate (u + 1) / (w + 1) for u < w, so that no update is wasted on lr = 0; then
-    lr(u) = learning_rate for "constant" and
-    lr(u) = learning_rate (1 + cos(pi (u - w) / (T - w))) / 2 for "cosine" (0 from u = T on).
+    lr(u) = learning_rate for "constant",
+    lr(u) = learning_rate (1 + cos(pi (u - w) / (T - w))) / 2 for "cosine" (0 from u = T on) and
+    lr(u) = learning_rate / 2^floor(u / decay_every) for "step".
 
     Args:
       learning_rate: the highest rate, > 0.
       num_steps: number of updates.
       warmup_steps: updates before the highest rate is reached, in [0, num_steps).
-      schedule: "cosine" or "constant".
+      schedule: "cosine", "constant" or "step".
+      decay_every: updates after which "step" halves the rate, at least 1.
 
     Raises:
       ValueError: a value outside its range.
@@ -37,13 +42,17 @@ def make_schedule(
             f"warmup_steps is {warmup_steps}; with num_steps {num_steps} it has to be in "
             f"[0, {num_steps})."
         )
-    if schedule not in ("cosine", "constant"):
-        raise ValueError(f"schedule is {schedule!r}; choose 'cosine' or 'constant'.")
+    if schedule not in get_args(Schedule):
+        raise ValueError(f"schedule is {schedule!r}; choose one of {list(get_args(Schedule))}.")
+    if schedule == "step" and (decay_every is None or decay_every < 1):
+        raise ValueError(f"decay_every is {decay_every}; schedule 'step' needs at least 1.")
 
     def rate(update):
         warm = (update + 1) / (warmup_steps + 1)
         if schedule == "constant":
             return learning_rate * jnp.minimum(warm, 1.0)
+        if schedule == "step":
+            return learning_rate * jnp.minimum(warm, 1.0) * 0.5 ** (update // decay_every)
         done = jnp.clip((update - warmup_steps) / (num_steps - warmup_steps), 0.0, 1.0)
         return learning_rate * jnp.where(
             update < warmup_steps, warm, 0.5 * (1.0 + jnp.cos(jnp.pi * done))
@@ -56,13 +65,14 @@ def make_optimizer(
     learning_rate: float,
     num_steps: int,
     warmup_steps: int = 0,
-    schedule: Literal["cosine", "constant"] = "cosine",
+    schedule: Schedule = "cosine",
     weight_decay: float = 0.0,
     clip_norm: float | None = 1.0,
     b1: float = 0.9,
     b2: float = 0.999,
     *,
     eps: float = 1e-8,
+    decay_every: int | None = None,
     decay_filter: Callable[[tuple, Any], bool] | None = None,
 ) -> optax.GradientTransformation:
     """AdamW on gradients clipped to a global norm, with a schedule.
@@ -71,19 +81,20 @@ def make_optimizer(
       learning_rate: the highest rate, > 0.
       num_steps: updates of the whole run.
       warmup_steps: updates before the highest rate is reached, in [0, num_steps).
-      schedule: "cosine" to 0 or "constant"; the formula is in `make_schedule`.
+      schedule: "cosine" to 0, "constant" or "step"; the formula is in `make_schedule`.
       weight_decay: decoupled decay, >= 0; theta <- theta - lr (adam + weight_decay theta).
       clip_norm: largest global norm of an update's gradient; None leaves gradients as they are.
       b1: decay of Adam's first moment, in [0, 1).
       b2: decay of Adam's second moment, in [0, 1).
       eps: Adam's constant in the denominator.
+      decay_every: see `make_schedule`.
       decay_filter: (path, leaf) -> whether the leaf decays; path as in `jax.tree_util`. None
         decays every leaf, as the released code does.
 
     Raises:
       ValueError: a value outside its range.
     """
-    rate = make_schedule(learning_rate, num_steps, warmup_steps, schedule)
+    rate = make_schedule(learning_rate, num_steps, warmup_steps, schedule, decay_every)
     mask = None
     if decay_filter is not None:
 

@@ -41,6 +41,7 @@ def fit(
     evaluate: Callable[[Any, int], dict[str, float]] | None = None,
     evaluate_every: int | None = None,
     best_metric: str = "validation/loss",
+    best_is_highest: bool = False,
     config_fingerprint: Mapping[str, Any],
     config_defaults: Mapping[str, Any] | None = None,
     progress: bool = True,
@@ -69,6 +70,7 @@ def fit(
       evaluate: (state, step) -> numbers by name; must not change the state.
       evaluate_every: steps between evaluations; one more runs at the end. None: only at the end.
       best_metric: the number of `evaluate` whose lowest value marks the best checkpoint.
+      best_is_highest: its highest value does.
       config_fingerprint: JSON values that define the run; kept in config.json and compared.
       config_defaults: values of keys that a config.json written by an older version may lack.
       progress: show a bar with rate, time left and loss on standard error.
@@ -140,7 +142,7 @@ def fit(
             write_pending()
             values = {name: float(value) for name, value in evaluate(state, step).items()}
             value = _best_value(values, best_metric, step)
-            if best is None or value < best:
+            if best is None or (value > best if best_is_highest else value < best):
                 # The best checkpoint is complete before the line that says it is.
                 store.save_best(step, state, value)
                 best = value

@@ -92,6 +92,29 @@ def test_random_repeats_average_every_subset_alike(records):
         assert all(abs(n - expected) < 5 * np.sqrt(expected) + 1 for n in found.values())
 
 
+def test_single_repeats_are_taken_alike(records):
+    count = {i: np.zeros(len(records.betas[i]), int) for i in range(IMAGES)}
+    for batch in take(make_batches(records, IMAGES, seed=1, repeats="single"), 70):
+        for betas, i in zip(batch["betas"], ids([batch]), strict=True):
+            (which,) = np.flatnonzero((records.betas[i] == betas).all(axis=1))
+            count[i][which] += 1
+    for found in count.values():
+        expected = 70 / len(found)
+        assert found.sum() == 70 and np.abs(found - expected).max() < 5 * np.sqrt(expected)
+
+
+def test_records_may_hold_features_in_place_of_images(records):
+    class Features(Records):
+        def __getitem__(self, index):
+            features = np.full((5, 3), index, np.float16)
+            record = super().__getitem__(index)
+            return {name: record[name] for name in ("betas", "image_id")} | {"features": features}
+
+    batch = next(make_batches(Features(), 4, seed=1))
+    assert batch.keys() == {"betas", "features", "image_id"}
+    np.testing.assert_array_equal(batch["features"][:, 2, 1], batch["image_id"] - 100)
+
+
 def test_each_epoch_holds_every_image_once_in_its_own_order(records):
     order = ids(take(make_batches(records, 4, seed=5), IMAGES)).reshape(4, IMAGES)
     assert all(sorted(epoch) == list(range(IMAGES)) for epoch in order)
@@ -103,7 +126,7 @@ def test_without_shuffling_images_come_in_order(records):
     np.testing.assert_array_equal(order, np.arange(44) % IMAGES)
 
 
-@pytest.mark.parametrize("repeats", ["average", "random"])
+@pytest.mark.parametrize("repeats", ["average", "random", "single"])
 def test_batch_is_a_function_of_seed_and_index(records, repeats):
     batches = take(make_batches(records, 4, seed=7, repeats=repeats), 9)
     direct = batch_dataset(records, 4, seed=7, repeats=repeats)

@@ -39,6 +39,16 @@ UNETS = {
         "norm_eps": 1e-6,
         "sample_size": 20,
     },
+    "Stable Diffusion's levels": {
+        "block_out_channels": (6, 9, 15, 21),
+        "down_block_types": ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
+        "up_block_types": ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
+        "layers_per_block": 2,
+        "attention_head_dim": 3,
+        "cross_attention_dim": 13,
+        "norm_num_groups": 3,
+        "sample_size": 24,
+    },
 }
 VAES = {
     "two levels": {
@@ -54,6 +64,12 @@ VAES = {
         "latent_channels": 3,
         "in_channels": 3,
         "scaling_factor": 0.37,
+    },
+    "Stable Diffusion's levels": {
+        "block_out_channels": (5, 10, 15, 20),
+        "layers_per_block": 2,
+        "norm_num_groups": 5,
+        "latent_channels": 4,
     },
 }
 TEXT_ENCODERS = {

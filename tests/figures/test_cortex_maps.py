@@ -5,7 +5,7 @@ from matplotlib.colors import to_rgb
 from nilearn.datasets import load_fsaverage
 from PIL import Image
 
-from neuroadapter_jax.figures.cortex_maps import area_figure, save_figure
+from neuroadapter_jax.figures.cortex_maps import area_figure, save_figure, value_figure
 
 
 @pytest.fixture(scope="module")
@@ -43,3 +43,18 @@ def test_another_mesh_or_order_is_answered(area, as_user):
         area_figure(area[:100])
     with pytest.raises(ValueError, match=r"lacks \['back'\]"):
         area_figure(area, order=("front",))
+
+
+def test_values_are_painted_on_one_scale():
+    total = 2 * 10242
+    values = np.full(total, np.nan)
+    values[:3000], values[3000:6000] = 0.25, 0.75
+    figure = value_figure(values, "r", low=0.0, high=1.0, views=("lateral",))
+    cmap = plt.get_cmap("viridis")
+    left, right = (axis.collections[0].get_facecolors()[:, :3] for axis in figure.axes[:2])
+    for value in (0.25, 0.75):
+        painted = np.isclose(left, cmap(value)[:3], atol=0.01).all(axis=1)
+        assert 0.05 < painted.mean() < 0.5
+        assert not np.isclose(right, cmap(value)[:3], atol=0.01).all(axis=1).any()
+    assert figure.axes[2].get_xlabel() == "r"
+    plt.close(figure)

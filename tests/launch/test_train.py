@@ -12,10 +12,17 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from flax import nnx
 from PIL import Image
 from safetensors.numpy import load_file
 
 from neuroadapter_jax.cortex.parcellation import write_annot
+from neuroadapter_jax.datasets.records import PreparedDataset
+from neuroadapter_jax.encoder.ensemble import BrainEncoder
+from neuroadapter_jax.encoder.vit import Dinov2Config, Dinov2Model
+from neuroadapter_jax.encoder.weights import save_dinov2
+from neuroadapter_jax.export import pipeline_of_run
+from neuroadapter_jax.reconstruction import load_reconstructions
 from neuroadapter_jax.simulation import subject as subject_module
 from neuroadapter_jax.simulation.nsd_writer import write_nsd
 from neuroadapter_jax.simulation.subject import SubjectConfig
@@ -321,3 +328,84 @@ def test_a_wrong_flag(program):
 def test_a_config_that_is_not_there(world):
     gone = world.folder / "gone.py"
     refused(world, config=gone, words=(f"the config file {gone} is not there",))
+
+
+ENCODER = """
+import importlib.util
+
+def get_config():
+    spec = importlib.util.spec_from_file_location("demo", {demo!r})
+    demo = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(demo)
+    config = demo.get_config()
+    config.backbone = {backbone!r}
+    config.progress = False
+    config.data.simulation = None
+    config.data.root = {root!r}
+    config.data.prepared = {prepared!r}
+    config.data.num_validation = 4
+    config.data.parcellation = {parcellation!r}
+    config.encoder.update(
+        backbone={vit!r}, blocks=(2, 0), num_heads=3, mlp_width=7, row_length=16, batch_size=4,
+        num_steps=13, warmup_steps=2, log_every=1, evaluate_every=4, checkpoint_every=3,
+    )
+    return config
+"""
+
+
+@pytest.fixture(scope="module")
+def encoder_config(world, whole):
+    """On records without the test split: opening it would fail."""
+    prepared, vit = world.folder / "prepared-no-test", world.folder / "vit"
+    shutil.copytree(world.folder / "prepared", prepared)
+    (gone,) = prepared.rglob("*-test.array_record-*")
+    gone.unlink()
+    size = Dinov2Config(12, 2, 3, 2, image_size=64, patch_size=16)
+    save_dinov2(vit, Dinov2Model(size, rngs=nnx.Rngs(0)))
+    path = world.folder / "encoder.py"
+    values = {
+        "demo": str(ROOT / "configs" / "encoder_demo.py"),
+        "backbone": str(world.backbone),
+        "root": str(world.root),
+        "prepared": str(prepared),
+        "parcellation": world.parcellation,
+        "vit": str(vit),
+    }
+    path.write_text(ENCODER.format(**values))
+    return path
+
+
+def test_an_encoder_run_that_was_killed_gives_the_same_encoders(world, encoder_config):
+    runs = [world.folder / name for name in ("encoder", "encoder-killed")]
+    commands = [("train_encoder", "--config", encoder_config, "--workdir", run) for run in runs]
+    out = finish(start(*commands[0]))
+    assert f"Trained: {runs[0] / 'model'}" in out
+    process = start(*commands[1])
+    second = runs[1] / "block0_run0" / "metrics.jsonl"
+    while process.poll() is None and len(read_metrics(second)) < 5:
+        time.sleep(0.002)
+    process.kill()
+    _, err = process.communicate()
+    assert process.returncode == -signal.SIGKILL, err
+    assert not (runs[1] / "model").exists()
+    finish(start(*commands[1]))
+    names = ["encoder_0.safetensors", "encoder_1.safetensors", "regions.npz", "config.json"]
+    for name in names:
+        assert (runs[1] / "model" / name).read_bytes() == (runs[0] / "model" / name).read_bytes()
+    first = runs[0] / "block0_run0" / "metrics.jsonl"
+    assert second.read_bytes() == first.read_bytes()
+
+    # One that judges what the adapter draws.
+    drawn = world.folder / "chosen"
+    model = world.folder / "encoder" / "model"
+    draw = ("reconstruct", "--run", world.folder / "whole", "--prepared", world.folder / "prepared")
+    options = ("--num_candidates", 3, "--num_steps", 2, "--batch_size", 5)
+    finish(start(*draw, "--out", drawn, "--encoder", model, "--keep_candidates", *options))
+    encoder, records = BrainEncoder.from_pretrained(model), load_reconstructions(drawn)
+    pipeline = pipeline_of_run(world.folder / "whole")
+    split = PreparedDataset(world.folder / "prepared", "test")
+    fmri = np.stack([split[i]["betas"].mean(axis=0, dtype=np.float32) for i in range(len(split))])
+    fmri = fmri.astype(np.float16).astype(np.float32)
+    scores = encoder.rank(records.drawn, fmri, pipeline.regions)
+    np.testing.assert_allclose(records.scores, scores, atol=1e-5)
+    np.testing.assert_array_equal(records.chosen, scores.argmax(axis=1))

@@ -28,6 +28,18 @@ def test_schedule_follows_its_formula(schedule, warmup):
     assert got[0] > 0 and max(got) == pytest.approx(0.3)
 
 
+def test_the_step_schedule_is_torchs_steplr():
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.3)
+    steps = torch.optim.lr_scheduler.StepLR(optimizer, step_size=5, gamma=0.5)
+    want = []
+    for _ in range(17):
+        want.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        steps.step()
+    rate = make_schedule(0.3, 17, schedule="step", decay_every=5)
+    np.testing.assert_allclose([float(rate(jnp.int32(u))) for u in range(17)], want, rtol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("schedule", "clip_norm", "weight_decay"),
     [("cosine", 1.7, 0.05), ("cosine", 0.9, 0.0), ("constant", None, 0.11)],

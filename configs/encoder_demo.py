@@ -1,0 +1,50 @@
+"""The embedded subject's brain encoder, trained within a minute or two of `make demo`.
+
+    python launch/train_encoder.py --config configs/encoder_demo.py
+
+Hardware: 2 CPU cores. Accuracy: docs/encoder.md.
+"""
+
+import importlib.util
+from pathlib import Path
+
+from ml_collections import ConfigDict, config_dict
+
+
+def get_config() -> ConfigDict:
+    spec = importlib.util.spec_from_file_location("demo", Path(__file__).with_name("demo.py"))
+    demo = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(demo)
+    config = ConfigDict()
+    config.workdir = "runs/embedded/encoder"
+    config.backbone = "tiny-sd"  # of the prepared records, which the adapter's training shares
+    config.data = demo.get_config().data
+
+    config.encoder = ConfigDict()
+    config.encoder.backbone = "tiny-vit"
+    config.encoder.image_size = 64
+    config.encoder.padded_size = 64
+    config.encoder.blocks = (1,)
+    config.encoder.num_runs = 1
+    config.encoder.num_heads = 8
+    config.encoder.mlp_width = 384
+    config.encoder.dropout = 0.1
+    config.encoder.row_length = 32
+    config.encoder.seed = 0
+    config.encoder.batch_size = 32
+    config.encoder.num_steps = 1000
+    config.encoder.num_epochs = config_dict.placeholder(float)
+    config.encoder.learning_rate = 1e-3
+    config.encoder.warmup_steps = 50
+    config.encoder.schedule = "cosine"
+    config.encoder.decay_epochs = 4.0
+    config.encoder.weight_decay = 1e-4
+    config.encoder.clip_norm = 1.0
+    config.encoder.ema_decay = 0.99
+    config.encoder.repeats = "single"
+    config.encoder.sharpness = 20.0
+    config.encoder.log_every = 20
+    config.encoder.evaluate_every = 200
+    config.encoder.checkpoint_every = 200
+    config.progress = True
+    return config

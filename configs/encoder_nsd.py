@@ -1,0 +1,54 @@
+"""The released whole-brain encoder: DINOv2's queries of four blocks, one subject of NSD.
+
+    python launch/train_encoder.py --config configs/encoder_nsd.py \
+        --config.data.root=<NSD's folder>
+
+Hardware: one GPU of 40 GB or more; 13.3 GB of disk per block for the features. Not run here.
+"""
+
+import importlib.util
+from pathlib import Path
+
+from ml_collections import ConfigDict, config_dict
+
+
+def get_config() -> ConfigDict:
+    spec = importlib.util.spec_from_file_location("nsd", Path(__file__).with_name("nsd.py"))
+    nsd = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(nsd)
+    base = nsd.get_config()
+    config = ConfigDict()
+    config.workdir = "runs/nsd-encoder"
+    config.backbone = base.backbone
+    config.data = base.data
+
+    config.encoder = ConfigDict()
+    config.encoder.backbone = "facebook/dinov2-base"
+    config.encoder.image_size = 425
+    config.encoder.padded_size = 434
+    config.encoder.blocks = (1, 3, 5, 7)
+    config.encoder.num_runs = 2
+    config.encoder.num_heads = 16
+    config.encoder.mlp_width = 1024
+    config.encoder.dropout = 0.1
+    config.encoder.row_length = 64
+    config.encoder.seed = 0
+    config.encoder.batch_size = 16
+    # Ten epochs over single trials, three of each image.
+    config.encoder.num_epochs = 30.0
+    config.encoder.num_steps = config_dict.placeholder(int)
+    # One of the released scripts has 1e-4: --config.encoder.learning_rate=1e-4
+    config.encoder.learning_rate = 5e-4
+    config.encoder.warmup_steps = 0
+    config.encoder.schedule = "step"
+    config.encoder.decay_epochs = 12.0
+    config.encoder.weight_decay = 1e-4
+    config.encoder.clip_norm = 0.1
+    config.encoder.ema_decay = config_dict.placeholder(float)
+    config.encoder.repeats = "single"
+    config.encoder.sharpness = 20.0
+    config.encoder.log_every = 100
+    config.encoder.evaluate_every = 2000
+    config.encoder.checkpoint_every = 2000
+    config.progress = True
+    return config

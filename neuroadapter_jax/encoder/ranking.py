@@ -1,0 +1,52 @@
+"""Which candidate image predicts the measured response best."""
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+# Relative variance below which values count as constant: rounding noise of float32.
+_CONSTANT = 1e-10
+
+
+def masked_correlation(
+    a: Float[Array | np.ndarray, "*#b n"],
+    b: Float[Array | np.ndarray, "*#b n"],
+    mask: Bool[Array | np.ndarray, " n"],
+) -> Float[Array, "*b"]:
+    """Pearson's r over the vertices of a mask.
+
+    r = sum_v (a_v - mean a) (b_v - mean b) / sqrt(sum_v (a_v - mean a)^2 sum_v (b_v - mean b)^2)
+
+    A vertex where either side is NaN or infinite is left out of that pair alone. r is NaN where
+    fewer than two vertices are left, or either side is constant over them: there is no evidence,
+    neither for nor against.
+
+    Args:
+        a: responses, any unit.
+        b: responses to correlate with.
+        mask: which vertices count.
+    """
+    a, b = jnp.asarray(a, jnp.float32), jnp.asarray(b, jnp.float32)
+    valid = mask & jnp.isfinite(a) & jnp.isfinite(b)
+    count = valid.sum(axis=-1)
+
+    def centred(x):
+        x = jnp.where(valid, x, 0.0)
+        mean = x.sum(axis=-1, keepdims=True) / jnp.maximum(count, 1)[..., None]
+        return jnp.where(valid, x - mean, 0.0), jnp.square(x).sum(axis=-1)
+
+    (a, squares_a), (b, squares_b) = centred(a), centred(b)
+    variance_a, variance_b = jnp.square(a).sum(axis=-1), jnp.square(b).sum(axis=-1)
+    defined = (
+        (count >= 2) & (variance_a > _CONSTANT * squares_a) & (variance_b > _CONSTANT * squares_b)
+    )
+    # The roots apart: their product would overflow before r does.
+    scale = jnp.sqrt(variance_a) * jnp.sqrt(variance_b)
+    r = (a * b).sum(axis=-1) / jnp.where(defined, scale, 1.0)
+    return jnp.where(defined, r, jnp.nan)
+
+
+def choose(scores: Float[np.ndarray, "b s"]) -> Int[np.ndarray, " b"]:
+    """Index of the highest score of each row; the first of equals; NaN loses to any number."""
+    scores = np.asarray(scores)
+    return np.argmax(np.where(np.isnan(scores), -np.inf, scores), axis=1)
