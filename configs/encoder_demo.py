@@ -27,12 +27,12 @@ def get_config() -> ConfigDict:
     config.encoder.blocks = (1,)
     config.encoder.num_runs = 1
     config.encoder.num_heads = 8
-    config.encoder.mlp_width = 384
+    config.encoder.mlp_width = 192
     config.encoder.dropout = 0.1
     config.encoder.row_length = 32
     config.encoder.seed = 0
-    config.encoder.batch_size = 32
-    config.encoder.num_steps = 1000
+    config.encoder.batch_size = 16
+    config.encoder.num_steps = 1200
     config.encoder.num_epochs = config_dict.placeholder(float)
     config.encoder.learning_rate = 1e-3
     config.encoder.warmup_steps = 50
@@ -44,7 +44,7 @@ def get_config() -> ConfigDict:
     config.encoder.repeats = "single"
     config.encoder.sharpness = 20.0
     config.encoder.log_every = 20
-    config.encoder.evaluate_every = 200
-    config.encoder.checkpoint_every = 200
+    config.encoder.evaluate_every = 400
+    config.encoder.checkpoint_every = 400
     config.progress = True
     return config

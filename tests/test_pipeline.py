@@ -15,6 +15,7 @@ from neuroadapter_jax.adapter.decoupled_attention import cross_attention_shapes
 from neuroadapter_jax.adapter.neuroadapter import NeuroAdapter, NeuroAdapterConfig
 from neuroadapter_jax.cortex.parcellation import Parcellation
 from neuroadapter_jax.diffusion.weights import load_pretrained, to_tensors
+from neuroadapter_jax.encoder.ensemble import BrainEncoder
 from neuroadapter_jax.pipeline import NeuroAdapterPipeline
 
 LH, RH = 13, 17
@@ -218,3 +219,27 @@ def test_the_backbone_may_lie_elsewhere(saved, random_backbone, tmp_path):
     elsewhere = tmp_path / "elsewhere"
     shutil.copytree(random_backbone, elsewhere)
     assert NeuroAdapterPipeline.from_pretrained(saved, elsewhere).backbone.folder == elsewhere
+
+
+class Judge(BrainEncoder):
+    """Prefers the second candidate of the first image, the first of the others."""
+
+    def __init__(self, regions):
+        self.regions, self.provenance = regions, {}
+
+    def rank(self, images, fmri, regions):
+        assert images.shape[:2] == (len(fmri), 2) and regions is not None
+        scores = np.tile(np.array([0.3, 0.1], np.float32), (len(fmri), 1))
+        scores[0] = np.nan, -0.2
+        return scores
+
+
+def test_an_encoder_chooses_among_the_candidates(pipeline, fmri, images):
+    judge = Judge(pipeline.regions)
+    found = pipeline.candidates(fmri, judge, **DRAW)
+    np.testing.assert_array_equal(found.images, images)
+    assert found.chosen.tolist() == [1, 0, 0]
+    drawn = pipeline(fmri, encoder=judge, **DRAW)
+    assert drawn.shape == (3, 1, *images.shape[2:])
+    for i, chosen in enumerate([1, 0, 0]):
+        np.testing.assert_array_equal(drawn[i, 0], images[i, chosen])
