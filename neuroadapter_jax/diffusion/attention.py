@@ -1,5 +1,6 @@
 """Scaled dot-product attention over one or several key/value streams."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -81,8 +82,8 @@ def attend_by_head(
 
     What is held at once stays small, and the derivative, which needs the transposed weights for k
     and v, computes them anew from k q' instead of transposing: three times as fast on CPU as plain
-    reverse mode (docs/scaling.md). The loop is over heads, never over samples, whose axis may
-    be cut over devices: a loop over a cut axis gathers it, and every device does all the work.
+    reverse mode (docs/scaling.md). A loop over an axis that is cut over devices would gather it,
+    and every device would do all the work; so as many samples as there are devices go together.
     """
     return _attend_by_head(q, k, v)[0]
 
@@ -122,8 +123,17 @@ def _product(a: Array, b: Array) -> Array:
 
 
 def _over_heads(head: Callable, *arrays: Array) -> Any:
-    found = jax.lax.map(lambda one: head(*one), tuple(x.swapaxes(0, 1) for x in arrays))
-    return jax.tree.map(lambda x: x.swapaxes(0, 1), found)
+    """`head` on one sample per device and one head at a time."""
+    b, h = arrays[0].shape[:2]
+    # An axis cut over devices stays outermost, and is never looped over.
+    devices = math.gcd(b, jax.device_count())
+
+    def looped(x):
+        x = x.reshape(devices, b // devices * h, *x.shape[2:])
+        return x.swapaxes(0, 1)
+
+    found = jax.lax.map(lambda one: head(*one), tuple(map(looped, arrays)))
+    return jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(b, h, *x.shape[2:]), found)
 
 
 attend_by_head.defvjp(_attend_by_head, _attend_by_head_derivative)
