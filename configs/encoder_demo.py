@@ -1,4 +1,4 @@
-"""The embedded subject's brain encoder, trained within a minute or two of `make demo`.
+"""The embedded subject's brain encoder, trained in about six minutes.
 
     python launch/train_encoder.py --config configs/encoder_demo.py
 
