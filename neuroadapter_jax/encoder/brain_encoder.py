@@ -166,7 +166,10 @@ class RegionEncoder(nnx.Module):
         dropout_key: PRNGKeyArray | None = None,
     ) -> Float[Array, "b rows slots"]:
         """Responses; slots that hold no vertex are 0. Arguments as in `tokens`."""
-        tokens = self.tokens(features, grid, dropout_key)[:, rows.region]
+        tokens = self.tokens(features, grid, dropout_key)
+        if self.config.num_rows > self.config.num_regions:
+            # Every region has a row, in order; where it has one only, nothing is to be gathered.
+            tokens = tokens[:, rows.region]
         values = jnp.einsum("brf,rvf->brv", tokens, self.readout_weights[...])
         return jnp.where(rows.packing.mask, values + self.readout_bias[...], 0.0)
 

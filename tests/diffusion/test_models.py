@@ -47,7 +47,7 @@ UNETS = {
         "attention_head_dim": 3,
         "cross_attention_dim": 13,
         "norm_num_groups": 3,
-        "sample_size": 24,
+        "sample_size": 16,
     },
 }
 VAES = {
@@ -128,7 +128,8 @@ def test_unet(rng, tmp_path, settings):
     reference = torch_unet(settings)
     ours = through_files(reference, tmp_path, "unet")
     size = settings["sample_size"]
-    latents = normal(rng, 3, size, size + 4, settings.get("in_channels", 4))
+    wider = size + 2 ** len(settings["block_out_channels"])
+    latents = normal(rng, 3, size, wider, settings.get("in_channels", 4))
     states = normal(rng, 3, 7, settings["cross_attention_dim"])
     steps = np.array([0, 487, 999], np.int32)
 
