@@ -23,7 +23,6 @@ def main(_) -> None:
     config = _CONFIG.value
     workdir = FLAGS.workdir or config.workdir
     command_line.use_cpu_cores(config.encoder.batch_size)
-    command_line.join_processes()
     try:
         settings = EncoderSettings(
             prepared=config.data.prepared,
@@ -42,6 +41,5 @@ def main(_) -> None:
 
 if __name__ == "__main__":
     _CONFIG = command_line.define_config()
-    command_line.define_processes()
     flags.DEFINE_string("workdir", None, "Goes before config.workdir.")
     command_line.run(main)

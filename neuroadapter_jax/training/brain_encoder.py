@@ -204,6 +204,9 @@ class EncoderTask:
     """Data, regions and parcellation that all encoders of a run share.
 
     Training and validation images only: the test split is never opened.
+
+    Raises:
+        ValueError: a parcellation of another mesh, or a block that the backbone lacks.
     """
 
     def __init__(self, settings: EncoderSettings):
@@ -215,6 +218,12 @@ class EncoderTask:
         )
         self.rows = make_rows(self.regions, settings.row_length)
         config = json.loads((dinov2_folder(settings.backbone) / "config.json").read_text())
+        depth = config["num_hidden_layers"]
+        if wrong := [k for k in settings.blocks if not 0 <= k <= depth]:
+            raise ValueError(
+                f"blocks holds {wrong}; {settings.backbone} has {depth} blocks, "
+                "counted from the end from 1; 0 stands for the patch tokens."
+            )
         side = settings.padded_size // config["patch_size"]
         self.grid = (side, side)
         self.config = RegionEncoderConfig(
@@ -353,7 +362,7 @@ def _make_predict(
     """Predicted responses of the whole cortex for given parameters."""
     num_vertices = sum(task.regions.num_vertices)
     # On the host: NumPy scatters into the whole cortex without a copy per device.
-    index, mask = (np.asarray(x) for x in task.rows.packing.__dict__.values())
+    mask, vertices = np.asarray(task.rows.packing.mask), _in_region(task)
 
     @jax.jit
     def packed(params, features):
@@ -363,9 +372,8 @@ def _make_predict(
         result = np.zeros((len(features), num_vertices), np.float32)
         for first in range(0, len(features), batch_size):
             part = np.asarray(features[first : first + batch_size])
-            result[first : first + len(part), index[mask]] = np.asarray(packed(params, part))[
-                :, mask
-            ]
+            values = np.asarray(packed(params, part))
+            result[first : first + len(part), vertices] = values[:, mask]
         return result
 
     return predict
