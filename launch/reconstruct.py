@@ -30,6 +30,16 @@ def save_grid(folder: Path, result: Reconstructions, num_shown: int = 40) -> Non
     save_picture(folder / "grid.png", image_grid(rows))
 
 
+def halving(pairs: list[str]) -> list[tuple[int, int]]:
+    """["6:4", "10:1"] -> [(6, 4), (10, 1)]."""
+    try:
+        return [(int(steps), int(kept)) for steps, kept in (pair.split(":") for pair in pairs)]
+    except ValueError:
+        raise ValueError(
+            f"--halving is {','.join(pairs)}; expected STEPS:KEPT,... such as 6:4,10:1."
+        ) from None
+
+
 def main(_) -> None:
     command_line.use_cpu_cores(FLAGS.batch_size * (FLAGS.num_candidates or 1))
     try:
@@ -55,6 +65,7 @@ def main(_) -> None:
             batch_size=FLAGS.batch_size,
             order=order,
             encoder=encoder,
+            halving=halving(FLAGS.halving),
             keep_candidates=FLAGS.keep_candidates,
             save_grid=save_grid,
         )
@@ -78,6 +89,7 @@ if __name__ == "__main__":
     flags.DEFINE_float("guidance_scale", None, f"1 is none; {own}")
     flags.DEFINE_integer("batch_size", 20, "Responses per call.", lower_bound=1)
     flags.DEFINE_string("encoder", None, "Brain encoder that chooses: launch/train_encoder.py's.")
+    flags.DEFINE_list("halving", [], "With --encoder: STEPS:KEPT,..., keep the best on the way.")
     flags.DEFINE_bool("keep_candidates", False, "With --encoder, write every candidate.")
     flags.DEFINE_bool("permute_responses", False, "Control: draw from other images' responses.")
     flags.mark_flags_as_required(["prepared", "out"])

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,12 +14,17 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding
 from jaxtyping import Array, Float, Int, UInt8
 
-from neuroadapter_jax.adapter.guided_sampling import Start, clean_start, draw_latents
+from neuroadapter_jax.adapter.guided_sampling import (
+    Start,
+    advance_latents,
+    clean_start,
+    first_state,
+)
 from neuroadapter_jax.adapter.neuroadapter import NeuroAdapter, NeuroAdapterConfig
 from neuroadapter_jax.cortex.packing import make_packing, pack
 from neuroadapter_jax.cortex.parcellation import Parcellation
 from neuroadapter_jax.diffusion.attention import Stream
-from neuroadapter_jax.diffusion.samplers import plan
+from neuroadapter_jax.diffusion.samplers import SamplerState, plan
 from neuroadapter_jax.diffusion.weights import (
     ASSETS,
     Backbone,
@@ -43,14 +49,16 @@ class Candidates(NamedTuple):
     """Images drawn from the same responses, and which of them a brain encoder prefers.
 
     Attributes:
-        images: [b, s, y, x, c].
+        images: [b, s, y, x, c], those that were drawn to the end.
         scores: correlation of the predicted with the measured response.
-        chosen: index of the best candidate; the first of equals.
+        chosen: index of the best of `images`; the first of equals.
+        numbers: which candidate each of `images` is.
     """
 
     images: UInt8[np.ndarray, "b s y x c"]
     scores: Float[np.ndarray, "b s"]
     chosen: Int[np.ndarray, " b"]
+    numbers: Int[np.ndarray, "b s"]
 
 
 class NeuroAdapterPipeline:
@@ -97,7 +105,7 @@ class NeuroAdapterPipeline:
         self._graphs = {name: nnx.graphdef(module) for name, module in modules.items()}
         self._params = {name: nnx.state(module, nnx.Param) for name, module in modules.items()}
         self._placed: dict[int, Any] = {}
-        static = ("num_candidates", "sampler", "start", "num_steps", "eta", "mesh")
+        static = ("sampler", "start", "num_steps", "eta", "span", "mesh")
         self._draw_jitted = jax.jit(self._draw, static_argnames=static)
         self._predict_jitted = jax.jit(self._predict, static_argnames="return_attention")
 
@@ -182,6 +190,7 @@ class NeuroAdapterPipeline:
         eta: float = 0.0,
         sample_ids: Int[np.ndarray, " b"] | None = None,
         encoder: BrainEncoder | None = None,
+        halving: Sequence[tuple[int, int]] = (),
     ) -> UInt8[np.ndarray, "b s y x c"]:
         """Images for a batch of responses, all from one jitted call.
 
@@ -201,63 +210,111 @@ class NeuroAdapterPipeline:
             eta: noise of DDIM, 0 to 1.
             sample_ids: numbers that name the samples' noise; 0 ... b - 1 when None.
             encoder: only the candidate that it ranks first is returned, s = 1; see `candidates`.
+            halving: with an encoder, see `candidates`.
 
         Raises:
             ValueError: another number of vertices, responses that are not finite, or an encoder
                 of another subject, surface or parcellation.
         """
-        if encoder is not None:
-            found = self.candidates(
-                fmri,
-                encoder,
-                num_candidates=num_candidates,
-                seed=seed,
-                sampler=sampler,
-                start=start,
-                num_steps=num_steps,
-                guidance_scale=guidance_scale,
-                eta=eta,
-                sample_ids=sample_ids,
-            )
-            return found.images[np.arange(len(found.images)), found.chosen][:, None]
-        fmri = self._whole_cortex(fmri)
-        ids = np.arange(len(fmri)) if sample_ids is None else np.asarray(sample_ids)
-        scale = self.guidance_scale if guidance_scale is None else float(guidance_scale)
-        num_candidates = num_candidates or self.num_candidates
-        mesh, params = self._placement(len(fmri) * num_candidates)
-        images = self._draw_jitted(
-            params,
-            self._text,
-            fmri,
-            jnp.asarray(ids, jnp.int32),
-            jax.random.key(seed),
-            None if scale == 1.0 else jnp.float32(scale),
+        options = dict(
             num_candidates=num_candidates,
-            sampler=sampler or self.sampler,
-            start=start or self.start,
+            seed=seed,
+            sampler=sampler,
+            start=start,
             num_steps=num_steps,
+            guidance_scale=guidance_scale,
             eta=eta,
-            mesh=mesh,
+            sample_ids=sample_ids,
         )
+        if encoder is not None:
+            found = self.candidates(fmri, encoder, halving=halving, **options)
+            return found.images[np.arange(len(found.images)), found.chosen][:, None]
+        if halving:
+            raise ValueError("halving needs an encoder, which decides what is kept.")
+        draw, numbers = self._drawing(fmri, **options)
+        images, _ = draw(numbers, None, None)
         return np.asarray(images)
 
     def candidates(
-        self, fmri: Float[np.ndarray | Array, "b n"], encoder: BrainEncoder, **options: Any
+        self,
+        fmri: Float[np.ndarray | Array, "b n"],
+        encoder: BrainEncoder,
+        *,
+        halving: Sequence[tuple[int, int]] = (),
+        num_steps: int = 50,
+        **options: Any,
     ) -> Candidates:
         """All candidates of a call, and how well each one's predicted response fits.
+
+        Successive halving (Jamieson and Talwalkar 2016, arXiv 1502.07943) saves most of the time:
+        after some steps the clean images that the U-Net predicts at that point are ranked, and
+        only the best candidates go on. What goes on is drawn exactly as without halving.
 
         Args:
             fmri: as in a call.
             encoder: of the same subject, surface and parcellation; see `BrainEncoder.rank`.
+            halving: (steps taken, candidates kept) in order; () draws all to the end.
+            num_steps: as in a call, like the other options.
             options: as in a call.
 
         Raises:
-            ValueError: as in a call.
+            ValueError: as in a call, or steps or counts of `halving` that are out of order.
         """
         check_fits(encoder, self.regions, self.provenance)
-        images = self(fmri, **options)
-        scores = encoder.rank(images, np.asarray(fmri, np.float32), self.regions)
-        return Candidates(images, scores, choose(scores))
+        draw, numbers = self._drawing(fmri, num_steps=num_steps, **options)
+        measured = np.asarray(fmri, np.float32)
+        _check_halving(halving, num_steps, numbers.shape[1])
+        state, taken = None, 0
+        for steps, kept in halving:
+            images, state = draw(numbers, state, (taken, steps))
+            scores = encoder.rank(images, measured, self.regions)
+            # The lowest number first among equals, and among those without a score.
+            order = np.argsort(-np.nan_to_num(scores, nan=-np.inf), axis=1, kind="stable")
+            numbers, state = _candidates_at(np.sort(order[:, :kept], axis=1), (numbers, state))
+            taken = steps
+        images, _ = draw(numbers, state, (taken, num_steps))
+        scores = encoder.rank(images, measured, self.regions)
+        return Candidates(np.asarray(images), scores, choose(scores), numbers)
+
+    def _drawing(
+        self,
+        fmri: Float[np.ndarray | Array, "b n"],
+        *,
+        num_candidates: int | None = None,
+        seed: int = 0,
+        sampler: str | None = None,
+        start: Start | None = None,
+        num_steps: int = 50,
+        guidance_scale: float | None = None,
+        eta: float = 0.0,
+        sample_ids: Int[np.ndarray, " b"] | None = None,
+    ) -> tuple[Callable, Int[np.ndarray, "b s"]]:
+        """A call's `_draw` as a function of (numbers, state, span), and all candidates' numbers."""
+        fmri = self._whole_cortex(fmri)
+        ids = np.arange(len(fmri)) if sample_ids is None else np.asarray(sample_ids)
+        scale = self.guidance_scale if guidance_scale is None else float(guidance_scale)
+
+        def draw(numbers, state, span):
+            mesh, params = self._placement(numbers.size)
+            return self._draw_jitted(
+                params,
+                self._text,
+                fmri,
+                jnp.asarray(ids, jnp.int32),
+                jnp.asarray(numbers, jnp.int32),
+                state,
+                jax.random.key(seed),
+                None if scale == 1.0 else jnp.float32(scale),
+                sampler=sampler or self.sampler,
+                start=start or self.start,
+                num_steps=num_steps,
+                eta=eta,
+                span=span,
+                mesh=mesh,
+            )
+
+        count = num_candidates or self.num_candidates
+        return draw, np.tile(np.arange(count), (len(fmri), 1))
 
     def _placement(self, num_images: int) -> tuple[Mesh, Any]:
         """A mesh of as many devices as share the images evenly, and the weights on all of them."""
@@ -351,43 +408,71 @@ class NeuroAdapterPipeline:
         text,
         fmri,
         ids,
+        numbers,
+        state,
         key,
         guidance_scale,
         *,
-        num_candidates,
         sampler,
         start,
         num_steps,
         eta,
+        span,
         mesh,
-    ):
+    ) -> tuple[UInt8[Array, "b s y x c"], SamplerState]:
+        """Steps `span` of candidates `numbers` [b, s]; before the last the images are x0's."""
         schedule = self.backbone.schedule
         adapter, unet, vae = (
             nnx.merge(self._graphs[name], params[name]) for name in ("adapter", "unet", "vae")
         )
+        num_candidates = numbers.shape[1]
+        steps = plan(schedule, sampler, num_steps, eta)
         keys = jax.vmap(lambda i, j: jax.random.fold_in(jax.random.fold_in(key, i), j))(
-            jnp.repeat(ids, num_candidates), jnp.tile(jnp.arange(num_candidates), len(ids))
+            jnp.repeat(ids, num_candidates), numbers.reshape(-1)
         )
         brain = adapter(pack(fmri, self.packing))
         repeated = jax.tree.map(
             lambda x: jnp.repeat(x, num_candidates, axis=0), (brain.keys, brain.values)
         )
-        keys, repeated = jax.lax.with_sharding_constraint(
-            (keys, repeated), NamedSharding(mesh, ROWS)
+        if state is None:
+            state = first_state(unet, keys, steps, clean_start(vae, start, unet.config.sample_size))
+        else:
+            state = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), state)
+        keys, repeated, state = jax.lax.with_sharding_constraint(
+            (keys, repeated, state), NamedSharding(mesh, ROWS)
         )
-        latents, _ = draw_latents(
+        state, _ = advance_latents(
             unet,
             text,
             Stream(*repeated, brain.scale),
             adapter.unconditional(),
+            state,
             keys,
-            plan(schedule, sampler, num_steps, eta),
+            steps,
             guidance_scale,
             schedule.prediction_type,
-            clean=clean_start(vae, start, unet.config.sample_size),
+            span=span,
         )
+        latents = state.latents if span is None or span[1] == num_steps else state.clean
         images = to_uint8(vae.decode(latents / vae.config.scaling_factor))
-        return images.reshape(len(fmri), num_candidates, *images.shape[1:])
+        return jax.tree.map(lambda x: x.reshape(*numbers.shape, *x.shape[1:]), (images, state))
+
+
+def _candidates_at(index: Int[np.ndarray, "b s"], tree: Any) -> Any:
+    rows = np.arange(len(index))[:, None]
+    return jax.tree.map(lambda x: x[rows, index], tree)
+
+
+def _check_halving(halving: Sequence[tuple[int, int]], num_steps: int, num_candidates: int) -> None:
+    taken, kept = 0, num_candidates
+    for steps, count in halving:
+        if not (taken < steps < num_steps and 1 <= count < kept):
+            raise ValueError(
+                f"halving is {tuple(halving)} with {num_candidates} candidates and {num_steps} "
+                "steps; expected pairs of steps taken, rising and below the number of steps, and "
+                "candidates kept, falling and at least 1."
+            )
+        taken, kept = steps, count
 
 
 def _finite(fmri: np.ndarray | Array) -> Float[Array, "b ..."]:

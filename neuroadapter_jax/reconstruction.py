@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,6 +63,7 @@ def reconstruct_split(
     batch_size: int = 20,
     order: Int[np.ndarray, " b"] | None = None,
     encoder: BrainEncoder | None = None,
+    halving: Sequence[tuple[int, int]] = (),
     keep_candidates: bool = False,
     save_grid: Callable[[Path, Reconstructions], None] | None = None,
     progress: bool = True,
@@ -86,6 +87,8 @@ def reconstruct_split(
         batch_size: responses per jitted call.
         order: image i is drawn from the responses to image order[i]; a control. None: its own.
         encoder: chooses among the candidates; without one the first counts.
+        halving: with an encoder, see `NeuroAdapterPipeline.candidates`; the scores that are kept
+            are then those of the candidates drawn to the end.
         keep_candidates: with an encoder, write all candidates, not the chosen one alone.
         save_grid: called at the end with (folder, reconstructions).
         progress: show a bar.
@@ -113,7 +116,11 @@ def reconstruct_split(
     }
     if encoder is not None:
         check_fits(encoder, pipeline.regions, pipeline.provenance)
-        settings |= {"encoder": encoder.provenance, "keep_candidates": keep_candidates}
+        settings |= {
+            "encoder": encoder.provenance,
+            "halving": list(halving),
+            "keep_candidates": keep_candidates,
+        }
     settings = json.loads(json.dumps(settings))  # as it comes back from the index
     for index in (out / INDEX, out / UNFINISHED):
         if index.is_file() and (found := json.loads(index.read_text())["settings"]) != settings:
@@ -149,11 +156,12 @@ def reconstruct_split(
     betas, seen = np.concatenate(betas), np.concatenate(images)
     if order is not None:
         betas = betas[order]
+    num_drawn = halving[-1][1] if halving else num_candidates
     files = [
         {
             "image_id": int(image_id),
             "seen": f"seen/{int(image_id):06d}.png",
-            "drawn": [f"images/{int(image_id):06d}_c{j}.png" for j in range(num_candidates)]
+            "drawn": [f"images/{int(image_id):06d}_c{j}.png" for j in range(num_drawn)]
             if keep_candidates
             else [f"images/{int(image_id):06d}.png"],
         }
@@ -177,6 +185,7 @@ def reconstruct_split(
             pipeline,
             encoder,
             betas[filled].astype(np.float32),
+            halving,
             num_candidates=num_candidates,
             seed=seed,
             sampler=sampler,
@@ -214,12 +223,14 @@ def _draw(
     pipeline: NeuroAdapterPipeline,
     encoder: BrainEncoder | None,
     betas: Float[np.ndarray, "b n"],
+    halving: Sequence[tuple[int, int]],
     **options: Any,
 ) -> Candidates:
     if encoder is not None:
-        return pipeline.candidates(betas, encoder, **options)
+        return pipeline.candidates(betas, encoder, halving=halving, **options)
     images = pipeline(betas, **options)
-    return Candidates(images, np.zeros(images.shape[:2]), np.zeros(len(images), int))
+    shape = images.shape[:2]
+    return Candidates(images, np.zeros(shape), np.zeros(len(images), int), np.zeros(shape, int))
 
 
 def _result(

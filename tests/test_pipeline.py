@@ -243,3 +243,46 @@ def test_an_encoder_chooses_among_the_candidates(pipeline, fmri, images):
     assert drawn.shape == (3, 1, *images.shape[2:])
     for i, chosen in enumerate([1, 0, 0]):
         np.testing.assert_array_equal(drawn[i, 0], images[i, chosen])
+
+
+class Umpire(BrainEncoder):
+    """Gives the scores of a list, one entry per round, and keeps the images it was shown."""
+
+    def __init__(self, regions, scores):
+        self.regions, self.provenance = regions, {}
+        self.scores, self.shown = [np.array(x, np.float32) for x in scores], []
+
+    def rank(self, images, fmri, regions):
+        self.shown.append(np.asarray(images))
+        return self.scores[len(self.shown) - 1]
+
+
+def test_halving_drops_candidates_on_the_way(pipeline, fmri):
+    draw = {"num_steps": 5, "sampler": "ddpm"}
+    whole = pipeline(fmri, num_candidates=5, **draw)
+    first = [[0.1, 0.5, 0.3, 0.2, 0.4], [0.9, np.nan, 0.1, 0.2, 0.3], [np.nan] * 5]
+    second = [[0.2, 0.9, 0.1], [0.1, 0.2, 0.3], [0.2, np.nan, 0.2]]
+    third = [[0.1, 0.2], [0.2, 0.1], [np.nan, 0.3]]
+    umpire = Umpire(pipeline.regions, [first, second, third])
+    found = pipeline.candidates(fmri, umpire, num_candidates=5, halving=((2, 3), (4, 2)), **draw)
+    # After two steps 1 2 4, 0 3 4 and 0 1 2 are left.
+    assert found.numbers.tolist() == [[1, 2], [3, 4], [0, 2]]
+    assert found.chosen.tolist() == [1, 0, 1]
+    assert [x.shape[1] for x in umpire.shown] == [5, 3, 2]
+    expected = whole[np.arange(3)[:, None], found.numbers]
+    # Compiled in pieces, which may move a rounding.
+    assert np.abs(found.images.astype(int) - expected).max() <= 1
+    assert np.abs(umpire.shown[1][0, 2].astype(int) - whole[0, 4]).max() > 1  # not yet drawn out
+
+
+@pytest.mark.parametrize("halving", [((0, 1),), ((5, 1),), ((2, 3),), ((2, 0),), ((3, 2), (2, 1))])
+def test_halving_out_of_order_is_refused(pipeline, fmri, halving):
+    with pytest.raises(ValueError, match=r"halving is .* with 3 candidates and 5 steps"):
+        pipeline.candidates(
+            fmri, Judge(pipeline.regions), num_candidates=3, num_steps=5, halving=halving
+        )
+
+
+def test_halving_needs_an_encoder(pipeline, fmri):
+    with pytest.raises(ValueError, match="halving needs an encoder"):
+        pipeline(fmri, halving=((1, 1),), **DRAW)

@@ -48,13 +48,17 @@ class Painter(NeuroAdapterPipeline):
         self.start, self.num_candidates = "noise", 1
         self.sizes = []
 
-    def __call__(self, fmri, *, num_candidates, seed, sample_ids, **settings):
+    def _drawing(self, fmri, *, num_candidates, seed, sample_ids, **settings):
         self.sizes.append(len(fmri))
-        images = np.zeros((len(fmri), num_candidates, SIDE, SIDE, 3), np.uint8)
-        images[..., 0] = sample_ids[:, None, None, None]
-        images[..., 1] = np.arange(num_candidates)[:, None, None] + 10 * seed
-        images[..., 2] = np.round(100 + 20 * fmri[:, 0])[:, None, None, None]
-        return images
+
+        def draw(numbers, state, span):
+            images = np.zeros((*numbers.shape, SIDE, SIDE, 3), np.uint8)
+            images[..., 0] = sample_ids[:, None, None, None]
+            images[..., 1] = numbers[..., None, None] + 10 * seed
+            images[..., 2] = np.round(100 + 20 * fmri[:, 0])[:, None, None, None]
+            return images, numbers
+
+        return draw, np.tile(np.arange(num_candidates), (len(fmri), 1))
 
 
 class Judge(BrainEncoder):
@@ -228,3 +232,22 @@ def test_an_encoder_of_other_data_is_refused(dataset, tmp_path):
     with pytest.raises(ValueError, match=r"\(5, 4\) vertices per hemisphere"):
         reconstruct_split(painter, dataset, tmp_path / "out", encoder=Judge(mesh, "fsaverage5"))
     assert not (tmp_path / "out").exists()
+
+
+def test_halving_keeps_what_was_drawn_to_the_end(dataset, tmp_path):
+    painter, out = Painter(), tmp_path / "out"
+    options = {"num_candidates": 3, "batch_size": 4, "num_steps": 5, "progress": False}
+    result = reconstruct_split(
+        painter,
+        dataset,
+        out,
+        encoder=Judge(painter.regions),
+        halving=[(2, 2)],
+        keep_candidates=True,
+        **options,
+    )
+    preferred = (2 * np.arange(COUNT) + 1) % 3
+    np.testing.assert_array_equal(result.best[:, 0, 0, 1], preferred)
+    assert result.drawn.shape[1] == 2 and result.scores.shape == (COUNT, 2)
+    assert result.settings["halving"] == [[2, 2]]
+    np.testing.assert_array_equal(load_reconstructions(out).best, result.best)

@@ -7,7 +7,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from neuroadapter_jax.diffusion.attention import Probe, Stream
-from neuroadapter_jax.diffusion.samplers import SamplingPlan, sample, unit_noise
+from neuroadapter_jax.diffusion.samplers import (
+    SamplerState,
+    SamplingPlan,
+    advance,
+    start_state,
+    unit_noise,
+)
 from neuroadapter_jax.diffusion.unet import UNet2DConditionModel
 from neuroadapter_jax.diffusion.vae import AutoencoderKL
 
@@ -76,6 +82,42 @@ def draw_latents(
     Returns:
         Latents [b, y, x, c], and the probe's results per layer stacked over steps, or None.
     """
+    state = first_state(unet, keys, steps, clean)
+    state, seen = advance_latents(
+        unet, text, brain, unconditional, state, keys, steps, guidance_scale, prediction_type, probe
+    )
+    return state.latents, seen
+
+
+def first_state(
+    unet: UNet2DConditionModel,
+    keys: Array,
+    steps: SamplingPlan,
+    clean: Float[Array, "y x c"] | None = None,
+) -> SamplerState:
+    """The state before the first step; arguments as in `draw_latents`."""
+    config = unet.config
+    shape = (config.sample_size, config.sample_size, config.in_channels)
+    start = unit_noise(keys, 0, shape)
+    if clean is not None:
+        start = steps.signal[0] * clean + steps.noise_level[0] * start
+    return start_state(start)
+
+
+def advance_latents(
+    unet: UNet2DConditionModel,
+    text: Stream | None,
+    brain: Stream,
+    unconditional: Stream,
+    state: SamplerState,
+    keys: Array,
+    steps: SamplingPlan,
+    guidance_scale: float | Float[Array, ""] | None,
+    prediction_type: str = "epsilon",
+    probe: Probe | None = None,
+    span: tuple[int, int] | None = None,
+) -> tuple[SamplerState, list | None]:
+    """Some of the steps of `draw_latents`, see `samplers.advance`; other arguments as there."""
     size = brain.keys[0].shape[0]
     guided = guidance_scale is not None
     if guided:
@@ -101,9 +143,4 @@ def draw_latents(
             out = without + guidance_scale * (conditional - without)
         return out, seen
 
-    config = unet.config
-    shape = (config.sample_size, config.sample_size, config.in_channels)
-    start = unit_noise(keys, 0, shape)
-    if clean is not None:
-        start = steps.signal[0] * clean + steps.noise_level[0] * start
-    return sample(predict, start, keys, steps, prediction_type)
+    return advance(predict, state, keys, steps, prediction_type, span)

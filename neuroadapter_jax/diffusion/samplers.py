@@ -107,6 +107,23 @@ def _plan(timesteps: np.ndarray, abar: np.ndarray, *weights: np.ndarray) -> Samp
     return SamplingPlan(timesteps, *(np.asarray(x, np.float32) for x in levels))
 
 
+class SamplerState(NamedTuple):
+    """Where a drawing stands between two steps.
+
+    Attributes:
+        latents: x, scaled and noisy.
+        clean: x0, as the last step predicted it; zeros before the first.
+    """
+
+    latents: Float[Array, "b *s"]
+    clean: Float[Array, "b *s"]
+
+
+def start_state(latents: Float[Array, "b *s"]) -> SamplerState:
+    """The state before the first step."""
+    return SamplerState(latents, jnp.zeros_like(latents))
+
+
 def sample(
     predict: Callable[[Array, Array], tuple[Array, Any]],
     latents: Float[Array, "b *s"],
@@ -126,10 +143,35 @@ def sample(
     Returns:
         The clean, scaled latents, and what `predict` returned beside its output, stacked [t, ...].
     """
+    state, extras = advance(predict, start_state(latents), keys, steps, prediction_type)
+    return state.latents, extras
+
+
+def advance(
+    predict: Callable[[Array, Array], tuple[Array, Any]],
+    state: SamplerState,
+    keys: Array,
+    steps: SamplingPlan,
+    prediction_type: str = "epsilon",
+    span: tuple[int, int] | None = None,
+) -> tuple[SamplerState, Any]:
+    """Some of a drawing's steps: calls that follow on one another equal one `sample`.
+
+    Args:
+        predict: as in `sample`, like the next three.
+        state: what the call before returned, or `start_state`.
+        keys: see `sample`.
+        steps: all steps.
+        prediction_type: see `sample`.
+        span: how many steps are taken before and after this call; None for all.
+
+    Returns:
+        The state after these steps, and what `predict` returned beside its output, stacked.
+    """
     stochastic = bool(np.any(steps.sigma > 0.0))
 
-    def step(carry, per_step):
-        x, x0_before = carry
+    def step(state, per_step):
+        x, x0_before = state
         index, now = per_step
         output, extra = predict(x, now.timesteps)
         if prediction_type == "epsilon":
@@ -140,13 +182,11 @@ def sample(
         x = now.x_weight * x + now.clean * x0 + now.noise_weight * eps + now.earlier * x0_before
         if stochastic:
             x = x + now.sigma * unit_noise(keys, index + 1, x.shape[1:])
-        return (x, x0), extra
+        return SamplerState(x, x0), extra
 
-    indices = jnp.arange(len(steps.timesteps))
-    (latents, _), extras = jax.lax.scan(
-        step, (latents, jnp.zeros_like(latents)), (indices, jax.tree.map(jnp.asarray, steps))
-    )
-    return latents, extras
+    part = slice(*span) if span else slice(None)
+    per_step = (jnp.arange(len(steps.timesteps)), steps)
+    return jax.lax.scan(step, state, jax.tree.map(lambda x: jnp.asarray(x[part]), per_step))
 
 
 def unit_noise(keys: Array, index: int | Int[Array, ""], shape: tuple[int, ...]) -> Array:

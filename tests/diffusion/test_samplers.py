@@ -150,6 +150,28 @@ def test_a_sample_does_not_depend_on_its_batch(start):
     assert not np.allclose(whole[-1, 0], whole[-1, 1])
 
 
+@pytest.mark.parametrize("sampler", samplers.SAMPLERS)
+def test_a_drawing_may_be_cut_into_calls(start, sampler):
+    latents, keys = start
+    schedule = NoiseSchedule()
+    steps = samplers.plan(schedule, sampler, 11)
+    whole = trajectory(schedule, sampler, 11, latents, keys)
+
+    def predict(x, t):
+        return toy(jnp.sin)(x, t.astype(jnp.float32)), x
+
+    state = samplers.start_state(jnp.asarray(latents))
+    for span in ((0, 3), (3, 4), (4, 11)):
+        state, before = samplers.advance(predict, state, keys, steps, span=span)
+        np.testing.assert_allclose(before, whole[slice(*span)], rtol=0, atol=1e-4)
+        x = torch.from_numpy(np.array(before[-1]))
+        t = int(steps.timesteps[span[1] - 1])
+        abar = schedule.alphas_cumprod[t]
+        clean = (x - np.sqrt(1 - abar) * toy(torch.sin)(x, float(t))) / np.sqrt(abar)
+        np.testing.assert_allclose(state.clean, clean, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(state.latents, whole[-1], rtol=0, atol=1e-4)
+
+
 @pytest.mark.parametrize(
     ("sampler", "num_steps", "eta", "word"),
     [
