@@ -204,9 +204,14 @@ def alternate(calls: dict[str, Callable[[], Any]], repeats: int) -> dict[str, di
 
 
 def measure_apart(
-    size: str, case: str, side: str, num_steps: int, precision: str = "fp32"
+    size: str,
+    case: str,
+    side: str,
+    num_steps: int,
+    precision: str = "fp32",
+    num_calls: int = 1,
 ) -> dict[str, float]:
-    """A case run twice in a process of its own (Linux).
+    """A case run in a process of its own (Linux).
 
     Args:
         size: name of the size.
@@ -214,23 +219,27 @@ def measure_apart(
         side: "ours" or "theirs".
         num_steps: denoising steps.
         precision: "fp32", or "bf16" for a frozen U-Net of ours in bfloat16.
+        num_calls: the first one compiles.
 
     Returns:
-        gib: the most that the process held; seconds: of the second call.
+        gib: the most that the process held; seconds: of the last call.
     """
-    command = [sys.executable, "-m", __name__, size, case, side, str(num_steps), precision]
+    arguments = [size, case, side, str(num_steps), precision, str(num_calls)]
+    command = [sys.executable, "-m", __name__, *arguments]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def _measure_apart(size: str, case: str, side: str, num_steps: str, precision: str) -> None:
+def _measure_apart(
+    size: str, case: str, side: str, num_steps: str, precision: str, num_calls: str
+) -> None:
     dtype = {"fp32": jnp.float32, "bf16": jnp.bfloat16}[precision]
     with tempfile.TemporaryDirectory() as folder:
         call = cases(SIZES[size], int(num_steps), Path(folder), (side,), dtype)[case][side]
-        call()
-        start = time.perf_counter()
-        call()
-        seconds = time.perf_counter() - start
+        for _ in range(int(num_calls)):
+            start = time.perf_counter()
+            call()
+            seconds = time.perf_counter() - start
     # Not getrusage: on Linux its peak outlives exec, so a child reports its parent's.
     lines = Path("/proc/self/status").read_text().splitlines()
     kilobytes = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
