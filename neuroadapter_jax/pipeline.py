@@ -12,19 +12,20 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding
-from jaxtyping import Array, Float, Int, UInt8
+from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from neuroadapter_jax.adapter.guided_sampling import (
     Start,
     advance_latents,
     clean_start,
     first_state,
+    guided_prediction,
 )
 from neuroadapter_jax.adapter.neuroadapter import NeuroAdapter, NeuroAdapterConfig
 from neuroadapter_jax.cortex.packing import make_packing, pack
 from neuroadapter_jax.cortex.parcellation import Parcellation
 from neuroadapter_jax.diffusion.attention import Stream
-from neuroadapter_jax.diffusion.samplers import SamplerState, plan
+from neuroadapter_jax.diffusion.samplers import SamplerState, advance, plan
 from neuroadapter_jax.diffusion.weights import (
     ASSETS,
     Backbone,
@@ -38,6 +39,13 @@ from neuroadapter_jax.diffusion.weights import (
 )
 from neuroadapter_jax.encoder.ensemble import BrainEncoder, check_fits
 from neuroadapter_jax.encoder.ranking import choose
+from neuroadapter_jax.ibbi.views import (
+    LayerWeighting,
+    Reduction,
+    Views,
+    combine_layers,
+    make_probes,
+)
 from neuroadapter_jax.training.backbone import to_uint8
 from neuroadapter_jax.training.neuroadapter import empty_prompt, fitted
 from neuroadapter_jax.training.sharding import ROWS, make_mesh, replicate
@@ -59,6 +67,26 @@ class Candidates(NamedTuple):
     scores: Float[np.ndarray, "b s"]
     chosen: Int[np.ndarray, " b"]
     numbers: Int[np.ndarray, "b s"]
+
+
+class Interpretation(NamedTuple):
+    """Images and what the attention to the regions was while they were drawn.
+
+    Attributes:
+        images: [b, y, x, c].
+        views: both views of every denoising step, [t, b, ...]; see `ibbi.views.Views`.
+        timesteps: of the noise schedule, from most to least noise.
+        shown: steps of which the next two are kept.
+        noisy: the latents before each shown step, [k, b, y, x, c], scaled.
+        predicted_clean: the clean images that the guided prediction implies there, [k, b, ...].
+    """
+
+    images: UInt8[np.ndarray, "b y x c"]
+    views: Views
+    timesteps: Int[np.ndarray, " t"]
+    shown: tuple[int, ...]
+    noisy: Float[np.ndarray, "k b _y _x _c"]
+    predicted_clean: UInt8[np.ndarray, "k b y x c"]
 
 
 class NeuroAdapterPipeline:
@@ -108,6 +136,10 @@ class NeuroAdapterPipeline:
         static = ("sampler", "start", "num_steps", "eta", "span", "mesh")
         self._draw_jitted = jax.jit(self._draw, static_argnames=static)
         self._predict_jitted = jax.jit(self._predict, static_argnames="return_attention")
+        watched = (*static[:-2], "reduction", "layer_weighting", "shown", "mesh")
+        self._watch_jitted = jax.jit(self._watch, static_argnames=watched)
+        self._effects_jitted = jax.jit(self._effects, static_argnames="mesh")
+        self._decode_jitted = jax.jit(self._decode)
 
     @property
     def num_vertices(self) -> int:
@@ -189,6 +221,7 @@ class NeuroAdapterPipeline:
         guidance_scale: float | None = None,
         eta: float = 0.0,
         sample_ids: Int[np.ndarray, " b"] | None = None,
+        keep: Bool[np.ndarray, "b k"] | None = None,
         encoder: BrainEncoder | None = None,
         halving: Sequence[tuple[int, int]] = (),
     ) -> UInt8[np.ndarray, "b s y x c"]:
@@ -209,6 +242,7 @@ class NeuroAdapterPipeline:
             guidance_scale: strength of classifier-free guidance; 1 means none.
             eta: noise of DDIM, 0 to 1.
             sample_ids: numbers that name the samples' noise; 0 ... b - 1 when None.
+            keep: False silences a sample's token, as training does with those it drops.
             encoder: only the candidate that it ranks first is returned, s = 1; see `candidates`.
             halving: with an encoder, see `candidates`.
 
@@ -225,6 +259,7 @@ class NeuroAdapterPipeline:
             guidance_scale=guidance_scale,
             eta=eta,
             sample_ids=sample_ids,
+            keep=keep,
         )
         if encoder is not None:
             found = self.candidates(fmri, encoder, halving=halving, **options)
@@ -288,9 +323,11 @@ class NeuroAdapterPipeline:
         guidance_scale: float | None = None,
         eta: float = 0.0,
         sample_ids: Int[np.ndarray, " b"] | None = None,
+        keep: Bool[np.ndarray, "b k"] | None = None,
     ) -> tuple[Callable, Int[np.ndarray, "b s"]]:
         """A call's `_draw` as a function of (numbers, state, span), and all candidates' numbers."""
         fmri = self._whole_cortex(fmri)
+        keep = self._kept(keep, len(fmri))
         ids = np.arange(len(fmri)) if sample_ids is None else np.asarray(sample_ids)
         scale = self.guidance_scale if guidance_scale is None else float(guidance_scale)
 
@@ -300,6 +337,7 @@ class NeuroAdapterPipeline:
                 params,
                 self._text,
                 fmri,
+                keep,
                 jnp.asarray(ids, jnp.int32),
                 jnp.asarray(numbers, jnp.int32),
                 state,
@@ -315,6 +353,209 @@ class NeuroAdapterPipeline:
 
         count = num_candidates or self.num_candidates
         return draw, np.tile(np.arange(count), (len(fmri), 1))
+
+    def interpret(
+        self,
+        fmri: Float[np.ndarray | Array, "b n"],
+        interest: Float[np.ndarray | Array, "r p"],
+        *,
+        reduction: Reduction = "attention",
+        layer_weighting: LayerWeighting = "queries",
+        shown: Sequence[int] = (),
+        candidate: int = 0,
+        seed: int = 0,
+        sampler: str | None = None,
+        start: Start | None = None,
+        num_steps: int = 50,
+        guidance_scale: float | None = None,
+        eta: float = 0.0,
+        sample_ids: Int[np.ndarray, " b"] | None = None,
+    ) -> Interpretation:
+        """The images of a call, and IBBI's views of every step they were drawn in.
+
+        The attention of all cross-attention layers is reduced inside the sampler (conditional half
+        of guidance only); what is kept grows with steps x (regions + areas x latent pixels).
+
+        Args:
+            fmri: as in a call.
+            interest: each area's weights over the model's regions; see `ibbi.areas`.
+            reduction: see `ibbi.views.make_probes`.
+            layer_weighting: see `ibbi.views.combine_layers`.
+            shown: steps, from 0, whose noisy latents and predicted clean images are kept.
+            candidate: which of a call's candidates.
+            seed: as in a call, like the others.
+            sampler: likewise.
+            start: likewise.
+            num_steps: likewise.
+            guidance_scale: likewise.
+            eta: likewise.
+            sample_ids: likewise.
+
+        Raises:
+            ValueError: as in a call, weights of another number of regions, or steps out of range;
+                or the tokens are learned queries, which stand for no region.
+        """
+        fmri = self._whole_cortex(fmri)
+        if self.adapter.config.token_queries is not None:
+            raise ValueError(
+                "This model's tokens are learned queries over all regions; the views need one "
+                "token per region (token_queries=None)."
+            )
+        if np.ndim(interest) != 2 or np.shape(interest)[1] != len(self.regions):
+            raise ValueError(
+                f"interest has shape {np.shape(interest)}; expected [areas, {len(self.regions)}], "
+                "a weight per region of the model."
+            )
+        if any(not 0 <= step < num_steps for step in shown):
+            raise ValueError(f"shown is {tuple(shown)}; expected steps from 0 to {num_steps - 1}.")
+        scale = self.guidance_scale if guidance_scale is None else float(guidance_scale)
+        ids = np.arange(len(fmri)) if sample_ids is None else np.asarray(sample_ids)
+        sampler = sampler or self.sampler
+        mesh, params = self._placement(len(fmri))
+        images, views, noisy, clean = self._watch_jitted(
+            params,
+            self._text,
+            fmri,
+            jnp.asarray(interest, jnp.float32),
+            jnp.asarray(ids, jnp.int32),
+            jnp.int32(candidate),
+            jax.random.key(seed),
+            None if scale == 1.0 else jnp.float32(scale),
+            sampler=sampler,
+            start=start or self.start,
+            num_steps=num_steps,
+            eta=eta,
+            reduction=reduction,
+            layer_weighting=layer_weighting,
+            shown=tuple(shown),
+            mesh=mesh,
+        )
+        timesteps = plan(self.backbone.schedule, sampler, num_steps, eta).timesteps
+        found = jax.tree.map(np.asarray, (images, views))
+        return Interpretation(*found, timesteps, tuple(shown), np.asarray(noisy), np.asarray(clean))
+
+    def _watch(
+        self,
+        params,
+        text,
+        fmri,
+        interest,
+        ids,
+        candidate,
+        key,
+        guidance_scale,
+        *,
+        sampler,
+        start,
+        num_steps,
+        eta,
+        reduction,
+        layer_weighting,
+        shown,
+        mesh,
+    ):
+        schedule = self.backbone.schedule
+        adapter, unet, vae = (
+            nnx.merge(self._graphs[name], params[name]) for name in ("adapter", "unet", "vae")
+        )
+        steps = plan(schedule, sampler, num_steps, eta)
+        keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.fold_in(key, i), candidate))(ids)
+        side = unet.config.sample_size
+        brain = adapter(pack(fmri, self.packing))
+        keys, streams = jax.lax.with_sharding_constraint(
+            (keys, (brain.keys, brain.values)), NamedSharding(mesh, ROWS)
+        )
+        brain = Stream(*streams, brain.scale)
+        probes = make_probes(unet, brain, interest, reduction)
+        guided = guided_prediction(
+            unet, text, brain, adapter.unconditional(), guidance_scale, probes
+        )
+
+        def predict(x, timestep):
+            out, layers = guided(x, timestep)
+            # The latents of every step are small beside one layer's attention.
+            return out, (combine_layers(layers, side, layer_weighting), x, out)
+
+        state = first_state(unet, keys, steps, clean_start(vae, start, side))
+        state, (views, noisy, out) = advance(predict, state, keys, steps, schedule.prediction_type)
+        at = np.array(shown, int)
+        noisy, timesteps = noisy[at], jnp.asarray(steps.timesteps[at])
+        clean = schedule.predicted_clean(noisy, out[at], timesteps)
+        scale = vae.config.scaling_factor
+        decoded = [to_uint8(vae.decode(x / scale)) for x in clean]
+        images = to_uint8(vae.decode(state.latents / scale))
+        decoded = jnp.stack(decoded) if decoded else jnp.zeros((0, *images.shape), jnp.uint8)
+        return images, views, noisy, decoded
+
+    def effects(
+        self,
+        fmri: Float[np.ndarray | Array, "b n"],
+        noisy: Float[np.ndarray | Array, "b y x c"],
+        timestep: int,
+        sets: Bool[np.ndarray, "r p"],
+    ) -> Float[np.ndarray, "b r y x"]:
+        """How much the noise prediction changes, and where, when a set's tokens are dropped.
+
+        sum_c (eps(x_t, t, all tokens) - eps(x_t, t, all but the set's))^2
+
+        The direct test of what attention only suggests, for one step: one pass of the U-Net per
+        set, without guidance.
+
+        Args:
+            fmri: as in a call.
+            noisy: x_t, such as `Interpretation.noisy` of a step.
+            timestep: t.
+            sets: the regions of each set.
+
+        Raises:
+            ValueError: as in a call, or sets of another number of regions.
+        """
+        fmri = self._whole_cortex(fmri)
+        if np.ndim(sets) != 2 or np.shape(sets)[1] != self.adapter.config.num_tokens:
+            raise ValueError(
+                f"sets have shape {np.shape(sets)}; expected [sets, "
+                f"{self.adapter.config.num_tokens}], an entry per token."
+            )
+        mesh, params = self._placement(len(fmri))
+        found = self._effects_jitted(
+            params,
+            self._text,
+            fmri,
+            jnp.asarray(noisy, jnp.float32),
+            jnp.int32(timestep),
+            jnp.asarray(sets, bool),
+            mesh=mesh,
+        )
+        return np.asarray(found)
+
+    def _effects(self, params, text, fmri, noisy, timestep, sets, *, mesh):
+        adapter, unet = (
+            nnx.merge(self._graphs[name], params[name]) for name in ("adapter", "unet")
+        )
+        packed, noisy = jax.lax.with_sharding_constraint(
+            (pack(fmri, self.packing), noisy), NamedSharding(mesh, ROWS)
+        )
+        timesteps = jnp.full(len(fmri), timestep)
+
+        def predict(keep):
+            return unet(noisy, timesteps, [text, adapter(packed, keep)])
+
+        whole = predict(None)
+
+        def change(dropped):
+            keep = jnp.broadcast_to(~dropped, (len(fmri), len(dropped)))
+            return jnp.square(predict(keep) - whole).sum(axis=-1)
+
+        return jnp.moveaxis(jax.lax.map(change, sets), 0, 1)
+
+    def decode(self, latents: Float[np.ndarray | Array, "b y x c"]) -> UInt8[np.ndarray, "b y x c"]:
+        """The images of scaled latents, noisy ones too."""
+        _, params = self._placement(1)
+        return np.asarray(self._decode_jitted(params, jnp.asarray(latents)))
+
+    def _decode(self, params, latents):
+        vae = nnx.merge(self._graphs["vae"], params["vae"])
+        return to_uint8(vae.decode(latents / vae.config.scaling_factor))
 
     def _placement(self, num_images: int) -> tuple[Mesh, Any]:
         """A mesh of as many devices as share the images evenly, and the weights on all of them."""
@@ -402,11 +643,22 @@ class NeuroAdapterPipeline:
             )
         return _finite(fmri)
 
+    def _kept(
+        self, keep: Bool[np.ndarray, "b k"] | None, size: int
+    ) -> Bool[np.ndarray, "b k"] | None:
+        expected = (size, self.adapter.config.num_tokens)
+        if keep is not None and np.shape(keep) != expected:
+            raise ValueError(
+                f"keep has shape {np.shape(keep)}; expected {expected}, one entry per token."
+            )
+        return None if keep is None else np.asarray(keep, bool)
+
     def _draw(
         self,
         params,
         text,
         fmri,
+        keep,
         ids,
         numbers,
         state,
@@ -430,7 +682,7 @@ class NeuroAdapterPipeline:
         keys = jax.vmap(lambda i, j: jax.random.fold_in(jax.random.fold_in(key, i), j))(
             jnp.repeat(ids, num_candidates), numbers.reshape(-1)
         )
-        brain = adapter(pack(fmri, self.packing))
+        brain = adapter(pack(fmri, self.packing), keep)
         repeated = jax.tree.map(
             lambda x: jnp.repeat(x, num_candidates, axis=0), (brain.keys, brain.values)
         )

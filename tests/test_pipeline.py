@@ -5,15 +5,19 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import torch
+from flax import nnx
 from safetensors.numpy import load_file
 from tiny_backbone import random_network
 
 from neuroadapter_jax.adapter.decoupled_attention import cross_attention_shapes
 from neuroadapter_jax.adapter.neuroadapter import NeuroAdapter, NeuroAdapterConfig
 from neuroadapter_jax.cortex.parcellation import Parcellation
+from neuroadapter_jax.diffusion.samplers import plan
 from neuroadapter_jax.diffusion.weights import load_pretrained, to_tensors
 from neuroadapter_jax.encoder.ensemble import BrainEncoder
 from neuroadapter_jax.pipeline import NeuroAdapterPipeline
@@ -286,3 +290,81 @@ def test_halving_out_of_order_is_refused(pipeline, fmri, halving):
 def test_halving_needs_an_encoder(pipeline, fmri):
     with pytest.raises(ValueError, match="halving needs an encoder"):
         pipeline(fmri, halving=((1, 1),), **DRAW)
+
+
+INTEREST = np.array([[0.5, 0.5, 0, 0], [0, 0, 0, 1]], np.float32)
+
+
+def test_the_views_come_with_the_images(pipeline, fmri):
+    draw = {"num_steps": 5, "sampler": "ddim"}
+    expected = pipeline(fmri, num_candidates=2, **draw)[:, 1]
+    found = pipeline.interpret(fmri, INTEREST, candidate=1, shown=(0, 3), **draw)
+    assert np.abs(found.images.astype(int) - expected).max() <= 1
+    assert found.views.brain.shape == (5, 3, 4) and found.views.image.shape == (5, 3, 2, 16, 16)
+    np.testing.assert_allclose(found.views.brain.sum(-1), 1, atol=1e-5)
+    np.testing.assert_allclose(found.views.image.sum((-2, -1)), 1, atol=1e-5)
+    # At step 3 the full matrices say the same.
+    assert found.timesteps[3] == plan(pipeline.backbone.schedule, "ddim", 5).timesteps[3]
+    noisy = np.moveaxis(found.noisy[1], -1, 1)
+    _, maps = pipeline.predict_noise(fmri, noisy, int(found.timesteps[3]), return_attention=True)
+    queries = np.array([x.shape[2] for x in maps.values()])
+    means = np.stack([np.asarray(x).mean((1, 2)) for x in maps.values()])
+    brain = (queries[:, None, None] * means).sum(0) / queries.sum()
+    np.testing.assert_allclose(found.views.brain[3], brain, rtol=1e-4)
+    total = 0.0
+    for weights in maps.values():
+        area = np.einsum("bhqp,rp->brq", np.asarray(weights), INTEREST) / weights.shape[1]
+        side = int(area.shape[2] ** 0.5)
+        square = torch.from_numpy(area.reshape(3, 2, side, side))
+        large = torch.nn.functional.interpolate(square, (16, 16), mode="bilinear").numpy()
+        total = total + large / large.sum((2, 3), keepdims=True)
+    np.testing.assert_allclose(
+        found.views.image[3], total / total.sum((2, 3), keepdims=True), rtol=1e-4
+    )
+    assert found.noisy.shape == (2, 3, 16, 16, 4)
+    assert found.predicted_clean.shape == (2, *found.images.shape)
+
+
+def without_regions(pipeline, dropped):
+    """The pipeline with the projection of some regions set to zero: their tokens are zero."""
+    params = nnx.state(pipeline.adapter, nnx.Param)
+    adapter = nnx.merge(nnx.graphdef(pipeline.adapter), jax.tree.map(jnp.copy, params))
+    bank = adapter.region_projection
+    keep = ~np.asarray(dropped)
+    bank.weights[...] = bank.weights[...] * keep[:, None, None]
+    bank.bias[...] = bank.bias[...] * keep[:, None]
+    return NeuroAdapterPipeline(
+        adapter, pipeline.backbone, pipeline.regions, backbone_name="x", guidance_scale=2.5
+    )
+
+
+def test_a_silenced_region_is_a_token_of_zeros(pipeline, fmri):
+    dropped = np.array([False, True, False, True])
+    silent = without_regions(pipeline, dropped)
+    keep = np.tile(~dropped, (3, 1))
+    found = pipeline(fmri, keep=keep, num_steps=2)
+    assert np.abs(found.astype(int) - silent(fmri, num_steps=2)).max() <= 1
+    assert np.abs(found.astype(int) - pipeline(fmri, num_steps=2)).max() > 1
+    with pytest.raises(ValueError, match=r"keep has shape \(3, 3\); expected \(3, 4\)"):
+        pipeline(fmri, keep=keep[:, :3], num_steps=2)
+
+
+def test_effects_are_changes_of_the_prediction(pipeline, fmri, rng):
+    noisy = rng.standard_normal((3, 8, 8, 4)).astype(np.float32)
+    sets = np.array([[False, True, False, True], [True, False, False, False], [False] * 4])
+    found = pipeline.effects(fmri, noisy, 571, sets)
+    whole = np.asarray(pipeline.predict_noise(fmri, np.moveaxis(noisy, -1, 1), 571))
+    for r, dropped in enumerate(sets):
+        silent = without_regions(pipeline, dropped)
+        other = np.asarray(silent.predict_noise(fmri, np.moveaxis(noisy, -1, 1), 571))
+        expected = ((whole - other) ** 2).sum(1)
+        np.testing.assert_allclose(found[:, r], expected, rtol=1e-3, atol=1e-9)
+
+
+def test_wrong_requests_for_views_are_answered(pipeline, fmri):
+    with pytest.raises(ValueError, match=r"interest has shape \(2, 3\); expected \[areas, 4\]"):
+        pipeline.interpret(fmri, INTEREST[:, :3], num_steps=2)
+    with pytest.raises(ValueError, match=r"shown is \(2,\); expected steps from 0 to 1"):
+        pipeline.interpret(fmri, INTEREST, shown=(2,), num_steps=2)
+    with pytest.raises(ValueError, match=r"sets have shape \(1, 3\)"):
+        pipeline.effects(fmri, np.zeros((3, 8, 8, 4)), 5, np.zeros((1, 3), bool))

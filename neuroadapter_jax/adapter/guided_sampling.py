@@ -1,5 +1,6 @@
 """Drawing latents from brain streams, with classifier-free guidance."""
 
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import jax
@@ -59,7 +60,7 @@ def draw_latents(
     steps: SamplingPlan,
     guidance_scale: float | Float[Array, ""] | None,
     prediction_type: str = "epsilon",
-    probe: Probe | None = None,
+    probe: Probe | Sequence[Probe] | None = None,
     clean: Float[Array, "y x c"] | None = None,
 ) -> tuple[Float[Array, "b y x c"], list | None]:
     """Scaled latents drawn for every sample of a brain stream.
@@ -76,7 +77,8 @@ def draw_latents(
         steps: from `samplers.plan`.
         guidance_scale: g; None means no guidance, and no second half is computed.
         prediction_type: of the U-Net.
-        probe: called with the brain attention [b, h, q, p] of each layer, conditional half only.
+        probe: called with the brain attention [b, h, q, p] of each layer, conditional half only;
+            or one such function per layer.
         clean: scaled latents under the first noise, see `clean_start`; None for pure noise.
 
     Returns:
@@ -114,10 +116,23 @@ def advance_latents(
     steps: SamplingPlan,
     guidance_scale: float | Float[Array, ""] | None,
     prediction_type: str = "epsilon",
-    probe: Probe | None = None,
+    probe: Probe | Sequence[Probe] | None = None,
     span: tuple[int, int] | None = None,
 ) -> tuple[SamplerState, list | None]:
     """Some of the steps of `draw_latents`, see `samplers.advance`; other arguments as there."""
+    predict = guided_prediction(unet, text, brain, unconditional, guidance_scale, probe)
+    return advance(predict, state, keys, steps, prediction_type, span)
+
+
+def guided_prediction(
+    unet: UNet2DConditionModel,
+    text: Stream | None,
+    brain: Stream,
+    unconditional: Stream,
+    guidance_scale: float | Float[Array, ""] | None,
+    probe: Probe | Sequence[Probe] | None = None,
+) -> Callable[[Array, Array], tuple[Array, list | None]]:
+    """(latents, timestep) -> (guided prediction, the probe's results); see `draw_latents`."""
     size = brain.keys[0].shape[0]
     guided = guidance_scale is not None
     if guided:
@@ -128,19 +143,24 @@ def advance_latents(
         )
         brain = both._replace(scale=brain.scale)
 
-    def conditional_half(weights):
-        return probe(weights[:size])
+    def conditional_half(probe: Probe) -> Probe:
+        return lambda weights: probe(weights[:size])
+
+    if isinstance(probe, Sequence):
+        probes = [conditional_half(each) for each in probe]
+    else:
+        probes = None if probe is None else conditional_half(probe)
 
     def predict(x, timestep):
         if guided:
             x = jnp.concatenate([x, x])
         timesteps = jnp.full((len(x),), timestep)
         streams = [brain] if text is None else [text, brain]
-        out = unet(x, timesteps, streams, None if probe is None else conditional_half)
+        out = unet(x, timesteps, streams, probes)
         out, seen = (out, None) if probe is None else out
         if guided:
             conditional, without = jnp.split(out, 2)
             out = without + guidance_scale * (conditional - without)
         return out, seen
 
-    return advance(predict, state, keys, steps, prediction_type, span)
+    return predict

@@ -92,9 +92,13 @@ def group_areas(
     areas: Mapping[str, Bool[np.ndarray, " n"]],
     groups: Mapping[str, Sequence[str]] = AREA_GROUPS,
 ) -> dict[str, Bool[np.ndarray, " n"]]:
-    """Joins areas into groups (the paper's, by default); areas a subject lacks are left out."""
+    """Joins areas into groups (the paper's, by default); areas a subject lacks are left out.
+
+    An area that belongs to no group stays by itself, after the groups.
+    """
+    grouped = {m for members in groups.values() for m in members}
     return {
         group: np.logical_or.reduce([areas[m] for m in members if m in areas])
         for group, members in groups.items()
         if any(m in areas for m in members)
-    }
+    } | {name: mask for name, mask in areas.items() if name not in grouped}

@@ -81,6 +81,15 @@ class NoiseSchedule:
         signal, sigma = self._at(timesteps, x)
         return signal * noise - sigma * x
 
+    def predicted_clean(
+        self, x: Float[Array, "b *s"], output: Float[Array, "b *s"], timesteps: Int[Array, " b"]
+    ) -> Float[Array, "b *s"]:
+        """x_0 that the U-Net's output at x_t implies."""
+        signal, sigma = self._at(timesteps, x)
+        if self.prediction_type == "epsilon":
+            return (x - sigma * output) / signal
+        return signal * x - sigma * output
+
     def inference_timesteps(self, num_steps: int) -> Int[np.ndarray, " t"]:
         """Descending timesteps with "leading" spacing, as diffusers' DDPM and DDIM."""
         if not 1 <= num_steps <= self.num_train_timesteps:

@@ -145,7 +145,7 @@ class _Transformer2D(nnx.Module):
 class _Conditioning:
     """Hands each cross-attention layer its keys and values, and keeps what the probe saw."""
 
-    def __init__(self, streams: Sequence[Stream], probe: Probe | None):
+    def __init__(self, streams: Sequence[Stream], probe: Probe | Sequence[Probe] | None):
         self.streams, self.probe, self.seen, self.layer = streams, probe, [], 0
 
     def __call__(self, attention: _Transformer2D, x: Array) -> Array:
@@ -155,7 +155,8 @@ class _Conditioning:
             (s.keys[layer].astype(x.dtype), s.values[layer].astype(x.dtype), s.scale)
             for s in self.streams
         ]
-        x, seen = attention(x, streams, self.probe)
+        probe = self.probe[layer] if isinstance(self.probe, Sequence) else self.probe
+        x, seen = attention(x, streams, probe)
         self.seen.append(seen)
         return x
 
@@ -285,7 +286,7 @@ class UNet2DConditionModel(nnx.Module):
         latents: Float[Array, "b y x c"],
         timesteps: Int[Array, " b"],
         streams: Sequence[Stream],
-        probe: Probe | None = None,
+        probe: Probe | Sequence[Probe] | None = None,
         *,
         remat: bool = False,
     ) -> Float[Array, "b y x o"] | tuple[Float[Array, "b y x o"], list]:
@@ -299,7 +300,7 @@ class UNet2DConditionModel(nnx.Module):
             timesteps: [b], 0 to 999.
             streams: the conditioning; its order matters only to the probe.
             probe: if given, called with the last stream's attention weights [b, h, q, k] of
-                every cross-attention layer.
+                every cross-attention layer; or one such function per layer.
             remat: for the derivative, keep what enters each block and compute the rest anew;
                 not with a probe.
 

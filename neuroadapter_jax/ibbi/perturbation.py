@@ -1,0 +1,92 @@
+"""Sets of regions to silence or exchange, and the random sets they are compared with."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from neuroadapter_jax.cortex.parcellation import Parcellation
+
+
+def silence(members: Bool[np.ndarray, " p"], num_samples: int) -> Bool[np.ndarray, "b p"]:
+    """The `keep` of a pipeline call that drops a set's tokens, as training drops them.
+
+    Responses of zero would not do: a region's token then still is its bias.
+    """
+    return np.tile(~members, (num_samples, 1))
+
+
+def replace_responses(
+    fmri: Float[np.ndarray, "b n"],
+    regions: Parcellation,
+    members: Bool[np.ndarray, " p"],
+    source: Float[np.ndarray, "b n"] | float = 0.0,
+) -> Float[np.ndarray, "b n"]:
+    """Responses in which a set's vertices come from elsewhere.
+
+    Args:
+        fmri: responses of the whole cortex.
+        regions: the model's.
+        members: the regions of the set.
+        source: responses to other images, row by row; or a number: 0, the mean over a session, is
+            the training mean of z-scored responses.
+    """
+    vertices = np.concatenate(
+        [regions.cortex_indices(int(i)) for i in np.flatnonzero(members)] or [np.zeros(0, int)]
+    )
+    changed = fmri.copy()
+    changed[:, vertices] = source if np.ndim(source) == 0 else np.asarray(source)[:, vertices]
+    return changed
+
+
+def matched_sets(
+    members: Bool[np.ndarray, " p"],
+    snr: Float[np.ndarray, " p"],
+    num_sets: int,
+    seed: int = 0,
+    nearest: int = 10,
+) -> Bool[np.ndarray, "k p"]:
+    """Random sets of the same size and similar SNR, without the set's own regions.
+
+    Each region of the set is replaced by one of the `nearest` regions outside it that are closest
+    in SNR and not yet taken.
+
+    Args:
+        members: the set.
+        snr: of each region.
+        num_sets: how many.
+        seed: of the draws.
+        nearest: how many candidates a replacement is drawn from.
+
+    Raises:
+        ValueError: the set holds more than half of all regions, so that none can replace it.
+    """
+    own = np.flatnonzero(members)
+    if 2 * len(own) > len(members):
+        raise ValueError(
+            f"The set holds {len(own)} of {len(members)} regions; a matched random set needs as "
+            "many outside it."
+        )
+    rng = np.random.default_rng(seed)
+    sets = np.zeros((num_sets, len(members)), bool)
+    for row in sets:
+        for region in rng.permutation(own):
+            free = np.flatnonzero(~members & ~row)
+            order = free[np.argsort(np.abs(snr[free] - snr[region]), kind="stable")]
+            row[rng.choice(order[:nearest])] = True
+    return sets
+
+
+def cumulative_sets(
+    order: np.ndarray, num_points: int
+) -> Iterator[tuple[float, Bool[np.ndarray, " p"]]]:
+    """(share, the first so many regions of an order) from none to all, for deletion and insertion.
+
+    Args:
+        order: region indices, first to be taken first.
+        num_points: at least 2, ends included.
+    """
+    for share in np.linspace(0.0, 1.0, num_points):
+        taken = np.zeros(len(order), bool)
+        taken[order[: round(share * len(order))]] = True
+        yield float(share), taken

@@ -1,0 +1,64 @@
+import numpy as np
+import pytest
+
+from neuroadapter_jax.cortex.parcellation import Parcellation
+from neuroadapter_jax.ibbi.perturbation import (
+    cumulative_sets,
+    matched_sets,
+    replace_responses,
+    silence,
+)
+
+REGIONS = Parcellation(
+    ("a", "b", "c"),
+    ("lh", "lh", "rh"),
+    tuple(np.array(v, np.int32) for v in ([0, 2], [1], [3, 4])),
+    (5, 7),
+)
+
+
+def test_silenced_tokens_are_not_kept():
+    keep = silence(np.array([True, False, False]), 2)
+    assert keep.tolist() == [[False, True, True]] * 2
+
+
+def test_responses_of_a_set_come_from_elsewhere(rng):
+    fmri, other = rng.standard_normal((2, 3, 12))
+    members = np.array([True, False, True])
+    taken = [0, 2, 5 + 3, 5 + 4]
+    left = [v for v in range(12) if v not in taken]
+    swapped = replace_responses(fmri, REGIONS, members, other)
+    np.testing.assert_array_equal(swapped[:, taken], other[:, taken])
+    np.testing.assert_array_equal(swapped[:, left], fmri[:, left])
+    mean = replace_responses(fmri, REGIONS, members)
+    assert not mean[:, taken].any()
+    np.testing.assert_array_equal(mean[:, left], fmri[:, left])
+    np.testing.assert_array_equal(replace_responses(fmri, REGIONS, ~np.ones(3, bool)), fmri)
+
+
+def test_random_sets_are_matched():
+    snr = np.array([5, 4.9, 4.8, 4.7, 1, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4], np.float64)
+    members = np.zeros(11, bool)
+    members[[0, 9]] = True
+    sets = matched_sets(members, snr, 23, nearest=3)
+    assert sets.shape == (23, 11) and (sets.sum(1) == 2).all()
+    assert not (sets & members).any()
+    # The replacement of region 0 is one of its three nearest, 1 to 3; of region 9 one of 7, 8, 10.
+    assert (sets[:, 1:4].sum(1) == 1).all() and (sets[:, [7, 8, 10]].sum(1) == 1).all()
+    assert len({row.tobytes() for row in sets}) > 5
+    np.testing.assert_array_equal(sets, matched_sets(members, snr, 23, nearest=3))
+    with pytest.raises(ValueError, match="6 of 11 regions; a matched random set needs as many"):
+        matched_sets(np.arange(11) < 6, snr, 1)
+
+
+def test_cumulative_sets_run_from_none_to_all():
+    order = np.array([3, 0, 4, 1, 2])
+    found = list(cumulative_sets(order, 6))
+    assert [share for share, _ in found] == pytest.approx([0, 0.2, 0.4, 0.6, 0.8, 1])
+    assert [np.flatnonzero(taken).tolist() for _, taken in found[:4]] == [
+        [],
+        [3],
+        [0, 3],
+        [0, 3, 4],
+    ]
+    assert found[-1][1].all()
