@@ -10,6 +10,7 @@ CORE = [
     "array_record",
     "flax==0.12.8",
     "grain==0.2.18",
+    "h5netcdf",
     "h5py",
     "huggingface_hub",
     "jax==0.10.2",
@@ -31,6 +32,7 @@ CORE = [
     "tensorflow-datasets==4.9.10",
     "tokenizers",
     "tqdm",
+    "xarray",
 ]
 
 # TensorFlow writes the TFDS records; nothing that reads them needs it.

@@ -1,0 +1,95 @@
+"""Which region drove a reconstruction, and where in the image each area looked, step by step.
+
+    python launch/interpret.py --model neuroadapter-embedded --prepared runs/embedded/prepared \
+        --root runs/embedded/nsd --subject 1 --extra_atlases embedded-vtc --out runs/views
+
+Areas come from a subject's label files in NSD's layout under --root (visual areas and the face,
+body, place and word areas), or from --areas, a JSON file {"name": ["region", ...]}.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import command_line
+from absl import flags
+
+from neuroadapter_jax.cortex.areas import NSD_ATLASES, group_areas, read_areas
+from neuroadapter_jax.datasets.records import SPLITS, PreparedDataset
+from neuroadapter_jax.diffusion.samplers import SAMPLERS
+from neuroadapter_jax.ibbi.areas import AreaAssignment, assign_by_name, assign_regions
+from neuroadapter_jax.ibbi.views import REDUCTIONS
+from neuroadapter_jax.interpretation import interpret_split
+from neuroadapter_jax.pipeline import NeuroAdapterPipeline
+
+FLAGS = flags.FLAGS
+
+
+def areas_of(pipeline: NeuroAdapterPipeline) -> AreaAssignment:
+    """The areas that the flags name, over the model's regions."""
+    if (FLAGS.areas is None) == (FLAGS.root is None):
+        raise ValueError("give either --areas or --root.")
+    if FLAGS.areas is not None:
+        return assign_by_name(pipeline.regions, json.loads(Path(FLAGS.areas).read_text()))
+    subject = f"subj{FLAGS.subject:02d}"
+    masks = group_areas(
+        read_areas(
+            Path(FLAGS.root) / "nsddata" / "freesurfer" / subject / "label",
+            Path(FLAGS.root) / "nsddata" / "ppdata" / subject / "transforms",
+            (*NSD_ATLASES, *FLAGS.extra_atlases),
+        )
+    )
+    return assign_regions(pipeline.regions, masks, FLAGS.threshold)
+
+
+def main(_) -> None:
+    command_line.use_cpu_cores(FLAGS.group_size)
+    try:
+        pipeline = NeuroAdapterPipeline.from_pretrained(FLAGS.model)
+        areas = areas_of(pipeline)
+        for sentence in areas.without_regions():
+            print(f"interpret: {sentence}", file=sys.stderr)
+        interpret_split(
+            pipeline,
+            PreparedDataset(FLAGS.prepared, FLAGS.split),
+            FLAGS.out,
+            areas,
+            num_images=FLAGS.num_images,
+            num_shown=FLAGS.num_shown,
+            group_size=FLAGS.group_size,
+            effects=FLAGS.effects,
+            reduction=FLAGS.reduction,
+            layer_weighting=FLAGS.layer_weighting,
+            num_steps=FLAGS.num_steps,
+            sampler=FLAGS.sampler,
+            guidance_scale=FLAGS.guidance_scale,
+            seed=FLAGS.seed,
+        )
+    except (ValueError, FileNotFoundError) as error:
+        sys.exit(f"interpret: {error}")
+    print(f"Views: {FLAGS.out} (views-*.nc, regions.npz, areas.csv)")
+
+
+if __name__ == "__main__":
+    flags.DEFINE_string("model", None, "Folder of launch/export.py, or a shipped model's name.")
+    flags.DEFINE_string("prepared", None, "Folder of prepared records.")
+    flags.DEFINE_string("out", None, "Folder for the views.")
+    flags.DEFINE_enum("split", "test", SPLITS, "Which images.")
+    flags.DEFINE_integer("num_images", 20, "The first so many of the split.", lower_bound=1)
+    flags.DEFINE_string("root", None, "Folder in NSD's layout with the subject's label files.")
+    flags.DEFINE_integer("subject", 1, "Number of the subject under --root.", lower_bound=1)
+    flags.DEFINE_list("extra_atlases", [], "Label files beside NSD's own five.")
+    flags.DEFINE_string("areas", None, "JSON file of areas as lists of the model's regions.")
+    flags.DEFINE_float("threshold", 0.5, "Share of a region's vertices that has to be exceeded.")
+    flags.DEFINE_enum("reduction", "attention", REDUCTIONS, "How attention is reduced.")
+    flags.DEFINE_enum("layer_weighting", "queries", ["queries", "equal"], "Of the brain view.")
+    flags.DEFINE_bool("effects", True, "Also drop each area's tokens at the shown steps.")
+    flags.DEFINE_integer("num_shown", 6, "Steps whose images are kept.", lower_bound=1)
+    flags.DEFINE_integer("group_size", 20, "Images per file and call.", lower_bound=1)
+    own = "the model's own when not given."
+    flags.DEFINE_enum("sampler", None, SAMPLERS, f"Which sampler; {own}")
+    flags.DEFINE_integer("num_steps", 50, "Denoising steps.", lower_bound=1)
+    flags.DEFINE_float("guidance_scale", None, f"1 is none; {own}")
+    flags.DEFINE_integer("seed", 0, "Of the noise.")
+    flags.mark_flags_as_required(["model", "prepared", "out"])
+    command_line.run(main)
