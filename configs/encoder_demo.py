@@ -1,4 +1,4 @@
-"""The embedded subject's brain encoder, trained in about six minutes.
+"""The embedded subject's brain encoder, trained in about three minutes.
 
     python launch/train_encoder.py --config configs/encoder_demo.py
 
@@ -32,7 +32,7 @@ def get_config() -> ConfigDict:
     config.encoder.row_length = 32
     config.encoder.seed = 0
     config.encoder.batch_size = 16
-    config.encoder.num_steps = 1200
+    config.encoder.num_steps = 600
     config.encoder.num_epochs = config_dict.placeholder(float)
     config.encoder.learning_rate = 1e-3
     config.encoder.warmup_steps = 50
@@ -44,7 +44,7 @@ def get_config() -> ConfigDict:
     config.encoder.repeats = "single"
     config.encoder.sharpness = 20.0
     config.encoder.log_every = 20
-    config.encoder.evaluate_every = 400
-    config.encoder.checkpoint_every = 400
+    config.encoder.evaluate_every = 200
+    config.encoder.checkpoint_every = 200
     config.progress = True
     return config

@@ -107,7 +107,7 @@ def main(_) -> None:
     if unknown := sorted(set(sizes) - SIZES.keys()):
         sys.exit(f"benchmark: unknown size(s) {unknown}; choose from {sorted(SIZES)}.")
     # Candidates would take the full size half an hour here, and more than one step hours.
-    most = {"sd15": 1} | ({"middle": 10} if FLAGS.quick else {})
+    most = {"sd15": 1} | ({"middle": 5} if FLAGS.quick else {})
     num_steps = {name: min(most.get(name, FLAGS.num_steps), FLAGS.num_steps) for name in sizes}
     chosen = {name: [c for c in CASES if name != "sd15" or "candidates" not in c] for name in sizes}
     results = {
@@ -146,7 +146,7 @@ def main(_) -> None:
 
 
 if __name__ == "__main__":
-    flags.DEFINE_bool("quick", False, "tiny-sd and the middle size only, that in 10 steps.")
+    flags.DEFINE_bool("quick", False, "tiny-sd and the middle size only, that in 5 steps.")
     flags.DEFINE_bool("paper_step", False, "Compile the paper's training step; run nothing.")
     flags.DEFINE_bool("full_size", False, "Run two steps at full size in bfloat16, ours alone.")
     flags.DEFINE_list("sizes", list(SIZES), "Which sizes.")

@@ -14,7 +14,7 @@ from pathlib import Path
 import command_line
 from absl import flags
 
-from neuroadapter_jax.diffusion.weights import ASSETS, write_json
+from neuroadapter_jax.diffusion.weights import write_json
 from neuroadapter_jax.figures.cortex_maps import area_figure, save_figure
 from neuroadapter_jax.figures.grids import image_grid, save_picture
 from neuroadapter_jax.figures.report import score_table, write_report
@@ -28,7 +28,12 @@ SHIPPED = "neuroadapter-embedded"
 ROOT, PREPARED = "runs/embedded/nsd", "runs/embedded/prepared"
 SAMPLING = ["--sampler", "dpmsolver++", "--num_steps", "19"]
 NUM_SHOWN = 30
-TITLES = {"minutes": "minutes of training", "hour": "an hour of training"}
+CANDIDATES = ["--num_candidates", "8", "--halving", "4:2"]
+TITLES = {
+    "minutes": "minutes of training",
+    "hour": "an hour of training",
+    "chosen": "the encoder's choice of 8",
+}
 
 
 def stage(done: Path, *arguments: str) -> None:
@@ -46,14 +51,16 @@ def stage(done: Path, *arguments: str) -> None:
     write_json(path, seconds | {command: round(time.monotonic() - start)})
 
 
-def draw_and_score(label: str, model: str, out: Path) -> None:
-    """Draw the test images from their own and from permuted responses, and score them."""
-    draw = ["launch/reconstruct.py", "--model", model, "--prepared", PREPARED, *SAMPLING]
-    own, permuted = out / label / "own", out / label / "permuted"
-    stage(own / "index.json", *draw, "--out", str(own))
-    stage(permuted / "index.json", *draw, "--out", str(permuted), "--permute_responses")
+def draw(model: str, out: Path, *options: str) -> None:
+    """Draw the test images."""
+    known = ["--model", model, "--prepared", PREPARED, *SAMPLING, "--out", str(out)]
+    stage(out / "index.json", "launch/reconstruct.py", *known, *options)
+
+
+def score(folder: Path, permuted: Path, model: str) -> None:
+    """Score a folder beside one drawn from permuted responses."""
     known = ["--permuted", str(permuted), "--model", model, "--prepared", PREPARED, "--root", ROOT]
-    stage(own / "results.json", "launch/evaluate.py", str(own), *known)
+    stage(folder / "results.json", "launch/evaluate.py", str(folder), *known)
 
 
 def main(_) -> None:
@@ -65,17 +72,27 @@ def main(_) -> None:
     train = ["launch/train.py", "--config", "configs/demo.py", "--workdir", str(run)]
     stage(model / "config.json", *train)
     stage(model / "config.json", *export)
-    models = {"minutes": str(model)}
-    if (ASSETS / SHIPPED).is_dir():
-        models["hour"] = SHIPPED
+    models = {"minutes": str(model), "hour": SHIPPED}
     for label, name in models.items():
-        draw_and_score(label, name, out)
+        own, permuted = out / label / "own", out / label / "permuted"
+        draw(name, own)
+        draw(name, permuted, "--permute_responses")
+        score(own, permuted, name)
+
+    run_encoder, chosen = out / "encoder", out / "chosen" / "own"
+    encoder = run_encoder / "model"
+    train = ["--config", "configs/encoder_demo.py", "--workdir", str(run_encoder)]
+    stage(encoder / "config.json", "launch/train_encoder.py", *train)
+    known = ["--encoder", str(encoder), "--prepared", PREPARED, "--root", ROOT]
+    stage(encoder / "accuracy.json", "launch/evaluate_encoder.py", *known)
+    draw(SHIPPED, chosen, *CANDIDATES, "--encoder", str(encoder))
+    score(chosen, out / "hour" / "permuted", SHIPPED)
 
     results = {
         TITLES[label]: json.loads((out / label / "own" / "results.json").read_text())
-        for label in models
+        for label in TITLES
     }
-    drawn = {label: load_reconstructions(out / label / "own") for label in models}
+    drawn = {label: load_reconstructions(out / label / "own") for label in TITLES}
     rows = {"seen": drawn["minutes"].seen[:NUM_SHOWN]}
     rows |= {label: result.best[:NUM_SHOWN] for label, result in drawn.items()}
     save_picture(out / "reconstructions.png", image_grid(rows))
