@@ -127,7 +127,8 @@ def interpret_split(
                 {"long_name": "what was seen", "units": "0 to 255"},
             )
             views.attrs |= {
-                key: value if isinstance(value, (int, float, str)) else json.dumps(value)
+                # netCDF has no booleans and no dictionaries.
+                key: value if type(value) in (int, float, str) else json.dumps(value)
                 for key, value in settings.items()
             }
             partial = path.with_suffix(".partial")

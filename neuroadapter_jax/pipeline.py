@@ -548,7 +548,9 @@ class NeuroAdapterPipeline:
 
         return jnp.moveaxis(jax.lax.map(change, sets), 0, 1)
 
-    def decode(self, latents: Float[np.ndarray | Array, "b y x c"]) -> UInt8[np.ndarray, "b y x c"]:
+    def decode(
+        self, latents: Float[np.ndarray | Array, "b y x c"]
+    ) -> UInt8[np.ndarray, "b _y _x _c"]:
         """The images of scaled latents, noisy ones too."""
         _, params = self._placement(1)
         return np.asarray(self._decode_jitted(params, jnp.asarray(latents)))

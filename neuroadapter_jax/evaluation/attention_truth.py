@@ -15,7 +15,8 @@ from neuroadapter_jax.evaluation.localisation import half_share, localisation
 from neuroadapter_jax.evaluation.metrics import pixel_correlation, ssim
 from neuroadapter_jax.evaluation.scene_reader import SceneReader, read_scenes
 from neuroadapter_jax.ibbi.perturbation import matched_sets, silence
-from neuroadapter_jax.ibbi.views import contrast, normalised
+from neuroadapter_jax.ibbi.views import contrast
+from neuroadapter_jax.pipeline import NeuroAdapterPipeline
 
 # Area (group of areas) -> the category of things that drives it in the simulated subject.
 CATEGORY_OF_AREA = {
@@ -249,7 +250,124 @@ def structure_and_category(
     }
 
 
-def mean_over_steps(brain_view: Float[np.ndarray, "b t p"]) -> Float[np.ndarray, "b p"]:
-    """The brain view of a whole drawing."""
-    mean = brain_view.mean(axis=1)
-    return normalised(mean[..., None])[..., 0]
+def region_effects(
+    pipeline: NeuroAdapterPipeline,
+    fmri: Float[np.ndarray, "b n"],
+    batch_size: int,
+    seed: int,
+    sampling: Mapping[str, Any],
+) -> Float[np.ndarray, "b p"]:
+    """What dropping each region alone changes, at the step in the middle of a drawing.
+
+    Args:
+        pipeline: the model.
+        fmri: responses; the number of images is a multiple of the batch size.
+        batch_size: images at once.
+        seed: of the noise.
+        sampling: options of `NeuroAdapterPipeline.interpret`.
+    """
+    count = len(pipeline.regions)
+    alone, none = np.eye(count, dtype=bool), np.zeros((1, count), np.float32)
+    step = sampling["num_steps"] // 2
+    found = []
+    for first in tqdm(range(0, len(fmri), batch_size), unit="batch", desc="regions"):
+        part = fmri[first : first + batch_size]
+        numbers = np.arange(first, first + len(part))
+        drawn = pipeline.interpret(
+            part, none, shown=(step,), seed=seed, sample_ids=numbers, **sampling
+        )
+        changes = pipeline.effects(part, drawn.noisy[0], int(drawn.timesteps[step]), alone)
+        found.append(changes.sum(axis=(2, 3)))
+    return np.concatenate(found)
+
+
+def tables(results: Mapping[str, Any]) -> str:
+    """Everything of launch/attention_truth.py's results as Markdown tables."""
+
+    def cell(entry: Mapping[str, Any] | None, form: str = ".2f") -> str:
+        if entry is None or entry["value"] is None:
+            return "–"
+        low, high = entry["interval"]
+        return f"{entry['value']:{form}} [{low:{form}}, {high:{form}}]"
+
+    def table(head: list[str], rows: list[list[str]]) -> str:
+        lines = [head, ["---"] * len(head), *rows]
+        return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+    ways = results["localisation"]
+    pooled = [
+        [
+            way,
+            cell(own["all areas"]["pointing_over_chance"]),
+            cell(own["all areas"]["auc"], ".3f"),
+            cell(own["all areas"]["mean_map"]["pointing_over_chance"]),
+            cell(own["all areas"]["mean_map"]["auc"], ".3f"),
+            cell(own["all areas"]["permuted"]["pointing_over_chance"]),
+            cell(own["all areas"]["permuted"]["auc"], ".3f"),
+        ]
+        for way, own in ways.items()
+    ]
+    per_area = [
+        [
+            area,
+            CATEGORY_OF_AREA[area],
+            str(results["regions"][area]),
+            str(scores["num_images"]),
+            f"{scores['chance']:.3f}",
+            cell(scores["pointing"]),
+            cell(scores["pointing_over_chance"], ".1f"),
+            cell(scores["auc"], ".3f"),
+        ]
+        for area, scores in ways["attention"].items()
+        if area in CATEGORY_OF_AREA
+    ]
+    retinotopy = [
+        [area, *(cell(own[area], ".3f") for own in results["retinotopy"].values())]
+        for area in results["retinotopy"]["attention"]
+    ]
+    ranks = [
+        [reduction, pair, cell(entry), f"{entry['of_means']:.2f}"]
+        for reduction, own in results["ranks"].items()
+        for pair, entry in own.items()
+    ]
+    silencing = [
+        [
+            area,
+            str(entry.get("regions", "")),
+            str(entry["things"]),
+            cell(entry["changed"]),
+            cell(entry["changed_by_random_sets"]),
+            cell(entry["over_random"], ".1f") if entry["over_random"]["value"] else "–",
+        ]
+        for area, entry in results["silencing"].items()
+    ]
+    left = [
+        [name, *(f"{cell(entry)}, left {cell(entry['left'])}" for entry in own.values())]
+        for name, own in results["structure and category"].items()
+    ]
+    pointing = ["pointing / chance", "AUC"]
+    return "\n".join(
+        [
+            f"{results['num_images']} test images; [95 % intervals over images].\n",
+            "Where the maps of the category areas look, pooled over areas:\n",
+            table(
+                ["map", *pointing]
+                + [f"{x}, mean map" for x in pointing]
+                + [f"{x}, permuted" for x in pointing],
+                pooled,
+            ),
+            "The paper's reduction by area:\n",
+            table(
+                ["area", "category", "regions", "images", "chance", "pointing", *pointing],
+                per_area,
+            ),
+            "Share of a map in the half of the image that the hemisphere sees (chance 0.5):\n",
+            table(["area", *results["retinotopy"]], retinotopy),
+            "Spearman's correlation over regions, per image and of the means:\n",
+            table(["reduction", "between", "per image", "of means"], ranks),
+            "Things that were drawn right and are not any more, with an area silenced:\n",
+            table(["silenced", "regions", "things", "changed", "random sets", "ratio"], silencing),
+            "What silencing leaves:\n",
+            table(["silenced", "pixel correlation", "SSIM", "semantic recall"], left),
+        ]
+    )

@@ -90,6 +90,17 @@ def assign_regions(
     return AreaAssignment(tuple(areas), overlap, members, vertices)
 
 
+def joined(*assignments: AreaAssignment) -> AreaAssignment:
+    """The areas of several assignments over the same regions, one after the other."""
+    return AreaAssignment(
+        tuple(name for each in assignments for name in each.names),
+        *(
+            np.concatenate([getattr(each, field) for each in assignments])
+            for field in ("overlap", "members", "vertices")
+        ),
+    )
+
+
 def assign_by_name(regions: Parcellation, sets: Mapping[str, Sequence[str]]) -> AreaAssignment:
     """Areas given as lists of region names.
 
