@@ -28,7 +28,8 @@ SHIPPED = "neuroadapter-embedded"
 ROOT, PREPARED = "runs/embedded/nsd", "runs/embedded/prepared"
 SAMPLING = ["--sampler", "dpmsolver++", "--num_steps", "19"]
 NUM_SHOWN = 30
-CANDIDATES = ["--num_candidates", "8", "--halving", "4:2"]
+# Fewer steps for more candidates: the choice makes up for them (docs/encoder.md).
+CANDIDATES = ["--num_candidates", "8", "--num_steps", "8"]
 TITLES = {
     "minutes": "minutes of training",
     "hour": "an hour of training",
@@ -88,6 +89,12 @@ def main(_) -> None:
     draw(SHIPPED, chosen, *CANDIDATES, "--encoder", str(encoder))
     score(chosen, out / "hour" / "permuted", SHIPPED)
 
+    views = out / "interpretation"
+    known = ["--model", SHIPPED, "--prepared", PREPARED, *SAMPLING, "--out", str(views)]
+    areas = ["--root", ROOT, "--extra_atlases", "embedded-vtc"]
+    licence = ["--licence", "Scenes are composed of OpenMoji artwork (openmoji.org), CC BY-SA 4.0."]
+    stage(views / "report.html", "launch/interpret.py", *known, *areas, *licence)
+
     results = {
         TITLES[label]: json.loads((out / label / "own" / "results.json").read_text())
         for label in TITLES
@@ -110,6 +117,7 @@ def main(_) -> None:
     for row in score_table(results)[:]:
         print("  ".join([f"{row[0]:58s}", *(f"{cell:24s}" for cell in row[1:])]))
     print(f"\nReport:          {out / 'report.html'}")
+    print(f"Which region:    {views / 'report.html'}")
     print(f"Reconstructions: {out / 'reconstructions.png'}")
     print(f"Scores:          {out / 'results.json'}")
 

@@ -17,12 +17,14 @@ from absl import flags
 from neuroadapter_jax.cortex.areas import NSD_ATLASES, group_areas, read_areas
 from neuroadapter_jax.datasets.records import SPLITS, PreparedDataset
 from neuroadapter_jax.diffusion.samplers import SAMPLERS
+from neuroadapter_jax.figures.interpretation_report import FSAVERAGE5, write_interpretation_report
 from neuroadapter_jax.ibbi.areas import AreaAssignment, assign_by_name, assign_regions
 from neuroadapter_jax.ibbi.views import REDUCTIONS
-from neuroadapter_jax.interpretation import interpret_split
+from neuroadapter_jax.interpretation import interpret_split, load_views
 from neuroadapter_jax.pipeline import NeuroAdapterPipeline
 
 FLAGS = flags.FLAGS
+NUM_REPORTED = 40  # about 10 MB of page at 64 x 64 pixels
 
 
 def areas_of(pipeline: NeuroAdapterPipeline) -> AreaAssignment:
@@ -68,6 +70,18 @@ def main(_) -> None:
     except (ValueError, FileNotFoundError) as error:
         sys.exit(f"interpret: {error}")
     print(f"Views: {FLAGS.out} (views-*.nc, regions.npz, areas.csv)")
+    if pipeline.regions.num_vertices != FSAVERAGE5:
+        print("No report: it draws models on fsaverage5 only.")
+        return
+    report = Path(FLAGS.out) / "report.html"
+    write_interpretation_report(
+        report,
+        load_views(FLAGS.out).isel(sample=slice(NUM_REPORTED)),
+        pipeline.regions,
+        title=f"{FLAGS.model}, {FLAGS.split} images of {FLAGS.prepared}.",
+        licence=FLAGS.licence,
+    )
+    print(f"Report: {report}")
 
 
 if __name__ == "__main__":
@@ -91,5 +105,6 @@ if __name__ == "__main__":
     flags.DEFINE_integer("num_steps", 50, "Denoising steps.", lower_bound=1)
     flags.DEFINE_float("guidance_scale", None, f"1 is none; {own}")
     flags.DEFINE_integer("seed", 0, "Of the noise.")
+    flags.DEFINE_string("licence", "", "Of the pictures; a sentence under the report.")
     flags.mark_flags_as_required(["model", "prepared", "out"])
     command_line.run(main)

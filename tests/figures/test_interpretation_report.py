@@ -1,0 +1,146 @@
+"""The page of both views: what is in it, and that it works in a browser."""
+
+import json
+import re
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+import xarray
+
+from neuroadapter_jax.cortex.parcellation import Parcellation
+from neuroadapter_jax.figures.interpretation_report import (
+    FSAVERAGE5,
+    write_interpretation_report,
+)
+
+S, T, P, R, K, SIDE, PIXELS = 2, 5, 7, 3, 2, 4, 16
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chrome"))), None)
+
+
+@pytest.fixture
+def regions():
+    sets = tuple(np.arange(100 * i, 100 * i + 60, dtype=np.int32) for i in range(P))
+    return Parcellation(
+        tuple(f"r{i}" for i in range(P)), ("lh",) * 4 + ("rh",) * 3, sets, FSAVERAGE5
+    )
+
+
+@pytest.fixture
+def views(rng):
+    brain = rng.random((S, T, P)).astype(np.float32)
+    brain /= brain.sum(-1, keepdims=True)
+    maps = rng.random((S, T, R, SIDE, SIDE)).astype(np.float32)
+    maps[:, :, 2] = np.nan
+    weights = np.zeros((R, P), np.float32)
+    weights[0, :2], weights[1, 4:] = 0.5, 1 / 3
+
+    def images(*shape):
+        return rng.integers(0, 256, (*shape, PIXELS, PIXELS, 3), np.uint8)
+
+    pixels = ("row", "column", "channel")
+    return xarray.Dataset(
+        {
+            "stimulus": (("sample", *pixels), images(S)),
+            "image": (("sample", *pixels), images(S)),
+            "noisy": (("sample", "shown", *pixels), images(S, K)),
+            "predicted_clean": (("sample", "shown", *pixels), images(S, K)),
+            "brain_view": (("sample", "step", "region"), brain),
+            "image_view": (("sample", "step", "area", "y", "x"), maps),
+            "area_weight": (("area", "region"), weights),
+        },
+        {
+            "sample": [31, 37],
+            "timestep": ("step", [801, 601, 401, 201, 1]),
+            "shown": [1, 4],
+            "region": [f"lh r{i}" for i in range(P)],
+            "area": ["V1", "Face </script>", "none"],
+        },
+        {
+            "reduction": "attention",
+            "layer_weighting": "queries",
+            "sampler": "ddim",
+            "guidance_scale": 2.5,
+        },
+    )
+
+
+@pytest.fixture
+def page(views, regions, tmp_path):
+    path = tmp_path / "report.html"
+    write_interpretation_report(path, views, regions, title="Made up.")
+    return path
+
+
+def test_the_page_needs_nothing_else(page):
+    text = page.read_text(encoding="utf-8")
+    assert not re.search(r"(src|href)=.?https?:", text)
+    data = json.loads(re.search(r'type="application/json">(.*)</script>\n<script>', text)[1])
+    assert data["lead"].startswith("Made up. 2 images, 5 steps of ddim, guidance 2.5")
+    assert data["areas"][1] == "Face </script>" and data["shown"] == [1, 4]
+
+
+def test_other_regions_are_refused(views, regions, tmp_path):
+    with pytest.raises(ValueError, match="views are of 7 regions, but 6 were given"):
+        write_interpretation_report(tmp_path / "x.html", views, regions.subset(range(6)))
+    other = Parcellation(("a",), ("lh",), (np.array([1], np.int32),), (13, 17))
+    with pytest.raises(ValueError, match=r"draws on fsaverage5, .* regions are of \(13, 17\)"):
+        write_interpretation_report(tmp_path / "x.html", views, other)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
+def test_the_page_answers_in_a_browser(page, views, tmp_path):
+    program = """<script>
+window.onerror = message => { document.body.dataset.error = message; };
+window.onload = () => setTimeout(() => {
+  const seen = {}, state = () => [$("cortex").toDataURL(), $("overlay").toDataURL()];
+  const note = (name, act) => { act(); return new Promise(done => setTimeout(() => {
+    seen[name] = { cortex: state()[0], overlay: state()[1], noisy: $("noisy").src,
+      step: $("step-name").textContent, shares: $("areas").innerText,
+      pressed: [...$("areas").children].map(b => b.getAttribute("aria-pressed")) };
+    done(); }, 150)); };
+  (async () => {
+    await note("start", () => {});
+    await note("step", () => { $("step").value = 0; $("step").oninput({target: $("step")}); });
+    await note("area", () => $("areas").children[1].click());
+    await note("sample", () => $("samples").children[1].click());
+    await note("turned", () => { turn += 1; drawCortex(); });
+    document.body.innerHTML = "<pre id=seen></pre>";
+    document.getElementById("seen").textContent = JSON.stringify(seen);
+  })();
+}, 100);
+</script></html>"""
+    probe = tmp_path / "probe.html"
+    probe.write_text(page.read_text(encoding="utf-8").replace("</html>", program))
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
+    flags += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+    done = subprocess.run(
+        [
+            BROWSER,
+            *flags,
+            f"--user-data-dir={tmp_path / 'profile'}",
+            "--virtual-time-budget=20000",
+            "--dump-dom",
+            probe.as_uri(),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    ).stdout
+    assert "data-error" not in done
+    seen = json.loads(re.search(r'<pre id="seen">(.*?)</pre>', done, re.S)[1])
+    brain = views["brain_view"].values
+    assert seen["start"]["step"] == "5 of 5 (timestep 1)"
+    assert seen["step"]["step"] == "2 of 5 (timestep 601)"
+    for before, after in (("start", "step"), ("step", "area"), ("area", "sample")):
+        assert seen[before]["overlay"] != seen[after]["overlay"], after
+    for before, after in (("start", "step"), ("step", "area"), ("sample", "turned")):
+        assert seen[before]["cortex"] != seen[after]["cortex"], after
+    assert seen["area"]["pressed"] == ["false", "true", "false"]
+    expected = [f"{100 * brain[1, 1, part].sum():.1f} %" for part in (slice(2), slice(4, 7))]
+    for share in expected:
+        assert share in seen["sample"]["shares"]
+    assert seen["area"]["noisy"] == seen["step"]["noisy"] != seen["sample"]["noisy"]
