@@ -12,12 +12,21 @@ import sys
 from pathlib import Path
 
 import command_line
+import xarray
 from absl import flags
 
 from neuroadapter_jax.cortex.areas import NSD_ATLASES, group_areas, read_areas
 from neuroadapter_jax.datasets.records import SPLITS, PreparedDataset
 from neuroadapter_jax.diffusion.samplers import SAMPLERS
+from neuroadapter_jax.figures.cortex_maps import save_figure, value_figure
+from neuroadapter_jax.figures.grids import save_picture
 from neuroadapter_jax.figures.interpretation_report import FSAVERAGE5, write_interpretation_report
+from neuroadapter_jax.figures.timelines import (
+    on_vertices,
+    share_figure,
+    timeline,
+    write_animation,
+)
 from neuroadapter_jax.ibbi.areas import AreaAssignment, assign_by_name, assign_regions
 from neuroadapter_jax.ibbi.views import REDUCTIONS
 from neuroadapter_jax.interpretation import interpret_split, load_views
@@ -25,6 +34,7 @@ from neuroadapter_jax.pipeline import NeuroAdapterPipeline
 
 FLAGS = flags.FLAGS
 NUM_REPORTED = 40  # about 10 MB of page at 64 x 64 pixels
+NUM_TIMELINES = 5
 
 
 def areas_of(pipeline: NeuroAdapterPipeline) -> AreaAssignment:
@@ -42,6 +52,24 @@ def areas_of(pipeline: NeuroAdapterPipeline) -> AreaAssignment:
         )
     )
     return assign_regions(pipeline.regions, masks, FLAGS.threshold)
+
+
+def draw_figures(folder: Path, views: xarray.Dataset, pipeline: NeuroAdapterPipeline) -> None:
+    """Timelines of the first images, shares over steps, and the mean brain view on the cortex."""
+    areas = [
+        name for name in views["area"].values if (views["area_weight"].sel(area=name) > 0).any()
+    ]
+    for i in range(min(NUM_TIMELINES, views.sizes["sample"])):
+        name = f"{int(views['sample'][i]):06d}"
+        save_picture(folder / f"{name}.png", timeline(views, i, areas))
+        write_animation(folder / f"{name}.gif", views, i, areas)
+    save_figure(folder / "shares.png", share_figure(views, areas))
+    share = views["brain_view"].mean(("sample", "step")).values * views.sizes["region"]
+    label = f"share of the attention / uniform share, {views.sizes['sample']} images, all steps"
+    values = on_vertices(share, pipeline.regions)
+    save_figure(
+        folder / "cortex.png", value_figure(values, label, low=0.0, high=float(share.max()))
+    )
 
 
 def main(_) -> None:
@@ -73,15 +101,17 @@ def main(_) -> None:
     if pipeline.regions.num_vertices != FSAVERAGE5:
         print("No report: it draws models on fsaverage5 only.")
         return
-    report = Path(FLAGS.out) / "report.html"
+    report, figures = Path(FLAGS.out) / "report.html", Path(FLAGS.out) / "figures"
+    views = load_views(FLAGS.out)
+    draw_figures(figures, views, pipeline)
     write_interpretation_report(
         report,
-        load_views(FLAGS.out).isel(sample=slice(NUM_REPORTED)),
+        views.isel(sample=slice(NUM_REPORTED)),
         pipeline.regions,
         title=f"{FLAGS.model}, {FLAGS.split} images of {FLAGS.prepared}.",
         licence=FLAGS.licence,
     )
-    print(f"Report: {report}")
+    print(f"Report: {report}, and pictures in {figures}")
 
 
 if __name__ == "__main__":

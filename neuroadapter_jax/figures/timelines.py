@@ -1,0 +1,146 @@
+"""From noise to picture with the views of areas, and the areas' shares over steps."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+import xarray
+from jaxtyping import Float, UInt8
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from PIL import Image
+
+from neuroadapter_jax.cortex.parcellation import Parcellation
+from neuroadapter_jax.evaluation.bootstrap import bootstrap_interval
+from neuroadapter_jax.figures._files import write_atomically
+from neuroadapter_jax.figures.grids import image_grid
+
+_HEAT = np.array([251.0, 113.0, 24.0])
+_STRONGEST = 0.9
+
+
+def overlay(
+    image: UInt8[np.ndarray, "y x c"], view: Float[np.ndarray, "v u"]
+) -> UInt8[np.ndarray, "y x c"]:
+    """An image with an area's view over it, orange where it is attended.
+
+    Opacity is 0.9 (view / its maximum)^2, resized bilinearly; a view of NaN leaves the image.
+    """
+    if not np.isfinite(view).all():
+        return image
+    share = Image.fromarray((view / view.max()).astype(np.float32))
+    share = np.asarray(share.resize(image.shape[1::-1], Image.Resampling.BILINEAR))
+    opacity = _STRONGEST * np.clip(share, 0, 1)[..., None] ** 2
+    return np.round((1 - opacity) * image + opacity * _HEAT).astype(np.uint8)
+
+
+def _rows(
+    views: xarray.Dataset, sample: int, areas: Sequence[str]
+) -> dict[str, UInt8[np.ndarray, "k y x c"]]:
+    one = views.isel(sample=sample)
+    clean, shown = one["predicted_clean"].values, one["shown"].values
+    rows = {"noisy": one["noisy"].values, "predicted clean": clean}
+    if "stimulus" in one:
+        rows = {"seen": np.repeat(one["stimulus"].values[None], len(shown), axis=0)} | rows
+    for area in areas:
+        maps = one["image_view"].sel(area=area).isel(step=shown).values
+        rows[f"{area} looks at"] = np.stack(
+            [overlay(image, view) for image, view in zip(clean, maps, strict=True)]
+        )
+    return rows
+
+
+def timeline(
+    views: xarray.Dataset, sample: int, areas: Sequence[str], scale: int = 2
+) -> Image.Image:
+    """A grid with a column per shown step: seen, noisy, predicted clean, and each area's view.
+
+    Args:
+        views: from `load_views`.
+        sample: which image, from 0.
+        areas: names of areas.
+        scale: whole-number enlargement of each pixel.
+    """
+    steps = views.sizes["step"]
+    labels = [f"step {k + 1} of {steps}" for k in views["shown"].values]
+    rows = _rows(views, sample, areas)
+    return image_grid(rows, labels, columns=len(labels), scale=scale)
+
+
+def write_animation(
+    path: str | Path, views: xarray.Dataset, sample: int, areas: Sequence[str], scale: int = 3
+) -> None:
+    """The same as a GIF of one frame per shown step, written atomically.
+
+    Args:
+        path: the file.
+        views: see `timeline`, like the rest.
+        sample: likewise.
+        areas: likewise.
+        scale: likewise.
+    """
+    rows = _rows(views, sample, areas)
+    frames = [
+        image_grid(
+            {f"step {k + 1}": np.stack([images[i] for images in rows.values()])},
+            list(rows),
+            columns=len(rows),
+            scale=scale,
+            font_size=12,
+        )
+        for i, k in enumerate(views["shown"].values)
+    ]
+    options = {"format": "GIF", "save_all": True, "duration": 500, "loop": 0}
+    write_atomically(
+        path, lambda partial: frames[0].save(partial, append_images=frames[1:], **options)
+    )
+
+
+def share_figure(views: xarray.Dataset, areas: Sequence[str]) -> Figure:
+    """Each area's share of the attention over steps, mean over images with 95 % intervals.
+
+    The share is divided by the area's number of regions over all regions, so that 1 is uniform.
+
+    Args:
+        views: from `load_views`.
+        areas: names; those without regions are left out.
+
+    Returns:
+        The figure; the caller closes it.
+    """
+    figure, axis = plt.subplots(figsize=(7, 4))
+    brain, steps = views["brain_view"].values, np.arange(views.sizes["step"]) + 1
+    for area in areas:
+        members = views["area_weight"].sel(area=area).values > 0
+        if not members.any():
+            continue
+        share = brain[..., members].sum(axis=-1) / members.mean()
+        found = [bootstrap_interval(column.astype(float)) for column in share.T]
+        low, high = np.array([x["interval"] for x in found]).T
+        (line,) = axis.plot(steps, [x["value"] for x in found], label=area)
+        axis.fill_between(steps, low, high, color=line.get_color(), alpha=0.2, lw=0)
+    axis.axhline(1, color="#999", lw=1, ls="--")
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.set_xlabel("denoising step, from noise to image")
+    axis.set_ylabel("share of the attention / uniform share")
+    axis.set_title(
+        f"{views.sizes['sample']} images; {views.attrs['reduction']}, layers weighted by "
+        f"{views.attrs['layer_weighting']}",
+        fontsize=10,
+    )
+    axis.legend(frameon=False, ncols=2, fontsize=9, loc="center left", bbox_to_anchor=(1, 0.5))
+    axis.spines[["top", "right"]].set_visible(False)
+    figure.tight_layout()
+    return figure
+
+
+def on_vertices(shares: Float[np.ndarray, " p"], regions: Parcellation) -> Float[np.ndarray, " n"]:
+    """A number per region on the vertices of the whole cortex; NaN in no region."""
+    values = np.full(sum(regions.num_vertices), np.nan)
+    for i in range(len(regions)):
+        values[regions.cortex_indices(i)] = shares[i]
+    return values
