@@ -34,7 +34,7 @@ def get_config() -> ConfigDict:
     config.encoder.batch_size = 16
     config.encoder.num_steps = 600
     config.encoder.num_epochs = config_dict.placeholder(float)
-    config.encoder.learning_rate = 1e-3
+    config.encoder.learning_rate = 3e-3
     config.encoder.warmup_steps = 50
     config.encoder.schedule = "cosine"
     config.encoder.decay_epochs = 4.0

@@ -29,7 +29,7 @@ ROOT, PREPARED = "runs/embedded/nsd", "runs/embedded/prepared"
 SAMPLING = ["--sampler", "dpmsolver++", "--num_steps", "19"]
 NUM_SHOWN = 30
 # Fewer steps for more candidates: the choice makes up for them (docs/encoder.md).
-CANDIDATES = ["--num_candidates", "8", "--num_steps", "8"]
+CANDIDATES = ["--num_candidates", "8", "--num_steps", "6"]
 TITLES = {
     "minutes": "minutes of training",
     "hour": "an hour of training",

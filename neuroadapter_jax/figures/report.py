@@ -134,10 +134,10 @@ def write_report(
 <p class="lead">Images drawn by neuroadapter-jax from the responses of a simulated subject to
 {number} test images that were never trained on.</p>
 <h2>Reconstructions</h2>
-{_picture(grid, "Each stimulus above what was drawn from its responses, one candidate each.")}
+{_picture(grid, "Each stimulus above what was drawn from its responses.")}
 <h2>Scores</h2>
 <table><tr>{cells}</tr>{body}</table>
-<p><small>{number} test images, one candidate each; 95 % bootstrap intervals over images. Two-way
+<p><small>{number} test images; 95 % bootstrap intervals over images. Two-way
 identification: how often a reconstruction is more like its own stimulus than like another one.
 Semantic recall: a classifier trained on scenes alone reads which category stands where.</small></p>
 <h2>Training of this run</h2>
