@@ -1,6 +1,7 @@
 """From an image's features to the responses of the whole cortex, one token per region."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import jax
@@ -132,6 +133,25 @@ class RegionEncoder(nnx.Module):
 
         self.readout_weights = nnx.Param(uniform((*shape, width)))
         self.readout_bias = nnx.Param(jnp.zeros(shape))
+
+    def part(self, rows: Rows, regions: Sequence[int]) -> tuple["RegionEncoder", Rows]:
+        """The encoder of some regions, in this order, which computes nothing for the others.
+
+        Args:
+            rows: of all regions.
+            regions: which of them.
+        """
+        of = np.asarray(rows.region)
+        taken = [np.flatnonzero(of == i) for i in regions]
+        region = np.repeat(np.arange(len(taken), dtype=np.int32), [len(rows) for rows in taken])
+        taken = np.concatenate(taken)
+        packing = Packing(rows.packing.index[taken], rows.packing.mask[taken])
+        part = nnx.clone(self)
+        part.config = replace(self.config, num_regions=len(regions), num_rows=len(taken))
+        part.queries = nnx.Param(self.queries[...][np.asarray(regions)])
+        part.readout_weights = nnx.Param(self.readout_weights[...][taken])
+        part.readout_bias = nnx.Param(self.readout_bias[...][taken])
+        return part, Rows(packing, jnp.asarray(region))
 
     def tokens(
         self,

@@ -1,8 +1,9 @@
 """`BrainEncoder`: the predicted response of the whole cortex to an image."""
 
 import dataclasses
+import functools
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float, UInt8
 
-from neuroadapter_jax.cortex.packing import unpack_slots
+from neuroadapter_jax.cortex.packing import pack, unpack_slots
 from neuroadapter_jax.cortex.parcellation import Parcellation
 from neuroadapter_jax.diffusion.weights import (
     ASSETS,
@@ -129,30 +130,58 @@ class BrainEncoder:
         self.rows: Rows = make_rows(regions, self.config.row_length)
         side = features.padded_size // backbone.config.patch_size
         self.grid = (side, side)
-        graphs = [nnx.graphdef(module) for module in (backbone, *members)]
-        self._params = [nnx.state(module, nnx.Param) for module in (backbone, *members)]
+        self._modules = (backbone, *members)
         self._shares = jnp.asarray(ensemble_weights(self.correlations, sharpness))
+        self._judges: dict[str, tuple[Callable, tuple]] = {}
+        packed, params = self._packed_prediction(self._modules, self.rows)
 
-        def predict(params, shares, images):
-            backbone, *members = map(nnx.merge, graphs, params)
-            prepared = prepare_images(images, features)
-            total = 0.0
-            for member, block, share in zip(members, self.blocks, shares, strict=True):
-                packed = member(read_features(backbone, prepared, block), self.grid, self.rows)
-                cortex = unpack_slots(packed, self.rows.packing, self.num_vertices, fill=0.0)
-                total = total + share * cortex
-            return total
+        def predict(params, images):
+            return unpack_slots(packed(params, images), self.rows.packing, self.num_vertices, 0.0)
 
-        def scores(params, shares, images, fmri, mask, chunk):
+        self._predict = functools.partial(jax.jit(predict), params)
+
+    def _packed_prediction(self, modules: Sequence[nnx.Module], rows: Rows):
+        """(params, images) -> the weighted predictions [b, rows, slots], and the params."""
+        graphs = [nnx.graphdef(module) for module in modules]
+        states = [nnx.state(module, nnx.Param) for module in modules]
+
+        def predict(params, images):
+            states, shares = params
+            backbone, *members = map(nnx.merge, graphs, states)
+            prepared = prepare_images(images, self.features)
+            return sum(
+                share * member(read_features(backbone, prepared, block), self.grid, rows)
+                for member, block, share in zip(members, self.blocks, shares, strict=True)
+            )
+
+        return predict, (states, pack(self._shares, rows.packing))
+
+    def _judge(self, regions: Parcellation) -> tuple[Callable, tuple]:
+        """What scores candidates by some regions alone, compiled once; and its arrays."""
+        found = self._judges.get(key := regions.fingerprint())
+        if found is not None:
+            return found
+        check_regions(self.regions, regions)
+        place = {id: i for i, id in enumerate(_identities(self.regions))}
+        chosen = [place[id] for id in _identities(regions)]
+        backbone, *members = self._modules
+        parts = [member.part(self.rows, chosen) for member in members]
+        rows = parts[0][1]
+        packed, params = self._packed_prediction([backbone, *(part for part, _ in parts)], rows)
+        mask = rows.packing.mask & jnp.asarray(self.reliable())[rows.packing.index]
+
+        def scores(params, mask, images, fmri, chunk):
             b, s = images.shape[:2]
             flat = images.reshape(b * s, *images.shape[2:])
             predicted = jax.lax.map(
-                lambda image: predict(params, shares, image[None])[0], flat, batch_size=chunk
+                lambda image: packed(params, image[None])[0], flat, batch_size=chunk
             )
-            return masked_correlation(predicted.reshape(b, s, -1), fmri[:, None], mask)
+            measured = pack(fmri, rows.packing).reshape(b, 1, -1)
+            return masked_correlation(predicted.reshape(b, s, -1), measured, mask.reshape(-1))
 
-        self._predict = jax.jit(predict)
-        self._scores = jax.jit(scores, static_argnums=5)
+        judge = jax.jit(scores, static_argnums=4), (params, mask)
+        self._judges[key] = judge
+        return judge
 
     @property
     def num_vertices(self) -> int:
@@ -172,9 +201,7 @@ class BrainEncoder:
         for start in range(0, len(images), batch_size):
             batch = images[start : start + batch_size]
             filled = np.concatenate([batch, np.repeat(batch[-1:], batch_size - len(batch), axis=0)])
-            found.append(
-                np.asarray(self._predict(self._params, self._shares, filled))[: len(batch)]
-            )
+            found.append(np.asarray(self._predict(filled))[: len(batch)])
         return np.concatenate(found)
 
     def rank(
@@ -189,7 +216,8 @@ class BrainEncoder:
 
         Over the vertices of `regions` whose validation correlation is above 0, so that vertices
         that the encoder cannot predict do not decide; see `masked_correlation` for NaN and
-        constants. One jitted call; memory is that of `chunk` images.
+        constants. One jitted call, which predicts these regions alone; memory is that of `chunk`
+        images.
 
         Args:
             images: candidates, 0..255.
@@ -200,20 +228,13 @@ class BrainEncoder:
         Raises:
             ValueError: another mesh, or regions that the encoder was not trained with.
         """
-        mask = self.reliable() & self._mask_of(regions)
-        return np.asarray(self._scores(self._params, self._shares, images, fmri, mask, chunk))
+        score, arrays = self._judge(regions)
+        return np.asarray(score(*arrays, images, fmri, chunk))
 
     def reliable(self) -> Bool[np.ndarray, " n"]:
         """Vertices that the ensemble predicts better than chance on validation images."""
         shares = np.asarray(self._shares)
         return (shares * np.nan_to_num(self.correlations)).sum(axis=0) > 0
-
-    def _mask_of(self, regions: Parcellation) -> Bool[np.ndarray, " n"]:
-        check_regions(self.regions, regions)
-        mask = np.zeros(self.num_vertices, bool)
-        for i in range(len(regions)):
-            mask[regions.cortex_indices(i)] = True
-        return mask
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, backbone: str | Path | None = None):
@@ -334,13 +355,16 @@ def check_regions(known: Parcellation, wanted: Parcellation) -> None:
             f"The encoder was trained on {known.num_vertices} vertices per hemisphere, the regions "
             f"are of {wanted.num_vertices}; use an encoder of the same surface."
         )
-    members = {
-        (h, n): v for h, n, v in zip(known.hemispheres, known.names, known.vertices, strict=True)
-    }
-    for h, n, v in zip(wanted.hemispheres, wanted.names, wanted.vertices, strict=True):
+    members = dict(zip(_identities(known), known.vertices, strict=True))
+    for (h, n), v in zip(_identities(wanted), wanted.vertices, strict=True):
         if (h, n) not in members or not np.array_equal(members[h, n], v):
             raise ValueError(
                 f"The encoder was trained with another parcellation: it has no region {n!r} ({h}) "
                 "of the same vertices; use an encoder of the parcellation the adapter was trained "
                 "with."
             )
+
+
+def _identities(regions: Parcellation) -> list[tuple[str, str]]:
+    """What names a region within its surface."""
+    return list(zip(regions.hemispheres, regions.names, strict=True))
