@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from typing import Literal
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -72,7 +71,7 @@ def draw_latents(
         unet: frozen.
         text: the empty prompt's stream, batch 1, seen by both halves; None for no such stream.
         brain: the samples' stream, batch b.
-        unconditional: from `NeuroAdapter.unconditional`, batch 1.
+        unconditional: from `NeuroAdapter.unconditional`, batch 1: all its tokens are alike.
         keys: [b] random keys; key i alone decides the noise of sample i.
         steps: from `samplers.plan`.
         guidance_scale: g; None means no guidance, and no second half is computed.
@@ -132,34 +131,24 @@ def guided_prediction(
     guidance_scale: float | Float[Array, ""] | None,
     probe: Probe | Sequence[Probe] | None = None,
 ) -> Callable[[Array, Array], tuple[Array, list | None]]:
-    """(latents, timestep) -> (guided prediction, the probe's results); see `draw_latents`."""
-    size = brain.keys[0].shape[0]
+    """(latents, timestep) -> (guided prediction, the probe's results); see `draw_latents`.
+
+    Both halves of guidance go through the U-Net as one batch of pairs.
+    """
     guided = guidance_scale is not None
     if guided:
-        both = jax.tree.map(
-            lambda a, b: jnp.concatenate([a, b]),
-            Stream(brain.keys, brain.values, ()),
-            Stream(*expand(unconditional, size)[:2], ()),
-        )
-        brain = both._replace(scale=brain.scale)
-
-    def conditional_half(probe: Probe) -> Probe:
-        return lambda weights: probe(weights[:size])
-
-    if isinstance(probe, Sequence):
-        probes = [conditional_half(each) for each in probe]
-    else:
-        probes = None if probe is None else conditional_half(probe)
+        brain = brain._replace(alike=tuple(v[:, :, :1] for v in unconditional.values))
 
     def predict(x, timestep):
         if guided:
-            x = jnp.concatenate([x, x])
+            x = jnp.repeat(x, 2, axis=0)
         timesteps = jnp.full((len(x),), timestep)
         streams = [brain] if text is None else [text, brain]
-        out = unet(x, timesteps, streams, probes)
+        out = unet(x, timesteps, streams, probe)
         out, seen = (out, None) if probe is None else out
         if guided:
-            conditional, without = jnp.split(out, 2)
+            pairs = out.reshape(-1, 2, *out.shape[1:])
+            conditional, without = pairs[:, 0], pairs[:, 1]
             out = without + guidance_scale * (conditional - without)
         return out, seen
 

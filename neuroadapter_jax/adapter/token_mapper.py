@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from neuroadapter_jax.diffusion.attention import Attention
+from neuroadapter_jax.diffusion.attention import Attention, LayerStream
 
 _HEADS, _HIDDEN = 8, 1024
 
@@ -53,6 +53,6 @@ class TokenMapper(nnx.Module):
         x = jnp.broadcast_to(queries, (len(tokens), *queries.shape))
         x = x + self.self_attention(self.norm1(x))[0]
         keys, values = self.cross_attention.keys_values(tokens + self.region_embeddings[...])
-        x = x + self.cross_attention(self.norm2(x), [(keys, values, 1.0)])[0]
+        x = x + self.cross_attention(self.norm2(x), [LayerStream(keys, values)])[0]
         x = x + self.linear2(jax.nn.relu(self.linear1(self.norm3(x))))
         return self.norm(x)

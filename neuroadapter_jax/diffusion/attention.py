@@ -24,11 +24,24 @@ class Stream(NamedTuple):
         keys: one array [b or 1, h, k, d] per layer, in the U-Net's order of execution.
         values: likewise.
         scale: weight of this stream's attention output in the sum over streams.
+        alike: for samples that come in pairs, of which only the first attends to the keys: the
+            second, whose tokens are all alike, gets their one value, which is what attention to
+            them would give. None where every sample attends.
     """
 
     keys: tuple[Float[Array, "b h k d"], ...]
     values: tuple[Float[Array, "b h k d"], ...]
     scale: float | Float[Array, ""] = 1.0
+    alike: tuple[Float[Array, "1 h 1 d"], ...] | None = None
+
+
+class LayerStream(NamedTuple):
+    """What one layer takes of a `Stream`; attributes as there."""
+
+    keys: Float[Array, "b h k d"]
+    values: Float[Array, "b h k d"]
+    scale: float | Float[Array, ""] = 1.0
+    alike: Float[Array, "1 h 1 d"] | None = None
 
 
 def split_heads(x: Float[Array, "b k c"], num_heads: int) -> Float[Array, "b h k d"]:
@@ -72,6 +85,20 @@ def attend(
     weights = attention_weights(q, k)
     seen = None if probe is None else probe(weights)
     return jnp.einsum("...qk,...kd->...qd", weights.astype(v.dtype), v), seen
+
+
+def attend_in_pairs(
+    q: Float[Array, "b2 h q d"],
+    k: Float[Array, "#b h k d"],
+    v: Float[Array, "#b h k d"],
+    alike: Float[Array, "1 h 1 d"],
+    probe: Probe | None = None,
+) -> tuple[Float[Array, "b2 h q d"], Any]:
+    """`attend` for the first sample of each pair, `alike` for the second; see `Stream`."""
+    # Pairs stand side by side, so that cutting the batch over devices cuts between pairs.
+    pairs = q.reshape(-1, 2, *q.shape[1:])
+    out, seen = attend(pairs[:, 0], k, v, probe)
+    return jnp.stack([out, jnp.broadcast_to(alike, out.shape)], axis=1).reshape(q.shape), seen
 
 
 @jax.custom_vjp
@@ -182,14 +209,14 @@ class Attention(nnx.Module):
     def __call__(
         self,
         x: Float[Array, "b q c"],
-        streams: Sequence[tuple[Array, Array, Any]] | None = None,
+        streams: Sequence[LayerStream] | None = None,
         probe: Probe | None = None,
     ) -> tuple[Float[Array, "b q c"], Any]:
         """Attend from x to the streams, or to x itself when there are none.
 
         Args:
             x: [b, q, c].
-            streams: (keys, values, scale) per stream; None means self-attention.
+            streams: None means self-attention.
             probe: called with the last stream's weights [b, h, q, k].
 
         Returns:
@@ -197,11 +224,15 @@ class Attention(nnx.Module):
         """
         q = split_heads(self.to_q(x), self.num_heads)
         if streams is None:
-            streams = [(*self.keys_values(x), 1.0)]
+            streams = [LayerStream(*self.keys_values(x))]
         out, seen = 0.0, None
-        for i, (k, v, scale) in enumerate(streams):
+        for i, (k, v, scale, alike) in enumerate(streams):
             last = i == len(streams) - 1
-            drawn, new = attend(q, k, v, probe if last else None)
+            used = probe if last else None
+            if alike is None:
+                drawn, new = attend(q, k, v, used)
+            else:
+                drawn, new = attend_in_pairs(q, k, v, alike, used)
             out = out + scale * drawn
             seen = new if last else None
         return self.to_out[0](merge_heads(out).astype(x.dtype)), seen

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from neuroadapter_jax.diffusion.attention import Attention, Probe, Stream
+from neuroadapter_jax.diffusion.attention import Attention, LayerStream, Probe, Stream
 from neuroadapter_jax.diffusion.layers import (
     Downsample2D,
     GroupNorm,
@@ -115,7 +115,7 @@ class _BasicTransformerBlock(nnx.Module):
         self.ff = _FeedForward(channels, rngs=rngs)
 
     def __call__(
-        self, x: Float[Array, "b q c"], streams: Sequence[tuple], probe: Probe | None
+        self, x: Float[Array, "b q c"], streams: Sequence[LayerStream], probe: Probe | None
     ) -> tuple[Float[Array, "b q c"], Any]:
         x = x + self.attn1(self.norm1(x))[0]
         out, seen = self.attn2(self.norm2(x), streams, probe)
@@ -133,7 +133,7 @@ class _Transformer2D(nnx.Module):
         self.proj_out = nnx.Conv(channels, channels, (1, 1), rngs=rngs)
 
     def __call__(
-        self, x: Float[Array, "b y x c"], streams: Sequence[tuple], probe: Probe | None
+        self, x: Float[Array, "b y x c"], streams: Sequence[LayerStream], probe: Probe | None
     ) -> tuple[Float[Array, "b y x c"], Any]:
         h = self.proj_in(self.norm(x))
         flat, seen = self.transformer_blocks[0](
@@ -151,10 +151,11 @@ class _Conditioning:
     def __call__(self, attention: _Transformer2D, x: Array) -> Array:
         layer = self.layer
         self.layer += 1
-        streams = [
-            (s.keys[layer].astype(x.dtype), s.values[layer].astype(x.dtype), s.scale)
-            for s in self.streams
-        ]
+        streams = []
+        for s in self.streams:
+            alike = None if s.alike is None else s.alike[layer].astype(x.dtype)
+            keys, values = s.keys[layer].astype(x.dtype), s.values[layer].astype(x.dtype)
+            streams.append(LayerStream(keys, values, s.scale, alike))
         probe = self.probe[layer] if isinstance(self.probe, Sequence) else self.probe
         x, seen = attention(x, streams, probe)
         self.seen.append(seen)

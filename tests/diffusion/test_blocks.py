@@ -9,7 +9,7 @@ from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from flax import nnx
 from torch_reference import assert_close, carried, nchw, nhwc, randomise
 
-from neuroadapter_jax.diffusion.attention import Attention, attend, attend_by_head
+from neuroadapter_jax.diffusion.attention import Attention, LayerStream, attend, attend_by_head
 from neuroadapter_jax.diffusion.layers import Downsample2D, ResnetBlock2D, Upsample2D
 from neuroadapter_jax.diffusion.unet import UNetConfig, _Transformer2D, timestep_embedding
 
@@ -46,7 +46,7 @@ def test_attention(rng, width, heads, context, bias):
     else:
         states = normal(rng, 3, 7, context)
         truth = reference(torch.from_numpy(x), torch.from_numpy(states))
-        streams = [(*ours.keys_values(jnp.asarray(states)), 1.0)]
+        streams = [LayerStream(*ours.keys_values(jnp.asarray(states)))]
     assert_close(ours(jnp.asarray(x), streams)[0], truth)
 
 
@@ -73,7 +73,7 @@ def test_a_second_stream_is_decoupled_attention(rng, width, heads, context, scal
         for matrix in (processor.to_k_ip, processor.to_v_ip)
     ]
     keys, values = (jnp.asarray(array) for array in pair)
-    streams = [(*ours.keys_values(jnp.asarray(text)), 1.0), (keys, values, scale)]
+    streams = [LayerStream(*ours.keys_values(jnp.asarray(text))), LayerStream(keys, values, scale)]
     out, seen = ours(jnp.asarray(x), streams, probe=lambda weights: weights)
     assert_close(out, truth)
 
@@ -97,6 +97,24 @@ def test_attend_and_its_derivative(rng, queries, keys):
         assert_close(gradient, array.grad)
 
 
+def test_the_second_of_a_pair_attends_to_tokens_that_are_alike(rng):
+    ours = Attention(35, 5, 11, rngs=nnx.Rngs(0))
+    x = normal(rng, 6, 13, 35)
+    keys, values = normal(rng, 3, 5, 17, 7), normal(rng, 3, 5, 17, 7)
+    key, value = normal(rng, 1, 5, 1, 7), normal(rng, 1, 5, 1, 7)
+    stream = LayerStream(jnp.asarray(keys), jnp.asarray(values), 0.7, jnp.asarray(value))
+    out, seen = ours(jnp.asarray(x), [stream], lambda weights: weights)
+    # All 17 tokens of the second samples written out.
+    both = [np.empty((6, 5, 17, 7), np.float32) for _ in range(2)]
+    for array, first, second in zip(both, (keys, values), (key, value), strict=True):
+        array[::2], array[1::2] = first, second
+    q = torch.from_numpy(heads_of(np.asarray(ours.to_q(jnp.asarray(x))), 5))
+    drawn = torch.nn.functional.scaled_dot_product_attention(q, *map(torch.from_numpy, both))
+    merged = drawn.swapaxes(1, 2).reshape(6, 13, 35).numpy()
+    assert_close(out, np.asarray(ours.to_out[0](jnp.asarray(0.7 * merged))))
+    assert seen.shape == (3, 5, 13, 17)
+
+
 def test_attention_by_head_in_bfloat16(rng):
     arrays = [jnp.asarray(normal(rng, 3, 2, n, 5), jnp.bfloat16) for n in (257, 263, 263, 257)]
     in_torch = [torch.from_numpy(np.asarray(x, np.float32)).requires_grad_() for x in arrays]
@@ -113,8 +131,8 @@ def test_attention_by_head_in_bfloat16(rng):
 def test_a_stream_of_one_sample_serves_the_batch(rng):
     ours = Attention(35, 5, 11, rngs=nnx.Rngs(0))
     x, states = jnp.asarray(normal(rng, 3, 13, 35)), jnp.asarray(normal(rng, 1, 7, 11))
-    one, _ = ours(x, [(*ours.keys_values(states), 1.0)])
-    repeated, _ = ours(x, [(*ours.keys_values(jnp.repeat(states, 3, 0)), 1.0)])
+    one, _ = ours(x, [LayerStream(*ours.keys_values(states))])
+    repeated, _ = ours(x, [LayerStream(*ours.keys_values(jnp.repeat(states, 3, 0)))])
     assert_close(one, repeated, 1e-6)
 
 
@@ -199,7 +217,7 @@ def test_transformer(rng, width, heads, context, groups):
     x, states = normal(rng, 3, 5, 7, width), normal(rng, 3, 13, context)
     truth = reference(nchw(x), torch.from_numpy(states)).sample
     attn2 = ours.transformer_blocks[0].attn2
-    out, _ = ours(jnp.asarray(x), [(*attn2.keys_values(jnp.asarray(states)), 1.0)], None)
+    out, _ = ours(jnp.asarray(x), [LayerStream(*attn2.keys_values(jnp.asarray(states)))], None)
     assert_close(out, nhwc(truth))
 
 
@@ -207,5 +225,5 @@ def test_the_weights_of_attention_sum_to_one_over_keys(rng):
     ours = Attention(35, 5, 11, rngs=nnx.Rngs(0))
     keys, values = (jnp.asarray(normal(rng, 2, 5, 11, 7)) for _ in range(2))
     x = jnp.asarray(normal(rng, 2, 13, 35))
-    _, seen = jax.jit(lambda: ours(x, [(keys, values, 1.0)], lambda a: a.sum(-1)))()
+    _, seen = jax.jit(lambda: ours(x, [LayerStream(keys, values)], lambda a: a.sum(-1)))()
     np.testing.assert_allclose(seen, 1, atol=1e-6)
