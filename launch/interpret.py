@@ -28,7 +28,7 @@ from neuroadapter_jax.figures.timelines import (
     write_animation,
 )
 from neuroadapter_jax.ibbi.areas import AreaAssignment, assign_by_name, assign_regions
-from neuroadapter_jax.ibbi.views import REDUCTIONS
+from neuroadapter_jax.ibbi.views import DEFAULT_REDUCTION, REDUCTIONS
 from neuroadapter_jax.interpretation import interpret_split, load_views
 from neuroadapter_jax.pipeline import NeuroAdapterPipeline
 
@@ -125,7 +125,7 @@ if __name__ == "__main__":
     flags.DEFINE_list("extra_atlases", [], "Label files beside NSD's own five.")
     flags.DEFINE_string("areas", None, "JSON file of areas as lists of the model's regions.")
     flags.DEFINE_float("threshold", 0.5, "Share of a region's vertices that has to be exceeded.")
-    flags.DEFINE_enum("reduction", "attention", REDUCTIONS, "How attention is reduced.")
+    flags.DEFINE_enum("reduction", DEFAULT_REDUCTION, REDUCTIONS, "How attention is reduced.")
     flags.DEFINE_enum("layer_weighting", "queries", ["queries", "equal"], "Of the brain view.")
     flags.DEFINE_bool("effects", True, "Also drop each area's tokens at the shown steps.")
     flags.DEFINE_integer("num_shown", 6, "Steps whose images are kept.", lower_bound=1)
