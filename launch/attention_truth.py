@@ -130,8 +130,8 @@ def main(_) -> None:
         )
 
     few = min(some, FLAGS.num_ordered)
-    rankings = {name: x[:few] for name, x in (shares | effects).items()}
-    rankings["planted"] = np.tile(influence, (few, 1))
+    rankings = {name: x[:few] for name, x in shares.items()}
+    rankings |= {"effect": effects["effect"][:few], "planted": np.tile(influence, (few, 1))}
     results["deletion"] = part(
         "deletion",
         lambda: deletion_table(
@@ -142,9 +142,9 @@ def main(_) -> None:
 
     members = dict(zip(whole.names, whole.members, strict=True))
     widest = dict(zip(largest.names, largest.members, strict=True))
-    # Replacing is tested on the images that all perturbations share, silencing on all.
     fewer = min(count, FLAGS.num_replaced)
-    tested = {kind: count if kind == "silence" else fewer for kind in PERTURBATIONS}
+    tested = dict.fromkeys(PERTURBATIONS, fewer) | {"silence": count}
+    num_random = dict.fromkeys(PERTURBATIONS, 1) | {"silence": FLAGS.num_random}
     results["categories"] = {
         kind: part(
             f"categories-{kind}",
@@ -157,11 +157,11 @@ def main(_) -> None:
                 snr,
                 reader,
                 kind,
-                num_random=FLAGS.num_random,
+                num_random=num_random[kind],
                 seed=FLAGS.seed,
             ),
             num_images=n,
-            num_random=FLAGS.num_random,
+            num_random=num_random[kind],
         )
         for kind, n in tested.items()
     }
@@ -194,7 +194,7 @@ def main(_) -> None:
         "effects": some,
         "categories": tested,
         "changes": moved,
-        "random": FLAGS.num_random,
+        "random": num_random,
     }
     write_json(out / "results.json", results)
     tables = truth_of.tables(results)
@@ -217,10 +217,10 @@ if __name__ == "__main__":
     flags.DEFINE_string("out", None, "Folder for views, results.json, tables.md and figures.")
     flags.DEFINE_integer("num_images", 200, "Test images.", lower_bound=2)
     flags.DEFINE_integer("num_ranked", 40, "Of these, for the effect of every region.")
-    flags.DEFINE_integer("num_ordered", 20, "Of those, for deletion and insertion.")
-    flags.DEFINE_integer("num_replaced", 100, "Images for replacing a category's area.")
-    flags.DEFINE_integer("num_moved", 50, "Images for what early and category areas change.")
-    flags.DEFINE_integer("num_random", 2, "Matched random sets per area.", lower_bound=1)
+    flags.DEFINE_integer("num_ordered", 16, "Of those, for deletion and insertion.")
+    flags.DEFINE_integer("num_replaced", 60, "Images for replacing a category's area.")
+    flags.DEFINE_integer("num_moved", 30, "Images for what early and category areas change.")
+    flags.DEFINE_integer("num_random", 2, "Matched random sets per silenced area.", lower_bound=1)
     flags.DEFINE_integer("batch_size", 40, "Images per call.", lower_bound=1)
     flags.DEFINE_integer("seed", 0, "Of noise, random sets and bootstrap.")
     flags.mark_flags_as_required(["prepared", "root", "out"])

@@ -354,6 +354,10 @@ def tables(results: Mapping[str, Any]) -> str:
         for name, own in results["deletion"]["curves"].items()
     ]
     counts = results["counts"]
+    tested = ", ".join(
+        f"{kind}: {n} images and {counts['random'][kind]} random sets per area"
+        for kind, n in counts["categories"].items()
+    )
     return "\n".join(
         [
             f"{results['num_images']} test images where nothing else is said; [95 % bootstrap "
@@ -385,8 +389,7 @@ def tables(results: Mapping[str, Any]) -> str:
             ),
             "## Silencing and replacing\n",
             "Things that were drawn right and are not any more, with a category's area perturbed "
-            f"({', '.join(f'{k}: {n} images' for k, n in counts['categories'].items())}; random "
-            f"sets per area: {counts['random']}):\n",
+            f"({tested}):\n",
             table(
                 ["perturbation", "area", "regions", "things", "changed", "random sets", "ratio"],
                 losses,

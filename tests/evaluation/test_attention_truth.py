@@ -175,7 +175,7 @@ def test_tables_hold_the_results(views, truth, rng):
             "shares": [0.0, 1.0],
             "curves": {"random": {"deletion": both, "insertion": both, "gain": gain}},
         },
-        "counts": {"effects": 5, "categories": {"swap": 19}, "changes": 17, "random": 2},
+        "counts": {"effects": 5, "categories": {"swap": 19}, "changes": 17, "random": {"swap": 3}},
     }
     json.dumps(results)
     text = attention_truth.tables(results)
@@ -183,7 +183,7 @@ def test_tables_hold_the_results(views, truth, rng):
     assert "| swap | LO |  | 7 | 0.50 [0.25, 0.75] | 0.50 [0.25, 0.75] | – |" in text
     assert "| gradient | brain view and effect |" in text
     assert "| gradient | effect and planted |" not in text
-    assert "swap: 19 images" in text and "(17 images;" in text
+    assert "(swap: 19 images and 3 random sets per area)" in text and "(17 images;" in text
     assert "| mean | early | 5 | 0.500 [0.250, 0.750] |" in text
     assert "| random | 0.500 [0.250, 0.750] | 0.500 [0.250, 0.750] | 0.625 [" in text
     assert text.count("\n| ---") == 8
