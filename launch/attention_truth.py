@@ -3,9 +3,10 @@
     python launch/attention_truth.py --prepared runs/embedded/prepared --root runs/embedded/nsd \
         --out runs/attention_truth
 
-Where the views look (pointing game, ROC area), whether shares of attention rank regions as their
-effects do, and what silencing areas changes. Writes results.json and tables.md; the views and
-drawings lie beside them, so a killed run goes on. docs/does-attention-tell-the-truth.md explains.
+Where the views look under every reduction (pointing game, ROC area), whether shares of attention
+rank regions as their effects do, deletion and insertion of regions, and what silencing, averaging
+or exchanging areas changes. Writes results.json, tables.md and figures; the views and each part's
+numbers lie beside them, so a killed run goes on. docs/does-attention-tell-the-truth.md explains.
 """
 
 import sys
@@ -16,20 +17,31 @@ import numpy as np
 from absl import flags
 
 from neuroadapter_jax.cortex.areas import NSD_ATLASES, group_areas, read_areas
+from neuroadapter_jax.cortex.selection import region_snr
 from neuroadapter_jax.datasets.input_pipeline import eval_batches
 from neuroadapter_jax.datasets.records import PreparedDataset
 from neuroadapter_jax.diffusion.weights import write_json
+from neuroadapter_jax.encoder.weights import load_dinov2
 from neuroadapter_jax.evaluation import attention_truth as truth_of
+from neuroadapter_jax.evaluation.causal_tests import (
+    change_table,
+    deletion_table,
+    make_appearance,
+    perturbed_drawings,
+)
 from neuroadapter_jax.evaluation.scene_reader import load_scene_reader
+from neuroadapter_jax.figures.causal import change_figure, deletion_figure, loss_figure
+from neuroadapter_jax.figures.cortex_maps import save_figure
 from neuroadapter_jax.ibbi.areas import assign_regions, by_hemisphere, joined
-from neuroadapter_jax.ibbi.perturbation import silence
-from neuroadapter_jax.ibbi.views import REDUCTIONS
+from neuroadapter_jax.ibbi.perturbation import PERTURBATIONS
 from neuroadapter_jax.interpretation import interpret_split, load_views
 from neuroadapter_jax.pipeline import NeuroAdapterPipeline
 from neuroadapter_jax.simulation.nsd_writer import load_truth
 
 FLAGS = flags.FLAGS
 SAMPLING = {"sampler": "dpmsolver++", "num_steps": 19}
+REDUCTIONS = ("attention", "value_norm", "difference", "gradient")
+EARLY = ("V1", "V2", "V3")
 
 
 def main(_) -> None:
@@ -47,8 +59,11 @@ def main(_) -> None:
             )
         )
         whole = assign_regions(pipeline.regions, masks)
+        # Any overlap at all: a region goes to the area that holds most of its labelled vertices.
+        largest = assign_regions(pipeline.regions, masks, threshold=0.0)
+        early = {name: masks[name] for name in truth_of.RETINOTOPIC}
         halves = assign_regions(
-            pipeline.regions, by_hemisphere(masks, pipeline.regions.num_vertices)
+            pipeline.regions, by_hemisphere(early, pipeline.regions.num_vertices)
         )
         areas = joined(whole, halves)
         folders = [
@@ -58,6 +73,7 @@ def main(_) -> None:
                 out / reduction,
                 areas,
                 num_images=FLAGS.num_images,
+                num_shown=3,
                 group_size=FLAGS.batch_size,
                 reduction=reduction,
                 effects=reduction == "attention",
@@ -74,6 +90,17 @@ def main(_) -> None:
     betas = np.concatenate(
         [b["betas"][: b["num_valid"]].astype(np.float32) for b in eval_batches(split, 50)]
     )[:count]
+    seen, intact = (views[0][name].values for name in ("stimulus", "image"))
+    categories, names = truth["categories"][ids], truth["category_names"].tolist()
+    reader, snr = load_scene_reader(), region_snr(pipeline.regions, split.ncsnr)
+    draw = perturbed_drawings(
+        pipeline, betas, batch_size=FLAGS.batch_size, seed=FLAGS.seed, **SAMPLING
+    )
+    settings = {"model": pipeline.provenance, "seed": FLAGS.seed, "images": ids.tolist()}
+
+    def part(name, compute, **more):
+        return truth_of.kept(out / "parts" / f"{name}.json", settings | more, compute)
+
     pictures = truth_of.category_masks(truth, ids)
     results = {"num_images": count, "localisation": {}, "retinotopy": {}, "ranks": {}}
     for each in views:
@@ -83,78 +110,117 @@ def main(_) -> None:
         name: int(row.sum()) for name, row in zip(areas.names, areas.members, strict=True)
     }
 
-    influence = truth_of.planted_influence(truth, pipeline.regions)
     some = min(count, FLAGS.num_ranked)
-    effect = truth_of.region_effects(pipeline, betas[:some], FLAGS.batch_size, FLAGS.seed, SAMPLING)
-    for each in views:
-        share = each["brain_view"].values[:some].mean(axis=1)
-        results["ranks"][each.attrs["reduction"]] = truth_of.rank_agreement(
-            share, effect, influence, FLAGS.seed
+    effects = part(
+        "effects",
+        lambda: {
+            name: found.tolist()
+            for name, found in truth_of.region_effects(
+                pipeline, betas[:some], FLAGS.batch_size, FLAGS.seed, SAMPLING
+            ).items()
+        },
+        num_images=some,
+    )
+    effects = {name: np.array(found) for name, found in effects.items()}
+    influence = truth_of.planted_influence(truth, pipeline.regions)
+    shares = {x.attrs["reduction"]: x["brain_view"].values.mean(axis=1) for x in views}
+    for name, share in shares.items():
+        results["ranks"][name] = truth_of.rank_agreement(
+            share[:some], effects, influence, FLAGS.seed
         )
 
-    def draw(rows, keep):
-        found = []
-        for first in range(0, len(rows), FLAGS.batch_size):
-            some = rows[first : first + FLAGS.batch_size]
-            # The last call is filled up, so that one compilation serves all.
-            fill = FLAGS.batch_size - len(some)
-            part = np.concatenate([some, np.full(fill, some[-1])])
-            images = pipeline(
-                betas[part],
-                keep=np.resize(keep[:1], (len(part), keep.shape[1])),
-                seed=FLAGS.seed,
-                sample_ids=part,
-                num_candidates=1,
-                **SAMPLING,
-            )
-            found.append(images[: len(some), 0])
-        return np.concatenate(found)
-
-    categories = truth["categories"][ids]
-    reader, intact = load_scene_reader(), views[0]["image"].values
-    members = dict(zip(whole.names, whole.members, strict=True))
-    snr = np.array(
-        [np.mean(split.ncsnr[pipeline.regions.cortex_indices(i)]) for i in range(len(influence))]
-    )
-    results["silencing"] = truth_of.silencing_table(
-        draw,
-        intact,
-        categories,
-        truth["category_names"].tolist(),
-        members,
-        snr,
-        reader,
-        num_random=FLAGS.num_random,
-        seed=FLAGS.seed,
-    )
-    sets = {
-        "V1 to V3": np.logical_or.reduce([members[a] for a in ("V1", "V2", "V3")]),
-        "category areas": np.logical_or.reduce(
-            [members[a] for a in truth_of.CATEGORY_OF_AREA if a in members]
+    few = min(some, FLAGS.num_ordered)
+    rankings = {name: x[:few] for name, x in shares.items()}
+    rankings |= {"effect": effects["effect"][:few], "planted": np.tile(influence, (few, 1))}
+    results["deletion"] = part(
+        "deletion",
+        lambda: deletion_table(
+            draw, seen[:few], categories[:few], reader, rankings, seed=FLAGS.seed
         ),
-    }
-    everyone = np.arange(count)
-    drawings = {"intact": intact} | {
-        name: draw(everyone, silence(taken, count)) for name, taken in sets.items()
-    }
-    results["structure and category"] = truth_of.structure_and_category(
-        views[0]["stimulus"].values, drawings, categories, reader, FLAGS.seed
+        num_images=few,
     )
+
+    members = dict(zip(whole.names, whole.members, strict=True))
+    widest = dict(zip(largest.names, largest.members, strict=True))
+    fewer = min(count, FLAGS.num_replaced)
+    tested = dict.fromkeys(PERTURBATIONS, fewer) | {"silence": count}
+    num_random = dict.fromkeys(PERTURBATIONS, 1) | {"silence": FLAGS.num_random}
+    results["categories"] = {
+        kind: part(
+            f"categories-{kind}",
+            lambda kind=kind, n=n: truth_of.category_table(
+                draw,
+                intact[:n],
+                categories[:n],
+                names,
+                members,
+                snr,
+                reader,
+                kind,
+                num_random=num_random[kind],
+                seed=FLAGS.seed,
+            ),
+            num_images=n,
+            num_random=num_random[kind],
+        )
+        for kind, n in tested.items()
+    }
+
+    def union(assigned, wanted):
+        return np.logical_or.reduce([assigned[name] for name in wanted if name in assigned])
+
+    sets = {
+        f"{label} ({rule})": union(assigned, wanted)
+        for label, wanted in (("V1 to V3", EARLY), ("category areas", truth_of.CATEGORY_OF_AREA))
+        for rule, assigned in (("more than half", members), ("largest share", widest))
+    }
+    moved = min(count, FLAGS.num_moved)
+    appearance = make_appearance(pipeline.backbone.vae, load_dinov2("tiny-vit"), reader)
+    results["changes"] = part(
+        "changes",
+        lambda: change_table(
+            draw,
+            seen[:moved],
+            intact[:moved],
+            categories[:moved],
+            sets,
+            snr,
+            appearance,
+            seed=FLAGS.seed,
+        ),
+        num_images=moved,
+    )
+    results["counts"] = {
+        "effects": some,
+        "categories": tested,
+        "changes": moved,
+        "random": num_random,
+    }
     write_json(out / "results.json", results)
     tables = truth_of.tables(results)
     (out / "tables.md").write_text(tables, encoding="utf-8")
+    figures = {
+        "deletion": deletion_figure(results["deletion"]),
+        "categories": loss_figure(results["categories"], tested),
+        "changes": change_figure(results["changes"], moved),
+    }
+    for name, figure in figures.items():
+        save_figure(out / "figures" / f"{name}.png", figure)
     print(tables)
-    print(f"Written: {out / 'results.json'}, {out / 'tables.md'}")
+    print(f"Written: {out / 'results.json'}, {out / 'tables.md'}, {out / 'figures'}")
 
 
 if __name__ == "__main__":
     flags.DEFINE_string("model", "neuroadapter-embedded", "The model's folder or shipped name.")
     flags.DEFINE_string("prepared", None, "Folder of prepared records of the embedded subject.")
     flags.DEFINE_string("root", None, "The simulated subject's folder, with truth.npz.")
-    flags.DEFINE_string("out", None, "Folder for views, results.json and tables.md.")
+    flags.DEFINE_string("out", None, "Folder for views, results.json, tables.md and figures.")
     flags.DEFINE_integer("num_images", 200, "Test images.", lower_bound=2)
-    flags.DEFINE_integer("num_ranked", 80, "Of these, for the effect of every region.")
-    flags.DEFINE_integer("num_random", 3, "Matched random sets per area.", lower_bound=1)
+    flags.DEFINE_integer("num_ranked", 40, "Of these, for the effect of every region.")
+    flags.DEFINE_integer("num_ordered", 16, "Of those, for deletion and insertion.")
+    flags.DEFINE_integer("num_replaced", 60, "Images for replacing a category's area.")
+    flags.DEFINE_integer("num_moved", 30, "Images for what early and category areas change.")
+    flags.DEFINE_integer("num_random", 2, "Matched random sets per silenced area.", lower_bound=1)
     flags.DEFINE_integer("batch_size", 40, "Images per call.", lower_bound=1)
     flags.DEFINE_integer("seed", 0, "Of noise, random sets and bootstrap.")
     flags.mark_flags_as_required(["prepared", "root", "out"])

@@ -3,6 +3,7 @@
     python launch/benchmark.py [--quick] [--sizes tiny-sd,middle] [--out runs/benchmark]
     python launch/benchmark.py --paper_step
     python launch/benchmark.py --full_size
+    python launch/benchmark.py --views
 
 Same sizes, weights, batch and cores, ours cut over one CPU device per core as in all of launch/.
 Calls alternate; medians with the spread, the first call (compilation) apart, and each side's peak
@@ -10,7 +11,7 @@ memory in a process of its own. --paper_step instead compiles the paper's traini
 frozen part in bfloat16) without running it, and prints its operations, its memory on this backend
 and the time it would take at an accelerator's peak and at half of it. --full_size runs ours alone
 at Stable Diffusion 1.5's size, batch 1, U-Net in bfloat16: a training step and one guided sampling
-step.
+step. --views measures what IBBI's views cost beside a plain call of the shipped pipeline.
 """
 
 import os
@@ -23,6 +24,7 @@ from pathlib import Path
 
 import command_line
 import jax
+import numpy as np
 from absl import flags
 from tqdm import tqdm
 
@@ -35,7 +37,9 @@ from neuroadapter_jax.benchmark.measure import (
     describe,
     measure_apart,
 )
+from neuroadapter_jax.benchmark.views import views_cost, views_table
 from neuroadapter_jax.diffusion.weights import write_json
+from neuroadapter_jax.pipeline import NeuroAdapterPipeline
 
 FLAGS = flags.FLAGS
 
@@ -92,7 +96,28 @@ def full_size() -> str:
     return "\n".join(lines)
 
 
+def views(num_images: int = 20, num_areas: int = 12) -> str:
+    """What each reduction costs beside a plain call, on made-up responses."""
+    command_line.use_cpu_cores(num_images)
+    pipeline = NeuroAdapterPipeline.from_pretrained("neuroadapter-embedded")
+    rng = np.random.default_rng(0)
+    fmri = rng.standard_normal((num_images, pipeline.num_vertices), np.float32)
+    interest = rng.dirichlet(np.ones(len(pipeline.regions)), num_areas).astype(np.float32)
+    cost = views_cost(
+        pipeline,
+        fmri,
+        interest,
+        ("attention", "value_norm", "difference", "gradient"),
+        num_steps=FLAGS.num_steps,
+        repeats=FLAGS.repeats,
+    )
+    return views_table(cost, len(jax.devices()))
+
+
 def main(_) -> None:
+    if FLAGS.views:
+        print(views())
+        return
     if FLAGS.paper_step or FLAGS.full_size:
         print(paper_step() if FLAGS.paper_step else full_size())
         return
@@ -148,6 +173,7 @@ def main(_) -> None:
 if __name__ == "__main__":
     flags.DEFINE_bool("quick", False, "tiny-sd and the middle size only, that in 5 steps.")
     flags.DEFINE_bool("paper_step", False, "Compile the paper's training step; run nothing.")
+    flags.DEFINE_bool("views", False, "What IBBI's views cost, on the shipped pipeline.")
     flags.DEFINE_bool("full_size", False, "Run two steps at full size in bfloat16, ours alone.")
     flags.DEFINE_list("sizes", list(SIZES), "Which sizes.")
     flags.DEFINE_integer("repeats", 5, "Timed calls per side.", lower_bound=5)

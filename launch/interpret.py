@@ -12,13 +12,14 @@ import sys
 from pathlib import Path
 
 import command_line
+import numpy as np
 import xarray
 from absl import flags
 
 from neuroadapter_jax.cortex.areas import NSD_ATLASES, group_areas, read_areas
 from neuroadapter_jax.datasets.records import SPLITS, PreparedDataset
 from neuroadapter_jax.diffusion.samplers import SAMPLERS
-from neuroadapter_jax.figures.cortex_maps import save_figure, value_figure
+from neuroadapter_jax.figures.cortex_maps import FLAT, save_figure, steps_figure, value_figure
 from neuroadapter_jax.figures.grids import save_picture
 from neuroadapter_jax.figures.interpretation_report import FSAVERAGE5, write_interpretation_report
 from neuroadapter_jax.figures.timelines import (
@@ -28,7 +29,7 @@ from neuroadapter_jax.figures.timelines import (
     write_animation,
 )
 from neuroadapter_jax.ibbi.areas import AreaAssignment, assign_by_name, assign_regions
-from neuroadapter_jax.ibbi.views import REDUCTIONS
+from neuroadapter_jax.ibbi.views import DEFAULT_REDUCTION, DEFINITIONS, REDUCTIONS
 from neuroadapter_jax.interpretation import interpret_split, load_views
 from neuroadapter_jax.pipeline import NeuroAdapterPipeline
 
@@ -37,12 +38,14 @@ NUM_REPORTED = 40  # about 10 MB of page at 64 x 64 pixels
 NUM_TIMELINES = 5
 
 
-def areas_of(pipeline: NeuroAdapterPipeline) -> AreaAssignment:
-    """The areas that the flags name, over the model's regions."""
+def areas_of(pipeline: NeuroAdapterPipeline) -> tuple[AreaAssignment, dict[str, np.ndarray]]:
+    """The areas that the flags name, over the model's regions and as masks over vertices."""
     if (FLAGS.areas is None) == (FLAGS.root is None):
         raise ValueError("give either --areas or --root.")
     if FLAGS.areas is not None:
-        return assign_by_name(pipeline.regions, json.loads(Path(FLAGS.areas).read_text()))
+        areas = assign_by_name(pipeline.regions, json.loads(Path(FLAGS.areas).read_text()))
+        named = zip(areas.names, areas.members, strict=True)
+        return areas, {n: on_vertices(own, pipeline.regions) == 1 for n, own in named}
     subject = f"subj{FLAGS.subject:02d}"
     masks = group_areas(
         read_areas(
@@ -51,32 +54,51 @@ def areas_of(pipeline: NeuroAdapterPipeline) -> AreaAssignment:
             (*NSD_ATLASES, *FLAGS.extra_atlases),
         )
     )
-    return assign_regions(pipeline.regions, masks, FLAGS.threshold)
+    return assign_regions(pipeline.regions, masks, FLAGS.threshold), masks
 
 
-def draw_figures(folder: Path, views: xarray.Dataset, pipeline: NeuroAdapterPipeline) -> None:
+def draw_figures(
+    folder: Path,
+    views: xarray.Dataset,
+    pipeline: NeuroAdapterPipeline,
+    masks: dict[str, np.ndarray],
+) -> None:
     """Timelines of the first images, shares over steps, and the mean brain view on the cortex."""
     areas = [
         name for name in views["area"].values if (views["area_weight"].sel(area=name) > 0).any()
     ]
+    outlines = {name: masks[name] for name in areas}
     for i in range(min(NUM_TIMELINES, views.sizes["sample"])):
         name = f"{int(views['sample'][i]):06d}"
         save_picture(folder / f"{name}.png", timeline(views, i, areas))
         write_animation(folder / f"{name}.gif", views, i, areas)
     save_figure(folder / "shares.png", share_figure(views, areas))
-    share = views["brain_view"].mean(("sample", "step")).values * views.sizes["region"]
-    label = f"share of the attention / uniform share, {views.sizes['sample']} images, all steps"
-    values = on_vertices(share, pipeline.regions)
-    save_figure(
-        folder / "cortex.png", value_figure(values, label, low=0.0, high=float(share.max()))
+    share = views["brain_view"].mean("sample") * views.sizes["region"]
+    label = (
+        f"share of the attention / uniform share; mean of {views.sizes['sample']} images\n"
+        f"reduction {FLAGS.reduction}: {DEFINITIONS[FLAGS.reduction]}"
     )
+    mean = share.mean("step").values
+    scale = {"low": float(mean.min()), "high": float(mean.max()), "outlines": outlines}
+    maps = ("lateral", "ventral", FLAT)
+    values = on_vertices(mean, pipeline.regions)
+    save_figure(
+        folder / "cortex.png",
+        value_figure(values, f"all steps: {label}", views=maps, **scale),
+    )
+    shown = views["shown"].values
+    values = share.isel(step=shown).values
+    scale |= {"low": float(values.min()), "high": float(values.max())}
+    titles = [f"step {step + 1}" for step in shown]
+    by_step = np.stack([on_vertices(own, pipeline.regions) for own in values])
+    save_figure(folder / "cortex_steps.png", steps_figure(by_step, titles, label, **scale))
 
 
 def main(_) -> None:
     command_line.use_cpu_cores(FLAGS.group_size)
     try:
         pipeline = NeuroAdapterPipeline.from_pretrained(FLAGS.model)
-        areas = areas_of(pipeline)
+        areas, masks = areas_of(pipeline)
         for sentence in areas.without_regions():
             print(f"interpret: {sentence}", file=sys.stderr)
         interpret_split(
@@ -103,7 +125,7 @@ def main(_) -> None:
         return
     report, figures = Path(FLAGS.out) / "report.html", Path(FLAGS.out) / "figures"
     views = load_views(FLAGS.out)
-    draw_figures(figures, views, pipeline)
+    draw_figures(figures, views, pipeline, masks)
     write_interpretation_report(
         report,
         views.isel(sample=slice(NUM_REPORTED)),
@@ -124,8 +146,13 @@ if __name__ == "__main__":
     flags.DEFINE_integer("subject", 1, "Number of the subject under --root.", lower_bound=1)
     flags.DEFINE_list("extra_atlases", [], "Label files beside NSD's own five.")
     flags.DEFINE_string("areas", None, "JSON file of areas as lists of the model's regions.")
-    flags.DEFINE_float("threshold", 0.5, "Share of a region's vertices that has to be exceeded.")
-    flags.DEFINE_enum("reduction", "attention", REDUCTIONS, "How attention is reduced.")
+    flags.DEFINE_float(
+        "threshold",
+        0.5,
+        "Share of a region's vertices that an area has to exceed; the area of the highest share "
+        "gets the region. 0: any overlap will do.",
+    )
+    flags.DEFINE_enum("reduction", DEFAULT_REDUCTION, REDUCTIONS, "How attention is reduced.")
     flags.DEFINE_enum("layer_weighting", "queries", ["queries", "equal"], "Of the brain view.")
     flags.DEFINE_bool("effects", True, "Also drop each area's tokens at the shown steps.")
     flags.DEFINE_integer("num_shown", 6, "Steps whose images are kept.", lower_bound=1)

@@ -13,7 +13,7 @@ from neuroadapter_jax.datasets.input_pipeline import eval_batches
 from neuroadapter_jax.datasets.records import PreparedDataset
 from neuroadapter_jax.diffusion.weights import write_json
 from neuroadapter_jax.ibbi.areas import AreaAssignment, write_assignment
-from neuroadapter_jax.ibbi.views import concentration, relative_entropy
+from neuroadapter_jax.ibbi.views import DEFAULT_REDUCTION, concentration, relative_entropy
 from neuroadapter_jax.pipeline import Interpretation, NeuroAdapterPipeline
 
 SETTINGS, REGIONS, ASSIGNMENT = "settings.json", "regions.npz", "areas.csv"
@@ -72,7 +72,7 @@ def interpret_split(
         },
         "shown": shown.tolist(),
         "effects": effects,
-        "reduction": options.setdefault("reduction", "attention"),
+        "reduction": options.setdefault("reduction", DEFAULT_REDUCTION),
         "layer_weighting": options.setdefault("layer_weighting", "queries"),
         "sampler": options.get("sampler") or pipeline.sampler,
         "guidance_scale": options.get("guidance_scale") or pipeline.guidance_scale,

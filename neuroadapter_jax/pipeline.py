@@ -19,7 +19,6 @@ from neuroadapter_jax.adapter.guided_sampling import (
     advance_latents,
     clean_start,
     first_state,
-    guided_prediction,
 )
 from neuroadapter_jax.adapter.neuroadapter import NeuroAdapter, NeuroAdapterConfig
 from neuroadapter_jax.cortex.packing import make_packing, pack
@@ -40,11 +39,13 @@ from neuroadapter_jax.diffusion.weights import (
 from neuroadapter_jax.encoder.ensemble import BrainEncoder, check_fits
 from neuroadapter_jax.encoder.ranking import choose
 from neuroadapter_jax.ibbi.views import (
+    DEFAULT_REDUCTION,
     LayerWeighting,
     Reduction,
     Views,
     combine_layers,
-    make_probes,
+    named_reduction,
+    watched_prediction,
 )
 from neuroadapter_jax.training.backbone import to_uint8
 from neuroadapter_jax.training.neuroadapter import empty_prompt, fitted
@@ -359,7 +360,7 @@ class NeuroAdapterPipeline:
         fmri: Float[np.ndarray | Array, "b n"],
         interest: Float[np.ndarray | Array, "r p"],
         *,
-        reduction: Reduction = "attention",
+        reduction: Reduction = DEFAULT_REDUCTION,
         layer_weighting: LayerWeighting = "queries",
         shown: Sequence[int] = (),
         candidate: int = 0,
@@ -379,7 +380,8 @@ class NeuroAdapterPipeline:
         Args:
             fmri: as in a call.
             interest: each area's weights over the model's regions; see `ibbi.areas`.
-            reduction: see `ibbi.views.make_probes`.
+            reduction: see `ibbi.views.watched_prediction`; "paper" is "attention" with layers
+                weighted by queries.
             layer_weighting: see `ibbi.views.combine_layers`.
             shown: steps, from 0, whose noisy latents and predicted clean images are kept.
             candidate: which of a call's candidates.
@@ -392,8 +394,8 @@ class NeuroAdapterPipeline:
             sample_ids: likewise.
 
         Raises:
-            ValueError: as in a call, weights of another number of regions, or steps out of range;
-                or the tokens are learned queries, which stand for no region.
+            ValueError: as in a call, weights of another number of regions, an unknown reduction,
+                or steps out of range; or the tokens are learned queries, which stand for no region.
         """
         fmri = self._whole_cortex(fmri)
         if self.adapter.config.token_queries is not None:
@@ -408,6 +410,7 @@ class NeuroAdapterPipeline:
             )
         if any(not 0 <= step < num_steps for step in shown):
             raise ValueError(f"shown is {tuple(shown)}; expected steps from 0 to {num_steps - 1}.")
+        reduction, layer_weighting = named_reduction(reduction, layer_weighting)
         scale = self.guidance_scale if guidance_scale is None else float(guidance_scale)
         ids = np.arange(len(fmri)) if sample_ids is None else np.asarray(sample_ids)
         sampler = sampler or self.sampler
@@ -466,9 +469,8 @@ class NeuroAdapterPipeline:
             (keys, (brain.keys, brain.values)), NamedSharding(mesh, ROWS)
         )
         brain = Stream(*streams, brain.scale)
-        probes = make_probes(unet, brain, interest, reduction)
-        guided = guided_prediction(
-            unet, text, brain, adapter.unconditional(), guidance_scale, probes
+        guided = watched_prediction(
+            unet, text, brain, adapter.unconditional(), guidance_scale, interest, reduction
         )
 
         def predict(x, timestep):
@@ -493,10 +495,13 @@ class NeuroAdapterPipeline:
         noisy: Float[np.ndarray | Array, "b y x c"],
         timestep: int,
         sets: Bool[np.ndarray, "r p"],
+        *,
+        alone: bool = False,
     ) -> Float[np.ndarray, "b r y x"]:
         """How much the noise prediction changes, and where, when a set's tokens are dropped.
 
-        sum_c (eps(x_t, t, all tokens) - eps(x_t, t, all but the set's))^2
+        sum_c (eps(x_t, t, all tokens) - eps(x_t, t, all but the set's))^2, or, alone,
+        sum_c (eps(x_t, t, no token) - eps(x_t, t, the set's))^2
 
         The direct test of what attention only suggests, for one step: one pass of the U-Net per
         set, without guidance.
@@ -506,6 +511,7 @@ class NeuroAdapterPipeline:
             noisy: x_t, such as `Interpretation.noisy` of a step.
             timestep: t.
             sets: the regions of each set.
+            alone: what a set does by itself, in place of what is lacking without it.
 
         Raises:
             ValueError: as in a call, or sets of another number of regions.
@@ -523,12 +529,13 @@ class NeuroAdapterPipeline:
             fmri,
             jnp.asarray(noisy, jnp.float32),
             jnp.int32(timestep),
-            jnp.asarray(sets, bool),
+            jnp.asarray(sets, bool) if alone else ~jnp.asarray(sets, bool),
+            jnp.asarray(not alone),
             mesh=mesh,
         )
         return np.asarray(found)
 
-    def _effects(self, params, text, fmri, noisy, timestep, sets, *, mesh):
+    def _effects(self, params, text, fmri, noisy, timestep, kept, rest, *, mesh):
         adapter, unet = (
             nnx.merge(self._graphs[name], params[name]) for name in ("adapter", "unet")
         )
@@ -538,15 +545,15 @@ class NeuroAdapterPipeline:
         timesteps = jnp.full(len(fmri), timestep)
 
         def predict(keep):
+            keep = jnp.broadcast_to(keep, (len(fmri), kept.shape[1]))
             return unet(noisy, timesteps, [text, adapter(packed, keep)])
 
-        whole = predict(None)
+        base = predict(rest)
 
-        def change(dropped):
-            keep = jnp.broadcast_to(~dropped, (len(fmri), len(dropped)))
-            return jnp.square(predict(keep) - whole).sum(axis=-1)
+        def change(keep):
+            return jnp.square(predict(keep) - base).sum(axis=-1)
 
-        return jnp.moveaxis(jax.lax.map(change, sets), 0, 1)
+        return jnp.moveaxis(jax.lax.map(change, kept), 0, 1)
 
     def decode(
         self, latents: Float[np.ndarray | Array, "b y x c"]

@@ -334,6 +334,26 @@ def test_effects_are_changes_of_the_prediction(pipeline, fmri, rng):
         other = np.asarray(silent.predict_noise(fmri, np.moveaxis(noisy, -1, 1), 571))
         expected = ((whole - other) ** 2).sum(1)
         np.testing.assert_allclose(found[:, r], expected, rtol=1e-3, atol=1e-9)
+    alone = pipeline.effects(fmri, noisy, 571, ~sets[:1], alone=True)
+    none, some = (
+        np.asarray(
+            without_regions(pipeline, dropped).predict_noise(fmri, np.moveaxis(noisy, -1, 1), 571)
+        )
+        for dropped in (np.ones(4, bool), sets[0])
+    )
+    np.testing.assert_allclose(alone[:, 0], ((none - some) ** 2).sum(1), rtol=1e-3, atol=1e-9)
+
+
+@pytest.mark.parametrize("reduction", ["difference", "gradient"])
+def test_other_reductions_leave_the_images_and_sum_to_one(pipeline, fmri, reduction):
+    draw = {"num_steps": 2, "sampler": "ddim"}
+    expected = pipeline(fmri, num_candidates=1, **draw)[:, 0]
+    found = pipeline.interpret(fmri, INTEREST, reduction=reduction, **draw)
+    assert np.abs(found.images.astype(int) - expected).max() <= 1
+    np.testing.assert_allclose(found.views.brain.sum(-1), 1, atol=1e-5)
+    np.testing.assert_allclose(found.views.image.sum((-2, -1)), 1, atol=1e-5)
+    raw = pipeline.interpret(fmri, INTEREST, reduction="paper", **draw)
+    assert np.abs(found.views.brain - raw.views.brain).max() > 1e-2
 
 
 def test_wrong_requests_for_views_are_answered(pipeline, fmri):

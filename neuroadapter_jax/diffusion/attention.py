@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
@@ -12,7 +13,19 @@ from jaxtyping import Array, Float
 # Queries times keys from which attention on CPU is computed head by head.
 _LARGE = 2**16
 
-Probe = Callable[[Float[Array, "b h q k"]], Any]
+
+@dataclass(frozen=True)
+class Tap:
+    """A probe that hands the weights on, so that a derivative can be taken at them.
+
+    Attributes:
+        function: weights -> (what is attended with in their place, what was seen).
+    """
+
+    function: Callable[[Float[Array, "b h q k"]], tuple[Float[Array, "b h q k"], Any]]
+
+
+Probe = Callable[[Float[Array, "b h q k"]], Any] | Tap
 
 
 class Stream(NamedTuple):
@@ -82,8 +95,11 @@ def attend(
     large = q.shape[2] * k.shape[2] >= _LARGE
     if probe is None and large and k.shape[0] == q.shape[0] and jax.default_backend() == "cpu":
         return attend_by_head(q, k, v), None
-    weights = attention_weights(q, k)
-    seen = None if probe is None else probe(weights)
+    weights, seen = attention_weights(q, k), None
+    if isinstance(probe, Tap):
+        weights, seen = probe.function(weights)
+    elif probe is not None:
+        seen = probe(weights)
     return jnp.einsum("...qk,...kd->...qd", weights.astype(v.dtype), v), seen
 
 

@@ -1,6 +1,8 @@
 """Does attention tell the truth? The views against the embedded subject, whose truth is known."""
 
+import json
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,11 +12,12 @@ from scipy.stats import spearmanr
 from tqdm import tqdm
 
 from neuroadapter_jax.cortex.parcellation import Parcellation
+from neuroadapter_jax.diffusion.weights import write_json
 from neuroadapter_jax.evaluation.bootstrap import bootstrap_interval, bootstrap_ratio
+from neuroadapter_jax.evaluation.causal_tests import MEASURES, Draw
 from neuroadapter_jax.evaluation.localisation import half_share, localisation
-from neuroadapter_jax.evaluation.metrics import pixel_correlation, ssim
 from neuroadapter_jax.evaluation.scene_reader import SceneReader, read_scenes
-from neuroadapter_jax.ibbi.perturbation import matched_sets, silence
+from neuroadapter_jax.ibbi.perturbation import Perturbation, matched_sets
 from neuroadapter_jax.ibbi.views import contrast
 from neuroadapter_jax.pipeline import NeuroAdapterPipeline
 
@@ -28,8 +31,6 @@ CATEGORY_OF_AREA = {
     "LO": "object",
 }
 RETINOTOPIC = ("V1", "V2", "V3", "V4")
-
-Draw = Callable[[Int[np.ndarray, " b"], Bool[np.ndarray, "b p"]], UInt8[np.ndarray, "b y x c"]]
 
 
 def category_masks(
@@ -118,7 +119,7 @@ def planted_influence(
 
 def rank_agreement(
     brain_view: Float[np.ndarray, "b p"],
-    effect: Float[np.ndarray, "b p"],
+    effects: Mapping[str, Float[np.ndarray, "b p"]],
     influence: Float[np.ndarray, " p"],
     seed: int = 0,
 ) -> dict[str, Any]:
@@ -126,9 +127,13 @@ def rank_agreement(
 
     Args:
         brain_view: mean over steps.
-        effect: of dropping each region alone, see `NeuroAdapterPipeline.effects`.
+        effects: name -> from `region_effects`.
         influence: from `planted_influence`.
         seed: of the bootstrap.
+
+    Returns:
+        "brain view and NAME", "brain view and planted", "NAME and planted" -> value, interval and
+        ``of_means``.
     """
 
     def per_image(a: np.ndarray, b: np.ndarray) -> dict[str, Any]:
@@ -136,15 +141,15 @@ def rank_agreement(
         mean = spearmanr(a.mean(axis=0), b.mean(axis=0)).statistic
         return bootstrap_interval(np.array(rows), seed) | {"of_means": float(mean)}
 
-    planted = np.broadcast_to(influence, effect.shape)
+    planted = np.broadcast_to(influence, brain_view.shape)
     return {
-        "brain view and effect": per_image(brain_view, effect),
+        **{f"brain view and {name}": per_image(brain_view, x) for name, x in effects.items()},
         "brain view and planted": per_image(brain_view, planted),
-        "effect and planted": per_image(effect, planted),
+        **{f"{name} and planted": per_image(x, planted) for name, x in effects.items()},
     }
 
 
-def silencing_table(
+def category_table(
     draw: Draw,
     intact: UInt8[np.ndarray, "b y x c"],
     categories: Int[np.ndarray, "b slot"],
@@ -152,50 +157,47 @@ def silencing_table(
     areas: Mapping[str, Bool[np.ndarray, " p"]],
     snr: Float[np.ndarray, " p"],
     reader: SceneReader,
+    perturbation: Perturbation = "silence",
     *,
     num_random: int = 3,
     seed: int = 0,
-    progress: bool = True,
 ) -> dict[str, Any]:
-    """How often silencing a category's area changes a drawn thing that was right.
+    """How often perturbing a category's area changes a drawn thing that was right.
 
     Of the things whose category the reader finds in the intact drawing: the share that it no
-    longer finds with the area's tokens dropped, same noise, beside matched random sets.
+    longer finds with the area's regions perturbed, same noise, beside matched random sets.
 
     Args:
-        draw: (rows of the images, keep [b, p]) -> drawings.
-        intact: drawings with all tokens.
+        draw: see `causal_tests.perturbed_drawings`; rows are those of the next two.
+        intact: drawings with nothing perturbed.
         categories: true category per slot, -1 for empty.
         category_names: name of each index.
         areas: name -> regions, named as in `CATEGORY_OF_AREA`.
         snr: of each region, for `matched_sets`.
         reader: the scene reader.
+        perturbation: see `ibbi.perturbation.perturb`.
         num_random: random sets per area.
         seed: of the random sets and the bootstrap.
-        progress: show a bar.
     """
     right = (read_scenes(reader, intact) == categories) & (categories >= 0)
-    chosen = {a: c for a, c in CATEGORY_OF_AREA.items() if a in areas and areas[a].any()}
+    tests = []
+    for area, category in CATEGORY_OF_AREA.items():
+        if area in areas and areas[area].any():
+            index = category_names.index(category)
+            wanted = right & (categories == index)
+            sets = [areas[area], *matched_sets(areas[area], snr, num_random, seed)]
+            tests.append((area, index, wanted, np.flatnonzero(wanted.any(axis=1)), sets))
+    # All drawings of all areas in one go, so that only the last batch is filled up.
+    rows = [rows for *_, rows, sets in tests for _ in sets]
+    members = [np.tile(x, (len(rows), 1)) for *_, rows, sets in tests for x in sets]
+    read = read_scenes(reader, draw(np.concatenate(rows), np.concatenate(members), perturbation))
+    read = iter(np.split(read, np.cumsum([len(x) for x in rows])[:-1]))
     result, pooled = {}, []
-    bar = tqdm(total=len(chosen) * (1 + num_random), unit="drawing", disable=not progress)
-    for area, category in chosen.items():
-        index = category_names.index(category)
-        wanted = right & (categories == index)
-        rows = np.flatnonzero(wanted.any(axis=1))
-
-        def lost(members, rows=rows, wanted=wanted, index=index):
-            drawn = draw(rows, silence(members, len(rows)))
-            bar.update(1)
-            return (wanted[rows] & (read_scenes(reader, drawn) != index)).sum(axis=1)
-
-        own = lost(areas[area])
-        random = np.mean(
-            [lost(x) for x in matched_sets(areas[area], snr, num_random, seed)], axis=0
-        )
-        number = wanted[rows].sum(axis=1)
-        pooled.append((own, random, number))
-        result[area] = _losses(own, random, number, seed) | {"regions": int(areas[area].sum())}
-    bar.close()
+    for area, index, wanted, shown, sets in tests:
+        own, *random = ((wanted[shown] & (next(read) != index)).sum(axis=1) for _ in sets)
+        number = wanted[shown].sum(axis=1)
+        pooled.append((own, np.mean(random, axis=0), number))
+        result[area] = _losses(*pooled[-1], seed) | {"regions": int(areas[area].sum())}
     if pooled:
         result["all areas"] = _losses(*(np.concatenate(x) for x in zip(*pooled, strict=True)), seed)
     return result
@@ -210,79 +212,62 @@ def _losses(own: np.ndarray, random: np.ndarray, number: np.ndarray, seed: int) 
     }
 
 
-def structure_and_category(
-    seen: UInt8[np.ndarray, "b y x c"],
-    drawings: Mapping[str, UInt8[np.ndarray, "b y x c"]],
-    categories: Int[np.ndarray, "b slot"],
-    reader: SceneReader,
-    seed: int = 0,
-) -> dict[str, Any]:
-    """What is left of structure and of category under each silencing, "intact" among them.
-
-    Args:
-        seen: stimuli.
-        drawings: name -> drawings; "intact" is the one to which the others are paired.
-        categories: true category per slot, -1 for empty.
-        reader: the scene reader.
-        seed: of the bootstrap.
-
-    Returns:
-        name -> pixel_correlation, ssim, semantic_recall, each also as "left": the value over the
-        intact one's.
-    """
-
-    def per_image(drawn: np.ndarray) -> dict[str, np.ndarray]:
-        hits = ((read_scenes(reader, drawn) == categories) & (categories >= 0)).sum(axis=1)
-        return {
-            "pixel_correlation": pixel_correlation(seen, drawn),
-            "ssim": ssim(seen, drawn),
-            "semantic_recall": hits / np.maximum((categories >= 0).sum(axis=1), 1),
-        }
-
-    whole = per_image(drawings["intact"])
-    return {
-        name: {
-            score: bootstrap_interval(values, seed)
-            | {"left": bootstrap_ratio(values, whole[score], seed)}
-            for score, values in per_image(drawn).items()
-        }
-        for name, drawn in drawings.items()
-    }
-
-
 def region_effects(
     pipeline: NeuroAdapterPipeline,
     fmri: Float[np.ndarray, "b n"],
     batch_size: int,
     seed: int,
     sampling: Mapping[str, Any],
-) -> Float[np.ndarray, "b p"]:
-    """What dropping each region alone changes, at the step in the middle of a drawing.
+) -> dict[str, Float[np.ndarray, "b p"]]:
+    """What every single region does to the prediction at the step in the middle of a drawing.
 
     Args:
         pipeline: the model.
-        fmri: responses; the number of images is a multiple of the batch size.
+        fmri: responses.
         batch_size: images at once.
         seed: of the noise.
         sampling: options of `NeuroAdapterPipeline.interpret`.
+
+    Returns:
+        "effect": dropping the region alone; "effect alone": keeping it alone; see
+        `NeuroAdapterPipeline.effects`.
     """
     count = len(pipeline.regions)
-    alone, none = np.eye(count, dtype=bool), np.zeros((1, count), np.float32)
+    each, none = np.eye(count, dtype=bool), np.zeros((1, count), np.float32)
     step = sampling["num_steps"] // 2
-    found = []
+    found: dict[str, list[np.ndarray]] = {"effect": [], "effect alone": []}
     for first in tqdm(range(0, len(fmri), batch_size), unit="batch", desc="regions"):
-        part = fmri[first : first + batch_size]
-        numbers = np.arange(first, first + len(part))
+        numbers = np.arange(first, first + batch_size)
+        part = np.resize(fmri[first : first + batch_size], (batch_size, fmri.shape[1]))
         drawn = pipeline.interpret(
             part, none, shown=(step,), seed=seed, sample_ids=numbers, **sampling
         )
-        changes = pipeline.effects(part, drawn.noisy[0], int(drawn.timesteps[step]), alone)
-        found.append(changes.sum(axis=(2, 3)))
-    return np.concatenate(found)
+        for name, own in found.items():
+            changes = pipeline.effects(
+                part, drawn.noisy[0], int(drawn.timesteps[step]), each, alone=name != "effect"
+            )
+            own.append(changes.sum(axis=(2, 3))[: len(fmri) - first])
+    return {name: np.concatenate(own) for name, own in found.items()}
+
+
+def kept(path: str | Path, settings: Mapping[str, Any], compute: Callable[[], Any]) -> Any:
+    """What a run before this one computed with the same settings, or else what `compute` returns.
+
+    The file is written atomically; numbers come back as JSON holds them.
+    """
+    path, wanted = Path(path), json.loads(json.dumps(settings))
+    if path.is_file():
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if found["settings"] == wanted:
+            return found["result"]
+    result = json.loads(json.dumps(compute()))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, {"settings": wanted, "result": result})
+    return result
 
 
 def tables(results: Mapping[str, Any]) -> str:
-    """Everything of launch/attention_truth.py's results as Markdown tables."""
+    """Everything of launch/attention_truth.py's results as Markdown, a section per question."""
 
     def cell(entry: Mapping[str, Any] | None, form: str = ".2f") -> str:
         if entry is None or entry["value"] is None:
@@ -295,18 +280,20 @@ def tables(results: Mapping[str, Any]) -> str:
         return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
     ways = results["localisation"]
-    pooled = [
-        [
-            way,
-            cell(own["all areas"]["pointing_over_chance"]),
-            cell(own["all areas"]["auc"], ".3f"),
-            cell(own["all areas"]["mean_map"]["pointing_over_chance"]),
-            cell(own["all areas"]["mean_map"]["auc"], ".3f"),
-            cell(own["all areas"]["permuted"]["pointing_over_chance"]),
-            cell(own["all areas"]["permuted"]["auc"], ".3f"),
-        ]
-        for way, own in ways.items()
-    ]
+    pointing = ["pointing / chance", "AUC"]
+    controls = ("mean map", "permuted")
+    pooled = []
+    for way, own in ways.items():
+        scores = own["all areas"]
+        blocks = (scores, scores["mean_map"], scores["permuted"])
+        pooled.append(
+            [way]
+            + [
+                text
+                for block in blocks
+                for text in (cell(block["pointing_over_chance"]), cell(block["auc"], ".3f"))
+            ]
+        )
     per_area = [
         [
             area,
@@ -329,9 +316,12 @@ def tables(results: Mapping[str, Any]) -> str:
         [reduction, pair, cell(entry), f"{entry['of_means']:.2f}"]
         for reduction, own in results["ranks"].items()
         for pair, entry in own.items()
+        # What does not hold the brain view is the same for all reductions.
+        if pair.startswith("brain view") or reduction == "attention"
     ]
-    silencing = [
+    losses = [
         [
+            perturbation,
             area,
             str(entry.get("regions", "")),
             str(entry["things"]),
@@ -339,35 +329,76 @@ def tables(results: Mapping[str, Any]) -> str:
             cell(entry["changed_by_random_sets"]),
             cell(entry["over_random"], ".1f") if entry["over_random"]["value"] else "–",
         ]
-        for area, entry in results["silencing"].items()
+        for perturbation, own in results["categories"].items()
+        for area, entry in own.items()
+    ]
+    moved = [
+        [perturbation, name, str(entry["regions"]), *(cell(entry[m], ".3f") for m in MEASURES)]
+        for perturbation, own in results["changes"].items()
+        for name, entry in own.items()
     ]
     left = [
-        [name, *(f"{cell(entry)}, left {cell(entry['left'])}" for entry in own.values())]
-        for name, own in results["structure and category"].items()
+        [perturbation, name, cell(entry["pixel_correlation"]), cell(entry["recall"])]
+        for perturbation, own in results["changes"].items()
+        for name, entry in own.items()
     ]
-    pointing = ["pointing / chance", "AUC"]
+    deletion = [
+        [
+            name,
+            *(
+                cell(own[way][measure]["area"] if way != "gain" else own[way][measure], ".3f")
+                for measure in ("pixel_correlation", "recall")
+                for way in ("deletion", "insertion", "gain")
+            ),
+        ]
+        for name, own in results["deletion"]["curves"].items()
+    ]
+    counts = results["counts"]
+    tested = ", ".join(
+        f"{kind}: {n} images and {counts['random'][kind]} random sets per area"
+        for kind, n in counts["categories"].items()
+    )
     return "\n".join(
         [
-            f"{results['num_images']} test images; [95 % intervals over images].\n",
-            "Where the maps of the category areas look, pooled over areas:\n",
-            table(
-                ["map", *pointing]
-                + [f"{x}, mean map" for x in pointing]
-                + [f"{x}, permuted" for x in pointing],
-                pooled,
-            ),
-            "The paper's reduction by area:\n",
+            f"{results['num_images']} test images where nothing else is said; [95 % bootstrap "
+            "intervals over images]. Maps are means over all steps, effects over the shown ones.\n",
+            "## Where the maps of the category areas look\n",
+            "Pooled over areas; one row per reduction, raw and relative to its mean over images:\n",
+            table(["map", *pointing] + [f"{x}, {c}" for c in controls for x in pointing], pooled),
+            "By area, `attention`:\n",
             table(
                 ["area", "category", "regions", "images", "chance", "pointing", *pointing],
                 per_area,
             ),
             "Share of a map in the half of the image that the hemisphere sees (chance 0.5):\n",
             table(["area", *results["retinotopy"]], retinotopy),
-            "Spearman's correlation over regions, per image and of the means:\n",
+            "## Which region matters\n",
+            f"Spearman's correlation over regions, {counts['effects']} images:\n",
             table(["reduction", "between", "per image", "of means"], ranks),
-            "Things that were drawn right and are not any more, with an area silenced:\n",
-            table(["silenced", "regions", "things", "changed", "random sets", "ratio"], silencing),
-            "What silencing leaves:\n",
-            table(["silenced", "pixel correlation", "SSIM", "semantic recall"], left),
+            "## Deletion and insertion\n",
+            f"Area under the curve over the share of regions, {results['deletion']['num_images']} "
+            "images; r is the pixel correlation with the stimulus:\n",
+            table(
+                ["ranking"]
+                + [
+                    f"{measure}, {way}"
+                    for measure in ("r", "recall")
+                    for way in ("deletion", "insertion", "insertion - deletion")
+                ],
+                deletion,
+            ),
+            "## Silencing and replacing\n",
+            "Things that were drawn right and are not any more, with a category's area perturbed "
+            f"({tested}):\n",
+            table(
+                ["perturbation", "area", "regions", "things", "changed", "random sets", "ratio"],
+                losses,
+            ),
+            f"Distance from the intact drawing, as a share of another image's ({counts['changes']} "
+            "images; 0: the same, 1: as unlike as another image's drawing):\n",
+            table(["perturbation", "set", "regions", *MEASURES], moved),
+            "What is left of the intact drawing's pixel correlation with the stimulus and of its "
+            "recall (the same images):\n",
+            table(["perturbation", "set", "pixel correlation", "recall"], left),
         ]
     )

@@ -1,7 +1,7 @@
-"""Areas and values on the inflated cortex."""
+"""Areas and values on the inflated and the flat cortex."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import matplotlib
@@ -9,17 +9,18 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
-from jaxtyping import Float, Shaped
+from jaxtyping import Bool, Float, Shaped
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Colormap, ListedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from nilearn.datasets import load_fsaverage, load_fsaverage_data
-from nilearn.plotting import plot_surf_roi, plot_surf_stat_map
+from nilearn.plotting import plot_surf_contours, plot_surf_roi, plot_surf_stat_map
 
 from neuroadapter_jax.figures._files import write_atomically
 
 VIEWS = ("lateral", "medial", "ventral")
+FLAT = "flat"
 
 
 def area_figure(
@@ -53,7 +54,12 @@ def area_figure(
     for i, name in enumerate(names):
         index[area == name] = i
     figure = _on_the_cortex(
-        index, views, plot_surf_roi, ListedColormap(colours), -0.5, len(names) - 0.5
+        [(view, view, index) for view in views],
+        plot_surf_roi,
+        ListedColormap(colours),
+        -0.5,
+        len(names) - 0.5,
+        {},
     )
     figure.legend(
         handles=[Patch(color=c, label=n) for c, n in zip(colours, names, strict=True)],
@@ -72,15 +78,17 @@ def value_figure(
     low: float = 0.0,
     high: float = 1.0,
     views: Sequence[str] = VIEWS,
+    outlines: Mapping[str, Bool[np.ndarray, " n"]] | None = None,
 ) -> Figure:
-    """Draws one number per vertex on the inflated fsaverage5, with a colour bar.
+    """Draws one number per vertex on the inflated or flat fsaverage5, with a colour bar.
 
     Args:
         values: left hemisphere then right; NaN is not painted.
         label: what the numbers are, with their unit, beside the colour bar.
         low: value of the darkest colour.
         high: value of the brightest.
-        views: nilearn's names of the views, one column each.
+        views: nilearn's names of the views of the inflated cortex, or "flat"; one column each.
+        outlines: areas to draw the borders of, by name.
 
     Returns:
         The figure; the caller closes it.
@@ -88,61 +96,125 @@ def value_figure(
     Raises:
         ValueError: if the number of vertices is not fsaverage5's.
     """
+    return _scaled([(view, view, values) for view in views], label, low, high, outlines)
+
+
+def steps_figure(
+    values: Float[np.ndarray, "t n"],
+    titles: Sequence[str],
+    label: str,
+    *,
+    low: float = 0.0,
+    high: float = 1.0,
+    view: str = FLAT,
+    outlines: Mapping[str, Bool[np.ndarray, " n"]] | None = None,
+) -> Figure:
+    """Maps of several steps side by side on one colour scale; arguments as in `value_figure`.
+
+    Args:
+        values: a map per step.
+        titles: of the columns.
+        label: of the colour bar.
+        low: value of the darkest colour, in all maps.
+        high: likewise of the brightest.
+        view: of all maps.
+        outlines: as there.
+    """
+    columns = [(title, view, own) for title, own in zip(titles, values, strict=True)]
+    return _scaled(columns, label, low, high, outlines)
+
+
+def _scaled(
+    columns: Sequence[tuple[str, str, np.ndarray]],
+    label: str,
+    low: float,
+    high: float,
+    outlines: Mapping[str, np.ndarray] | None,
+) -> Figure:
     cmap = plt.get_cmap("viridis")
     plot = functools.partial(plot_surf_stat_map, symmetric_cbar=False)
-    figure = _on_the_cortex(values, views, plot, cmap, low, high)
+    figure = _on_the_cortex(columns, plot, cmap, low, high, outlines or {})
     scale = ScalarMappable(Normalize(low, high), cmap)
-    axes = figure.add_axes((0.3, 0.07, 0.4, 0.02))
+    axes = figure.add_axes((0.3, 0.1 if outlines else 0.07, 0.4, 0.02))
     figure.colorbar(scale, cax=axes, orientation="horizontal", label=label)
     return figure
 
 
+def _outline_colours(names: Sequence[str]) -> list:
+    palette = plt.get_cmap("tab20").colors
+    bright = [palette[i] for i in (6, 2, 12, 0, 4, 18, 16, 10, 8, 7, 3, 13, 1, 5, 19, 17, 11, 9)]
+    return [bright[i % len(bright)] for i in range(len(names))]
+
+
 def _on_the_cortex(
-    values: Float[np.ndarray, " n"],
-    views: Sequence[str],
+    columns: Sequence[tuple[str, str, np.ndarray]],
     plot: Callable,
     cmap: Colormap,
     low: float,
     high: float,
+    outlines: Mapping[str, np.ndarray],
 ) -> Figure:
-    mesh = load_fsaverage("fsaverage5")["inflated"]
+    """A row per hemisphere, a column per (title, view, values)."""
+    meshes = load_fsaverage("fsaverage5")
     sulci = load_fsaverage_data("fsaverage5", data_type="sulcal")
-    split = mesh.parts["left"].n_vertices
-    total = split + mesh.parts["right"].n_vertices
-    if values.shape != (total,):
-        raise ValueError(
-            f"Maps are drawn on fsaverage5, which has {total} vertices, found an array of shape "
-            f"{values.shape}: give one entry per vertex, left hemisphere then right."
-        )
+    split = meshes["inflated"].parts["left"].n_vertices
+    total = split + meshes["inflated"].parts["right"].n_vertices
+    for found in [values for *_, values in columns] + list(outlines.values()):
+        if found.shape != (total,):
+            raise ValueError(
+                f"Maps are drawn on fsaverage5, which has {total} vertices, found an array of "
+                f"shape {found.shape}: give one entry per vertex, left hemisphere then right."
+            )
+    colours = _outline_colours(list(outlines))
     figure, axes = plt.subplots(
         2,
-        len(views),
-        figsize=(2.9 * len(views), 6.2),
+        len(columns),
+        figsize=(2.9 * len(columns), 6.8 if outlines else 6.2),
         subplot_kw={"projection": "3d"},
         squeeze=False,
     )
     for row, (hemi, part) in enumerate(
         {"left": slice(None, split), "right": slice(split, None)}.items()
     ):
-        for column, view in enumerate(views):
-            axis = axes[row, column]
+        for column, (title, view, values) in enumerate(columns):
+            axis, flat = axes[row, column], view == FLAT
+            mesh = meshes["flat" if flat else "inflated"].parts[hemi]
+            options = {"hemi": hemi, "axes": axis, "figure": figure}
             plot(
-                mesh.parts[hemi],
+                mesh,
                 values[part],
                 bg_map=sulci.data.parts[hemi],
-                hemi=hemi,
-                view=view,
+                view=(90, 270) if flat else view,
                 cmap=cmap,
                 vmin=low,
                 vmax=high,
                 colorbar=False,
                 bg_on_data=False,
-                axes=axis,
-                figure=figure,
+                **options,
             )
-            axis.set_box_aspect(None, zoom=1.4)
-            axis.set_title(f"{hemi}, {view}", fontsize=11, y=0.92)
-    figure.subplots_adjust(0, 0.12, 1, 0.97, wspace=0, hspace=0)
+            # Neighbours share the faces of their border: the first area named keeps it.
+            for colour, mask in list(zip(colours, outlines.values(), strict=True))[::-1]:
+                if mask[part].any():
+                    plot_surf_contours(
+                        mesh,
+                        mask[part].astype(int),
+                        levels=[1],
+                        colors=[colour],
+                        **options,
+                    )
+            axis.set_box_aspect(None, zoom=1.2 if flat else 1.4)
+            axis.set_title(f"{hemi}, {title}", fontsize=11, y=0.92)
+    figure.subplots_adjust(0, 0.16 if outlines else 0.12, 1, 0.97, wspace=0, hspace=0)
+    if outlines:
+        figure.legend(
+            handles=[Patch(color=c, label=n) for c, n in zip(colours, outlines, strict=True)],
+            loc="lower center",
+            ncols=len(outlines),
+            frameon=False,
+            fontsize=9,
+            handlelength=1.0,
+            columnspacing=1.0,
+        )
     return figure
 
 

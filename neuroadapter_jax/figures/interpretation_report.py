@@ -15,15 +15,16 @@ from PIL import Image
 from neuroadapter_jax.cortex.parcellation import Parcellation
 from neuroadapter_jax.diffusion.weights import ASSETS
 from neuroadapter_jax.figures._files import write_atomically
+from neuroadapter_jax.ibbi.views import DEFINITIONS
 
 FSAVERAGE5 = (10_242, 10_242)
 
 _TEMPLATE = ASSETS / "report" / "interpretation.html"
 _NOTES = (
-    "Share of the attention: mean over heads and queries of the softmax over regions, conditional "
-    "half of guidance only, layers weighted by {weighting}; it sums to 1 over regions. Reduction: "
-    "{reduction}. Maps: per layer mean over heads and the area's regions, resized bilinearly to "
-    "the latents, layers weighted alike; painted from 0 to the map's own maximum, squared opacity. "
+    "Share of the attention, reduction {reduction}: {definition}; mean over queries, conditional "
+    "half of guidance only, layers weighted by {weighting}; it sums to 1 over regions. Maps: the "
+    "same per query, mean over the area's regions, resized bilinearly to the latents, each layer "
+    "over its sum, layers weighted alike; painted from 0 to the maximum, squared opacity. "
     "Attention is not influence: docs/does-attention-tell-the-truth.md. {licence}"
 )
 
@@ -65,7 +66,12 @@ def write_interpretation_report(
     data = {
         "lead": f"{title} {count} images, {views.sizes['step']} steps of {views.attrs['sampler']}, "
         f"guidance {views.attrs['guidance_scale']:g}, seed {views.attrs.get('seed', 0)}.".strip(),
-        "notes": _NOTES.format(weighting=weighting, reduction=reduction, licence=licence),
+        "notes": _NOTES.format(
+            weighting=weighting,
+            reduction=reduction,
+            definition=DEFINITIONS[reduction],
+            licence=licence,
+        ),
         "timesteps": views["timestep"].values.tolist(),
         "shown": views["shown"].values.tolist(),
         "regions": views["region"].values.tolist(),

@@ -18,6 +18,7 @@ from neuroadapter_jax.cortex.parcellation import Parcellation
 from neuroadapter_jax.evaluation.bootstrap import bootstrap_interval
 from neuroadapter_jax.figures._files import write_atomically
 from neuroadapter_jax.figures.grids import image_grid
+from neuroadapter_jax.ibbi.views import DEFINITIONS
 
 _HEAT = np.array([251.0, 113.0, 24.0])
 _STRONGEST = 0.9
@@ -112,7 +113,8 @@ def share_figure(views: xarray.Dataset, areas: Sequence[str]) -> Figure:
     Returns:
         The figure; the caller closes it.
     """
-    figure, axis = plt.subplots(figsize=(7, 4))
+    figure, axis = plt.subplots(figsize=(7, 4.2))
+    reduction = views.attrs["reduction"]
     brain, steps = views["brain_view"].values, np.arange(views.sizes["step"]) + 1
     for area in areas:
         members = views["area_weight"].sel(area=area).values > 0
@@ -128,9 +130,10 @@ def share_figure(views: xarray.Dataset, areas: Sequence[str]) -> Figure:
     axis.set_xlabel("denoising step, from noise to image")
     axis.set_ylabel("share of the attention / uniform share")
     axis.set_title(
-        f"{views.sizes['sample']} images; {views.attrs['reduction']}, layers weighted by "
-        f"{views.attrs['layer_weighting']}",
-        fontsize=10,
+        f"{views.sizes['sample']} images, 95 % intervals; layers weighted by "
+        f"{views.attrs['layer_weighting']}\n{reduction}: {DEFINITIONS[reduction]}",
+        fontsize=9,
+        wrap=True,
     )
     axis.legend(frameon=False, ncols=2, fontsize=9, loc="center left", bbox_to_anchor=(1, 0.5))
     axis.spines[["top", "right"]].set_visible(False)

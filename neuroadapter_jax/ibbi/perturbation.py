@@ -1,11 +1,15 @@
 """Sets of regions to silence or exchange, and the random sets they are compared with."""
 
 from collections.abc import Iterator
+from typing import Literal, get_args
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from neuroadapter_jax.cortex.parcellation import Parcellation
+
+Perturbation = Literal["silence", "mean", "swap"]
+PERTURBATIONS: tuple[Perturbation, ...] = get_args(Perturbation)
 
 
 def silence(members: Bool[np.ndarray, " p"], num_samples: int) -> Bool[np.ndarray, "b p"]:
@@ -37,6 +41,40 @@ def replace_responses(
     changed = fmri.copy()
     changed[:, vertices] = source if np.ndim(source) == 0 else np.asarray(source)[:, vertices]
     return changed
+
+
+def perturb(
+    perturbation: Perturbation,
+    fmri: Float[np.ndarray, "b n"],
+    regions: Parcellation,
+    members: Bool[np.ndarray, "b p"],
+    others: Float[np.ndarray, "b n"],
+) -> tuple[Float[np.ndarray, "b n"], Bool[np.ndarray, "b p"]]:
+    """The `fmri` and `keep` of a pipeline call in which a set of each sample's own is perturbed.
+
+    Args:
+        perturbation: "silence" drops the tokens; "mean" sets the responses to the training mean, 0;
+            "swap" takes the responses to another image.
+        fmri: responses of the whole cortex.
+        regions: the model's.
+        members: each sample's set.
+        others: the other images' responses, row by row.
+
+    Raises:
+        ValueError: an unknown perturbation.
+    """
+    if perturbation not in PERTURBATIONS:
+        raise ValueError(
+            f"perturbation is {perturbation!r}; expected one of {list(PERTURBATIONS)}."
+        )
+    if perturbation == "silence":
+        return fmri, ~members
+    sources = np.zeros_like(fmri) if perturbation == "mean" else others
+    changed = [
+        replace_responses(row[None], regions, own, source[None])
+        for row, own, source in zip(fmri, members, sources, strict=True)
+    ]
+    return np.concatenate(changed), np.ones_like(members)
 
 
 def matched_sets(
@@ -78,15 +116,14 @@ def matched_sets(
 
 
 def cumulative_sets(
-    order: np.ndarray, num_points: int
-) -> Iterator[tuple[float, Bool[np.ndarray, " p"]]]:
+    order: Int[np.ndarray, "*b p"], num_points: int
+) -> Iterator[tuple[float, Bool[np.ndarray, "*b p"]]]:
     """(share, the first so many regions of an order) from none to all, for deletion and insertion.
 
     Args:
-        order: region indices, first to be taken first.
+        order: region indices, first to be taken first; one order, or one per sample.
         num_points: at least 2, ends included.
     """
+    place = np.argsort(order, axis=-1)
     for share in np.linspace(0.0, 1.0, num_points):
-        taken = np.zeros(len(order), bool)
-        taken[order[: round(share * len(order))]] = True
-        yield float(share), taken
+        yield float(share), place < round(share * order.shape[-1])

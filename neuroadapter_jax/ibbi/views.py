@@ -1,20 +1,34 @@
 """IBBI's two views, reduced from attention inside the sampler: which region, and where."""
 
+import functools
 import math
-from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from neuroadapter_jax.diffusion.attention import Probe, Stream
+from neuroadapter_jax.adapter.guided_sampling import expand, guided_prediction
+from neuroadapter_jax.diffusion.attention import Probe, Stream, Tap
 from neuroadapter_jax.diffusion.unet import UNet2DConditionModel
 
-Reduction = Literal["attention", "value_norm"]
+Reduction = Literal["paper", "attention", "value_norm", "difference", "gradient"]
 LayerWeighting = Literal["queries", "equal"]
-REDUCTIONS: tuple[Reduction, ...] = ("attention", "value_norm")
+REDUCTIONS: tuple[Reduction, ...] = get_args(Reduction)
+DEFAULT_REDUCTION: Reduction = "attention"
+# What a figure or report says of the numbers it shows.
+DEFINITIONS: dict[Reduction, str] = {
+    "paper": "softmax over regions, mean over heads (layers weighted by queries, as in the paper)",
+    "attention": "softmax over regions, mean over heads",
+    "value_norm": "softmax over regions times the norm of what the region adds to the layer's "
+    "output, over its sum",
+    "difference": "softmax over regions less that of the unconditional half, where positive, mean "
+    "over heads, over its sum",
+    "gradient": "softmax over regions times the gradient of the squared difference that guidance "
+    "makes, where positive, mean over heads, over its sum",
+}
 
 
 class LayerViews(NamedTuple):
@@ -84,31 +98,159 @@ def layer_views(
     return LayerViews(mean.mean(axis=1), jnp.einsum("bqp,rp->brq", mean, interest))
 
 
-def make_probes(
-    unet: UNet2DConditionModel,
-    brain: Stream,
-    interest: Float[Array, "r p"],
-    reduction: Reduction = "attention",
-) -> list[Probe]:
-    """A probe per layer for `draw_latents`.
+def difference_views(weights: Float[Array, "b h q p"], interest: Float[Array, "r p"]) -> LayerViews:
+    """One layer's views of the attention that the conditional half pays beyond the other half.
 
-    Args:
-        unet: the frozen U-Net.
-        brain: the samples' stream.
-        interest: see `layer_views`.
-        reduction: "attention", the paper's, or "value_norm", see `value_norms`.
+    M_qp = mean over heads of max(A_hqp - U, 0); views as in `positive_views`.
+
+    In the unconditional half every token is dropped, so all keys are the same and the softmax is
+    U = 1 / p at every query, whatever the query: that half need not be looked at.
+    """
+    return positive_views(jax.nn.relu(weights - 1.0 / weights.shape[-1]), interest)
+
+
+def gradient_views(
+    weights: Float[Array, "b h q p"],
+    gradient: Float[Array, "b h q p"],
+    interest: Float[Array, "r p"],
+) -> LayerViews:
+    """One layer's views of gradient times attention.
+
+    M_qp = mean over heads of max(dS/dA_hqp A_hqp, 0); views as in `positive_views`. Chefer et al.
+    2021 (arXiv 2103.15679, eq. 5), without their propagation through later layers: the scalar S is
+    differentiated through them instead.
+    """
+    return positive_views(jax.nn.relu(gradient * weights), interest)
+
+
+def positive_views(amounts: Float[Array, "b h q p"], interest: Float[Array, "r p"]) -> LayerViews:
+    """One layer's views of amounts that sum to nothing in particular.
+
+    M_qp = mean over heads; brain_p = sum_q M_qp / sum_qp' M_qp' (1 / p where that is 0),
+    image_rq = sum_p w_rp M_qp.
+    """
+    mean = amounts.mean(axis=1)
+    brain = mean.sum(axis=1)
+    total = brain.sum(axis=-1, keepdims=True)
+    brain = jnp.where(total > 0, brain / jnp.where(total > 0, total, 1), 1 / brain.shape[-1])
+    return LayerViews(brain, jnp.einsum("bqp,rp->brq", mean, interest))
+
+
+def named_reduction(reduction: str, layer_weighting: str) -> tuple[Reduction, LayerWeighting]:
+    """Both choices, checked; "paper" is "attention" with layers weighted by queries.
 
     Raises:
-        ValueError: an unknown reduction.
+        ValueError: an unknown one, or "paper" with layers weighted alike.
     """
     if reduction not in REDUCTIONS:
         raise ValueError(f"reduction is {reduction!r}; expected one of {list(REDUCTIONS)}.")
-    if reduction == "attention":
-        return [lambda weights: layer_views(weights, interest)] * len(brain.keys)
-    return [
-        lambda weights, norms=norms: layer_views(weights, interest, norms)
-        for norms in value_norms(unet, brain)
-    ]
+    if layer_weighting not in get_args(LayerWeighting):
+        raise ValueError(f"layer weighting is {layer_weighting!r}; expected 'queries' or 'equal'.")
+    if reduction == "paper" and layer_weighting != "queries":
+        raise ValueError(
+            "The paper's reduction weights layers by queries, but layer weighting is "
+            f"{layer_weighting!r}; ask for 'attention' with that."
+        )
+    return "attention" if reduction == "paper" else reduction, layer_weighting
+
+
+def watched_prediction(
+    unet: UNet2DConditionModel,
+    text: Stream | None,
+    brain: Stream,
+    unconditional: Stream,
+    guidance_scale: float | Float[Array, ""] | None,
+    interest: Float[Array, "r p"],
+    reduction: Reduction = DEFAULT_REDUCTION,
+) -> Callable[[Array, Array], tuple[Array, list[LayerViews]]]:
+    """(latents, timestep) -> (guided prediction, every layer's views of the conditional half).
+
+    Args:
+        unet: the frozen U-Net.
+        text: as in `guided_prediction`, like the next three.
+        brain: likewise.
+        unconditional: likewise.
+        guidance_scale: likewise.
+        interest: see `layer_views`.
+        reduction: "attention", the paper's; "value_norm", see `value_norms`; "difference", see
+            `difference_views`; "gradient", see `gradient_prediction`.
+    """
+    options = (unet, text, brain, unconditional, guidance_scale)
+    if reduction == "gradient":
+        return gradient_prediction(*options, interest)
+    probes: list[Probe]
+    if reduction == "value_norm":
+        norms = value_norms(unet, brain)
+        probes = [functools.partial(layer_views, interest=interest, norms=n) for n in norms]
+    else:
+        reduce = difference_views if reduction == "difference" else layer_views
+        probes = [functools.partial(reduce, interest=interest)] * len(brain.keys)
+    return guided_prediction(*options, probes)
+
+
+def gradient_prediction(
+    unet: UNet2DConditionModel,
+    text: Stream | None,
+    brain: Stream,
+    unconditional: Stream,
+    guidance_scale: float | Float[Array, ""] | None,
+    interest: Float[Array, "r p"],
+) -> Callable[[Array, Array], tuple[Array, list[LayerViews]]]:
+    """As `guided_prediction`, with every layer's `gradient_views`.
+
+    The scalar is S = sum over latent pixels and channels of (eps_cond - eps_uncond)^2, what the
+    regions together add to the prediction; the unconditional half is held fixed. It costs a
+    derivative of the conditional half at every step, and the memory of one step's.
+    """
+    size = brain.keys[0].shape[0]
+    without = expand(unconditional, size)
+
+    def predict(x, timestep):
+        timesteps = jnp.full((size,), timestep)
+        others = [] if text is None else [text]
+        base = unet(x, timesteps, [*others, without])
+
+        def scalar(slots):
+            taps = [Tap(lambda a, slot=slot: (_tapped(a, interest, slot), None)) for slot in slots]
+            out, _ = unet(x, timesteps, [*others, brain], taps)
+            return jnp.square(out - base).sum(), out
+
+        p, r = brain.keys[0].shape[2], len(interest)
+        slots = [
+            LayerViews(jnp.zeros((size, p)), jnp.zeros((size, r, side**2)))
+            for side in layer_sides(unet)
+        ]
+        views, out = jax.grad(scalar, has_aux=True)(slots)
+        if guidance_scale is not None:
+            out = base + guidance_scale * (out - base)
+        return out, views
+
+    return predict
+
+
+@jax.custom_vjp
+def _tapped(
+    weights: Float[Array, "b h q p"], interest: Float[Array, "r p"], slot: LayerViews
+) -> Float[Array, "b h q p"]:
+    """The weights; the slot's "derivative" is the layer's `gradient_views`.
+
+    So the derivative of a whole network leaves each layer reduced, one after the other.
+    """
+    del interest, slot
+    return weights
+
+
+def _tapped_forward(weights, interest, slot):
+    del slot
+    return weights, (weights, interest)
+
+
+def _tapped_backward(saved, gradient):
+    weights, interest = saved
+    return gradient, jnp.zeros_like(interest), gradient_views(weights, gradient, interest)
+
+
+_tapped.defvjp(_tapped_forward, _tapped_backward)
 
 
 def combine_layers(
@@ -118,7 +260,7 @@ def combine_layers(
 
     B_p = sum_l a_l brain_lp with a_l = q_l / sum q, or 1 / L;
     I_r = mean over layers of the layer's map, resized bilinearly to side x side and divided by its
-    sum, divided by its sum again.
+    sum, divided by its sum again; a layer whose map is 0 everywhere has no part in it.
 
     NeuroAdapter (arXiv 2509.23566), the definitions of IBBI; the released code weights layers by
     queries. Its maps are resized to the image's size, these to the latents'.
@@ -127,24 +269,35 @@ def combine_layers(
         layers: of every cross-attention layer; a layer's queries are the pixels of a square.
         side: rows and columns of the latents.
         weighting: a, of the brain view.
-
-    Raises:
-        ValueError: an unknown weighting.
     """
-    if weighting not in ("queries", "equal"):
-        raise ValueError(f"layer weighting is {weighting!r}; expected 'queries' or 'equal'.")
     queries = np.array([layer.image.shape[-1] for layer in layers], np.float64)
     shares = queries / queries.sum() if weighting == "queries" else np.full(len(layers), 1.0)
     shares = (shares / shares.sum()).astype(np.float32)
     by_layer = jnp.stack([layer.brain for layer in layers], axis=1)
-    maps = 0.0
+    # Resizing is linear, so layers of one size are divided by what their sums will be, added, and
+    # resized once.
+    added: dict[int, Array] = {}
     for layer in layers:
-        b, r, q = layer.image.shape
-        rows = math.isqrt(q)
-        square = layer.image.reshape(b, r, rows, rows)
-        resized = jax.image.resize(square, (b, r, side, side), "linear", antialias=False)
-        maps = maps + normalised(resized)
+        rows = math.isqrt(layer.image.shape[-1])
+        square = layer.image.reshape(*layer.image.shape[:2], rows, rows)
+        column_sums = _resizing(rows, side).sum(axis=0)
+        total = jnp.einsum("bryx,y,x->br", square, column_sums, column_sums)[..., None, None]
+        square = jnp.where(total > 0, square / jnp.where(total > 0, total, 1), 0)
+        added[rows] = added.get(rows, 0.0) + square
+    maps = 0.0
+    for rows, square in added.items():
+        matrix = _resizing(rows, side)
+        maps = maps + (
+            square if rows == side else jnp.einsum("Yy,bryx,Xx->brYX", matrix, square, matrix)
+        )
     return Views(jnp.einsum("blp,l->bp", by_layer, shares), normalised(maps), by_layer)
+
+
+def _resizing(rows: int, side: int) -> Float[np.ndarray, "side rows"]:
+    """The matrix that resizes an axis bilinearly; pixels' centres stand at half numbers."""
+    centres = np.clip((np.arange(side) + 0.5) * rows / side - 0.5, 0, rows - 1)
+    distances = np.abs(centres[:, None] - np.arange(rows))
+    return np.maximum(1.0 - distances, 0.0).astype(np.float32)
 
 
 def normalised(

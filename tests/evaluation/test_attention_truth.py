@@ -9,6 +9,7 @@ from scipy.stats import spearmanr
 
 from neuroadapter_jax.cortex.parcellation import Parcellation
 from neuroadapter_jax.evaluation import attention_truth
+from neuroadapter_jax.evaluation.causal_tests import MEASURES
 from neuroadapter_jax.evaluation.scene_reader import load_scene_reader
 from neuroadapter_jax.simulation.scenes import CATEGORIES, sample_scenes
 
@@ -83,7 +84,8 @@ def test_a_map_that_looks_at_the_thing_is_told_from_one_that_does_not(views, tru
 
 def test_rank_agreement_is_spearmans(rng):
     view, effect, planted = rng.random((5, 11)), rng.random((5, 11)), rng.random(11)
-    found = attention_truth.rank_agreement(view, effect, planted)
+    found = attention_truth.rank_agreement(view, {"effect": effect}, planted)
+    assert list(found) == ["brain view and effect", "brain view and planted", "effect and planted"]
     rows = [spearmanr(view[i], effect[i]).statistic for i in range(5)]
     np.testing.assert_allclose(found["brain view and effect"]["value"], np.mean(rows))
     mean = spearmanr(effect.mean(0), planted).statistic
@@ -99,18 +101,20 @@ def test_planted_influence_is_the_regions_signal():
     np.testing.assert_allclose(found, [1 + 0.25, 2.25])
 
 
-def test_what_silencing_changes_is_counted():
+def test_changed_categories_are_counted():
     scenes = sample_scenes(29, 5)
     intact, other = scenes.images, sample_scenes(29, 7).images
     names = list(CATEGORIES)
     areas = {"Face": np.arange(11) < 2, "LO": np.arange(11) == 5, "Word": np.zeros(11, bool)}
 
-    def draw(rows, keep):
+    def draw(rows, members, perturbation):
         # Without the face area every image becomes another; any other set changes nothing.
-        return other[rows] if not keep[0, :2].any() else intact[rows]
+        assert perturbation == "mean"
+        gone = members[:, :2].all(axis=1)[:, None, None, None]
+        return np.where(gone, other[rows], intact[rows])
 
     reader = load_scene_reader()
-    found = attention_truth.silencing_table(
+    found = attention_truth.category_table(
         draw,
         intact,
         scenes.categories,
@@ -118,8 +122,8 @@ def test_what_silencing_changes_is_counted():
         areas,
         np.arange(11.0),
         reader,
+        "mean",
         num_random=2,
-        progress=False,
     )
     assert list(found) == ["Face", "LO", "all areas"]
     assert found["Face"]["changed"]["value"] > 0.6 and found["LO"]["changed"]["value"] == 0
@@ -132,33 +136,54 @@ def test_what_silencing_changes_is_counted():
     assert 0.9 * shown["face"] <= found["Face"]["things"] <= shown["face"]
     assert found["all areas"]["things"] == found["Face"]["things"] + found["LO"]["things"]
 
-    left = attention_truth.structure_and_category(
-        intact, {"intact": intact, "other": other}, scenes.categories, reader
-    )
-    np.testing.assert_allclose(left["intact"]["ssim"]["value"], 1, atol=1e-5)
-    assert left["intact"]["semantic_recall"]["left"]["value"] == 1
-    assert left["other"]["semantic_recall"]["left"]["value"] < 0.5
-    whole, part = (left[k]["pixel_correlation"]["value"] for k in ("intact", "other"))
-    np.testing.assert_allclose(left["other"]["pixel_correlation"]["left"]["value"], part / whole)
+
+def test_parts_are_kept_with_their_settings(tmp_path):
+    calls = []
+
+    def compute():
+        calls.append(1)
+        return {"x": (1.5, len(calls))}
+
+    path = tmp_path / "parts" / "a.json"
+    for settings, expected in (({"k": (1, 2)}, 1), ({"k": (1, 2)}, 1), ({"k": (1, 3)}, 2)):
+        found = attention_truth.kept(path, settings, compute)
+        assert found == {"x": [1.5, expected]}
 
 
 def test_tables_hold_the_results(views, truth, rng):
     masks = attention_truth.category_masks(truth, np.arange(B))
     score = {"value": 0.5, "interval": [0.25, 0.75]}
     lost = {"things": 7, "changed": score, "changed_by_random_sets": score, "over_random": score}
+    moved = dict.fromkeys([*MEASURES, "pixel_correlation", "recall"], score) | {"regions": 5}
+    both = {key: {"curve": [score] * 2, "area": score} for key in ("pixel_correlation", "recall")}
+    gain = dict.fromkeys(("pixel_correlation", "recall"), score | {"value": 0.625})
     results = {
         "num_images": B,
         "regions": dict.fromkeys(AREAS, 3),
         "localisation": attention_truth.localisation_tables(views, masks),
         "retinotopy": attention_truth.retinotopy_tables(views),
         "ranks": {
-            "attention": attention_truth.rank_agreement(*rng.random((2, 5, 11)), rng.random(11))
+            name: attention_truth.rank_agreement(
+                rng.random((5, 11)), {"effect": rng.random((5, 11))}, rng.random(11)
+            )
+            for name in ("attention", "gradient")
         },
-        "silencing": {"Face": lost, "LO": lost | {"over_random": {"value": None}}},
-        "structure and category": {"intact": {"ssim": score | {"left": score}}},
+        "categories": {"swap": {"Face": lost, "LO": lost | {"over_random": {"value": None}}}},
+        "changes": {"mean": {"early": moved}},
+        "deletion": {
+            "num_images": 3,
+            "shares": [0.0, 1.0],
+            "curves": {"random": {"deletion": both, "insertion": both, "gain": gain}},
+        },
+        "counts": {"effects": 5, "categories": {"swap": 19}, "changes": 17, "random": {"swap": 3}},
     }
     json.dumps(results)
     text = attention_truth.tables(results)
     assert "| Face | face | 3 | 23 |" in text
-    assert "| LO |  | 7 | 0.50 [0.25, 0.75] | 0.50 [0.25, 0.75] | – |" in text
-    assert text.count("\n| ---") == 6
+    assert "| swap | LO |  | 7 | 0.50 [0.25, 0.75] | 0.50 [0.25, 0.75] | – |" in text
+    assert "| gradient | brain view and effect |" in text
+    assert "| gradient | effect and planted |" not in text
+    assert "(swap: 19 images and 3 random sets per area)" in text and "(17 images;" in text
+    assert "| mean | early | 5 | 0.500 [0.250, 0.750] |" in text
+    assert "| random | 0.500 [0.250, 0.750] | 0.500 [0.250, 0.750] | 0.625 [" in text
+    assert text.count("\n| ---") == 8

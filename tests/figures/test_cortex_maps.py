@@ -5,7 +5,12 @@ from matplotlib.colors import to_rgb
 from nilearn.datasets import load_fsaverage
 from PIL import Image
 
-from neuroadapter_jax.figures.cortex_maps import area_figure, save_figure, value_figure
+from neuroadapter_jax.figures.cortex_maps import (
+    area_figure,
+    save_figure,
+    steps_figure,
+    value_figure,
+)
 
 
 @pytest.fixture(scope="module")
@@ -57,4 +62,26 @@ def test_values_are_painted_on_one_scale(area):
     assert 0.05 < share(left, 0.25) < 0.4 and 0.05 < share(left, 0.75) < 0.4
     assert 0.05 < share(right, 0.25) < 0.4 and share(right, 0.75) == 0
     assert figure.axes[2].get_xlabel() == "r"
+    plt.close(figure)
+
+
+def test_steps_share_one_scale_on_the_flat_cortex(area):
+    values = np.stack([np.where(area == "back", x, np.nan) for x in (0.25, 0.75)])
+    figure = steps_figure(
+        values, ["early", "late"], "r", view="flat", outlines={"front": area == "front"}
+    )
+    cmap, (legend,) = plt.get_cmap("viridis"), figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["front"]
+    colour = to_rgb(legend.get_patches()[0].get_facecolor())
+    parts = load_fsaverage("fsaverage5")["flat"].parts
+    for i, hemi in enumerate(("left", "right")):
+        for j, value in enumerate((0.25, 0.75)):
+            axis = figure.axes[2 * i + j]
+            assert axis.get_title() == f"{hemi}, {('early', 'late')[j]}"
+            faces = axis.collections[0].get_facecolors()[:, :3]
+            assert len(faces) == len(parts[hemi].faces)
+            painted = np.isclose(faces, cmap(value)[:3], atol=0.01).all(axis=1).mean()
+            assert 0.05 < painted < 0.4
+            bordered = np.isclose(faces, colour, atol=1e-3).all(axis=1).mean()
+            assert (0 < bordered < 0.05) if hemi == "left" else bordered == 0
     plt.close(figure)

@@ -5,6 +5,7 @@ from neuroadapter_jax.cortex.parcellation import Parcellation
 from neuroadapter_jax.ibbi.perturbation import (
     cumulative_sets,
     matched_sets,
+    perturb,
     replace_responses,
     silence,
 )
@@ -36,6 +37,22 @@ def test_responses_of_a_set_come_from_elsewhere(rng):
     np.testing.assert_array_equal(replace_responses(fmri, REGIONS, ~np.ones(3, bool)), fmri)
 
 
+def test_each_sample_has_its_own_set_perturbed(rng, as_user):
+    fmri, others = rng.standard_normal((2, 2, 12))
+    members = np.array([[True, False, False], [False, True, True]])
+    taken = [[0, 2], [1, 5 + 3, 5 + 4]]
+    same, keep = perturb("silence", fmri, REGIONS, members, others)
+    assert same is fmri and keep.tolist() == [[False, True, True], [True, False, False]]
+    for kind, sources in (("mean", np.zeros((2, 12))), ("swap", others)):
+        changed, keep = perturb(kind, fmri, REGIONS, members, others)
+        assert keep.all() and keep.shape == (2, 3)
+        for i in range(2):
+            for v in range(12):
+                assert changed[i, v] == (sources if v in taken[i] else fmri)[i, v]
+    with pytest.raises(ValueError, match="perturbation is 'drop'; expected one of"):
+        perturb("drop", fmri, REGIONS, members, others)
+
+
 def test_random_sets_are_matched():
     snr = np.array([5, 4.9, 4.8, 4.7, 1, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4], np.float64)
     members = np.zeros(11, bool)
@@ -62,3 +79,10 @@ def test_cumulative_sets_run_from_none_to_all():
         [0, 3, 4],
     ]
     assert found[-1][1].all()
+
+
+def test_cumulative_sets_of_an_order_per_sample():
+    order = np.array([[2, 0, 1], [0, 1, 2]])
+    found = [taken.tolist() for _, taken in cumulative_sets(order, 4)]
+    assert found[1] == [[False, False, True], [True, False, False]]
+    assert found[2] == [[True, False, True], [True, True, False]]

@@ -2,6 +2,7 @@
 
 import math
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import torch
 from flax import nnx
 from tiny_backbone import random_network
 
-from neuroadapter_jax.diffusion.attention import Stream
+from neuroadapter_jax.diffusion.attention import Stream, Tap
 from neuroadapter_jax.diffusion.unet import UNet2DConditionModel, UNetConfig
 from neuroadapter_jax.ibbi import views
 
@@ -56,7 +57,22 @@ def test_value_norms_weigh_each_head_and_region(layers, interest, rng):
         np.testing.assert_allclose(found.image[b], interest @ shares.T, rtol=1e-5, atol=1e-7)
 
 
-def test_value_norms_are_those_of_the_projected_values(rng):
+def test_difference_is_what_exceeds_the_uniform_share(layers, interest):
+    found = views.difference_views(jnp.asarray(layers[0]), jnp.asarray(interest))
+    for b in range(B):
+        above = np.zeros((9, P))
+        for q in range(9):
+            for p in range(P):
+                beyond = [max(float(layers[0][b, h, q, p]) - 1 / P, 0.0) for h in range(H)]
+                above[q, p] = np.mean(beyond)
+        np.testing.assert_allclose(found.brain[b], above.sum(0) / above.sum(), rtol=1e-5)
+        np.testing.assert_allclose(found.image[b], interest @ above.T, rtol=1e-5, atol=1e-7)
+    even = views.difference_views(jnp.full((1, 2, 3, 7), 1 / 7), jnp.asarray(interest))
+    np.testing.assert_allclose(even.brain, 1 / 7, rtol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def unet():
     config = UNetConfig(
         sample_size=4,
         block_out_channels=(6, 12),
@@ -67,7 +83,71 @@ def test_value_norms_are_those_of_the_projected_values(rng):
         attention_head_dim=3,
         norm_num_groups=3,
     )
-    unet = random_network(lambda rngs: UNet2DConditionModel(config, rngs=rngs), 1)
+    return random_network(lambda rngs: UNet2DConditionModel(config, rngs=rngs), 1)
+
+
+def stream_of(unet, rng, size):
+    shapes = [
+        (size, layer.num_heads, P, layer.to_k.kernel.shape[1] // layer.num_heads)
+        for _, layer in unet.cross_attentions()
+    ]
+    return Stream(
+        *(tuple(jnp.asarray(rng.standard_normal(s), jnp.float32) for s in shapes) for _ in "kv")
+    )
+
+
+def test_the_unconditional_half_attends_to_all_regions_alike(unet, rng):
+    brain = stream_of(unet, rng, 1)
+    one = Stream(*(tuple(jnp.repeat(x[:, :, :1], P, axis=2) for x in xs) for xs in brain[:2]))
+    latents = jnp.asarray(rng.standard_normal((1, 4, 4, 4)), jnp.float32)
+    watched = jax.jit(lambda x, one: unet(x, jnp.array([571]), [one], lambda weights: weights)[1])
+    seen = watched(latents, one)
+    for weights in seen:
+        np.testing.assert_allclose(weights, 1 / P, rtol=1e-5)
+
+
+def test_gradients_are_those_of_the_guidance_difference(unet, rng):
+    """Against central differences of S as single weights change."""
+    brain, without = stream_of(unet, rng, B), stream_of(unet, rng, 1)
+    x = jnp.asarray(rng.standard_normal((B, 4, 4, 4)), jnp.float32)
+    interest = np.eye(P, dtype=np.float32)[:2]
+    predict = views.gradient_prediction(unet, None, brain, without, 2.5, jnp.asarray(interest))
+    out, found = jax.jit(predict)(x, 571)
+
+    timesteps = jnp.full(B, 571)
+    base = jax.jit(lambda x: unet(x, timesteps, [without]))(x)
+    plain, weights = jax.jit(lambda x: unet(x, timesteps, [brain], lambda w: w))(x)
+    np.testing.assert_allclose(out, base + 2.5 * (plain - base), atol=1e-4)
+
+    @jax.jit
+    def scalars(layer, change):
+        """S of every sample, with the change added to a layer's weights."""
+        taps = [
+            Tap(lambda w, i=i: (w + jnp.where(i == layer, change[:, :, : w.shape[2]], 0), None))
+            for i in range(len(weights))
+        ]
+        changed, _ = unet(x, timesteps, [brain], taps)
+        return jnp.square(changed - base).sum((1, 2, 3))
+
+    # Layers have 16 or 4 queries.
+    layer = next(i for i, w in enumerate(weights) if w.shape[2] == 16)
+    amounts, step = np.zeros((B, 3, 16, P)), 1e-2
+    for h, q, p in np.ndindex(3, 16, P):
+        change = np.zeros((B, 3, 16, P), np.float32)
+        change[:, h, q, p] = step
+        both = [np.asarray(scalars(layer, sign * change), np.float64) for sign in (1, -1)]
+        slope = (both[0] - both[1]) / (2 * step)
+        amounts[:, h, q, p] = np.maximum(slope * np.asarray(weights[layer])[:, h, q, p], 0)
+    mean = amounts.mean(1)
+    brain_view = mean.sum(1) / mean.sum((1, 2))[:, None]
+    np.testing.assert_allclose(found[layer].brain, brain_view, atol=2e-3)
+    np.testing.assert_allclose(
+        found[layer].image, np.moveaxis(mean[..., :2], -1, 1), atol=3e-3 * mean.max()
+    )
+    assert brain_view.max() > 1.5 / P  # something is there to agree on
+
+
+def test_value_norms_are_those_of_the_projected_values(unet, rng):
     cross = [layer for _, layer in unet.cross_attentions()]
     widths = [layer.to_out[0].kernel.shape[0] // 3 for layer in cross]
     values = [rng.standard_normal((B, 3, P, d)).astype(np.float32) for d in widths]
@@ -128,8 +208,21 @@ def test_memory_of_the_matrices_at_full_size():
     assert views.attention_bytes(unet, 200, 3, 50) == 4 * 3 * 50 * 8 * queries * 200
 
 
-def test_unknown_choices_are_refused(as_user):
+def test_a_layer_that_an_area_is_not_attended_in_has_no_part(layers, interest):
+    seen = [views.layer_views(jnp.asarray(x), jnp.asarray(interest)) for x in layers]
+    silent = seen[2]._replace(image=seen[2].image.at[:, 1].set(0.0))
+    found = views.combine_layers([*seen[:2], silent], 11)
+    without = views.combine_layers(seen[:2], 11)
+    np.testing.assert_allclose(found.image[:, 1], without.image[:, 1], rtol=1e-5)
+
+
+def test_names_of_reductions(as_user):
+    assert views.named_reduction("paper", "queries") == ("attention", "queries")
+    assert views.named_reduction("gradient", "equal") == ("gradient", "equal")
+    assert set(views.DEFINITIONS) == set(views.REDUCTIONS)
     with pytest.raises(ValueError, match="reduction is 'raw'; expected one of"):
-        views.make_probes(None, None, None, "raw")
+        views.named_reduction("raw", "queries")
     with pytest.raises(ValueError, match="layer weighting is 'heads'"):
-        views.combine_layers([], 11, "heads")
+        views.named_reduction("paper", "heads")
+    with pytest.raises(ValueError, match="weights layers by queries, but layer weighting is 'equ"):
+        views.named_reduction("paper", "equal")
