@@ -15,6 +15,7 @@ from neuroadapter_jax.adapter.neuroadapter import NeuroAdapter
 from neuroadapter_jax.cortex.packing import Packing
 from neuroadapter_jax.diffusion.samplers import plan
 from neuroadapter_jax.diffusion.weights import Backbone
+from neuroadapter_jax.ibbi.views import attention_probes
 from neuroadapter_jax.training.backbone import to_uint8
 from neuroadapter_jax.training.optimizers import make_optimizer
 from neuroadapter_jax.training.sharding import ROWS, make_mesh, replicate, shard
@@ -113,15 +114,13 @@ class Ours:
             nnx.merge(self.graphs[name], params[name]) for name in ("adapter", "unet", "vae")
         )
 
-        def probe(weights):
-            # What both views need: each region's share, and where regions of interest look.
-            mean = weights.mean(axis=1)
-            return mean.mean(axis=1), jnp.einsum("bqp,rp->brq", mean, self.interest)
-
+        brain = adapter(packed)
+        # What both views need: each region's share, and where regions of interest look.
+        probes = attention_probes(unet, brain, self.interest, "attention")
         latents, seen = draw_latents(
             unet,
             self.text,
-            adapter(packed),
+            brain,
             adapter.unconditional(),
             jax.lax.with_sharding_constraint(
                 jax.random.split(key, len(packed)), NamedSharding(self.mesh, ROWS)
@@ -129,7 +128,7 @@ class Ours:
             plan(self.schedule, "ddpm", num_steps),
             guidance_scale,
             self.schedule.prediction_type,
-            probe if keep_attention else None,
+            probes if keep_attention else None,
         )
         return to_uint8(vae.decode(latents / vae.config.scaling_factor)), seen
 

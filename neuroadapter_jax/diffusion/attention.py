@@ -25,7 +25,25 @@ class Tap:
     function: Callable[[Float[Array, "b h q k"]], tuple[Float[Array, "b h q k"], Any]]
 
 
-Probe = Callable[[Float[Array, "b h q k"]], Any] | Tap
+@dataclass(frozen=True)
+class HeadSum:
+    """A probe that needs the weights A only as a sum over heads of something made of each head.
+
+    reduce(sum_h head(A_h, shares_h)): on CPU heads come one after the other, so the weights of all
+    heads are never held at once.
+
+    Attributes:
+        head: (A_h, shares_h) -> [b, q, k], one head's part.
+        shares: handed to `head`, such as 1 / h for a mean.
+        reduce: of the sum.
+    """
+
+    head: Callable[[Float[Array, "b q k"], Float[Array, "b k"]], Float[Array, "b q k"]]
+    shares: Float[Array, "#b h k"]
+    reduce: Callable[[Float[Array, "b q k"]], Any]
+
+
+Probe = Callable[[Float[Array, "b h q k"]], Any] | Tap | HeadSum
 
 
 class Stream(NamedTuple):
@@ -93,11 +111,18 @@ def attend(
     every sample.
     """
     large = q.shape[2] * k.shape[2] >= _LARGE
-    if probe is None and large and k.shape[0] == q.shape[0] and jax.default_backend() == "cpu":
+    by_head = k.shape[0] == q.shape[0] and jax.default_backend() == "cpu"
+    if by_head and probe is None and large:
         return attend_by_head(q, k, v), None
+    if by_head and isinstance(probe, HeadSum):
+        out, total = _attend_summing_heads(q, k, v, probe)
+        return out, probe.reduce(total)
     weights, seen = attention_weights(q, k), None
     if isinstance(probe, Tap):
         weights, seen = probe.function(weights)
+    elif isinstance(probe, HeadSum):
+        shares = jnp.broadcast_to(probe.shares, (*weights.shape[:2], weights.shape[3]))
+        seen = probe.reduce(jax.vmap(probe.head, 1, 1)(weights, shares).sum(axis=1))
     elif probe is not None:
         seen = probe(weights)
     return jnp.einsum("...qk,...kd->...qd", weights.astype(v.dtype), v), seen
@@ -159,6 +184,31 @@ def _attend_by_head_derivative(saved, gradient):
         return dq.astype(q.dtype), dk.astype(k.dtype), dv.astype(v.dtype)
 
     return _over_heads(head, *saved, gradient)
+
+
+def _attend_summing_heads(q: Array, k: Array, v: Array, probe: HeadSum) -> tuple[Array, Array]:
+    """`attend` and the probe's sum over heads [b, q, k], one head after the other."""
+    devices = math.gcd(len(q), jax.device_count())
+
+    def head(total, one):
+        q, k, v, shares = one
+        scores = q.shape[-1] ** -0.5 * _product(q, k.mT)
+        weights = jnp.exp(scores - scores.max(axis=-1, keepdims=True))
+        weights = weights / weights.sum(axis=-1, keepdims=True)
+        out = _product(weights.astype(v.dtype), v).astype(v.dtype)
+        return total + probe.head(weights, shares), out
+
+    def sample(one):
+        one = tuple(x.swapaxes(0, 1) for x in one)
+        start = jnp.zeros((devices, q.shape[2], k.shape[2]), jnp.float32)
+        total, out = jax.lax.scan(head, start, one)
+        return out.swapaxes(0, 1), total
+
+    shares = jnp.broadcast_to(probe.shares, (*k.shape[:2], k.shape[2]))
+    # As in `_over_heads`: an axis cut over devices stays outermost, and is never looped over.
+    looped = tuple(x.reshape(devices, -1, *x.shape[1:]).swapaxes(0, 1) for x in (q, k, v, shares))
+    found = jax.lax.map(sample, looped)
+    return tuple(x.swapaxes(0, 1).reshape(len(q), *x.shape[2:]) for x in found)
 
 
 def _product(a: Array, b: Array) -> Array:

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from neuroadapter_jax.adapter.guided_sampling import expand, guided_prediction
-from neuroadapter_jax.diffusion.attention import Probe, Stream, Tap
+from neuroadapter_jax.diffusion.attention import HeadSum, Stream, Tap
 from neuroadapter_jax.diffusion.unet import UNet2DConditionModel
 
 Reduction = Literal["paper", "attention", "value_norm", "difference", "gradient"]
@@ -91,10 +91,15 @@ def layer_views(
         norms: n, from `value_norms`.
     """
     if norms is None:
-        mean = weights.mean(axis=1)
-    else:
-        mean = jnp.einsum("bhqp,bhp->bqp", weights, norms)
-        mean = mean / mean.sum(axis=-1, keepdims=True)
+        return _shares_read(weights.mean(axis=1), interest)
+    return _shares_read(_over_regions(jnp.einsum("bhqp,bhp->bqp", weights, norms)), interest)
+
+
+def _over_regions(amounts: Float[Array, "b q p"]) -> Float[Array, "b q p"]:
+    return amounts / amounts.sum(axis=-1, keepdims=True)
+
+
+def _shares_read(mean: Float[Array, "b q p"], interest: Float[Array, "r p"]) -> LayerViews:
     return LayerViews(mean.mean(axis=1), jnp.einsum("bqp,rp->brq", mean, interest))
 
 
@@ -129,7 +134,10 @@ def positive_views(amounts: Float[Array, "b h q p"], interest: Float[Array, "r p
     M_qp = mean over heads; brain_p = sum_q M_qp / sum_qp' M_qp' (1 / p where that is 0),
     image_rq = sum_p w_rp M_qp.
     """
-    mean = amounts.mean(axis=1)
+    return _amounts_read(amounts.mean(axis=1), interest)
+
+
+def _amounts_read(mean: Float[Array, "b q p"], interest: Float[Array, "r p"]) -> LayerViews:
     brain = mean.sum(axis=1)
     total = brain.sum(axis=-1, keepdims=True)
     brain = jnp.where(total > 0, brain / jnp.where(total > 0, total, 1), 1 / brain.shape[-1])
@@ -178,14 +186,30 @@ def watched_prediction(
     options = (unet, text, brain, unconditional, guidance_scale)
     if reduction == "gradient":
         return gradient_prediction(*options, interest)
-    probes: list[Probe]
+    return guided_prediction(*options, attention_probes(unet, brain, interest, reduction))
+
+
+def attention_probes(
+    unet: UNet2DConditionModel, brain: Stream, interest: Float[Array, "r p"], reduction: Reduction
+) -> list[HeadSum]:
+    """For every layer, what `layer_views` or `difference_views` make of its weights."""
+
+    def weighed(weights, shares):
+        return weights * shares[:, None]
+
+    def beyond_even(weights, shares):
+        return jax.nn.relu(weights - 1.0 / weights.shape[-1]) * shares[:, None]
+
+    def read_norms(amounts):
+        return _shares_read(_over_regions(amounts), interest)
+
     if reduction == "value_norm":
-        norms = value_norms(unet, brain)
-        probes = [functools.partial(layer_views, interest=interest, norms=n) for n in norms]
-    else:
-        reduce = difference_views if reduction == "difference" else layer_views
-        probes = [functools.partial(reduce, interest=interest)] * len(brain.keys)
-    return guided_prediction(*options, probes)
+        return [HeadSum(weighed, norms, read_norms) for norms in value_norms(unet, brain)]
+    head, read = weighed, _shares_read
+    if reduction == "difference":
+        head, read = beyond_even, _amounts_read
+    means = [jnp.full((1, x.shape[1], x.shape[2]), 1 / x.shape[1]) for x in brain.keys]
+    return [HeadSum(head, mean, functools.partial(read, interest=interest)) for mean in means]
 
 
 def gradient_prediction(

@@ -9,7 +9,13 @@ from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from flax import nnx
 from torch_reference import assert_close, carried, nchw, nhwc, randomise
 
-from neuroadapter_jax.diffusion.attention import Attention, LayerStream, attend, attend_by_head
+from neuroadapter_jax.diffusion.attention import (
+    Attention,
+    HeadSum,
+    LayerStream,
+    attend,
+    attend_by_head,
+)
 from neuroadapter_jax.diffusion.layers import Downsample2D, ResnetBlock2D, Upsample2D
 from neuroadapter_jax.diffusion.unet import UNetConfig, _Transformer2D, timestep_embedding
 
@@ -108,11 +114,24 @@ def test_the_second_of_a_pair_attends_to_tokens_that_are_alike(rng):
     both = [np.empty((6, 5, 17, 7), np.float32) for _ in range(2)]
     for array, first, second in zip(both, (keys, values), (key, value), strict=True):
         array[::2], array[1::2] = first, second
-    q = torch.from_numpy(heads_of(np.asarray(ours.to_q(jnp.asarray(x))), 5))
+    q = torch.from_numpy(heads_of(np.array(ours.to_q(jnp.asarray(x))), 5))
     drawn = torch.nn.functional.scaled_dot_product_attention(q, *map(torch.from_numpy, both))
     merged = drawn.swapaxes(1, 2).reshape(6, 13, 35).numpy()
     assert_close(out, np.asarray(ours.to_out[0](jnp.asarray(0.7 * merged))))
     assert seen.shape == (3, 5, 13, 17)
+
+
+@pytest.mark.parametrize("batch", [3, 1])
+def test_a_probe_that_sums_over_heads(rng, batch):
+    q, shares = normal(rng, 3, 5, 13, 7), normal(rng, 1, 5, 11)
+    k, v = normal(rng, batch, 5, 11, 7), normal(rng, batch, 5, 11, 7)
+    in_torch = [torch.from_numpy(x) for x in (q, k, v)]
+    weights = torch.softmax(in_torch[0] @ in_torch[1].mT / 7**0.5, dim=-1)
+    probe = HeadSum(lambda a, s: s[:, None] * a**2, jnp.asarray(shares), lambda total: 2 * total)
+    out, seen = attend(*map(jnp.asarray, (q, k, v)), probe)
+    assert_close(out, weights @ in_torch[2])
+    truth = torch.einsum("bhqk,hk->bqk", weights**2, torch.from_numpy(shares[0]))
+    assert_close(seen, 2 * truth)
 
 
 def test_attention_by_head_in_bfloat16(rng):
