@@ -107,10 +107,9 @@ def _checkpoint(url: str, weights: Path | None, download: bool) -> dict[str, Any
             try:
                 return torch.load(folder / name, map_location="cpu", weights_only=True)
             except Exception as error:  # whatever a torn or foreign file makes torch say
-                reason = str(error).strip().splitlines()[0]
                 raise ValueError(
-                    f"{folder / name} is no checkpoint that torch.load reads ({reason}); fetch it "
-                    f"again from {url}."
+                    f"{folder / name} is no checkpoint that torch.load reads ({_line(error)}); "
+                    f"fetch it again from {url}."
                 ) from error
     places = " nor ".join(str(folder) for folder in folders)
     if not download:
@@ -146,7 +145,7 @@ class _Hooked:
     def __call__(self, images: Float[np.ndarray, "b y x c"]) -> dict[str, np.ndarray]:
         torch = _torch()
         batch = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
-        with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
+        with torch.inference_mode():
             self.model(batch.to(self.device))
         found = {name: x.flatten(1).float().cpu().numpy() for name, x in self.caught.items()}
         self.caught.clear()
@@ -156,11 +155,16 @@ class _Hooked:
 def _fill(model: Any, tensors: Mapping[str, Any], unused: tuple[str, ...], source: str) -> Any:
     """The model, made without memory, with the tensors of its own names; heads are left out.
 
+    Older files do not count the batches that a norm has seen, which nothing reads.
+
     Raises:
         ValueError: a tensor is missing, unknown or of another shape.
     """
     kept = {name: x for name, x in tensors.items() if not name.startswith(unused)}
     expected = {name: x.shape for name, x in model.state_dict().items()}
+    for name in expected:
+        if name.endswith("num_batches_tracked"):
+            kept.setdefault(name, _torch().tensor(0))
     found = {name: getattr(x, "shape", None) for name, x in kept.items()}
     wrong = sorted(n for n in found.keys() | expected.keys() if found.get(n) != expected.get(n))
     if wrong:
@@ -171,6 +175,10 @@ def _fill(model: Any, tensors: Mapping[str, Any], unused: tuple[str, ...], sourc
         )
     model.load_state_dict(kept, assign=True)
     return model
+
+
+def _line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _shape(shape: Any) -> str:
@@ -228,7 +236,7 @@ def _swav(models: Any) -> tuple[Any, str]:
 
 def _load_clip(weights: Path | None, download: bool) -> Extract:
     """CLIP's image embedding: from weights/clip-vit-large-patch14, the Hub's cache, or the Hub."""
-    _torch()
+    torch = _torch()
     try:
         from transformers import CLIPVisionModelWithProjection
     except ImportError as error:
@@ -238,18 +246,25 @@ def _load_clip(weights: Path | None, download: bool) -> Extract:
     folder = None if weights is None else weights / CLIP_NAME.split("/")[1]
     local = folder is not None and folder.is_dir()
     try:
-        model = CLIPVisionModelWithProjection.from_pretrained(
-            str(folder) if local else CLIP_NAME, local_files_only=local or not download
+        model, report = CLIPVisionModelWithProjection.from_pretrained(
+            str(folder) if local else CLIP_NAME,
+            local_files_only=local or not download,
+            dtype=torch.float32,
+            output_loading_info=True,
         )
     except Exception as error:  # whatever the Hub or its cache answers with
         if local:
             raise ValueError(
-                f"{folder} is no CLIP model in transformers' layout "
-                f"({str(error).strip().splitlines()[0]})."
+                f"{folder} is no CLIP model in transformers' layout ({_line(error)})."
             ) from error
         places = "the Hub's cache" if folder is None else f"{folder} nor the Hub's cache"
-        verb = "and could not be fetched" if download else "; put it there, or allow the download"
+        verb = " and could not be fetched" if download else "; put it there, or allow the download"
         raise MissingWeightsError(f"{CLIP_NAME} is not in {places}{verb}") from error
+    if lacking := sorted(report["missing_keys"]):
+        raise ValueError(
+            f"The weights of {folder if local else CLIP_NAME} lack {lacking[0]} and "
+            f"{len(lacking) - 1} more tensors of CLIP's image encoder."
+        )
     return _Hooked(model, ("visual_projection",))
 
 

@@ -95,10 +95,10 @@ def published_rows(path: Path = PUBLISHED) -> list[dict[str, Any]]:
 
 
 def score_cell(metric: str, value: float | None) -> str:
-    """A score as papers print it: identification in percent, the rest with three digits."""
+    """A score as papers print it: shares in percent, the rest with three digits."""
     if value is None:
         return "–"
-    return f"{value:.1%}" if metric.startswith("two_way") or metric in RATIOS else f"{value:.3f}"
+    return f"{value:.2%}" if metric.startswith("two_way") or metric in RATIOS else f"{value:.3f}"
 
 
 def markdown(results: Mapping[str, Any], *, title: str, comparable: bool) -> str:

@@ -73,7 +73,6 @@ def scored(tmp_path_factory):
     parent = tmp_path_factory.mktemp("scored")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TORCH_HOME", str(parent / "cache"))
-        patch.setenv("HF_HUB_CACHE", str(parent / "cache"))
         folders = {
             name: write(parent / name, drawings(noise, num=3), own_responses=True)
             for name, noise in {"a": 0.8, "b": 0.6}.items()

@@ -55,14 +55,14 @@ def test_scores_differences_and_refusals(tmp_path):
     running = [
         start(folder, *weights, "--convention", "neuroadapter"),
         start("--compare", a, b, "--out", tmp_path / "differences"),
-        start("--compare", folder, b),
+        start("--compare", grey, b),
         start(grey),
         start(),
     ]
     (score, compare, *refused) = [finish(process) for process in running]
 
     assert score[0] == 0, score
-    assert "PixCorr: " in score[1] and "missing: AlexNet(2), AlexNet(5): " in score[1]
+    assert "PixCorr: " in score[1] and "missing: AlexNet(2), AlexNet(5)" in score[1]
     results = json.loads((folder / "results.json").read_text())
     assert results["convention"]["name"] == "neuroadapter" and results["num_images"] == COUNT
     assert len((folder / "per_image.csv").read_text().splitlines()) == 1 + COUNT
@@ -76,7 +76,7 @@ def test_scores_differences_and_refusals(tmp_path):
 
     assert [code for code, _, _ in refused] == [1, 1, 1]
     sentences = [error for _, _, error in refused]
-    assert sentences[0].endswith(f"score the folder first: python launch/evaluate.py {folder}")
+    assert sentences[0].endswith(f"score the folder first: python launch/evaluate.py {grey}")
     assert sentences[1].startswith("evaluate: ") and "mode L; expected RGB" in sentences[1]
     assert sentences[2].startswith("evaluate: found 0 folders; name one folder")
     assert not (grey / "results.json").exists()
