@@ -1,5 +1,7 @@
 """The feature metrics beside torchvision's and transformers' own, at random weights."""
 
+import builtins
+
 import numpy as np
 import pytest
 import torch
@@ -204,8 +206,6 @@ def test_what_is_missing_is_said_with_its_reason(pictures, tmp_path, monkeypatch
 
 
 def test_without_pytorch_the_rest_is_scored(pictures, monkeypatch):
-    import builtins
-
     genuine = builtins.__import__
 
     def no_torch(name, *rest, **options):
@@ -239,8 +239,6 @@ def test_weights_of_another_network_are_refused(published, tmp_path):
 
 
 def test_a_torchvision_for_another_pytorch_is_named(monkeypatch):
-    import builtins
-
     genuine = builtins.__import__
 
     def broken(name, *rest, **options):

@@ -11,8 +11,9 @@ from neuroadapter_jax.datasets.records import PreparedDataset
 from neuroadapter_jax.evaluation import score_folder as module
 from neuroadapter_jax.evaluation.bootstrap import bootstrap_ratio
 from neuroadapter_jax.evaluation.embedded_run import check_held_out
+from neuroadapter_jax.evaluation.features import TINY_VIT, load_tiny_vit
 from neuroadapter_jax.evaluation.identification import set_two_way, two_way
-from neuroadapter_jax.evaluation.protocol import metric_labels, score_images
+from neuroadapter_jax.evaluation.protocol import CONVENTIONS, metric_labels, prepare, score_images
 from neuroadapter_jax.evaluation.results import (
     PerImage,
     difference_table,
@@ -122,10 +123,6 @@ def test_sets_of_candidates_are_scored(scored):
         "two_way_tiny_vit_block1",
         "two_way_tiny_vit_pooled",
     }
-
-    from neuroadapter_jax.evaluation.features import TINY_VIT, load_tiny_vit
-    from neuroadapter_jax.evaluation.protocol import CONVENTIONS, prepare
-
     extract = load_tiny_vit()
     true, *sets = (
         extract(prepare(x, TINY_VIT, CONVENTIONS["neuroadapter"]))["pooled"]
