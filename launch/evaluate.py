@@ -79,7 +79,9 @@ def main(arguments) -> None:
 
 
 if __name__ == "__main__":
-    flags.DEFINE_enum("convention", "mindeye", CONVENTIONS, "Whose preprocessing and orientation.")
+    flags.DEFINE_enum(
+        "convention", "mindeye", list(CONVENTIONS), "Whose preprocessing and orientation."
+    )
     flags.DEFINE_string("prepared", None, "Prepared records that the folder has to show exactly.")
     flags.DEFINE_string("root", None, "The simulated subject's folder; needs --prepared.")
     flags.DEFINE_string("model", None, "With --root: whose regions a linear readout sees.")
