@@ -11,6 +11,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL := $(PIP) install --quiet --constraint constraints.txt
 TORCH := $(shell grep '^torch==' constraints.txt)
+TORCHVISION := $(shell grep '^torchvision==' constraints.txt)
+CPU_BUILD := $(PIP) install --quiet $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
 
 export PIP_NO_WARN_SCRIPT_LOCATION := 1
 
@@ -47,11 +49,16 @@ $(VENV)/.prepare: setup.py constraints.txt | $(BIN)/python
 	@$(INSTALL) --editable '.[prepare]'
 	@touch $@
 
-# The CPU build of PyTorch first: where pip finds none, its own choice on Linux is several GB.
-# TORCH_INDEX names an index that has it.
+# The CPU builds first: where pip finds none, its own choice on Linux is several GB. TORCH_INDEX
+# names an index that has them. Another build of torchvision does not start beside a CPU build of
+# PyTorch, nor does transformers then; it goes to a folder of its own, where only the tests look
+# that compare with its networks.
 $(VENV)/.dev: setup.py constraints.txt | $(BIN)/python
 	@echo "Installing neuroadapter-jax with what its tests need (about 4 GB in $(VENV), a few minutes)"
-	@$(PIP) install --quiet $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) '$(TORCH)+cpu' 2>/dev/null \
-	|| $(PIP) install --quiet '$(TORCH)'
+	@$(CPU_BUILD) '$(TORCH)+cpu' '$(TORCHVISION)+cpu' 2>/dev/null \
+	|| { $(CPU_BUILD) '$(TORCH)+cpu' 2>/dev/null \
+	&& { $(PIP) install --quiet --no-deps --upgrade --target $(VENV)/torchvision '$(TORCHVISION)' \
+	|| echo "torchvision is not to be had; the tests that compare with its networks are skipped"; }; } \
+	|| $(PIP) install --quiet '$(TORCH)' '$(TORCHVISION)'
 	@$(INSTALL) --editable '.[dev]'
 	@touch $(VENV)/.prepare $@

@@ -43,6 +43,9 @@ PREPARE = [
 
 # The reference that the tests compare with, and the way in and out for PyTorch checkpoints.
 PYTORCH = ["diffusers>=0.40", "torch==2.13.0", "transformers>=5"]
+# The networks of the published metrics. Its build has to be PyTorch's, CPU or CUDA, or neither it
+# nor transformers starts: that of PyPI is, the tests' CPU build the Makefile takes care of.
+NETWORKS = ["torchvision==0.28.0"]
 
 DEV = [
     "beartype",
@@ -69,7 +72,7 @@ setup(
     install_requires=CORE,
     extras_require={
         "prepare": PREPARE,
-        "pytorch": PYTORCH,
+        "pytorch": [*PYTORCH, *NETWORKS],
         "cuda": ["jax[cuda13]==0.10.2"],
         "tensorboard": ["tensorboardX"],
         "dev": DEV,

@@ -47,7 +47,7 @@ def export_run(
         out: folder to write.
         half: write float16 weights.
         last: take the last checkpoint instead of the best.
-        results: of `evaluate_embedded`, for the card; None leaves them out.
+        results: of `score_folder`, for the card; None leaves them out.
     """
     pipeline = pipeline_of_run(workdir, last=last)
     pipeline.save_pretrained(out, np.float16 if half else np.float32)

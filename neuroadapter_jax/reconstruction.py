@@ -266,14 +266,26 @@ def _read_candidates(folder: Path, names: list[str]) -> UInt8[np.ndarray, "s y x
 
 
 def _read_png(path: Path) -> UInt8[np.ndarray, "y x c"]:
-    return np.asarray(Image.open(path).convert("RGB"))
+    with Image.open(path) as image:
+        if image.mode != "RGB":
+            raise ValueError(
+                f"{path}: found an image of mode {image.mode}; expected RGB, 8 bits per channel, "
+                "so convert it first."
+            )
+        return np.asarray(image)
 
 
 def load_reconstructions(folder: str | Path) -> Reconstructions:
-    """Read a folder written by `reconstruct_split`.
+    """Read a folder written by `reconstruct_split`, or by anyone in its layout.
+
+    index.json holds "settings", any dictionary, and "images", a list of {"image_id", "seen",
+    "drawn"}: the stimulus' file and those of its candidates, relative to the folder. "chosen" and
+    "scores" are the encoder's, where one chose.
 
     Raises:
         FileNotFoundError: no index.json, or an image that it lists is not there.
+        ValueError: an image is no RGB image or of another size than the others, an image_id
+            occurs twice, or there are more candidates of one stimulus than of another.
     """
     folder = Path(folder)
     if not (folder / INDEX).is_file():
@@ -281,16 +293,33 @@ def load_reconstructions(folder: str | Path) -> Reconstructions:
             f"{folder / INDEX}: not found; expected a finished folder of launch/reconstruct.py."
         )
     index = json.loads((folder / INDEX).read_text())
-
-    def read(name: str) -> np.ndarray:
+    entries = index["images"]
+    ids = [entry["image_id"] for entry in entries]
+    if len(set(ids)) < len(ids):
+        twice = next(i for i in ids if ids.count(i) > 1)
+        raise ValueError(
+            f"{folder / INDEX} lists image {twice} more than once; expected one entry per stimulus."
+        )
+    counts = [len(entry["drawn"]) for entry in entries]
+    if len(set(counts)) != 1 or 0 in counts:
+        raise ValueError(
+            f"{folder / INDEX} lists {min(counts, default=0)} to {max(counts, default=0)} "
+            "candidates per stimulus; expected one number, at least 1, for all."
+        )
+    images: dict[str, np.ndarray] = {}
+    for name in (name for entry in entries for name in (entry["seen"], *entry["drawn"])):
         if not (folder / name).is_file():
             raise FileNotFoundError(f"{folder / name}: listed in {INDEX} but not found.")
-        return _read_png(folder / name)
-
-    entries = index["images"]
+        images[name] = image = _read_png(folder / name)
+        first = next(iter(images.values())).shape
+        if image.shape != first:
+            raise ValueError(
+                f"{folder / name} is {image.shape[0]} x {image.shape[1]} pixels, the images before "
+                f"it are {first[0]} x {first[1]}; expected one size for all, so resize first."
+            )
     return _result(
         entries,
-        np.stack([read(entry["seen"]) for entry in entries]),
-        np.stack([np.stack([read(name) for name in entry["drawn"]]) for entry in entries]),
-        index["settings"],
+        np.stack([images[entry["seen"]] for entry in entries]),
+        np.stack([np.stack([images[name] for name in entry["drawn"]]) for entry in entries]),
+        index.get("settings", {}),
     )

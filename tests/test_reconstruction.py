@@ -1,4 +1,5 @@
 import json
+import re
 
 import numpy as np
 import pytest
@@ -189,6 +190,38 @@ def test_an_unfinished_or_torn_folder_is_named(dataset, tmp_path):
     (tmp_path / "out" / entries[4]["drawn"][0]).unlink()
     with pytest.raises(FileNotFoundError, match=r"000041_c0\.png: listed in index\.json but not"):
         load_reconstructions(tmp_path / "out")
+
+
+def test_unsuited_files_are_refused(dataset, tmp_path):
+    """Grey, with alpha, 16 bits, of another size; listed twice; more candidates of one."""
+    out = tmp_path / "out"
+    reconstruct_split(Painter(), dataset, out, num_candidates=2, progress=False)
+    whole = json.loads((out / "index.json").read_text())
+    name = whole["images"][3]["drawn"][1]
+    genuine = Image.open(out / name)
+    genuine.load()
+    changed = {
+        "mode L; expected RGB": genuine.convert("L"),
+        "mode RGBA; expected RGB": genuine.convert("RGBA"),
+        "mode I;16; expected RGB": Image.fromarray(np.zeros((SIDE, SIDE), np.uint16)),
+        f"is 7 x 8 pixels, the images before it are {SIDE} x {SIDE}": genuine.resize((8, 7)),
+    }
+    for words, image in changed.items():
+        image.save(out / name)
+        with pytest.raises(ValueError, match=re.escape(words)) as error:
+            load_reconstructions(out)
+        assert name in str(error.value)
+    genuine.save(out / name)
+
+    for words, entry, change in (
+        ("lists image 17 more than once", 3, {"image_id": 17}),
+        ("lists 1 to 2 candidates per stimulus", 3, {"drawn": whole["images"][3]["drawn"][:1]}),
+    ):
+        index = json.loads(json.dumps(whole))
+        index["images"][entry] |= change
+        (out / "index.json").write_text(json.dumps(index))
+        with pytest.raises(ValueError, match=words):
+            load_reconstructions(out)
 
 
 @pytest.mark.parametrize("keep", [True, False])

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import Float, Int, Real, UInt8
 
 from neuroadapter_jax.evaluation.bootstrap import bootstrap_interval, bootstrap_ratio
 from neuroadapter_jax.evaluation.identification import two_way_pixels
@@ -19,16 +19,20 @@ from neuroadapter_jax.evaluation.thing_identification import identify_things, th
 from neuroadapter_jax.simulation.scenes import THINGS, Scene
 
 
-def _pixel_scores(
-    drawn: UInt8[np.ndarray, "b y x c"],
-    images: UInt8[np.ndarray, "b y x c"],
-    seed: int,
-) -> dict[str, Any]:
+def _pixel_values(
+    drawn: UInt8[np.ndarray, "b y x c"], images: UInt8[np.ndarray, "b y x c"]
+) -> dict[str, Float[np.ndarray, " b"]]:
     return {
-        "two_way_pixels": bootstrap_interval(two_way_pixels(images, drawn), seed) | {"chance": 0.5},
-        "pixel_correlation": bootstrap_interval(pixel_correlation(images, drawn), seed),
-        "ssim": bootstrap_interval(ssim(images, drawn), seed),
+        "two_way_pixels": two_way_pixels(images, drawn),
+        "pixel_correlation": pixel_correlation(images, drawn),
+        "ssim": ssim(images, drawn),
     }
+
+
+def _pixel_scores(values: dict[str, Float[np.ndarray, " b"]], seed: int) -> dict[str, Any]:
+    scores = {name: bootstrap_interval(x, seed) for name, x in values.items()}
+    scores["two_way_pixels"] |= {"chance": 0.5}
+    return scores
 
 
 def _semantic_scores(
@@ -65,7 +69,7 @@ def evaluate_embedded(
     thing_readout: Int[np.ndarray, "b slot"] | None = None,
     drawn_permuted: UInt8[np.ndarray, "b y x c"] | None = None,
     seed: int = 0,
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], dict[str, Real[np.ndarray, " b"]]]:
     """Scores one reconstruction per test image of the embedded world.
 
     Every score is ``{"value", "interval"}`` with a 95 % bootstrap interval over images.
@@ -98,7 +102,9 @@ def evaluate_embedded(
         seed: seed of resampling and permutations.
 
     Returns:
-        The scores, made of dict, list, str, int, float and None only.
+        The scores, made of dict, list, str, int, float and None only; and, of the reconstructions,
+        one value per image: pixel scores at the images' own size, and how many things are shown,
+        read rightly and identified.
 
     Raises:
         ValueError: if shapes, dtypes or counts do not fit together.
@@ -110,15 +116,27 @@ def evaluate_embedded(
             {} if things is None else _thing_scores(identify_things(images, scenes), things, seed)
         )
 
-    read = read_scenes(reader, drawn)
+    read, pixels = read_scenes(reader, drawn), _pixel_values(drawn, images)
     hits, shown, _ = semantic_counts(read, categories)
+    per_image = {
+        "two_way_pixels": pixels["two_way_pixels"],
+        "pixel_correlation_own_size": pixels["pixel_correlation"],
+        "ssim_own_size": pixels["ssim"],
+        "things_shown": shown,
+        "things_read_rightly": hits,
+    }
+    named = {}
+    if things is not None:
+        names = identify_things(drawn, scenes)
+        named = _thing_scores(names, things, seed)
+        per_image["things_identified"] = semantic_counts(names, things)[0]
     result = {
         "num_images": len(images),
         "num_things": int(shown.sum()),
         "identification_orientation": "columns",
-        **_pixel_scores(drawn, images, seed),
+        **_pixel_scores(pixels, seed),
         **_semantic_scores(read, categories, seed),
-        **identified(drawn),
+        **named,
         "recall_by_category": {
             name: bootstrap_ratio(
                 ((read == index) & (categories == index)).sum(axis=1),
@@ -138,7 +156,7 @@ def evaluate_embedded(
         result["recall_relative_to_readout"] = bootstrap_ratio(hits, readout_hits, seed)
     if drawn_permuted is not None:
         control = (
-            _pixel_scores(drawn_permuted, images, seed)
+            _pixel_scores(_pixel_values(drawn_permuted, images), seed)
             | _semantic_scores(read_scenes(reader, drawn_permuted), categories, seed)
             | identified(drawn_permuted)
         )
@@ -148,4 +166,4 @@ def evaluate_embedded(
             "semantic_recall": bool(low <= control["semantic_recall"]["value"] <= high),
         }
         result["permuted_responses"] = control
-    return result
+    return result, per_image

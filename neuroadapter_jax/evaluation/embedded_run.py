@@ -1,11 +1,11 @@
-"""Scores of a folder of reconstructions of the simulated subject."""
+"""Scores of reconstructions of the simulated subject, whose truth is known."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int, Real, UInt8
 
 from neuroadapter_jax.cortex.packing import Packing, pack
 from neuroadapter_jax.datasets.input_pipeline import eval_batches
@@ -17,76 +17,82 @@ from neuroadapter_jax.evaluation.selection import selection_scores
 from neuroadapter_jax.evaluation.semantics import semantic_counts
 from neuroadapter_jax.evaluation.thing_identification import identify_things, things_shown
 from neuroadapter_jax.pipeline import NeuroAdapterPipeline
-from neuroadapter_jax.reconstruction import load_reconstructions
+from neuroadapter_jax.reconstruction import Reconstructions
 from neuroadapter_jax.simulation.nsd_writer import load_scenes, load_truth
 from neuroadapter_jax.simulation.scenes import Scene
 
 
 def score_embedded(
-    reconstructions: str | Path,
-    *,
-    permuted: str | Path,
-    model: str | Path,
-    prepared: str | Path,
+    drawn: Reconstructions,
+    split: PreparedDataset,
     root: str | Path,
-) -> dict[str, Any]:
-    """Everything `evaluate_embedded` says of the chosen candidates of a folder.
+    *,
+    model: str | Path | None = None,
+    permuted: Reconstructions | None = None,
+) -> tuple[dict[str, Any], dict[str, Real[np.ndarray, " b"]]]:
+    """What `evaluate_embedded` says of the chosen candidates, and its values per image.
 
     Where an encoder chose and all candidates were kept, "selection" says what that gave; see
     `selection_scores`.
 
     Args:
-        reconstructions: folder of launch/reconstruct.py.
-        permuted: folder drawn from permuted responses by the same model.
-        model: the pipeline's folder or name; the linear readout sees the same regions.
-        prepared: prepared records.
+        drawn: reconstructions of the split's images, in its order.
+        split: prepared records of the simulated subject.
         root: the simulated subject's folder, with truth.npz.
+        model: the pipeline's folder or name; a linear readout sees the same regions. None: no
+            readout.
+        permuted: drawn from permuted responses by the same model. None: no control.
 
     Raises:
-        ValueError: the two folders, or they and the records, show different images.
+        ValueError: an image to be scored is one of the training images that the readout sees.
     """
-    drawn, control = load_reconstructions(reconstructions), load_reconstructions(permuted)
-    split = PreparedDataset(prepared, drawn.settings["split"])
-    for folder, ids in ((reconstructions, drawn.image_ids), (permuted, control.image_ids)):
-        if not np.array_equal(ids, split.image_ids):
-            raise ValueError(
-                f"{folder} holds other images than split {split.split!r} of {prepared}; draw it "
-                "again from these records."
-            )
-    if not drawn.settings["own_responses"] or control.settings["own_responses"]:
-        raise ValueError(
-            f"{reconstructions} should be drawn from the images' own responses and {permuted} "
-            "with --permute_responses; exchange or draw them again."
-        )
-    truth = load_truth(root)
-    packing = NeuroAdapterPipeline.from_pretrained(model).packing
-    train = PreparedDataset(prepared, "train")
-    responses, test_responses = _packed(train, packing), _packed(split, packing)
+    truth, readouts = load_truth(root), {}
+    if model is not None:
+        train = PreparedDataset(split.path, "train")
+        check_held_out(train.image_ids, split.image_ids)
+        packing = NeuroAdapterPipeline.from_pretrained(model).packing
+        responses, test_responses = _packed(train, packing), _packed(split, packing)
 
-    def read_out(what: str, num: int, may_be_empty: bool) -> Int[np.ndarray, "b slot"]:
-        readout = fit_linear_readout(responses, truth[what][train.image_ids], num)
-        return readout.read(test_responses, may_be_empty=may_be_empty)
+        def read_out(what: str, num: int, may_be_empty: bool) -> Int[np.ndarray, "b slot"]:
+            readout = fit_linear_readout(responses, truth[what][train.image_ids], num)
+            return readout.read(test_responses, may_be_empty=may_be_empty)
 
-    scenes = load_scenes(root, split.image_ids)
-    result = evaluate_embedded(
+        readouts = {
+            "readout": read_out("categories", len(truth["category_names"]), may_be_empty=True),
+            "thing_readout": read_out("things", len(truth["thing_names"]), may_be_empty=False),
+        }
+    scenes, categories = load_scenes(root, split.image_ids), truth["categories"][split.image_ids]
+    result, per_image = evaluate_embedded(
         drawn.best,
         drawn.seen,
-        truth["categories"][split.image_ids],
+        categories,
         load_scene_reader(),
         category_names=truth["category_names"].tolist(),
         scenes=scenes,
-        readout=read_out("categories", len(truth["category_names"]), may_be_empty=True),
-        thing_readout=read_out("things", len(truth["thing_names"]), may_be_empty=False),
-        drawn_permuted=control.best,
-    ) | {"reconstructions": drawn.settings}
+        drawn_permuted=None if permuted is None else permuted.best,
+        **readouts,
+    )
     if drawn.scores is not None and drawn.drawn.shape[1] > 1:
         result["selection"] = selection_scores(
             drawn.seen,
             drawn.drawn,
             drawn.chosen,
-            further=_things_found(drawn.drawn, scenes, truth["categories"][split.image_ids]),
+            further=_things_found(drawn.drawn, scenes, categories),
         )
-    return result
+    return result, per_image
+
+
+def check_held_out(train_ids: Int[np.ndarray, " _n"], test_ids: Int[np.ndarray, " b"]) -> None:
+    """Checks that nothing is fitted on an image that it is then tested on.
+
+    Raises:
+        ValueError: the two share an image.
+    """
+    if len(shared := np.intersect1d(train_ids, test_ids)):
+        raise ValueError(
+            f"{len(shared)} of {len(test_ids)} images to be scored are training images, such as "
+            f"image {shared[0]}; score images that nothing was fitted on."
+        )
 
 
 def _things_found(

@@ -3,11 +3,14 @@
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float, Real, UInt8
+from jaxtyping import Float, Int, Real, UInt8
 
-from neuroadapter_jax.evaluation.metrics import check_pairs, standardise
+from neuroadapter_jax.evaluation.metrics import check_pairs, correlation_matrix
 
 Orientation = Literal["columns", "rows"]
+# Correlations nearer to one another than this are a tie: the products of one and the same row
+# differ by rounding, depending on where the row stands in the matrix.
+_TIE = 1e-12
 
 
 def two_way(
@@ -42,18 +45,53 @@ def two_way(
     count = len(features_true)
     if count < 2:
         raise ValueError(f"Two-way identification needs at least 2 images, found {count}.")
-    correlation = standardise(features_true) @ standardise(features_drawn).T
-    own = np.diagonal(correlation)
+    return _hits(correlation_matrix(features_true, features_drawn), orientation) / (count - 1)
+
+
+def set_two_way(
+    features_true: Real[np.ndarray, "b f"],
+    features_drawn: Real[np.ndarray, "b s f"],
+    orientation: Orientation = "rows",
+) -> Float[np.ndarray, " b"]:
+    """Two-way identification of whole sets of candidates, none of them chosen.
+
+    R[i, j] = mean_s r(features_true[i], features_drawn[j, s]), then as in :func:`two_way`. The
+    released NeuroAdapter code scores imagery so, by rows: with the 12 to 18 targets of a session
+    the score moves in coarse steps.
+
+    Args:
+        features_true: features of the targets.
+        features_drawn: features of the s candidates of each, same order.
+        orientation: which side gives the distractors.
+
+    Returns:
+        Scores in [0, 1], one per target.
+
+    Raises:
+        ValueError: as :func:`two_way`.
+    """
+    b, f = features_true.shape
+    if features_drawn.ndim != 3 or features_drawn.shape[::2] != (b, f):
+        raise ValueError(
+            "Set-level identification compares features [b, f] with those of candidates "
+            f"[b, s, f], found {features_true.shape} and {features_drawn.shape}."
+        )
+    if b < 2:
+        raise ValueError(f"Two-way identification needs at least 2 images, found {b}.")
+    sets = range(features_drawn.shape[1])
+    matrices = [correlation_matrix(features_true, features_drawn[:, j]) for j in sets]
+    return _hits(np.mean(matrices, axis=0), orientation) / (b - 1)
+
+
+def _hits(correlation: Float[np.ndarray, "b b"], orientation: Orientation) -> Int[np.ndarray, " b"]:
+    """How many distractors each diagonal entry exceeds by more than a tie."""
+    own = np.diagonal(correlation) - _TIE
     match orientation:
         case "columns":
-            hits = (correlation < own[None, :]).sum(axis=0)
+            return (correlation < own[None, :]).sum(axis=0)
         case "rows":
-            hits = (correlation < own[:, None]).sum(axis=1)
-        case _:
-            raise ValueError(
-                f"Two-way orientation must be 'columns' or 'rows', found {orientation!r}."
-            )
-    return hits / (count - 1)
+            return (correlation < own[:, None]).sum(axis=1)
+    raise ValueError(f"Two-way orientation must be 'columns' or 'rows', found {orientation!r}.")
 
 
 def two_way_pixels(

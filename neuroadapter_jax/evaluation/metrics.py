@@ -1,24 +1,32 @@
-"""Low-level agreement of a reconstruction with its stimulus."""
+"""Agreement of a reconstruction with its stimulus: pixels, structure, features."""
 
 import numpy as np
 from jaxtyping import Float, Real, UInt8
 from scipy.ndimage import gaussian_filter
+
+Images = UInt8[np.ndarray, "b y x c"] | Float[np.ndarray, "b y x c"]
 
 _LUMA = np.array([0.2125, 0.7154, 0.0721])
 _SIGMA = 1.5
 _RADIUS = 5
 
 
-def check_pairs(a: UInt8[np.ndarray, "b y x c"], b: UInt8[np.ndarray, "b y x c"]) -> None:
-    """Checks that two image stacks are uint8, RGB and of one shape.
+# Values of a row's features that are centred and multiplied at once; bounds the memory of float64.
+_BLOCK = 1 << 15
+
+
+def check_pairs(a: Images, b: Images) -> None:
+    """Checks that two image stacks are RGB, of one shape, both uint8 or both floats in [0, 1].
 
     Raises:
         ValueError: if they are not.
     """
-    if a.dtype != np.uint8 or b.dtype != np.uint8:
+    bytes_ = a.dtype == b.dtype == np.uint8
+    floats = a.dtype.kind == b.dtype.kind == "f" and all(map(_in_unit_range, (a, b)))
+    if not (bytes_ or floats):
         raise ValueError(
-            f"Images to compare must be uint8 in 0..255, found {a.dtype} and {b.dtype}: "
-            "convert both to uint8 first."
+            "Images to compare must be uint8 in 0..255, or both floats in 0..1, found "
+            f"{a.dtype} and {b.dtype}: convert both to uint8 first."
         )
     if a.ndim != 4 or a.shape[-1] != 3 or a.shape != b.shape:
         raise ValueError(
@@ -41,31 +49,80 @@ def standardise(values: Real[np.ndarray, "b f"]) -> Float[np.ndarray, "b f"]:
     return np.where(negligible, 0.0, centred / np.where(negligible, 1.0, norm))
 
 
-def pixel_correlation(
-    a: UInt8[np.ndarray, "b y x c"], b: UInt8[np.ndarray, "b y x c"]
-) -> Float[np.ndarray, " b"]:
-    """Pearson correlation of all pixel values, channels flattened, per image pair (PixCorr).
+def correlation_matrix(
+    a: Real[np.ndarray, "b f"], b: Real[np.ndarray, "k f"]
+) -> Float[np.ndarray, "b k"]:
+    """Pearson's r of every row of a with every row of b, in float64.
 
-    Published scores resize to 425 x 425 first; here the images' own resolution is used.
+    The features are taken block by block, so that 982 images with the 186,624 values of AlexNet's
+    second layer need no second copy in float64. A constant row correlates with nothing: 0.
+    """
+    means = [stack.mean(axis=1, keepdims=True, dtype=np.float64) for stack in (a, b)]
+    products = np.zeros((len(a), len(b)))
+    squares, raw = ([np.zeros(len(stack)) for stack in (a, b)] for _ in range(2))
+    for first in range(0, a.shape[1], _BLOCK):
+        block = slice(first, first + _BLOCK)
+        values = [np.asarray(stack[:, block], np.float64) for stack in (a, b)]
+        centred = [x - mean for x, mean in zip(values, means, strict=True)]
+        products += centred[0] @ centred[1].T
+        for side in range(2):
+            raw[side] += np.einsum("bf,bf->b", values[side], values[side])
+            squares[side] += np.einsum("bf,bf->b", centred[side], centred[side])
+    norms = [
+        np.where(square <= 1e-24 * whole, np.inf, np.sqrt(square))
+        for square, whole in zip(squares, raw, strict=True)
+    ]
+    return products / norms[0][:, None] / norms[1][None, :]
+
+
+def correlation_distance(
+    features_true: Real[np.ndarray, "b f"], features_drawn: Real[np.ndarray, "b f"]
+) -> Float[np.ndarray, " b"]:
+    """1 - Pearson's r between the features of a stimulus and of its reconstruction.
+
+    The distance of MindEye's EffNet-B and SwAV (SciPy's ``correlation``). A constant row has
+    distance 1.
 
     Args:
-        a: images, 0..255.
+        features_true: features of the stimuli.
+        features_drawn: features of the reconstructions, same order.
+
+    Returns:
+        Distances in [0, 2], one per image.
+
+    Raises:
+        ValueError: if the shapes differ.
+    """
+    if features_true.ndim != 2 or features_true.shape != features_drawn.shape:
+        raise ValueError(
+            "A correlation distance compares two feature arrays of one shape [b, f], found "
+            f"{features_true.shape} and {features_drawn.shape}."
+        )
+    rows = (standardise(stack) for stack in (features_true, features_drawn))
+    return 1.0 - np.einsum("bf,bf->b", *rows)
+
+
+def pixel_correlation(a: Images, b: Images) -> Float[np.ndarray, " b"]:
+    """Pearson correlation of all pixel values, channels flattened, per image pair (PixCorr).
+
+    At the resolution given; published scores resize to 425 x 425 first (see `protocol`).
+
+    Args:
+        a: images, uint8 in 0..255 or floats in 0..1.
         b: images to compare with, same order.
 
     Returns:
         Correlations in [-1, 1], 0 where an image is constant.
 
     Raises:
-        ValueError: if the stacks are not uint8 RGB of one shape.
+        ValueError: see `check_pairs`.
     """
     check_pairs(a, b)
     flat_a, flat_b = a.reshape(len(a), -1), b.reshape(len(b), -1)
     return np.einsum("bf,bf->b", standardise(flat_a), standardise(flat_b))
 
 
-def ssim(
-    a: UInt8[np.ndarray, "b y x c"], b: UInt8[np.ndarray, "b y x c"]
-) -> Float[np.ndarray, " b"]:
+def ssim(a: Images, b: Images) -> Float[np.ndarray, " b"]:
     """Structural similarity of the grey images (Wang et al. 2004), per image pair.
 
     SSIM = mean over pixels of
@@ -74,17 +131,17 @@ def ssim(
     at 5 pixels; population covariances; a border of 5 pixels is left out. These are
     scikit-image's ``structural_similarity(gaussian_weights=True, sigma=1.5,
     use_sample_covariance=False, data_range=1)`` on ``rgb2gray``, as MindEye and NeuroAdapter
-    call it, at the images' own resolution.
+    call it, at the resolution given; published scores resize to 425 x 425 first (see `protocol`).
 
     Args:
-        a: images, 0..255, at least 11 pixels a side.
+        a: images, uint8 in 0..255 or floats in 0..1, at least 11 pixels a side.
         b: images to compare with, same order.
 
     Returns:
         Similarities in [-1, 1].
 
     Raises:
-        ValueError: if the stacks are not uint8 RGB of one shape, or too small.
+        ValueError: see `check_pairs`; or the images are too small.
     """
     check_pairs(a, b)
     if min(a.shape[1:3]) < 2 * _RADIUS + 1:
@@ -92,7 +149,8 @@ def ssim(
             f"SSIM needs images of at least 11 x 11 pixels, found {a.shape[1]} x {a.shape[2]}: "
             "enlarge them first."
         )
-    x, y = (stack @ _LUMA / 255.0 for stack in (a, b))
+    white = 255.0 if a.dtype == np.uint8 else 1.0
+    x, y = (stack @ _LUMA / white for stack in (a, b))
 
     def blur(image: Float[np.ndarray, "b y x"]) -> Float[np.ndarray, "b y x"]:
         return gaussian_filter(image, (0, _SIGMA, _SIGMA), radius=(0, _RADIUS, _RADIUS))
@@ -105,3 +163,7 @@ def ssim(
         (mean_x**2 + mean_y**2 + c1) * (var_x + var_y + c2)
     )
     return similarity[:, _RADIUS:-_RADIUS, _RADIUS:-_RADIUS].mean(axis=(1, 2))
+
+
+def _in_unit_range(stack: Float[np.ndarray, "..."]) -> bool:
+    return not stack.size or bool(stack.min() >= 0 and stack.max() <= 1)

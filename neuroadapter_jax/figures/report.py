@@ -12,6 +12,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
+from neuroadapter_jax.evaluation.protocol import less_is_better, metric_labels
 from neuroadapter_jax.figures._files import write_atomically
 
 _STYLE = """
@@ -24,7 +25,20 @@ th:first-child, td:first-child { text-align: left; } tr + tr { border-top: 1px s
 small, figcaption { color: #666; } figure { margin: 1rem 0; }
 """
 
+
+def _metric_row(name: str, label: str) -> tuple[str, tuple[str, ...], str]:
+    if less_is_better(name):
+        return f"Distance by {label.removesuffix(' distance')} (less is better)", (name,), ".3f"
+    if name.startswith("two_way"):
+        return f"Two-way identification by {label}", (name,), ".1%"
+    return f"{label} at 425 x 425 pixels, as published", (name,), ".3f"
+
+
 # Label, path of keys to a {"value", "interval"} entry, and format.
+METRIC_ROWS = tuple(
+    (text, ("metrics", *keys), form)
+    for text, keys, form in (_metric_row(*item) for item in metric_labels().items())
+)
 ROWS: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("Two-way identification by pixels", ("two_way_pixels",), ".1%"),
     ("… with permuted responses (chance 50 %)", ("permuted_responses", "two_way_pixels"), ".1%"),
@@ -48,12 +62,13 @@ def score_table(results: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
     """Rows of text: the score's name, then value [95 % interval] per model.
 
     A score that is not there, such as the precision of drawings in which nothing is read, is "–".
+    The metrics of published tables follow; those that no model has are left to `missing_scores`.
 
     Args:
-        results: dictionaries of `evaluate_embedded` by the model's label.
+        results: dictionaries of `score_folder` by the model's label.
     """
     table = [["", *results]]
-    for label, keys, form in ROWS:
+    for label, keys, form in (*ROWS, *METRIC_ROWS):
         cells = []
         for result in results.values():
             entry: Any = result
@@ -64,8 +79,22 @@ def score_table(results: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
                 continue
             low, high = entry["interval"]
             cells.append(f"{entry['value']:{form}} [{low:{form}}, {high:{form}}]")
-        table.append([label, *cells])
+        if keys[0] != "metrics" or set(cells) != {"–"}:
+            table.append([label, *cells])
     return table
+
+
+def missing_scores(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Sentences on the published metrics that were not computed: which, and why.
+
+    Args:
+        results: dictionaries of `score_folder` by the model's label.
+    """
+    labels, reasons = metric_labels(), {}
+    for result in results.values():
+        for name, reason in result.get("missing", {}).items():
+            reasons.setdefault(reason, {})[labels[name]] = None
+    return [f"Not computed: {', '.join(names)} ({reason})." for reason, names in reasons.items()]
 
 
 def training_curve(metrics: Sequence[Mapping[str, Any]]) -> str:
@@ -111,7 +140,7 @@ def write_report(
 
     Args:
         path: the HTML file.
-        results: dictionaries of `evaluate_embedded` by the model's label.
+        results: dictionaries of `score_folder` by the model's label.
         grid: PNG with each stimulus above its reconstructions.
         areas: PNG of the simulated subject's areas.
         metrics: the lines of the demo training's metrics.jsonl.
@@ -123,6 +152,7 @@ def write_report(
         "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
     )
     number = next(iter(results.values()))["num_images"]
+    missing = " ".join(html.escape(sentence) for sentence in missing_scores(results))
     statements = "".join(
         f"<tr><td>{html.escape(name)}</td><td>{html.escape(text)}</td></tr>"
         for name, text in facts.items()
@@ -139,7 +169,9 @@ def write_report(
 <table><tr>{cells}</tr>{body}</table>
 <p><small>{number} test images; 95 % bootstrap intervals over images. Two-way
 identification: how often a reconstruction is more like its own stimulus than like another one.
-Semantic recall: a classifier trained on scenes alone reads which category stands where.</small></p>
+Semantic recall: a classifier trained on scenes alone reads which category stands where. The last
+rows are scored as published tables are, after resizing; tiny-vit, the embedded world's own image
+model, stands in for the networks of those tables. {missing}</small></p>
 <h2>Training of this run</h2>
 {training_curve(metrics)}
 <h2>The simulated subject</h2>

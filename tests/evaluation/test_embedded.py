@@ -42,7 +42,7 @@ def test_every_score_is_the_metrics_own(world):
     truth, read, images, drawn = world
     readout = np.where(np.arange(103)[:, None] % 3, truth, -1).astype(np.int8)
     order = derangement(103, seed=1)
-    result = embedded.evaluate_embedded(
+    result, per_image = embedded.evaluate_embedded(
         drawn,
         images,
         truth,
@@ -81,10 +81,16 @@ def test_every_score_is_the_metrics_own(world):
     assert control["semantic_recall"]["value"] == semantic_recall(read[order], truth)
     assert control["at_chance"] == {"two_way_pixels": True, "semantic_recall": True}
 
+    np.testing.assert_array_equal(per_image["two_way_pixels"], two_way_pixels(images, drawn))
+    np.testing.assert_array_equal(per_image["ssim_own_size"], ssim(images, drawn))
+    np.testing.assert_array_equal(per_image["things_shown"], (truth >= 0).sum(axis=1))
+    hits = ((truth >= 0) & (read == truth)).sum(axis=1)
+    np.testing.assert_array_equal(per_image["things_read_rightly"], hits)
+
 
 def test_a_control_that_is_not_at_chance_is_called_so(world):
     truth, _, images, drawn = world
-    result = embedded.evaluate_embedded(
+    result, _ = embedded.evaluate_embedded(
         drawn, images, truth, READER, category_names=NAMES, drawn_permuted=drawn
     )
     assert result["permuted_responses"]["at_chance"] == {
@@ -100,7 +106,7 @@ def test_things_are_identified_in_drawings_readout_and_control(monkeypatch):
     monkeypatch.setattr(embedded, "read_scenes", lambda reader, images: batch.categories)
     drawn = np.concatenate([np.roll(batch.images[:20], 1, axis=0), batch.images[20:]])
     thing_readout = np.where(batch.things % 5 == 0, 0, batch.things)
-    result = embedded.evaluate_embedded(
+    result, per_image = embedded.evaluate_embedded(
         drawn,
         batch.images,
         batch.categories,
@@ -113,6 +119,9 @@ def test_things_are_identified_in_drawings_readout_and_control(monkeypatch):
     )
     shown = batch.things >= 0
     found = result["thing_identification"]
+    identified = per_image["things_identified"]
+    np.testing.assert_array_equal(identified[20:], shown[20:].sum(axis=1))
+    assert found["value"] == pytest.approx(identified.sum() / shown.sum())
     low, high = found["interval"]
     assert found["chance"] == 1 / 48
     assert found["value"] == pytest.approx(shown[20:].sum() / shown.sum(), abs=0.06)
@@ -127,7 +136,7 @@ def test_things_are_identified_in_drawings_readout_and_control(monkeypatch):
 def test_blank_drawings_have_scores(world):
     """Nothing is read in them: no precision, no recall, and no error."""
     truth, _, images, _ = world
-    result = embedded.evaluate_embedded(
+    result, _ = embedded.evaluate_embedded(
         np.zeros_like(images), images, truth, READER, category_names=NAMES
     )
     assert result["semantic_precision"] == {"value": None, "interval": None}

@@ -5,7 +5,12 @@ import xml.etree.ElementTree
 import numpy as np
 
 from neuroadapter_jax.figures.grids import image_grid, save_picture
-from neuroadapter_jax.figures.report import score_table, training_curve, write_report
+from neuroadapter_jax.figures.report import (
+    missing_scores,
+    score_table,
+    training_curve,
+    write_report,
+)
 
 SCORE = {"value": 0.5, "interval": [0.25, 0.75]}
 RESULTS = {
@@ -18,6 +23,11 @@ RESULTS = {
     "linear_readout": {"semantic_recall": SCORE},
     "recall_relative_to_readout": {"value": 1.03, "interval": [1.0, 1.06]},
     "permuted_responses": {"two_way_pixels": SCORE, "semantic_recall": SCORE},
+    "metrics": {
+        "two_way_tiny_vit_pooled": {"value": 0.9, "interval": [0.875, 0.95]},
+        "distance_tiny_vit": {"value": 0.25, "interval": [0.125, 0.5]},
+    },
+    "missing": {"two_way_clip": "no <weights>", "distance_swav": "no <weights>"},
 }
 METRICS = [
     {"step": 10, "kind": "train", "loss": 0.9},
@@ -36,6 +46,19 @@ def test_the_table_names_values_and_intervals():
     assert table["Pixel correlation"][0] == "0.710 [0.700, 0.720]"
     assert table["Semantic precision"] == ["–", "–"]
     assert table["… with permuted responses"] == ["50.0% [25.0%, 75.0%]", "–"]
+
+
+def test_published_metrics_follow_and_those_missing_are_said():
+    without = {key: RESULTS[key] for key in RESULTS if key not in ("metrics", "missing")}
+    table = {name: cells for name, *cells in score_table({"new": RESULTS, "old": without})}
+    label = "Two-way identification by tiny-vit, pooled"
+    assert table[label] == ["90.0% [87.5%, 95.0%]", "–"]
+    assert table["Distance by tiny-vit (less is better)"] == ["0.250 [0.125, 0.500]", "–"]
+    assert not any("CLIP" in name for name in table)
+    assert missing_scores({"new": RESULTS, "old": without}) == [
+        "Not computed: CLIP, SwAV (no <weights>)."
+    ]
+    assert label not in {name for name, *_ in score_table({"old": without})}
 
 
 def test_the_curve_is_an_svg_of_its_own():
@@ -63,5 +86,6 @@ def test_the_report_needs_no_other_file(tmp_path):
     ]
     assert not re.search(r'(src|href)="(?!data:|#)', page.replace("xlink:href", "href"))
     assert "minutes &lt;of training&gt;" in page and "python a.py &amp; b" in page
+    assert "Not computed: CLIP, SwAV (no &lt;weights&gt;)." in page
     assert "211 test images" in page and "CC BY-SA 4.0" in page
     assert not list(tmp_path.glob("*.partial"))

@@ -1,0 +1,303 @@
+"""The field's scores of reconstructions, as published tables take them, image by image."""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Float, Float32, UInt8
+from PIL import Image
+from tqdm import tqdm
+
+from neuroadapter_jax.evaluation.bootstrap import bootstrap_interval
+from neuroadapter_jax.evaluation.features import (
+    NETWORKS,
+    Extract,
+    FeatureMetric,
+    MissingWeightsError,
+    Network,
+)
+from neuroadapter_jax.evaluation.identification import Orientation, set_two_way, two_way
+from neuroadapter_jax.evaluation.metrics import (
+    check_pairs,
+    correlation_distance,
+    pixel_correlation,
+    ssim,
+)
+
+PIXEL_SIDE = 425
+
+
+@dataclasses.dataclass(frozen=True)
+class Convention:
+    """What published code does before it compares.
+
+    Attributes:
+        name: whose code.
+        first_side: everything is resized to this side before anything else, or nothing is.
+        antialias: whether shrinking averages over the pixels that fall together.
+        eight_bit: networks whose images are resized by Pillow, antialiased, and rounded to 8 bits.
+        orientation: the distractors of two-way identification; see `two_way`.
+    """
+
+    name: str
+    first_side: int | None
+    antialias: bool
+    eight_bit: tuple[str, ...]
+    orientation: Orientation
+
+
+# MindEye's notebook, in an environment whose torchvision did not antialias tensors; and the script
+# beside the released NeuroAdapter code, under a torchvision (0.17 or later) that does.
+CONVENTIONS = {
+    "mindeye": Convention("mindeye", 256, False, (), "columns"),
+    "neuroadapter": Convention(
+        "neuroadapter", None, True, ("alexnet", "inception", "effnet"), "rows"
+    ),
+}
+# Labels as papers write them; True where more is better.
+PIXEL_METRICS = {"pixcorr": "PixCorr", "ssim": "SSIM"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Scores:
+    """Scores per image, and what could not be computed.
+
+    Attributes:
+        convention: how images were compared.
+        per_image: metric -> one value per image.
+        missing: metric -> why it is not there.
+        set_level: metric -> set-level identification of each target, where candidates were given.
+    """
+
+    convention: Convention
+    per_image: dict[str, Float[np.ndarray, " b"]]
+    missing: dict[str, str]
+    set_level: dict[str, Float[np.ndarray, " b"]]
+
+    def summary(self, seed: int = 0) -> dict[str, Any]:
+        """Means with bootstrap intervals over images, made of dict, list, str and numbers only.
+
+        "convention"; "metrics": name -> {"value", "interval"}; "set_level" likewise, where there
+        is any; "missing": name -> reason.
+        """
+        result: dict[str, Any] = {
+            "convention": dataclasses.asdict(self.convention)
+            | {"eight_bit": list(self.convention.eight_bit)},
+            "metrics": {x: bootstrap_interval(v, seed) for x, v in self.per_image.items()},
+            "missing": dict(self.missing),
+        }
+        if self.set_level:
+            found = {x: bootstrap_interval(v, seed) for x, v in self.set_level.items()}
+            result["set_level"] = found
+        return result
+
+
+def metric_labels(networks: Sequence[Network] = NETWORKS) -> dict[str, str]:
+    """Every metric's label by its name, in the order of published tables."""
+    features = {m.name: m.label for network in networks for m in network.metrics}
+    return PIXEL_METRICS | features
+
+
+def less_is_better(metric: str) -> bool:
+    """Whether a metric is a distance."""
+    return metric.startswith("distance_")
+
+
+def resize(
+    images: UInt8[np.ndarray, "b y x c"] | Float32[np.ndarray, "b y x c"],
+    side: int,
+    *,
+    antialias: bool,
+) -> Float32[np.ndarray, "b {side} {side} c"]:
+    """Bilinear interpolation to side x side, pixel centres at halves, as torchvision's on tensors.
+
+    Args:
+        images: uint8 in 0..255, or floats in 0..1.
+        side: rows and columns of the result.
+        antialias: widen the kernel where the image shrinks.
+
+    Returns:
+        Floats in 0..1.
+    """
+    x = images.astype(np.float32) / (255.0 if images.dtype == np.uint8 else 1.0)
+    if x.shape[1:3] == (side, side):
+        return x
+    shape = (len(x), side, side, x.shape[3])
+    return np.asarray(jax.image.resize(x, shape, "bilinear", antialias=antialias)).clip(0, 1)
+
+
+def prepare(
+    images: UInt8[np.ndarray, "b y x c"], network: Network, convention: Convention
+) -> Float32[np.ndarray, "b _y _x c"]:
+    """Images as a network takes them: resized and normalised as the convention does it.
+
+    Args:
+        images: 0..255, square.
+        network: says size and colours.
+        convention: says how.
+    """
+    side = network.size
+    if network.name in convention.eight_bit:
+        pictures = [Image.fromarray(image) for image in images]
+        small = [p.resize((side, side), Image.Resampling.BILINEAR) for p in pictures]
+        x = np.stack([np.asarray(p) for p in small]).astype(np.float32) / 255.0
+    else:
+        x = resize(_first(images, convention), side, antialias=convention.antialias)
+    mean, sd = (np.array(values, np.float32) for values in network.colours)
+    return (x - mean) / sd
+
+
+def score_images(
+    seen: UInt8[np.ndarray, "b y x c"],
+    drawn: UInt8[np.ndarray, "b y x c"],
+    *,
+    convention: str = "mindeye",
+    candidates: UInt8[np.ndarray, "b s y x c"] | None = None,
+    networks: Sequence[Network] = NETWORKS,
+    weights: str | Path | None = None,
+    download: bool = False,
+    batch_size: int = 25,
+    progress: bool = True,
+) -> Scores:
+    """PixCorr, SSIM, two-way identification and distances over features, one value per image.
+
+    | metric | side | network and layer | score |
+    | --- | --- | --- | --- |
+    | pixcorr | 425 | pixels | Pearson's r |
+    | ssim | 425 | grey pixels | see `ssim` |
+    | two_way_alexnet2, _alexnet5 | 256 | AlexNet, ReLU after conv 2, conv 5 | two-way |
+    | two_way_inception | 342 | Inception v3, avgpool | two-way |
+    | two_way_clip | 224 | CLIP ViT-L/14, image embedding | two-way |
+    | distance_effnet | 255 | EfficientNet-B1 (V2 weights), avgpool | 1 - r |
+    | distance_swav | 224 | SwAV's ResNet-50, avgpool | 1 - r |
+    | two_way_tiny_vit_block1, _pooled, distance_tiny_vit | 64 | tiny-vit | two-way, 1 - r |
+
+    The networks up to SwAV are those of every published table (Scotti et al. 2023,
+    arXiv 2305.18274, appendix; Ozcelik & VanRullen 2023); tiny-vit is this project's own, stands
+    in no published table, and knows scenes of the embedded world alone. "mindeye" resizes
+    everything to 256 x 256 first and never antialiases; "neuroadapter" does not, lets Pillow
+    resize for AlexNet, Inception and EfficientNet, and identifies by rows. An image without
+    contrast has correlation 0 in both, where MindEye's notebook would have NaN.
+
+    Args:
+        seen: stimuli, square, 0..255.
+        drawn: reconstructions, same shape and order.
+        convention: a name in `CONVENTIONS`.
+        candidates: all reconstructions of each stimulus, for set-level identification.
+        networks: those to use.
+        weights: folder of weights; see `features`.
+        download: whether weights that are not here may be fetched.
+        batch_size: images per pass.
+        progress: show a bar.
+
+    Raises:
+        ValueError: the stacks do not fit one another, or hold fewer than two images; no such
+            convention; weights that are not the network's.
+    """
+    if convention not in CONVENTIONS:
+        raise ValueError(
+            f"There is no convention {convention!r}; choose {' or '.join(map(repr, CONVENTIONS))}."
+        )
+    check_pairs(seen, drawn)
+    if seen.dtype != np.uint8 or seen.shape[1] != seen.shape[2]:
+        raise ValueError(
+            f"The metrics need square uint8 images, found {seen.dtype} of {seen.shape[1]} x "
+            f"{seen.shape[2]} pixels: crop them first."
+        )
+    if len(seen) < 2:
+        raise ValueError(f"The metrics need at least 2 images to tell apart, found {len(seen)}.")
+    if (
+        candidates is not None
+        and (
+            len(candidates),
+            *candidates.shape[2:],
+        )
+        != seen.shape
+    ):
+        raise ValueError(
+            "Candidates must be [b, s, y, x, 3] beside stimuli [b, y, x, 3], found "
+            f"{candidates.shape} and {seen.shape}."
+        )
+    how = CONVENTIONS[convention]
+    scores = Scores(how, _pixel_scores(seen, drawn, how, batch_size), {}, {})
+    folder = None if weights is None else Path(weights)
+    for network in tqdm(networks, desc="features", unit="network", disable=not progress):
+        try:
+            extract = network.load(folder, download)
+        except MissingWeightsError as error:
+            scores.missing.update(dict.fromkeys((m.name for m in network.metrics), str(error)))
+            continue
+        true, own = (_features(extract, x, network, how, batch_size) for x in (seen, drawn))
+        for metric in network.metrics:
+            pair = true[metric.layer], own[metric.layer]
+            scores.per_image[metric.name] = _compare(metric, *pair, how.orientation)
+        if candidates is not None:
+            columns = [
+                _features(extract, np.ascontiguousarray(x), network, how, batch_size)
+                for x in np.moveaxis(candidates, 1, 0)
+            ]
+            for metric in network.metrics:
+                if metric.kind == "two_way":
+                    several = np.stack([x[metric.layer] for x in columns], axis=1)
+                    found = set_two_way(true[metric.layer], several, how.orientation)
+                    scores.set_level[metric.name] = found
+    return scores
+
+
+def _pixel_scores(
+    seen: UInt8[np.ndarray, "b y x c"],
+    drawn: UInt8[np.ndarray, "b y x c"],
+    convention: Convention,
+    batch_size: int,
+) -> dict[str, Float[np.ndarray, " b"]]:
+    values: dict[str, list[np.ndarray]] = {"pixcorr": [], "ssim": []}
+    for rows in _batches(len(seen), batch_size):
+        a, b = (
+            resize(_first(x[rows], convention), PIXEL_SIDE, antialias=convention.antialias)
+            for x in (seen, drawn)
+        )
+        values["pixcorr"].append(pixel_correlation(a, b))
+        values["ssim"].append(ssim(a, b))
+    return {name: np.concatenate(parts) for name, parts in values.items()}
+
+
+def _features(
+    extract: Extract,
+    images: UInt8[np.ndarray, "b y x c"],
+    network: Network,
+    convention: Convention,
+    batch_size: int,
+) -> dict[str, Float[np.ndarray, "b _f"]]:
+    """Features by layer; the last batch is filled up, so that one compilation serves all."""
+    parts: dict[str, list[np.ndarray]] = {}
+    for rows in _batches(len(images), batch_size):
+        batch = images[rows]
+        filled = np.concatenate([batch, np.repeat(batch[-1:], batch_size - len(batch), axis=0)])
+        for layer, values in extract(prepare(filled, network, convention)).items():
+            parts.setdefault(layer, []).append(values[: len(batch)])
+    return {layer: np.concatenate(values) for layer, values in parts.items()}
+
+
+def _compare(
+    metric: FeatureMetric,
+    true: Float[np.ndarray, "b f"],
+    drawn: Float[np.ndarray, "b f"],
+    orientation: Orientation,
+) -> Float[np.ndarray, " b"]:
+    if metric.kind == "distance":
+        return correlation_distance(true, drawn)
+    return two_way(true, drawn, orientation)
+
+
+def _first(
+    images: UInt8[np.ndarray, "b y x c"], convention: Convention
+) -> UInt8[np.ndarray, "b y x c"] | Float32[np.ndarray, "b _y _x c"]:
+    side = convention.first_side
+    return images if side is None else resize(images, side, antialias=convention.antialias)
+
+
+def _batches(count: int, batch_size: int) -> Iterator[slice]:
+    return (slice(first, first + batch_size) for first in range(0, count, batch_size))

@@ -1,0 +1,145 @@
+"""All scores of a folder of reconstructions, and the files that say them."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from neuroadapter_jax.datasets.records import PreparedDataset
+from neuroadapter_jax.diffusion.weights import write_json
+from neuroadapter_jax.evaluation.embedded_run import score_embedded
+from neuroadapter_jax.evaluation.protocol import score_images
+from neuroadapter_jax.evaluation.results import (
+    PER_IMAGE,
+    RESULTS,
+    TABLE,
+    PerImage,
+    markdown,
+    write_per_image,
+    write_text,
+)
+from neuroadapter_jax.reconstruction import Reconstructions, load_reconstructions
+
+
+def check_records(folder: str | Path, drawn: Reconstructions, records: PreparedDataset) -> None:
+    """Checks that a folder shows a split's images, in its order, beside the right stimuli.
+
+    Raises:
+        ValueError: other images, another order, another size, or a stimulus that is not the
+            record's.
+    """
+    where = f"split {records.split!r} of {records.path}"
+    if not np.array_equal(drawn.image_ids, records.image_ids):
+        if set(drawn.image_ids.tolist()) == set(records.image_ids.tolist()):
+            raise ValueError(
+                f"{folder} holds the images of {where} in another order; list them in ascending "
+                "order of image_id."
+            )
+        lacking = np.setdiff1d(records.image_ids, drawn.image_ids)
+        more = np.setdiff1d(drawn.image_ids, records.image_ids)
+        named = f"image {lacking[0]} is missing" if len(lacking) else f"image {more[0]} is too many"
+        raise ValueError(
+            f"{folder} holds {len(drawn.image_ids)} images, {where} {len(records)}: {named}; draw "
+            "it again from these records."
+        )
+    for row, image_id in enumerate(drawn.image_ids.tolist()):
+        truth = records[row]["image"]
+        if truth.shape != drawn.seen[row].shape:
+            raise ValueError(
+                f"{folder} holds images of {drawn.seen.shape[1]} x {drawn.seen.shape[2]} pixels, "
+                f"{where} of {truth.shape[0]} x {truth.shape[1]}; resize the reconstructions or "
+                "prepare the records at their size."
+            )
+        if not np.array_equal(truth, drawn.seen[row]):
+            raise ValueError(
+                f"{folder}: the stimulus of image {image_id} is not the one in {where}; the files "
+                "in seen/ are mixed up or of another preparation."
+            )
+
+
+def score_folder(
+    folder: str | Path,
+    *,
+    convention: str = "mindeye",
+    prepared: str | Path | None = None,
+    root: str | Path | None = None,
+    model: str | Path | None = None,
+    permuted: str | Path | None = None,
+    weights: str | Path | None = None,
+    download: bool = False,
+    set_level: bool = False,
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Score the reconstructions that count, and write the scores into their folder.
+
+    results.json holds "num_images", "reconstructions" (how they were drawn), "convention",
+    "metrics", "missing" and "set_level" (see `Scores.summary`), and what `evaluate_embedded` says
+    where `root` is given; per_image.csv a row per image; results.md the table beside published
+    numbers. Nothing is written before everything is scored.
+
+    Args:
+        folder: of launch/reconstruct.py, or in its layout; see `load_reconstructions`.
+        convention: a name in `CONVENTIONS`.
+        prepared: prepared records; where given, the folder has to show exactly their images.
+        root: the simulated subject's folder; adds the scores that need the truth.
+        model: with `root`, adds the linear readout from this model's regions.
+        permuted: with `root`, a folder drawn from permuted responses as the control.
+        weights: see `features`.
+        download: likewise.
+        set_level: identify whole sets of candidates, too.
+        progress: show bars.
+
+    Returns:
+        What is in results.json.
+
+    Raises:
+        FileNotFoundError, ValueError: the folders are not there, incomplete, or do not belong
+            together.
+    """
+    folder = Path(folder)
+    drawn = load_reconstructions(folder)
+    if root is not None and prepared is None:
+        raise ValueError("--root needs --prepared: the records say which scenes were shown.")
+    if root is None and (model is not None or permuted is not None):
+        raise ValueError("--model and --permuted need --root: they belong to its scores.")
+    if set_level and drawn.drawn.shape[1] == 1:
+        raise ValueError(
+            f"{folder} holds one candidate per stimulus; set-level identification needs several, "
+            "so draw with --num_candidates (and --keep_candidates beside --encoder)."
+        )
+    records = control = None
+    if prepared is not None:
+        records = PreparedDataset(prepared, drawn.settings.get("split", "test"))
+        check_records(folder, drawn, records)
+    if permuted is not None:
+        control = load_reconstructions(permuted)
+        check_records(permuted, control, records)
+        if not drawn.settings.get("own_responses", True) or control.settings.get(
+            "own_responses", True
+        ):
+            raise ValueError(
+                f"{folder} should be drawn from the images' own responses and {permuted} with "
+                "--permute_responses; exchange or draw them again."
+            )
+    scores = score_images(
+        drawn.seen,
+        drawn.best,
+        convention=convention,
+        candidates=drawn.drawn if set_level else None,
+        weights=weights,
+        download=download,
+        progress=progress,
+    )
+    columns = dict(scores.per_image)
+    columns |= {f"set_level_{name}": values for name, values in scores.set_level.items()}
+    results = {"num_images": len(drawn.seen), "reconstructions": drawn.settings}
+    results |= scores.summary()
+    if root is not None:
+        embedded, further = score_embedded(drawn, records, root, model=model, permuted=control)
+        results |= embedded
+        columns |= further
+    table = markdown(results, title=f"Scores of {folder.name}", comparable=root is None)
+    write_per_image(folder / PER_IMAGE, PerImage(drawn.image_ids, columns))
+    write_text(folder / TABLE, table)
+    write_json(folder / RESULTS, results)
+    return results
