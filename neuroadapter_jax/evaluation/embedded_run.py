@@ -1,11 +1,10 @@
 """Scores of reconstructions of the simulated subject, whose truth is known."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int, Real, UInt8
+from jaxtyping import Float, Int, Real
 
 from neuroadapter_jax.cortex.packing import Packing, pack
 from neuroadapter_jax.datasets.input_pipeline import eval_batches
@@ -13,13 +12,11 @@ from neuroadapter_jax.datasets.records import PreparedDataset
 from neuroadapter_jax.evaluation.embedded import evaluate_embedded
 from neuroadapter_jax.evaluation.linear_readout import fit_linear_readout
 from neuroadapter_jax.evaluation.scene_reader import load_scene_reader, read_scenes
-from neuroadapter_jax.evaluation.selection import selection_scores
 from neuroadapter_jax.evaluation.semantics import semantic_counts
 from neuroadapter_jax.evaluation.thing_identification import identify_things, things_shown
 from neuroadapter_jax.pipeline import NeuroAdapterPipeline
 from neuroadapter_jax.reconstruction import Reconstructions
 from neuroadapter_jax.simulation.nsd_writer import load_scenes, load_truth
-from neuroadapter_jax.simulation.scenes import Scene
 
 
 def score_embedded(
@@ -31,9 +28,6 @@ def score_embedded(
     permuted: Reconstructions | None = None,
 ) -> tuple[dict[str, Any], dict[str, Real[np.ndarray, " b"]]]:
     """What `evaluate_embedded` says of the chosen candidates, and its values per image.
-
-    Where an encoder chose and all candidates were kept, "selection" says what that gave; see
-    `selection_scores`.
 
     Args:
         drawn: reconstructions of the split's images, in its order.
@@ -62,7 +56,7 @@ def score_embedded(
             "thing_readout": read_out("things", len(truth["thing_names"]), may_be_empty=False),
         }
     scenes, categories = load_scenes(root, split.image_ids), truth["categories"][split.image_ids]
-    result, per_image = evaluate_embedded(
+    return evaluate_embedded(
         drawn.best,
         drawn.seen,
         categories,
@@ -72,14 +66,6 @@ def score_embedded(
         drawn_permuted=None if permuted is None else permuted.best,
         **readouts,
     )
-    if drawn.scores is not None and drawn.drawn.shape[1] > 1:
-        result["selection"] = selection_scores(
-            drawn.seen,
-            drawn.drawn,
-            drawn.chosen,
-            further=_things_found(drawn.drawn, scenes, categories),
-        )
-    return result, per_image
 
 
 def check_held_out(train_ids: Int[np.ndarray, " _n"], test_ids: Int[np.ndarray, " b"]) -> None:
@@ -95,27 +81,26 @@ def check_held_out(train_ids: Int[np.ndarray, " _n"], test_ids: Int[np.ndarray, 
         )
 
 
-def _things_found(
-    candidates: UInt8[np.ndarray, "b s y x c"],
-    scenes: Sequence[Scene],
-    categories: Int[np.ndarray, "b slot"],
+def candidates_things(
+    drawn: Reconstructions, root: str | Path
 ) -> dict[str, Float[np.ndarray, "b s"]]:
-    """Share of a scene's things that a candidate shows: of the right category, and themselves."""
+    """Share of a scene's things that each candidate shows: of the right category, and themselves.
+
+    Args:
+        drawn: reconstructions of the simulated subject's images.
+        root: the subject's folder, with truth.npz.
+    """
+    truth, scenes = load_truth(root), load_scenes(root, drawn.image_ids)
     things, reader = things_shown(scenes), load_scene_reader()
 
     def share(read: Int[np.ndarray, "b slot"], truth: Int[np.ndarray, "b slot"]) -> np.ndarray:
         hits, shown, _ = semantic_counts(read, truth)
         return hits / np.maximum(shown, 1)
 
-    columns = [np.ascontiguousarray(x) for x in np.moveaxis(candidates, 1, 0)]
-    return {
-        "semantic_recall": np.stack(
-            [share(read_scenes(reader, x), categories) for x in columns], axis=1
-        ),
-        "thing_identification": np.stack(
-            [share(identify_things(x, scenes), things) for x in columns], axis=1
-        ),
-    }
+    columns = [np.ascontiguousarray(x) for x in np.moveaxis(drawn.drawn, 1, 0)]
+    read = [share(read_scenes(reader, x), truth["categories"][drawn.image_ids]) for x in columns]
+    named = [share(identify_things(x, scenes), things) for x in columns]
+    return {"semantic_recall": np.stack(read, 1), "thing_identification": np.stack(named, 1)}
 
 
 def _packed(dataset: PreparedDataset, packing: Packing) -> Float[np.ndarray, "b p v"]:

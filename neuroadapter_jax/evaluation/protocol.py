@@ -247,6 +247,26 @@ def score_images(
     return scores
 
 
+def score_candidates(
+    seen: UInt8[np.ndarray, "b y x c"], candidates: UInt8[np.ndarray, "b s y x c"], **options: Any
+) -> dict[str, Float[np.ndarray, "b s"]]:
+    """Every score of `score_images` that can be had, of each candidate.
+
+    Candidate j of an image is scored beside candidate j of the others. By columns distractors of
+    identification are stimuli, so a candidate's score does not depend on which others are taken.
+
+    Args:
+        seen: stimuli, square, 0..255.
+        candidates: reconstructions of each.
+        options: of `score_images`.
+    """
+    columns = [
+        score_images(seen, np.ascontiguousarray(x), **options).per_image
+        for x in np.moveaxis(candidates, 1, 0)
+    ]
+    return {name: np.stack([x[name] for x in columns], axis=1) for name in columns[0]}
+
+
 def _pixel_scores(
     seen: UInt8[np.ndarray, "b y x c"],
     drawn: UInt8[np.ndarray, "b y x c"],

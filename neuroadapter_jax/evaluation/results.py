@@ -16,6 +16,7 @@ from neuroadapter_jax.diffusion.weights import ASSETS
 from neuroadapter_jax.evaluation.bootstrap import bootstrap_ratio
 from neuroadapter_jax.evaluation.features import PUBLISHED_NETWORKS
 from neuroadapter_jax.evaluation.protocol import less_is_better, metric_labels
+from neuroadapter_jax.evaluation.selection import selection_table
 
 RESULTS, PER_IMAGE, TABLE = "results.json", "per_image.csv", "results.md"
 PUBLISHED = ASSETS / "published" / "nsd.csv"
@@ -138,6 +139,17 @@ def markdown(results: Mapping[str, Any], *, title: str, comparable: bool) -> str
     for name, entry in results.get("set_level", {}).items():
         cell = _with_interval(name, entry)
         lines.append(f"| {labels[name]}, whole sets of candidates | more | {cell} |")
+    if "selection" in results:
+        lines += [
+            "",
+            "## What the encoder's choice gives",
+            "",
+            "One of the candidates; oracle: the one of the best pixel correlation, which no judge "
+            "can know. Behind the value the gain over the mean candidate, paired, with its 95 % "
+            "bootstrap interval over images.",
+            "",
+            *selection_table(results["selection"], labels),
+        ]
     names = ["pixcorr", "ssim", *(m.name for x in PUBLISHED_NETWORKS for m in x.metrics)]
     arrows = [f"{labels[x]} {'↓' if less_is_better(x) else '↑'}" for x in names]
     rows = published_rows()

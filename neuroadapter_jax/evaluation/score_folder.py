@@ -7,8 +7,8 @@ import numpy as np
 
 from neuroadapter_jax.datasets.records import PreparedDataset
 from neuroadapter_jax.diffusion.weights import write_json
-from neuroadapter_jax.evaluation.embedded_run import score_embedded
-from neuroadapter_jax.evaluation.protocol import score_images
+from neuroadapter_jax.evaluation.embedded_run import candidates_things, score_embedded
+from neuroadapter_jax.evaluation.protocol import score_candidates, score_images
 from neuroadapter_jax.evaluation.results import (
     PER_IMAGE,
     RESULTS,
@@ -18,6 +18,7 @@ from neuroadapter_jax.evaluation.results import (
     write_per_image,
     write_text,
 )
+from neuroadapter_jax.evaluation.selection import selection_scores
 from neuroadapter_jax.reconstruction import Reconstructions, load_reconstructions
 
 
@@ -75,7 +76,8 @@ def score_folder(
     results.json holds "num_images", "reconstructions" (how they were drawn), "convention",
     "metrics", "missing" and "set_level" (see `Scores.summary`), and what `evaluate_embedded` says
     where `root` is given; per_image.csv a row per image; results.md the table beside published
-    numbers. Nothing is written before everything is scored.
+    numbers. Where an encoder chose and all candidates were kept, "selection" says what the choice
+    gave; see `selection_scores`. Nothing is written before everything is scored.
 
     Args:
         folder: of launch/reconstruct.py, or in its layout; see `load_reconstructions`.
@@ -138,6 +140,17 @@ def score_folder(
         embedded, further = score_embedded(drawn, records, root, model=model, permuted=control)
         results |= embedded
         columns |= further
+    if drawn.scores is not None and drawn.drawn.shape[1] > 1:
+        found = score_candidates(
+            drawn.seen,
+            drawn.drawn,
+            convention=convention,
+            weights=weights,
+            download=download,
+            progress=progress,
+        )
+        found |= {} if root is None else candidates_things(drawn, root)
+        results["selection"] = selection_scores(found, drawn.chosen)
     table = markdown(results, title=f"Scores of {folder.name}", comparable=root is None)
     write_per_image(folder / PER_IMAGE, PerImage(drawn.image_ids, columns))
     write_text(folder / TABLE, table)

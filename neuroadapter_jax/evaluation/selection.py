@@ -1,21 +1,20 @@
 """What choosing among candidates gives, beside the mean candidate, a random one and an oracle."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int
 
 from neuroadapter_jax.evaluation.bootstrap import bootstrap_interval
-from neuroadapter_jax.evaluation.identification import two_way_pixels
-from neuroadapter_jax.evaluation.metrics import pixel_correlation
+
+WAYS = ("chosen", "random", "oracle")
 
 
 def selection_scores(
-    seen: UInt8[np.ndarray, "b y x c"],
-    candidates: UInt8[np.ndarray, "b s y x c"],
+    scores: Mapping[str, Float[np.ndarray, "b s"]],
     chosen: Int[np.ndarray, " b"],
     *,
-    further: dict[str, Float[np.ndarray, "b s"]] | None = None,
     seed: int = 0,
 ) -> dict[str, dict[str, Any]]:
     """Scores of four ways to take one of s candidates, and their paired gain over the mean one.
@@ -23,39 +22,48 @@ def selection_scores(
     "chosen": the judge's; "random": one drawn at random; "oracle": the one whose pixels correlate
     best with the stimulus, which no judge can know; "mean": the score averaged over candidates.
 
-    Two-way identification has the stimuli as distractors (see `two_way`), so a candidate's score
-    does not depend on which candidates other images take.
-
     Args:
-        seen: stimuli.
-        candidates: reconstructions of each.
+        scores: name -> score of every candidate; "pixcorr", the pixel correlation, among them.
         chosen: index of the judge's choice.
-        further: name -> another score of each candidate.
         seed: of the random choice and the bootstrap.
 
     Returns:
         score -> way -> {"value", "interval"}, and for all but the mean "gain": the mean paired
         difference to the mean candidate with its interval.
     """
-    count, num = candidates.shape[:2]
-    columns = [candidates[:, j] for j in range(num)]
-    scores = {
-        "two_way_pixels": np.stack([two_way_pixels(seen, x) for x in columns], axis=1),
-        "pixel_correlation": np.stack([pixel_correlation(seen, x) for x in columns], axis=1),
-        **(further or {}),
-    }
+    count, num = scores["pixcorr"].shape
     rows = np.arange(count)
-    ways = {
+    taken = {
         "chosen": chosen,
         "random": np.random.default_rng(seed).integers(num, size=count),
-        "oracle": scores["pixel_correlation"].argmax(axis=1),
+        "oracle": scores["pixcorr"].argmax(axis=1),
     }
     result: dict[str, dict[str, Any]] = {}
     for name, values in scores.items():
         mean = values.mean(axis=1)
         result[name] = {"mean": bootstrap_interval(mean, seed)}
-        for way, index in ways.items():
-            taken = values[rows, index]
-            gain = bootstrap_interval(taken - mean, seed)
-            result[name][way] = bootstrap_interval(taken, seed) | {"gain": gain}
+        for way in WAYS:
+            own = values[rows, taken[way]]
+            gain = bootstrap_interval(own - mean, seed)
+            result[name][way] = bootstrap_interval(own, seed) | {"gain": gain}
     return result
+
+
+def selection_table(found: Mapping[str, Mapping[str, Any]], labels: Mapping[str, str]) -> list[str]:
+    """`selection_scores` as lines of Markdown.
+
+    Args:
+        found: of `selection_scores`.
+        labels: names of scores.
+    """
+    lines = ["| score | mean candidate | chosen | random | oracle |", "| --- " * 5 + "|"]
+    for name, ways in found.items():
+        cells = [f"{ways['mean']['value']:.4f}"]
+        for way in WAYS:
+            gain = ways[way]["gain"]
+            low, high = gain["interval"]
+            cells.append(
+                f"{ways[way]['value']:.4f}, {gain['value']:+.4f} [{low:+.4f}, {high:+.4f}]"
+            )
+        lines.append(f"| {labels.get(name, name)} | " + " | ".join(cells) + " |")
+    return lines

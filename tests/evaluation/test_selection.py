@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from neuroadapter_jax.evaluation.selection import selection_scores
+from neuroadapter_jax.evaluation.protocol import score_candidates
+from neuroadapter_jax.evaluation.selection import selection_scores, selection_table
 
 
 @pytest.fixture
@@ -20,14 +21,15 @@ def drawn(rng):
 def test_values_and_gains(drawn):
     seen, candidates, order = drawn
     best, worst = order.argmin(axis=1), order.argmax(axis=1)
-    found = selection_scores(seen, candidates, worst)["pixel_correlation"]
     r = np.array(
         [
             [stats.pearsonr(image.ravel(), one.ravel()).statistic for one in several]
             for image, several in zip(seen, candidates, strict=True)
         ]
     )
-    rows = np.arange(23)
+    rank = -order.astype(float)
+    result = selection_scores({"pixcorr": r, "rank": rank}, worst)
+    found, rows = result["pixcorr"], np.arange(23)
     np.testing.assert_allclose(found["mean"]["value"], r.mean(), atol=1e-9)
     np.testing.assert_allclose(found["chosen"]["value"], r[rows, worst].mean(), atol=1e-9)
     np.testing.assert_allclose(found["oracle"]["value"], r[rows, best].mean(), atol=1e-9)
@@ -37,11 +39,25 @@ def test_values_and_gains(drawn):
     assert found["oracle"]["gain"]["interval"][0] > 0
     low, high = found["random"]["gain"]["interval"]
     assert low < 0 < high
+    # The oracle goes by pixels, whatever the score.
+    assert result["rank"]["oracle"]["value"] == 0 and result["rank"]["mean"]["value"] == -1
+    header, _, *lines = selection_table(result, {"pixcorr": "PixCorr"})
+    assert header.count("|") == lines[0].count("|") == 6 and len(lines) == 2
+    assert lines[0].startswith(f"| PixCorr | {r.mean():.4f} | {r[rows, worst].mean():.4f}, -")
 
 
-def test_further_scores_are_taken_alike(drawn):
-    seen, candidates, order = drawn
-    own = {"rank": -order.astype(float)}
-    found = selection_scores(seen, candidates, order.argmin(axis=1), further=own)["rank"]
-    assert found["chosen"]["value"] == 0 and found["mean"]["value"] == -1
-    assert found["chosen"]["gain"]["value"] == 1
+def test_each_candidate_is_scored_as_if_it_were_alone(rng):
+    seen = rng.integers(0, 256, (5, 29, 29, 3), np.uint8)
+    noise = rng.normal(0, 60, (5, 2, 29, 29, 3))
+    candidates = np.clip(seen[:, None] + noise, 0, 255).astype(np.uint8)
+    found = score_candidates(seen, candidates, convention="neuroadapter", networks=())
+    assert found.keys() == {"pixcorr", "ssim"}
+    torch = pytest.importorskip("torch")
+    large = [
+        torch.nn.functional.interpolate(
+            torch.from_numpy(x).movedim(-1, 1) / 255, (425, 425), mode="bilinear"
+        )
+        for x in (seen, candidates[:, 1])
+    ]
+    r = [stats.pearsonr(a.ravel(), b.ravel()).statistic for a, b in zip(*large, strict=True)]
+    np.testing.assert_allclose(found["pixcorr"][:, 1], r, atol=1e-4)
