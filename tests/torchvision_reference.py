@@ -62,16 +62,29 @@ def random_checkpoints(folder: Path, swav_name: str) -> dict[str, torch.nn.Modul
 
 
 def _drawn(model: torch.nn.Module, seed: int) -> torch.nn.Module:
-    """Weights that keep the variance through ReLUs; statistics other than 0 and 1."""
+    """Weights that keep the variance through ReLUs, and statistics of the network's own.
+
+    Norms see what passes through them once: otherwise the features of all images of a deep random
+    network are nearly one and the same, and say nothing of how images are compared.
+    """
     generator = torch.Generator().manual_seed(seed)
     for name, value in model.state_dict().items():
         noise = torch.randn(value.shape, generator=generator)
         if value.ndim > 1:
             value.copy_(noise * np.sqrt(2 / value[0].numel()))
-        elif name.endswith("running_var") or name.endswith("weight"):
+        elif value.ndim == 1 and name.endswith("weight"):
             value.copy_(1 + 0.2 * noise.abs())
         elif value.ndim == 1:
             value.copy_(0.2 * noise)
         else:
             value.zero_()
-    return model.eval().requires_grad_(False)
+    model.eval().requires_grad_(False)
+    norms = [x for x in model.modules() if isinstance(x, torch.nn.BatchNorm2d)]
+    if norms:
+        coarse = torch.randn((8, 3, 6, 6), generator=generator)
+        for norm in norms:
+            norm.momentum = 1.0
+            norm.train()
+        with torch.inference_mode():
+            model(torch.nn.functional.interpolate(coarse, (128, 128)))
+    return model.eval()

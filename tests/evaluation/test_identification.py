@@ -62,15 +62,15 @@ def test_the_same_stimulus_twice_is_a_tie(orientation):
 @pytest.mark.parametrize("orientation", ["columns", "rows"])
 def test_sets_are_identified_by_their_mean_correlation(orientation):
     rng = np.random.default_rng(7)
-    true = rng.normal(size=(7, 31))
-    drawn = 0.25 * true[:, None] + rng.normal(size=(7, 5, 31))
+    true = rng.normal(size=(13, 31))
+    drawn = 0.08 * true[:, None] + rng.normal(size=(13, 5, 31))
     scores = []
-    for k in range(7):
+    for k in range(13):
         row = []
-        for m in range(7):
+        for m in range(13):
             i, j = (m, k) if orientation == "columns" else (k, m)
             row.append(np.mean([np.corrcoef(true[i], drawn[j, s])[0, 1] for s in range(5)]))
-        scores.append(np.mean([row[m] < row[k] for m in range(7) if m != k]))
+        scores.append(np.mean([row[m] < row[k] for m in range(13) if m != k]))
     found = set_two_way(true, drawn, orientation)
     np.testing.assert_array_equal(found, scores)
     assert 0.5 < np.mean(scores) < 1
