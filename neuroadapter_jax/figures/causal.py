@@ -120,7 +120,7 @@ def change_figure(result: Mapping[str, Mapping[str, Any]], num_images: int) -> F
             _dots(axis, [own[name][m] for m in MEASURES], at, text, f"C{i}", upright=True)
             random = own.get(f"{name}, random")
             if random:
-                values = [random[m]["value"] for m in MEASURES]
+                values = np.array([random[m]["value"] for m in MEASURES], float)  # None: NaN
                 axis.plot(at + 0.06, values, "x", ms=5, color=f"C{i}", label="_")
         axis.set_xticks(range(len(MEASURES)), MEASURES)
         axis.set_title(_VERBS[perturbation], fontsize=10)
