@@ -33,7 +33,6 @@ from neuroadapter_jax.evaluation.scene_reader import load_scene_reader
 from neuroadapter_jax.figures.causal import change_figure, deletion_figure, loss_figure
 from neuroadapter_jax.figures.cortex_maps import save_figure
 from neuroadapter_jax.ibbi.areas import assign_regions, by_hemisphere, joined
-from neuroadapter_jax.ibbi.perturbation import PERTURBATIONS
 from neuroadapter_jax.interpretation import interpret_split, load_views
 from neuroadapter_jax.pipeline import NeuroAdapterPipeline
 from neuroadapter_jax.simulation.nsd_writer import load_truth
@@ -143,27 +142,32 @@ def main(_) -> None:
     members = dict(zip(whole.names, whole.members, strict=True))
     widest = dict(zip(largest.names, largest.members, strict=True))
     fewer = min(count, FLAGS.num_replaced)
-    tested = dict.fromkeys(PERTURBATIONS, fewer) | {"silence": count}
-    num_random = dict.fromkeys(PERTURBATIONS, 1) | {"silence": FLAGS.num_random}
+    # What is done, to which sets, on how many images, with how many random sets beside each.
+    tests = {
+        "silence": ("silence", members, count, FLAGS.num_random),
+        "silence, largest share": ("silence", widest, count, 1),
+        "mean": ("mean", members, fewer, 1),
+        "swap": ("swap", members, fewer, 1),
+    }
     results["categories"] = {
-        kind: part(
-            f"categories-{kind}",
-            lambda kind=kind, n=n: truth_of.category_table(
+        name: part(
+            f"categories, {name}",
+            lambda kind=kind, assigned=assigned, n=n, random=random: truth_of.category_table(
                 draw,
                 intact[:n],
                 categories[:n],
                 names,
-                members,
+                assigned,
                 snr,
                 reader,
                 kind,
-                num_random=num_random[kind],
+                num_random=random,
                 seed=FLAGS.seed,
             ),
             num_images=n,
-            num_random=num_random[kind],
+            num_random=random,
         )
-        for kind, n in tested.items()
+        for name, (kind, assigned, n, random) in tests.items()
     }
 
     def union(assigned, wanted):
@@ -192,16 +196,16 @@ def main(_) -> None:
     )
     results["counts"] = {
         "effects": some,
-        "categories": tested,
         "changes": moved,
-        "random": num_random,
+        "categories": {name: n for name, (_, _, n, _) in tests.items()},
+        "random": {name: random for name, (*_, random) in tests.items()},
     }
     write_json(out / "results.json", results)
     tables = truth_of.tables(results)
     (out / "tables.md").write_text(tables, encoding="utf-8")
     figures = {
         "deletion": deletion_figure(results["deletion"]),
-        "categories": loss_figure(results["categories"], tested),
+        "categories": loss_figure(results["categories"], results["counts"]["categories"]),
         "changes": change_figure(results["changes"], moved),
     }
     for name, figure in figures.items():

@@ -111,7 +111,7 @@ def make_appearance(
         found = []
         for first in range(0, len(images), batch_size):
             part = images[first : first + batch_size]
-            filled = np.resize(part, (batch_size, *part.shape[1:])).astype(np.float32)
+            filled = np.resize(part, (batch_size, *part.shape[1:]))
             seen = look(vae_params, vit_params, jnp.asarray(filled))
             found.append([np.asarray(x)[: len(part)].reshape(len(part), -1) for x in seen])
         latents, tokens = (np.concatenate(x) for x in zip(*found, strict=True))

@@ -66,14 +66,14 @@ def loss_figure(result: Mapping[str, Mapping[str, Any]], images: Mapping[str, in
     """Dots of `category_table`: things no longer found, own area and random sets.
 
     Args:
-        result: perturbation -> what `category_table` returned.
+        result: perturbation, and after a comma which sets, -> what `category_table` returned.
         images: perturbation -> how many images were drawn from.
 
     Returns:
         The figure; the caller closes it.
     """
     figure, axes = plt.subplots(
-        1, len(result), figsize=(3.6 * len(result) + 1, 4.2), sharex=True, squeeze=False
+        1, len(result), figsize=(3.4 * len(result) + 1, 4.2), sharex=True, squeeze=False
     )
     for axis, (perturbation, own) in zip(axes[0], result.items(), strict=True):
         names = list(own)
@@ -83,7 +83,9 @@ def loss_figure(result: Mapping[str, Mapping[str, Any]], images: Mapping[str, in
         _dots(axis, random, at - 0.12, "random sets, same size and SNR", _GREY)
         things = [f"{n} ({own[n]['things']})" for n in names]
         axis.set_yticks(at, things)
-        axis.set_title(f"{_VERBS[perturbation]}\n{images[perturbation]} images", fontsize=10)
+        kind, *sets = perturbation.split(", ")
+        what = ", ".join([f"{images[perturbation]} images", *sets])
+        axis.set_title(f"{_VERBS[kind]}\n{what}", fontsize=10)
         axis.set_xlabel("share of the things drawn right\nthat are not any more")
         axis.axvline(0.5, color="#cccccc", lw=1, ls=":", zorder=0)
         axis.spines[["top", "right"]].set_visible(False)
@@ -118,7 +120,7 @@ def change_figure(result: Mapping[str, Mapping[str, Any]], num_images: int) -> F
             _dots(axis, [own[name][m] for m in MEASURES], at, text, f"C{i}", upright=True)
             random = own.get(f"{name}, random")
             if random:
-                values = [random[m]["value"] for m in MEASURES]
+                values = np.array([random[m]["value"] for m in MEASURES], float)  # None: NaN
                 axis.plot(at + 0.06, values, "x", ms=5, color=f"C{i}", label="_")
         axis.set_xticks(range(len(MEASURES)), MEASURES)
         axis.set_title(_VERBS[perturbation], fontsize=10)

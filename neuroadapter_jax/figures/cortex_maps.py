@@ -135,7 +135,7 @@ def _scaled(
     plot = functools.partial(plot_surf_stat_map, symmetric_cbar=False)
     figure = _on_the_cortex(columns, plot, cmap, low, high, outlines or {})
     scale = ScalarMappable(Normalize(low, high), cmap)
-    axes = figure.add_axes((0.3, 0.1 if outlines else 0.07, 0.4, 0.02))
+    axes = figure.add_axes((0.3, 0.14 if outlines else 0.07, 0.4, 0.02))
     figure.colorbar(scale, cax=axes, orientation="horizontal", label=label)
     return figure
 
@@ -169,7 +169,7 @@ def _on_the_cortex(
     figure, axes = plt.subplots(
         2,
         len(columns),
-        figsize=(2.9 * len(columns), 6.8 if outlines else 6.2),
+        figsize=(2.9 * len(columns), 7.0 if outlines else 6.2),
         subplot_kw={"projection": "3d"},
         squeeze=False,
     )
@@ -204,7 +204,7 @@ def _on_the_cortex(
                     )
             axis.set_box_aspect(None, zoom=1.2 if flat else 1.4)
             axis.set_title(f"{hemi}, {title}", fontsize=11, y=0.92)
-    figure.subplots_adjust(0, 0.16 if outlines else 0.12, 1, 0.97, wspace=0, hspace=0)
+    figure.subplots_adjust(0, 0.2 if outlines else 0.12, 1, 0.97, wspace=0, hspace=0)
     if outlines:
         figure.legend(
             handles=[Patch(color=c, label=n) for c, n in zip(colours, outlines, strict=True)],

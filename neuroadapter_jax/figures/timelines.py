@@ -132,8 +132,8 @@ def share_figure(views: xarray.Dataset, areas: Sequence[str]) -> Figure:
     axis.set_title(
         f"{views.sizes['sample']} images, 95 % intervals; layers weighted by "
         f"{views.attrs['layer_weighting']}\n{reduction}: {DEFINITIONS[reduction]}",
-        fontsize=9,
-        wrap=True,
+        fontsize=8,
+        loc="left",
     )
     axis.legend(frameon=False, ncols=2, fontsize=9, loc="center left", bbox_to_anchor=(1, 0.5))
     axis.spines[["top", "right"]].set_visible(False)

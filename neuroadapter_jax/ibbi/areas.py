@@ -55,7 +55,9 @@ def assign_regions(
     """Assigns regions to areas by the share of their vertices that lie in an area.
 
     Region p belongs to area r if |V_p and V_r| / |V_p| > threshold; with `exclusive` only to the
-    area of the highest share. NeuroAdapter (arXiv 2509.23566), appendix P: more than half.
+    area of the highest share. NeuroAdapter (arXiv 2509.23566), appendix P: more than half, which
+    leaves out regions that are cut across by narrow areas; with 0 every region that holds a
+    labelled vertex goes to the area that holds most of them (the first named of equals).
 
     Args:
         regions: the model's.

@@ -20,14 +20,14 @@ REDUCTIONS: tuple[Reduction, ...] = get_args(Reduction)
 DEFAULT_REDUCTION: Reduction = "attention"
 # What a figure or report says of the numbers it shows.
 DEFINITIONS: dict[Reduction, str] = {
-    "paper": "softmax over regions, mean over heads (layers weighted by queries, as in the paper)",
+    "paper": "softmax over regions, mean over heads; layers weighted by queries",
     "attention": "softmax over regions, mean over heads",
-    "value_norm": "softmax over regions times the norm of what the region adds to the layer's "
-    "output, over its sum",
-    "difference": "softmax over regions less that of the unconditional half, where positive, mean "
+    "value_norm": "softmax x norm of what the region adds to the layer, summed over heads, over "
+    "its sum",
+    "difference": "softmax less the unconditional half's, positive part, mean over heads, over its "
+    "sum",
+    "gradient": "softmax x its gradient of the squared guidance difference, positive part, mean "
     "over heads, over its sum",
-    "gradient": "softmax over regions times the gradient of the squared difference that guidance "
-    "makes, where positive, mean over heads, over its sum",
 }
 
 

@@ -39,6 +39,8 @@ def test_a_region_belongs_where_more_than_the_threshold_of_it_lies():
     np.testing.assert_array_equal(found.weights, found.members.astype(np.float32))
     lower = assign_regions(REGIONS, AREAS, 0.4)
     assert lower.members[:, 1].tolist() == [True, False, False]
+    largest = assign_regions(REGIONS, AREAS, 0.0)
+    assert largest.members.tolist() == [[1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0]]
     both = assign_regions(REGIONS, AREAS, 0.3, exclusive=False)
     assert both.members[:2, :3].all()
     np.testing.assert_allclose(both.weights[0], [1 / 3, 1 / 3, 1 / 3, 0])
