@@ -60,7 +60,7 @@ def draw_latents(
     guidance_scale: float | Float[Array, ""] | None,
     prediction_type: str = "epsilon",
     probe: Probe | Sequence[Probe] | None = None,
-    clean: Float[Array, "y x c"] | None = None,
+    clean: Float[Array, "y x c"] | Float[Array, "b y x c"] | None = None,
 ) -> tuple[Float[Array, "b y x c"], list | None]:
     """Scaled latents drawn for every sample of a brain stream.
 
@@ -78,7 +78,8 @@ def draw_latents(
         prediction_type: of the U-Net.
         probe: called with the brain attention [b, h, q, p] of each layer, conditional half only;
             or one such function per layer.
-        clean: scaled latents under the first noise, see `clean_start`; None for pure noise.
+        clean: scaled latents under the first noise, one for all as from `clean_start` or one per
+            sample; None for pure noise.
 
     Returns:
         Latents [b, y, x, c], and the probe's results per layer stacked over steps, or None.
@@ -94,7 +95,7 @@ def first_state(
     unet: UNet2DConditionModel,
     keys: Array,
     steps: SamplingPlan,
-    clean: Float[Array, "y x c"] | None = None,
+    clean: Float[Array, "y x c"] | Float[Array, "b y x c"] | None = None,
 ) -> SamplerState:
     """The state before the first step; arguments as in `draw_latents`."""
     config = unet.config
