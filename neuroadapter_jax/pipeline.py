@@ -230,7 +230,7 @@ class NeuroAdapterPipeline:
         eta: float = 0.0,
         sample_ids: Int[np.ndarray, " b"] | None = None,
         keep: Bool[np.ndarray, "b k"] | None = None,
-        low_level_start: Float[np.ndarray | Array, "b y x c"] | None = None,
+        low_level_start: Float[np.ndarray | Array, "b _y _x _c"] | None = None,
         strength: float = 0.8,
         encoder: BrainEncoder | None = None,
         halving: Sequence[tuple[int, int]] = (),
@@ -295,7 +295,7 @@ class NeuroAdapterPipeline:
         *,
         halving: Sequence[tuple[int, int]] = (),
         num_steps: int = 50,
-        low_level_start: Float[np.ndarray | Array, "b y x c"] | None = None,
+        low_level_start: Float[np.ndarray | Array, "b _y _x _c"] | None = None,
         strength: float = 0.8,
         **options: Any,
     ) -> Candidates:
@@ -351,7 +351,7 @@ class NeuroAdapterPipeline:
         eta: float = 0.0,
         sample_ids: Int[np.ndarray, " b"] | None = None,
         keep: Bool[np.ndarray, "b k"] | None = None,
-        low_level_start: Float[np.ndarray | Array, "b y x c"] | None = None,
+        low_level_start: Float[np.ndarray | Array, "b _y _x _c"] | None = None,
         strength: float = 0.8,
     ) -> tuple[Callable, Int[np.ndarray, "b s"]]:
         """A call's `_draw` as a function of (numbers, state, span), and all candidates' numbers."""

@@ -81,7 +81,7 @@ def reconstruct_split(
     guidance_scale: float | None = None,
     batch_size: int = 20,
     order: Int[np.ndarray, " b"] | None = None,
-    low_level_start: Float[np.ndarray, "b y x c"] | None = None,
+    low_level_start: Float[np.ndarray, "b _y _x _c"] | None = None,
     strength: float = 0.8,
     encoder: BrainEncoder | None = None,
     halving: Sequence[tuple[int, int]] = (),

@@ -389,7 +389,7 @@ def run_baselines(
         known = {"method": name, "seed": seed, **settings}
         write_reconstructions(out / name, test.dataset, images, known, save_grid)
 
-    def decoded(scaled: Float[np.ndarray, "b y x c"]) -> UInt8[np.ndarray, "b y x c"]:
+    def decoded(scaled: Float[np.ndarray, "b _y _x _c"]) -> UInt8[np.ndarray, "b y x c"]:
         parts = [scaled[i : i + batch_size] for i in range(0, len(scaled), batch_size)]
         return np.concatenate([pipeline.decode(part) for part in parts])
 
@@ -404,7 +404,7 @@ def run_baselines(
             state=out / "retrieval.npz",
             progress=progress,
         )
-        write("retrieval", gallery.read(found.rows), gallery=gallery.name, images=len(gallery))
+        write("retrieval", gallery.read(found.rows), gallery=gallery.name, size=len(gallery))
 
     training = gallery_of_records(train)
     count = len(test.seen)

@@ -205,7 +205,9 @@ def read_captions(
     return captions
 
 
-def captions_of(captions: Mapping[int, Sequence[str]], image_ids: Sequence[int]) -> list[list[str]]:
+def captions_of(
+    captions: Mapping[int, Sequence[str]], image_ids: Int[np.ndarray, " i"]
+) -> list[list[str]]:
     """The captions of some images, in their order.
 
     Raises:
@@ -266,7 +268,7 @@ class LinearTwoStage:
         num_steps: int = 50,
         guidance_scale: float | None = None,
         sample_ids: Int[np.ndarray, " b"] | None = None,
-        low_level_start: Float[np.ndarray | Array, "b y x c"] | None = None,
+        low_level_start: Float[np.ndarray | Array, "b _y _x _c"] | None = None,
         strength: float = 0.8,
     ) -> UInt8[np.ndarray, "b s y x c"]:
         """Images for a batch of responses; arguments as of `NeuroAdapterPipeline.__call__`."""

@@ -1,6 +1,7 @@
 import json
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
@@ -99,7 +100,10 @@ def test_states_are_averaged_over_captions(backbone):
     ]
     found = caption_states(backbone, texts, batch_size=3)
     tokenizer = CLIPTokenizer(backbone.folder / "tokenizer")
-    expected = [np.mean([backbone.text_encoder(tokenizer([t]))[0] for t in x], 0) for x in texts]
+    expected = [
+        np.mean([backbone.text_encoder(jnp.asarray(tokenizer([t])))[0] for t in x], 0)
+        for x in texts
+    ]
     np.testing.assert_allclose(found, expected, atol=1e-5)
     with pytest.raises(ValueError, match="1 of 2 images have no caption"):
         caption_states(backbone, [["a key"], []])
@@ -117,9 +121,9 @@ def test_captions_come_from_files(tmp_path):
     pd.DataFrame({"cocoId": [509, 503, 547], "nsdId": [2, 7, 5]}).to_csv(table)
     found = read_captions([own, coco], tmp_path)
     assert found == {7: ["a dog", "a train", "trains"], 11: ["a cat", "cats"], 2: ["a boat"]}
-    assert captions_of(found, [11, 2]) == [["a cat", "cats"], ["a boat"]]
+    assert captions_of(found, np.array([11, 2])) == [["a cat", "cats"], ["a boat"]]
     with pytest.raises(ValueError, match="1 of 2 images have no caption, such as image 5"):
-        captions_of(found, [2, 5])
+        captions_of(found, np.array([2, 5]))
     with pytest.raises(ValueError, match=r"coco\.json holds captions by COCO id; name NSD's"):
         read_captions([coco])
     own.write_text(json.dumps(["a dog"]))
@@ -226,7 +230,7 @@ def test_starts_come_from_files_and_folders(random_backbone, tmp_path, rng):
         Image.fromarray(image).save(folder / f"{i:06d}.png")
     found = load_low_level_start(folder, np.array([2, 11]), pipeline)
     vae = pipeline.backbone.vae
-    mean, _ = vae.encode(images[::-1].astype(np.float32) / 127.5 - 1)
+    mean, _ = vae.encode(jnp.asarray(images[::-1], jnp.float32) / 127.5 - 1)
     np.testing.assert_allclose(found, vae.config.scaling_factor * mean, atol=1e-4)
     with pytest.raises(FileNotFoundError, match=r"000013\.png: not found, and 0 others"):
         load_low_level_start(folder, np.array([2, 13]), pipeline)
