@@ -91,6 +91,56 @@ def draw_latents(
     return state.latents, seen
 
 
+def draw_from_text(
+    unet: UNet2DConditionModel,
+    text: Stream,
+    empty: Stream,
+    keys: Array,
+    steps: SamplingPlan,
+    guidance_scale: float | Float[Array, ""] | None,
+    prediction_type: str = "epsilon",
+    clean: Float[Array, "y x c"] | Float[Array, "b y x c"] | None = None,
+) -> Float[Array, "b y x c"]:
+    """Scaled latents drawn from text alone: `draw_latents` with the empty prompt as other half.
+
+    That half attends, since the empty prompt's tokens are not alike as dropped brain tokens are.
+
+    Args:
+        unet: frozen.
+        text: the samples' states as a stream, batch b.
+        empty: the empty prompt's, batch 1.
+        keys: as of `draw_latents`, like the rest.
+        steps: likewise.
+        guidance_scale: likewise.
+        prediction_type: likewise.
+        clean: likewise.
+    """
+    streams = text
+    if guidance_scale is not None:
+
+        def both(a: Array, b: Array) -> Array:
+            return jnp.concatenate([a, jnp.broadcast_to(b, a.shape)])
+
+        streams = Stream(
+            tuple(map(both, text.keys, empty.keys)),
+            tuple(map(both, text.values, empty.values)),
+            text.scale,
+        )
+
+    def predict(x, timestep):
+        if guidance_scale is not None:
+            x = jnp.concatenate([x, x])
+        out = unet(x, jnp.full((len(x),), timestep), [streams])
+        if guidance_scale is not None:
+            conditional, without = jnp.split(out, 2)
+            out = without + guidance_scale * (conditional - without)
+        return out, None
+
+    state = first_state(unet, keys, steps, clean)
+    state, _ = advance(predict, state, keys, steps, prediction_type)
+    return state.latents
+
+
 def first_state(
     unet: UNet2DConditionModel,
     keys: Array,

@@ -22,7 +22,7 @@ from jaxtyping import Array, Float, Int, UInt8
 from sklearn.linear_model import RidgeCV
 from tqdm import tqdm
 
-from neuroadapter_jax.adapter.guided_sampling import Start, clean_start, draw_latents
+from neuroadapter_jax.adapter.guided_sampling import Start, clean_start, draw_from_text
 from neuroadapter_jax.cortex.parcellation import Parcellation
 from neuroadapter_jax.diffusion.samplers import plan, skipped_steps, without_first
 from neuroadapter_jax.diffusion.tokenizer import CLIPTokenizer
@@ -309,9 +309,8 @@ class LinearTwoStage:
         clean = per_image.get("low_level")
         if clean is None:
             clean = clean_start(vae, start, unet.config.sample_size)
-        latents, _ = draw_latents(
+        latents = draw_from_text(
             unet,
-            None,
             unet.text_context(per_image["states"]),
             unet.text_context(empty),
             keys,
