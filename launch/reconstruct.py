@@ -18,6 +18,7 @@ from neuroadapter_jax.encoder.ensemble import BrainEncoder
 from neuroadapter_jax.evaluation.semantics import derangement
 from neuroadapter_jax.export import pipeline_of_run
 from neuroadapter_jax.figures.grids import image_grid, save_picture
+from neuroadapter_jax.low_level_start import load_low_level_start
 from neuroadapter_jax.pipeline import NeuroAdapterPipeline
 from neuroadapter_jax.reconstruction import Reconstructions, reconstruct_split
 
@@ -52,6 +53,11 @@ def main(_) -> None:
         dataset = PreparedDataset(FLAGS.prepared, FLAGS.split)
         encoder = BrainEncoder.from_pretrained(FLAGS.encoder) if FLAGS.encoder else None
         order = derangement(len(dataset), FLAGS.seed) if FLAGS.permute_responses else None
+        low_level_start = None
+        if FLAGS.low_level_start is not None:
+            low_level_start = load_low_level_start(
+                FLAGS.low_level_start, dataset.image_ids, pipeline
+            )
         reconstruct_split(
             pipeline,
             dataset,
@@ -64,6 +70,8 @@ def main(_) -> None:
             guidance_scale=FLAGS.guidance_scale,
             batch_size=FLAGS.batch_size,
             order=order,
+            low_level_start=low_level_start,
+            strength=FLAGS.strength,
             encoder=encoder,
             halving=halving(FLAGS.halving),
             keep_candidates=FLAGS.keep_candidates,
@@ -88,6 +96,10 @@ if __name__ == "__main__":
     flags.DEFINE_integer("num_steps", 50, "Denoising steps.")
     flags.DEFINE_float("guidance_scale", None, f"1 is none; {own}")
     flags.DEFINE_integer("batch_size", 20, "Responses per call.", lower_bound=1)
+    flags.DEFINE_string(
+        "low_level_start", None, "Begin from these latents: an npz file or a folder of images."
+    )
+    flags.DEFINE_float("strength", 0.8, "With --low_level_start: share of the steps taken.")
     flags.DEFINE_string("encoder", None, "Brain encoder that chooses: launch/train_encoder.py's.")
     flags.DEFINE_list("halving", [], "With --encoder: STEPS:KEPT,..., keep the best on the way.")
     flags.DEFINE_bool("keep_candidates", False, "With --encoder, write every candidate.")

@@ -24,7 +24,13 @@ from neuroadapter_jax.adapter.neuroadapter import NeuroAdapter, NeuroAdapterConf
 from neuroadapter_jax.cortex.packing import make_packing, pack
 from neuroadapter_jax.cortex.parcellation import Parcellation
 from neuroadapter_jax.diffusion.attention import Stream
-from neuroadapter_jax.diffusion.samplers import SamplerState, advance, plan
+from neuroadapter_jax.diffusion.samplers import (
+    SamplerState,
+    advance,
+    plan,
+    skipped_steps,
+    without_first,
+)
 from neuroadapter_jax.diffusion.weights import (
     ASSETS,
     Backbone,
@@ -47,7 +53,7 @@ from neuroadapter_jax.ibbi.views import (
     named_reduction,
     watched_prediction,
 )
-from neuroadapter_jax.training.backbone import to_uint8
+from neuroadapter_jax.training.backbone import to_model_range, to_uint8
 from neuroadapter_jax.training.neuroadapter import empty_prompt, fitted
 from neuroadapter_jax.training.sharding import ROWS, make_mesh, replicate
 
@@ -135,12 +141,13 @@ class NeuroAdapterPipeline:
         self._params = {name: nnx.state(module, nnx.Param) for name, module in modules.items()}
         self._placed: dict[int, Any] = {}
         static = ("sampler", "start", "num_steps", "eta", "span", "mesh")
-        self._draw_jitted = jax.jit(self._draw, static_argnames=static)
+        self._draw_jitted = jax.jit(self._draw, static_argnames=(*static, "skipped"))
         self._predict_jitted = jax.jit(self._predict, static_argnames="return_attention")
         watched = (*static[:-2], "reduction", "layer_weighting", "shown", "mesh")
         self._watch_jitted = jax.jit(self._watch, static_argnames=watched)
         self._effects_jitted = jax.jit(self._effects, static_argnames="mesh")
         self._decode_jitted = jax.jit(self._decode)
+        self._encode_jitted = jax.jit(self._encode)
 
     @property
     def num_vertices(self) -> int:
@@ -223,6 +230,8 @@ class NeuroAdapterPipeline:
         eta: float = 0.0,
         sample_ids: Int[np.ndarray, " b"] | None = None,
         keep: Bool[np.ndarray, "b k"] | None = None,
+        low_level_start: Float[np.ndarray | Array, "b _y _x _c"] | None = None,
+        strength: float = 0.8,
         encoder: BrainEncoder | None = None,
         halving: Sequence[tuple[int, int]] = (),
     ) -> UInt8[np.ndarray, "b s y x c"]:
@@ -244,12 +253,18 @@ class NeuroAdapterPipeline:
             eta: noise of DDIM, 0 to 1.
             sample_ids: numbers that name the samples' noise; 0 ... b - 1 when None.
             keep: False silences a sample's token, as training does with those it drops.
+            low_level_start: scaled latents that drawing begins from instead of `start`, such as a
+                linear decoder's (`evaluation.linear_two_stage`) or `encode` of an image.
+            strength: with `low_level_start`, the share of the steps that are taken, from its
+                latents noised to that point on, as in diffusers' image-to-image pipelines. At 1
+                it is not used at all (diffusers would keep what the first noise level leaves).
             encoder: only the candidate that it ranks first is returned, s = 1; see `candidates`.
             halving: with an encoder, see `candidates`.
 
         Raises:
-            ValueError: another number of vertices, responses that are not finite, or an encoder
-                of another subject, surface or parcellation.
+            ValueError: another number of vertices, responses that are not finite, starting
+                latents of another shape, strength out of range, or an encoder of another subject,
+                surface or parcellation.
         """
         options = dict(
             num_candidates=num_candidates,
@@ -261,6 +276,8 @@ class NeuroAdapterPipeline:
             eta=eta,
             sample_ids=sample_ids,
             keep=keep,
+            low_level_start=low_level_start,
+            strength=strength,
         )
         if encoder is not None:
             found = self.candidates(fmri, encoder, halving=halving, **options)
@@ -278,6 +295,8 @@ class NeuroAdapterPipeline:
         *,
         halving: Sequence[tuple[int, int]] = (),
         num_steps: int = 50,
+        low_level_start: Float[np.ndarray | Array, "b _y _x _c"] | None = None,
+        strength: float = 0.8,
         **options: Any,
     ) -> Candidates:
         """All candidates of a call, and how well each one's predicted response fits.
@@ -289,17 +308,24 @@ class NeuroAdapterPipeline:
         Args:
             fmri: as in a call.
             encoder: of the same subject, surface and parcellation; see `BrainEncoder.rank`.
-            halving: (steps taken, candidates kept) in order; () draws all to the end.
+            halving: (steps taken, candidates kept) in order; () draws all to the end. Steps that
+                `strength` leaves out do not count.
             num_steps: as in a call, like the other options.
+            low_level_start: as in a call.
+            strength: as in a call.
             options: as in a call.
 
         Raises:
             ValueError: as in a call, or steps or counts of `halving` that are out of order.
         """
         check_fits(encoder, self.regions, self.provenance)
+        if low_level_start is not None:
+            options |= {"low_level_start": low_level_start, "strength": strength}
         draw, numbers = self._drawing(fmri, num_steps=num_steps, **options)
         measured = np.asarray(fmri, np.float32)
-        _check_halving(halving, num_steps, numbers.shape[1])
+        left_out = 0 if low_level_start is None else skipped_steps(num_steps, strength)
+        last = num_steps - left_out
+        _check_halving(halving, last, numbers.shape[1])
         state, taken = None, 0
         for steps, kept in halving:
             images, state = draw(numbers, state, (taken, steps))
@@ -308,7 +334,7 @@ class NeuroAdapterPipeline:
             order = np.argsort(-np.nan_to_num(scores, nan=-np.inf), axis=1, kind="stable")
             numbers, state = _candidates_at(np.sort(order[:, :kept], axis=1), (numbers, state))
             taken = steps
-        images, _ = draw(numbers, state, (taken, num_steps))
+        images, _ = draw(numbers, state, (taken, last))
         scores = encoder.rank(images, measured, self.regions)
         return Candidates(np.asarray(images), scores, choose(scores), numbers)
 
@@ -325,9 +351,12 @@ class NeuroAdapterPipeline:
         eta: float = 0.0,
         sample_ids: Int[np.ndarray, " b"] | None = None,
         keep: Bool[np.ndarray, "b k"] | None = None,
+        low_level_start: Float[np.ndarray | Array, "b _y _x _c"] | None = None,
+        strength: float = 0.8,
     ) -> tuple[Callable, Int[np.ndarray, "b s"]]:
         """A call's `_draw` as a function of (numbers, state, span), and all candidates' numbers."""
         fmri = self._whole_cortex(fmri)
+        latents, skipped = self._low_level(low_level_start, strength, num_steps, len(fmri))
         keep = self._kept(keep, len(fmri))
         ids = np.arange(len(fmri)) if sample_ids is None else np.asarray(sample_ids)
         scale = self.guidance_scale if guidance_scale is None else float(guidance_scale)
@@ -342,6 +371,7 @@ class NeuroAdapterPipeline:
                 jnp.asarray(ids, jnp.int32),
                 jnp.asarray(numbers, jnp.int32),
                 state,
+                latents,
                 jax.random.key(seed),
                 None if scale == 1.0 else jnp.float32(scale),
                 sampler=sampler or self.sampler,
@@ -349,6 +379,7 @@ class NeuroAdapterPipeline:
                 num_steps=num_steps,
                 eta=eta,
                 span=span,
+                skipped=skipped,
                 mesh=mesh,
             )
 
@@ -562,6 +593,17 @@ class NeuroAdapterPipeline:
         _, params = self._placement(1)
         return np.asarray(self._decode_jitted(params, jnp.asarray(latents)))
 
+    def encode(
+        self, images: UInt8[np.ndarray | Array, "b y x c"]
+    ) -> Float[np.ndarray, "b _y _x _c"]:
+        """The scaled latents of images: the mean of the VAE's posterior."""
+        _, params = self._placement(1)
+        return np.asarray(self._encode_jitted(params, jnp.asarray(images)))
+
+    def _encode(self, params, images):
+        vae = nnx.merge(self._graphs["vae"], params["vae"])
+        return vae.config.scaling_factor * vae.encode(to_model_range(images))[0]
+
     def _decode(self, params, latents):
         vae = nnx.merge(self._graphs["vae"], params["vae"])
         return to_uint8(vae.decode(latents / vae.config.scaling_factor))
@@ -652,6 +694,24 @@ class NeuroAdapterPipeline:
             )
         return _finite(fmri)
 
+    def _low_level(
+        self, latents: np.ndarray | Array | None, strength: float, num_steps: int, size: int
+    ) -> tuple[Float[Array, "b y x c"] | None, int]:
+        """The latents that drawing begins from, if any, and how many steps that leaves out."""
+        if latents is None:
+            return None, 0
+        config = self.backbone.unet.config
+        expected = (size, config.sample_size, config.sample_size, config.in_channels)
+        if np.shape(latents) != expected:
+            raise ValueError(
+                f"low_level_start has shape {np.shape(latents)}; expected {expected}, the scaled "
+                "latents of each response."
+            )
+        if not np.isfinite(latents).all():
+            raise ValueError("low_level_start has NaN or infinite values.")
+        skipped = skipped_steps(num_steps, strength)
+        return (jnp.asarray(latents, jnp.float32), skipped) if strength < 1.0 else (None, 0)
+
     def _kept(
         self, keep: Bool[np.ndarray, "b k"] | None, size: int
     ) -> Bool[np.ndarray, "b k"] | None:
@@ -671,6 +731,7 @@ class NeuroAdapterPipeline:
         ids,
         numbers,
         state,
+        low_level,
         key,
         guidance_scale,
         *,
@@ -679,6 +740,7 @@ class NeuroAdapterPipeline:
         num_steps,
         eta,
         span,
+        skipped,
         mesh,
     ) -> tuple[UInt8[Array, "b s y x c"], SamplerState]:
         """Steps `span` of candidates `numbers` [b, s]; before the last the images are x0's."""
@@ -687,7 +749,7 @@ class NeuroAdapterPipeline:
             nnx.merge(self._graphs[name], params[name]) for name in ("adapter", "unet", "vae")
         )
         num_candidates = numbers.shape[1]
-        steps = plan(schedule, sampler, num_steps, eta)
+        steps = without_first(plan(schedule, sampler, num_steps, eta), skipped)
         keys = jax.vmap(lambda i, j: jax.random.fold_in(jax.random.fold_in(key, i), j))(
             jnp.repeat(ids, num_candidates), numbers.reshape(-1)
         )
@@ -696,7 +758,11 @@ class NeuroAdapterPipeline:
             lambda x: jnp.repeat(x, num_candidates, axis=0), (brain.keys, brain.values)
         )
         if state is None:
-            state = first_state(unet, keys, steps, clean_start(vae, start, unet.config.sample_size))
+            if low_level is None:
+                clean = clean_start(vae, start, unet.config.sample_size)
+            else:
+                clean = jnp.repeat(low_level, num_candidates, axis=0)
+            state = first_state(unet, keys, steps, clean)
         else:
             state = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), state)
         keys, repeated, state = jax.lax.with_sharding_constraint(
@@ -714,7 +780,8 @@ class NeuroAdapterPipeline:
             schedule.prediction_type,
             span=span,
         )
-        latents = state.latents if span is None or span[1] == num_steps else state.clean
+        whole = span is None or span[1] == len(steps.timesteps)
+        latents = state.latents if whole else state.clean
         images = to_uint8(vae.decode(latents / vae.config.scaling_factor))
         return jax.tree.map(lambda x: x.reshape(*numbers.shape, *x.shape[1:]), (images, state))
 

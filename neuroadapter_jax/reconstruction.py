@@ -1,11 +1,12 @@
 """Decoding a whole split to a folder: PNG files, an index, and a grid."""
 
+import hashlib
 import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
@@ -13,14 +14,32 @@ from PIL import Image
 from tqdm import tqdm
 
 from neuroadapter_jax.adapter.guided_sampling import Start
+from neuroadapter_jax.cortex.parcellation import Parcellation
 from neuroadapter_jax.datasets.input_pipeline import eval_batches
 from neuroadapter_jax.datasets.records import PreparedDataset
 from neuroadapter_jax.diffusion.weights import write_json
 from neuroadapter_jax.encoder.ensemble import BrainEncoder, check_fits
 from neuroadapter_jax.encoder.ranking import choose
-from neuroadapter_jax.pipeline import Candidates, NeuroAdapterPipeline
+from neuroadapter_jax.pipeline import Candidates
 
 INDEX, UNFINISHED = "index.json", "unfinished.json"
+
+
+@runtime_checkable
+class Drawer(Protocol):
+    """What draws images from responses as `NeuroAdapterPipeline` does."""
+
+    regions: Parcellation
+    provenance: dict[str, Any]
+    guidance_scale: float
+    sampler: str
+    start: Start
+    num_candidates: int
+
+    def __call__(
+        self, fmri: Float[np.ndarray, "b n"], **options: Any
+    ) -> UInt8[np.ndarray, "b s y x c"]:
+        """Images; see `NeuroAdapterPipeline.__call__`."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +69,7 @@ class Reconstructions:
 
 
 def reconstruct_split(
-    pipeline: NeuroAdapterPipeline,
+    pipeline: Drawer,
     dataset: PreparedDataset,
     out: str | Path,
     *,
@@ -62,6 +81,8 @@ def reconstruct_split(
     guidance_scale: float | None = None,
     batch_size: int = 20,
     order: Int[np.ndarray, " b"] | None = None,
+    low_level_start: Float[np.ndarray, "b _y _x _c"] | None = None,
+    strength: float = 0.8,
     encoder: BrainEncoder | None = None,
     halving: Sequence[tuple[int, int]] = (),
     keep_candidates: bool = False,
@@ -86,6 +107,9 @@ def reconstruct_split(
         guidance_scale: likewise.
         batch_size: responses per jitted call.
         order: image i is drawn from the responses to image order[i]; a control. None: its own.
+        low_level_start: scaled latents, one per image, see `NeuroAdapterPipeline.__call__`; `order`
+            holds for them too, since they come from the responses.
+        strength: likewise.
         encoder: chooses among the candidates; without one the first counts.
         halving: with an encoder, see `NeuroAdapterPipeline.candidates`; the scores that are kept
             are then those of the candidates drawn to the end.
@@ -114,6 +138,11 @@ def reconstruct_split(
         "guidance_scale": pipeline.guidance_scale if guidance_scale is None else guidance_scale,
         "own_responses": order is None,
     }
+    if low_level_start is not None:
+        settings |= {
+            "low_level_start": hashlib.sha256(np.ascontiguousarray(low_level_start)).hexdigest(),
+            "strength": strength,
+        }
     if encoder is not None:
         check_fits(encoder, pipeline.regions, pipeline.provenance)
         settings |= {
@@ -121,20 +150,7 @@ def reconstruct_split(
             "halving": list(halving),
             "keep_candidates": keep_candidates,
         }
-    settings = json.loads(json.dumps(settings))  # as it comes back from the index
-    for index in (out / INDEX, out / UNFINISHED):
-        if index.is_file() and (found := json.loads(index.read_text())["settings"]) != settings:
-            different = sorted(key for key in settings if found.get(key) != settings[key])
-            raise ValueError(
-                f"{out} holds reconstructions drawn with other {', '.join(different)}; name "
-                "another folder or delete this one."
-            )
-    known = any((out / name).is_file() for name in (INDEX, UNFINISHED))
-    if (out / "images").exists() and not known:
-        raise ValueError(
-            f"{out} holds images but neither {INDEX} nor {UNFINISHED}, which would say how they "
-            "were drawn; name another folder or delete this one."
-        )
+    settings = _check_folder(out, settings)
     if dataset.num_vertices != pipeline.regions.num_vertices:
         raise ValueError(
             f"{dataset.path} has {dataset.num_vertices} vertices per hemisphere, the model's "
@@ -156,6 +172,7 @@ def reconstruct_split(
     betas, seen = np.concatenate(betas), np.concatenate(images)
     if order is not None:
         betas = betas[order]
+        low_level_start = None if low_level_start is None else low_level_start[order]
     num_drawn = halving[-1][1] if halving else num_candidates
     files = [
         {
@@ -181,11 +198,14 @@ def reconstruct_split(
         rows = missing[first : first + batch_size]
         # The last batch is filled up, so that one compilation serves all.
         filled = np.concatenate([rows, np.full(batch_size - len(rows), rows[-1])])
+        begin = {} if low_level_start is None else {"low_level_start": low_level_start[filled]}
         found = _draw(
             pipeline,
             encoder,
             betas[filled].astype(np.float32),
             halving,
+            **begin,
+            strength=strength,
             num_candidates=num_candidates,
             seed=seed,
             sampler=sampler,
@@ -219,8 +239,82 @@ def reconstruct_split(
     return result
 
 
+def write_reconstructions(
+    out: str | Path,
+    dataset: PreparedDataset,
+    drawn: UInt8[np.ndarray, "b y x c"],
+    settings: dict[str, Any],
+    save_grid: Callable[[Path, Reconstructions], None] | None = None,
+) -> Reconstructions:
+    """A folder as `reconstruct_split` writes it, of images that come from somewhere else.
+
+    Args:
+        out: the folder.
+        dataset: the split, whose order `drawn` has.
+        drawn: one image per stimulus, of its size.
+        settings: how they were made.
+        save_grid: called at the end with (folder, reconstructions).
+
+    Raises:
+        ValueError: the folder holds other images, or the images do not fit the stimuli.
+    """
+    out = Path(out)
+    seen = np.concatenate([b["image"][: b["num_valid"]] for b in eval_batches(dataset, 50)])
+    if drawn.shape != seen.shape or drawn.dtype != np.uint8:
+        raise ValueError(
+            f"The images for {out} are {drawn.dtype} of shape {drawn.shape}; expected uint8 of "
+            f"shape {seen.shape}, one for each stimulus of split {dataset.split!r}."
+        )
+    settings = {
+        "prepared": str(dataset.path),
+        "split": dataset.split,
+        "num_images": len(dataset),
+        "num_candidates": 1,
+        "own_responses": True,
+        **settings,
+    }
+    settings = _check_folder(out, settings)
+    (out / "images").mkdir(parents=True, exist_ok=True)
+    (out / "seen").mkdir(exist_ok=True)
+    write_json(out / UNFINISHED, {"settings": settings})
+    files = []
+    for image_id, stimulus, image in zip(dataset.image_ids, seen, drawn, strict=True):
+        name = f"{int(image_id):06d}.png"
+        files.append(
+            {"image_id": int(image_id), "seen": f"seen/{name}", "drawn": [f"images/{name}"]}
+        )
+        _write_png(out / "seen" / name, stimulus)
+        _write_png(out / "images" / name, image)
+    result = _result(files, seen, drawn[:, None], settings)
+    if save_grid is not None:
+        save_grid(out, result)
+    write_json(out / INDEX, {"settings": settings, "images": files})
+    (out / UNFINISHED).unlink()
+    return result
+
+
+def _check_folder(out: Path, settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings as they come back from the index; refuses a folder of other images."""
+    settings = json.loads(json.dumps(settings))
+    for index in (out / INDEX, out / UNFINISHED):
+        if index.is_file() and (found := json.loads(index.read_text())["settings"]) != settings:
+            keys = settings.keys() | found.keys()
+            different = sorted(key for key in keys if found.get(key) != settings.get(key))
+            raise ValueError(
+                f"{out} holds reconstructions drawn with other {', '.join(different)}; name "
+                "another folder or delete this one."
+            )
+    known = any((out / name).is_file() for name in (INDEX, UNFINISHED))
+    if (out / "images").exists() and not known:
+        raise ValueError(
+            f"{out} holds images but neither {INDEX} nor {UNFINISHED}, which would say how they "
+            "were drawn; name another folder or delete this one."
+        )
+    return settings
+
+
 def _draw(
-    pipeline: NeuroAdapterPipeline,
+    pipeline: Drawer,
     encoder: BrainEncoder | None,
     betas: Float[np.ndarray, "b n"],
     halving: Sequence[tuple[int, int]],

@@ -267,6 +267,59 @@ def test_halving_needs_an_encoder(pipeline, fmri):
         pipeline(fmri, halving=((1, 1),), **DRAW)
 
 
+def test_drawing_begins_from_given_latents(pipeline, fmri, images, rng):
+    low = 0.4 * rng.standard_normal((3, 16, 16, 4)).astype(np.float32)
+    # At strength 1 nothing of the start is left, and it is drawn as without.
+    full = pipeline(fmri, low_level_start=low, strength=1.0, **DRAW)
+    np.testing.assert_array_equal(full, images)
+
+    draw = {"num_steps": 5, "sampler": "ddim", "low_level_start": low, "guidance_scale": 1.0}
+    found = pipeline(fmri, num_candidates=3, strength=0.6, sample_ids=np.array([7, 2, 4]), **draw)
+    # By hand, from what the U-Net predicts at the last three of five timesteps.
+    schedule, latents = pipeline.backbone.schedule, []
+    abar = np.append(schedule.alphas_cumprod.astype(np.float64), schedule.alphas_cumprod[0])
+    for i in (7, 2, 4):
+        key = jax.random.fold_in(jax.random.fold_in(jax.random.key(0), i), 1)
+        noise = np.asarray(jax.random.normal(jax.random.fold_in(key, 0), (16, 16, 4)))
+        latents.append(abar[401] ** 0.5 * low[len(latents)] + (1 - abar[401]) ** 0.5 * noise)
+    x = np.moveaxis(np.stack(latents), -1, 1)
+    for now, then in ((401, 201), (201, 1), (1, -1)):
+        eps = np.asarray(pipeline.predict_noise(fmri, x.astype(np.float32), now))
+        clean = (x - (1 - abar[now]) ** 0.5 * eps) / abar[now] ** 0.5
+        x = abar[then] ** 0.5 * clean + (1 - abar[then]) ** 0.5 * eps
+    expected = pipeline.decode(np.moveaxis(x, 1, -1).astype(np.float32))
+    assert np.abs(found[:, 1].astype(int) - expected).max() <= 1
+    assert np.abs(found[:, 0].astype(int) - expected).max() > 1
+
+    # Halving counts the steps that are taken.
+    judge = Umpire(pipeline.regions, [np.eye(3)[::-1], np.ones((3, 1))])
+    some = pipeline.candidates(
+        fmri,
+        judge,
+        num_candidates=3,
+        strength=0.6,
+        sample_ids=np.array([7, 2, 4]),
+        halving=((2, 1),),
+        **draw,
+    )
+    assert some.numbers.tolist() == [[2], [1], [0]]
+    kept = found[np.arange(3), [2, 1, 0]]
+    assert np.abs(some.images[:, 0].astype(int) - kept).max() <= 1
+    with pytest.raises(ValueError, match="with 3 candidates and 3 steps"):
+        pipeline.candidates(fmri, judge, num_candidates=3, strength=0.6, halving=((3, 1),), **draw)
+
+
+def test_wrong_starts_are_answered(as_user, pipeline, fmri):
+    low = np.zeros((3, 16, 16, 4), np.float32)
+    with pytest.raises(ValueError, match=r"shape \(2, 16, 16, 4\); expected \(3, 16, 16, 4\), the"):
+        pipeline(fmri, low_level_start=low[:2], **DRAW)
+    with pytest.raises(ValueError, match=r"strength is 0\.3, which leaves none of 2"):
+        pipeline(fmri, low_level_start=low, strength=0.3, **DRAW)
+    low[1, 3] = np.nan
+    with pytest.raises(ValueError, match="low_level_start has NaN"):
+        pipeline(fmri, low_level_start=low, **DRAW)
+
+
 INTEREST = np.array([[0.5, 0.5, 0, 0], [0, 0, 0, 1]], np.float32)
 
 

@@ -9,7 +9,11 @@ from neuroadapter_jax.cortex.parcellation import Parcellation
 from neuroadapter_jax.datasets.records import PreparedDataset
 from neuroadapter_jax.encoder.ensemble import BrainEncoder
 from neuroadapter_jax.pipeline import NeuroAdapterPipeline
-from neuroadapter_jax.reconstruction import load_reconstructions, reconstruct_split
+from neuroadapter_jax.reconstruction import (
+    load_reconstructions,
+    reconstruct_split,
+    write_reconstructions,
+)
 
 LH, RH, SIDE, COUNT = 5, 3, 7, 11
 IDS = np.array([2, 3, 17, 40, 41, 59, 61, 62, 70, 71, 999])
@@ -129,6 +133,52 @@ def test_a_control_draws_from_other_responses_at_the_same_noise(dataset, tmp_pat
     np.testing.assert_array_equal(result.drawn[:, 0, 0, 0, 0], np.arange(COUNT))
     np.testing.assert_array_equal(result.drawn[:, 0, 0, 0, 2], blue(dataset.betas[order]))
     assert result.settings["own_responses"] is False
+
+
+class Beginner(Painter):
+    """Paints where it begins from, too."""
+
+    def _drawing(self, fmri, *, low_level_start, strength, **settings):
+        draw, numbers = super()._drawing(fmri, **settings)
+
+        def begun(numbers, state, span):
+            images, state = draw(numbers, state, span)
+            images[..., 1] = low_level_start[:, :1, :1, 0, None] + np.round(100 * strength)
+            return images, state
+
+        return begun, numbers
+
+
+def test_a_start_goes_with_its_responses(dataset, tmp_path):
+    low = np.tile(np.arange(COUNT, dtype=np.float32)[:, None, None, None], (1, 2, 2, 4))
+    order = np.roll(np.arange(COUNT), 3)
+    options = {"batch_size": 4, "progress": False, "low_level_start": low}
+    for name, asked, expected in (("own", None, np.arange(COUNT)), ("other", order, order)):
+        result = reconstruct_split(
+            Beginner(), dataset, tmp_path / name, order=asked, strength=0.7, **options
+        )
+        np.testing.assert_array_equal(result.drawn[:, 0, 0, 0, 1], 70 + expected)
+    assert result.settings["strength"] == 0.7
+    with pytest.raises(ValueError, match="drawn with other strength; name another folder"):
+        reconstruct_split(Beginner(), dataset, tmp_path / "own", strength=0.6, **options)
+    with pytest.raises(ValueError, match="drawn with other low_level_start, strength; name"):
+        reconstruct_split(Beginner(), dataset, tmp_path / "own", batch_size=4, progress=False)
+
+
+def test_images_from_elsewhere_make_a_folder(dataset, tmp_path, as_user):
+    drawn = 255 - dataset.images
+    result = write_reconstructions(tmp_path / "out", dataset, drawn, {"method": "negative"})
+    again = load_reconstructions(tmp_path / "out")
+    np.testing.assert_array_equal(again.best, drawn)
+    np.testing.assert_array_equal(again.seen, dataset.images)
+    assert again.settings == result.settings and again.settings["method"] == "negative"
+    assert again.settings["own_responses"] and again.settings["split"] == "test"
+    write_reconstructions(tmp_path / "out", dataset, drawn, {"method": "negative"})
+    with pytest.raises(ValueError, match="drawn with other method; name another folder"):
+        write_reconstructions(tmp_path / "out", dataset, drawn, {"method": "positive"})
+    with pytest.raises(ValueError, match=r"uint8 of shape \(10, 7, 7, 3\); expected uint8"):
+        write_reconstructions(tmp_path / "new", dataset, drawn[1:], {})
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_killed_call_goes_on_where_it_stopped(dataset, tmp_path):

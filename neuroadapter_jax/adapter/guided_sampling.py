@@ -60,7 +60,7 @@ def draw_latents(
     guidance_scale: float | Float[Array, ""] | None,
     prediction_type: str = "epsilon",
     probe: Probe | Sequence[Probe] | None = None,
-    clean: Float[Array, "y x c"] | None = None,
+    clean: Float[Array, "y x c"] | Float[Array, "b y x c"] | None = None,
 ) -> tuple[Float[Array, "b y x c"], list | None]:
     """Scaled latents drawn for every sample of a brain stream.
 
@@ -78,7 +78,8 @@ def draw_latents(
         prediction_type: of the U-Net.
         probe: called with the brain attention [b, h, q, p] of each layer, conditional half only;
             or one such function per layer.
-        clean: scaled latents under the first noise, see `clean_start`; None for pure noise.
+        clean: scaled latents under the first noise, one for all as from `clean_start` or one per
+            sample; None for pure noise.
 
     Returns:
         Latents [b, y, x, c], and the probe's results per layer stacked over steps, or None.
@@ -90,11 +91,61 @@ def draw_latents(
     return state.latents, seen
 
 
+def draw_from_text(
+    unet: UNet2DConditionModel,
+    text: Stream,
+    empty: Stream,
+    keys: Array,
+    steps: SamplingPlan,
+    guidance_scale: float | Float[Array, ""] | None,
+    prediction_type: str = "epsilon",
+    clean: Float[Array, "y x c"] | Float[Array, "b y x c"] | None = None,
+) -> Float[Array, "b y x c"]:
+    """Scaled latents drawn from text alone: `draw_latents` with the empty prompt as other half.
+
+    That half attends, since the empty prompt's tokens are not alike as dropped brain tokens are.
+
+    Args:
+        unet: frozen.
+        text: the samples' states as a stream, batch b.
+        empty: the empty prompt's, batch 1.
+        keys: as of `draw_latents`, like the rest.
+        steps: likewise.
+        guidance_scale: likewise.
+        prediction_type: likewise.
+        clean: likewise.
+    """
+    streams = text
+    if guidance_scale is not None:
+
+        def both(a: Array, b: Array) -> Array:
+            return jnp.concatenate([a, jnp.broadcast_to(b, a.shape)])
+
+        streams = Stream(
+            tuple(map(both, text.keys, empty.keys)),
+            tuple(map(both, text.values, empty.values)),
+            text.scale,
+        )
+
+    def predict(x, timestep):
+        if guidance_scale is not None:
+            x = jnp.concatenate([x, x])
+        out = unet(x, jnp.full((len(x),), timestep), [streams])
+        if guidance_scale is not None:
+            conditional, without = jnp.split(out, 2)
+            out = without + guidance_scale * (conditional - without)
+        return out, None
+
+    state = first_state(unet, keys, steps, clean)
+    state, _ = advance(predict, state, keys, steps, prediction_type)
+    return state.latents
+
+
 def first_state(
     unet: UNet2DConditionModel,
     keys: Array,
     steps: SamplingPlan,
-    clean: Float[Array, "y x c"] | None = None,
+    clean: Float[Array, "y x c"] | Float[Array, "b y x c"] | None = None,
 ) -> SamplerState:
     """The state before the first step; arguments as in `draw_latents`."""
     config = unet.config

@@ -107,6 +107,40 @@ def _plan(timesteps: np.ndarray, abar: np.ndarray, *weights: np.ndarray) -> Samp
     return SamplingPlan(timesteps, *(np.asarray(x, np.float32) for x in levels))
 
 
+def skipped_steps(num_steps: int, strength: float) -> int:
+    """Steps left out when drawing begins from given latents instead of pure noise.
+
+    num_steps - floor(num_steps strength): the count of diffusers' image-to-image pipelines.
+
+    Args:
+        num_steps: of the whole plan.
+        strength: share of the steps that are taken, above 0, at most 1.
+
+    Raises:
+        ValueError: strength out of range, or so low that no step is left.
+    """
+    if not 0.0 < strength <= 1.0:
+        raise ValueError(f"strength is {strength}; expected above 0 and at most 1.")
+    if not (taken := int(num_steps * strength)):
+        raise ValueError(
+            f"strength is {strength}, which leaves none of {num_steps} steps; expected at least "
+            f"{1 / num_steps:.3g}, or more steps."
+        )
+    return num_steps - taken
+
+
+def without_first(steps: SamplingPlan, count: int) -> SamplingPlan:
+    """A plan without its first steps, to draw from latents noised to where it begins.
+
+    Nothing comes before its first step, which is therefore of first order: the share of x0_before
+    goes to x0.
+    """
+    rest = SamplingPlan(*(np.copy(x[count:]) for x in steps))
+    rest.clean[0] += rest.earlier[0]
+    rest.earlier[0] = 0.0
+    return rest
+
+
 class SamplerState(NamedTuple):
     """Where a drawing stands between two steps.
 

@@ -236,6 +236,14 @@ class BrainEncoder:
         shares = np.asarray(self._shares)
         return (shares * np.nan_to_num(self.correlations)).sum(axis=0) > 0
 
+    def ranked_vertices(self, regions: Parcellation) -> Bool[np.ndarray, " n"]:
+        """The vertices that `rank` compares: those of some regions predicted better than chance."""
+        check_regions(self.regions, regions)
+        inside = np.zeros(self.num_vertices, bool)
+        for i in range(len(regions)):
+            inside[regions.cortex_indices(i)] = True
+        return self.reliable() & inside
+
     @classmethod
     def from_pretrained(cls, folder: str | Path, backbone: str | Path | None = None):
         """Load a folder written by `save_pretrained`, or one shipped in the package by name.

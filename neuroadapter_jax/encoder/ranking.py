@@ -1,5 +1,6 @@
 """Which candidate image predicts the measured response best."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
@@ -44,6 +45,28 @@ def masked_correlation(
     scale = jnp.sqrt(variance_a) * jnp.sqrt(variance_b)
     r = (a * b).sum(axis=-1) / jnp.where(defined, scale, 1.0)
     return jnp.where(defined, r, jnp.nan)
+
+
+def pairwise_correlation(
+    a: Float[Array | np.ndarray, "b n"],
+    b: Float[Array | np.ndarray, "k n"],
+) -> Float[Array, "b k"]:
+    """`masked_correlation` of every row of a with every row of b, as one matrix product.
+
+    Args:
+        a: finite responses of the vertices that count, any unit.
+        b: responses to correlate with.
+    """
+
+    def standardised(x):
+        x = jnp.asarray(x, jnp.float32)
+        centred = x - x.mean(axis=1, keepdims=True)
+        variance, squares = jnp.square(centred).sum(axis=1), jnp.square(x).sum(axis=1)
+        length = jnp.where(variance > _CONSTANT * squares, jnp.sqrt(variance), jnp.nan)
+        return centred / length[:, None]
+
+    # The default precision of accelerators would round r to three digits.
+    return jnp.matmul(standardised(a), standardised(b).T, precision=jax.lax.Precision.HIGHEST)
 
 
 def choose(scores: Float[np.ndarray, "b s"]) -> Int[np.ndarray, " b"]:

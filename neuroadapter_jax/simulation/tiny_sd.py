@@ -12,7 +12,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Float, UInt8
 
-from neuroadapter_jax.adapter.guided_sampling import draw_latents
+from neuroadapter_jax.adapter.guided_sampling import draw_from_text
 from neuroadapter_jax.diffusion.noise_schedule import NoiseSchedule
 from neuroadapter_jax.diffusion.samplers import plan
 from neuroadapter_jax.diffusion.text_encoder import CLIPTextConfig, CLIPTextModel
@@ -355,9 +355,8 @@ def draw_captions(
     @jax.jit
     def draw(params, ids, empty, keys):
         unet, vae, text_encoder = nnx.merge(graphs, params)
-        latents, _ = draw_latents(
+        latents = draw_from_text(
             unet,
-            None,
             unet.text_context(text_encoder(ids)),
             unet.text_context(text_encoder(empty)),
             keys,

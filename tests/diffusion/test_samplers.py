@@ -1,9 +1,16 @@
+import types
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
-from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
+from diffusers import (
+    DDIMScheduler,
+    DDPMScheduler,
+    DPMSolverMultistepScheduler,
+    StableDiffusionImg2ImgPipeline,
+)
 from diffusers.schedulers import scheduling_ddpm
 
 from neuroadapter_jax.diffusion import samplers
@@ -170,6 +177,53 @@ def test_a_drawing_may_be_cut_into_calls(start, sampler):
         clean = (x - np.sqrt(1 - abar) * toy(torch.sin)(x, float(t))) / np.sqrt(abar)
         np.testing.assert_allclose(state.clean, clean, rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(state.latents, whole[-1], rtol=0, atol=1e-4)
+
+
+def scheduler_of(schedule, sampler):
+    if sampler == "ddpm":
+        return DDPMScheduler(**settings(schedule), variance_type="fixed_small", clip_sample=False)
+    if sampler == "ddim":
+        return DDIMScheduler(**settings(schedule), clip_sample=False, set_alpha_to_one=False)
+    return DPMSolverMultistepScheduler(**settings(schedule), timestep_spacing="leading")
+
+
+@pytest.mark.parametrize("sampler", samplers.SAMPLERS)
+@pytest.mark.parametrize("strength", [0.11, 0.3, 0.75, 0.8, 1.0])
+def test_image_to_image_takes_diffusers_steps(start, monkeypatch, sampler, strength):
+    latents, keys = start
+    schedule, num_steps = NoiseSchedule(), 19
+    # What its image-to-image pipelines do, on a stand-in that only holds the scheduler.
+    scheduler = scheduler_of(schedule, sampler)
+    scheduler.set_timesteps(num_steps)
+    stand_in = types.SimpleNamespace(scheduler=scheduler)
+    timesteps, taken = StableDiffusionImg2ImgPipeline.get_timesteps(
+        stand_in, num_steps, strength, "cpu"
+    )
+    skipped = samplers.skipped_steps(num_steps, strength)
+    assert num_steps - skipped == taken == len(timesteps)
+    steps = samplers.without_first(samplers.plan(schedule, sampler, num_steps), skipped)
+    np.testing.assert_array_equal(steps.timesteps, timesteps.numpy())
+
+    clean = np.random.default_rng(6).standard_normal(SHAPE).astype(np.float32)
+    noised = scheduler.add_noise(
+        torch.from_numpy(clean), torch.from_numpy(latents), timesteps[:1]
+    ).numpy()
+    ours = steps.signal[0] * clean + steps.noise_level[0] * latents
+    np.testing.assert_allclose(ours, noised, rtol=0, atol=1e-5)
+    x = torch.from_numpy(noised)
+    for i, t in enumerate(timesteps):
+        monkeypatch.setattr(scheduling_ddpm, "randn_tensor", lambda *_, i=i, **__: noise(keys, i))
+        x = scheduler.step(toy(torch.sin)(x, float(t)), t, x).prev_sample
+    found, _ = samplers.sample(
+        lambda x, t: (toy(jnp.sin)(x, t.astype(jnp.float32)), ()), jnp.asarray(noised), keys, steps
+    )
+    np.testing.assert_allclose(found, x, rtol=0, atol=1e-4 * np.abs(x.numpy()).max())
+
+
+@pytest.mark.parametrize("strength", [0.0, -0.1, 1.1, 0.05])
+def test_impossible_strengths_are_refused(strength):
+    with pytest.raises(ValueError, match=f"strength is {strength}"):
+        samplers.skipped_steps(19, strength)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from neuroadapter_jax.encoder.ranking import choose, masked_correlation
+from neuroadapter_jax.encoder.ranking import choose, masked_correlation, pairwise_correlation
 
 N = 101
 
@@ -69,3 +69,14 @@ def test_choice():
     nan = np.nan
     scores = np.array([[0.1, 0.3, 0.3], [nan, -0.5, nan], [nan, nan, nan], [0.2, nan, 0.1]])
     assert choose(scores).tolist() == [1, 1, 0, 0]
+
+
+def test_all_pairs_at_once(pair):
+    a, b, mask = pair
+    a, b = a.reshape(6, N)[:, mask], b.reshape(2, N)[:, mask]
+    b = np.concatenate([b, np.full((1, mask.sum()), 0.1, np.float32)])
+    found = np.asarray(pairwise_correlation(a, b))
+    for i in range(6):
+        for j in range(2):
+            np.testing.assert_allclose(found[i, j], stats.pearsonr(a[i], b[j]).statistic, atol=1e-5)
+    assert np.isnan(found[:, 2]).all()
