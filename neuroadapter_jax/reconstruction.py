@@ -65,6 +65,7 @@ def reconstruct_split(
     encoder: BrainEncoder | None = None,
     halving: Sequence[tuple[int, int]] = (),
     keep_candidates: bool = False,
+    num_images: int | None = None,
     save_grid: Callable[[Path, Reconstructions], None] | None = None,
     progress: bool = True,
 ) -> Reconstructions:
@@ -90,6 +91,7 @@ def reconstruct_split(
         halving: with an encoder, see `NeuroAdapterPipeline.candidates`; the scores that are kept
             are then those of the candidates drawn to the end.
         keep_candidates: with an encoder, write all candidates, not the chosen one alone.
+        num_images: how many of the split, from its first on; None for all.
         save_grid: called at the end with (folder, reconstructions).
         progress: show a bar.
 
@@ -101,11 +103,12 @@ def reconstruct_split(
     keep_candidates = keep_candidates or encoder is None
     num_candidates = num_candidates or pipeline.num_candidates
     sampler, start = sampler or pipeline.sampler, start or pipeline.start
+    num_images = min(num_images or len(dataset), len(dataset))
     settings = {
         "model": pipeline.provenance,
         "prepared": str(dataset.path),
         "split": dataset.split,
-        "num_images": len(dataset),
+        "num_images": num_images,
         "num_candidates": num_candidates,
         "seed": seed,
         "sampler": sampler,
@@ -156,6 +159,7 @@ def reconstruct_split(
     betas, seen = np.concatenate(betas), np.concatenate(images)
     if order is not None:
         betas = betas[order]
+    betas, seen = betas[:num_images], seen[:num_images]
     num_drawn = halving[-1][1] if halving else num_candidates
     files = [
         {
@@ -165,7 +169,7 @@ def reconstruct_split(
             if keep_candidates
             else [f"images/{int(image_id):06d}.png"],
         }
-        for image_id in dataset.image_ids
+        for image_id in dataset.image_ids[:num_images]
     ]
     drawn: list[np.ndarray | None] = [
         None
