@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
 
@@ -25,12 +26,16 @@ from train import settings_of
 
 from neuroadapter_jax.diffusion.weights import write_json
 from neuroadapter_jax.evaluation.ablation import (
-    CandidateScores,
+    FULL,
+    NO_SELECTION,
+    ImageScores,
     ablation_results,
-    score_candidates,
+    score_choice,
+    score_mean_candidate,
     tables,
 )
 from neuroadapter_jax.reconstruction import load_reconstructions
+from neuroadapter_jax.training.metrics_log import write_atomically
 from neuroadapter_jax.training.neuroadapter import check
 
 FLAGS = flags.FLAGS
@@ -79,16 +84,23 @@ def stage(lock: TextIO, folder: Path, made: Path, *arguments: str) -> None:
     write_json(record, seconds | {command: round(time.monotonic() - start)})
 
 
-def write_table(out: Path, runs: dict[str, list[CandidateScores]], chosen: ConfigDict) -> None:
+def scored(drawn: Path, name: str, score: Callable, simulated: str | None) -> ImageScores:
+    """The scores of a folder of drawings, kept beside them."""
+    path = drawn / f"{name}.npz"
+    if not path.exists():
+        score(load_reconstructions(drawn), simulated).save(path)
+    return ImageScores.load(path)
+
+
+def write_table(out: Path, runs: dict[str, list[ImageScores]], chosen: ConfigDict) -> None:
     """results.json and tables.md of the seeds that are complete."""
-    results = ablation_results(runs)
-    seeds = list(chosen.seeds)[: len(next(iter(runs.values())))]
-    write_json(
-        out / "results.json",
-        {"ablation": chosen.to_dict(), "seeds_done": seeds, "variants": results},
-    )
-    text = f"Seeds {', '.join(map(str, seeds))} of {len(chosen.seeds)}:\n\n{tables(results)}"
-    (out / "tables.md").write_text(text, encoding="utf-8")
+    results, missing = ablation_results(runs), runs[FULL][0].missing
+    seeds = list(chosen.seeds)[: len(runs[FULL])]
+    kept = {"ablation": chosen.to_dict(), "seeds": seeds, "missing": missing, "variants": results}
+    write_json(out / "results.json", kept)
+    of_all = f"{len(seeds)} of {len(chosen.seeds)} seeds, {chosen.num_images} test images each."
+    text = f"{of_all}\n\n{tables(results, missing)}"
+    write_atomically(out / "tables.md", text)
     print(text, flush=True)
 
 
@@ -111,18 +123,19 @@ def run(config: ConfigDict, file: str, overrides: list[str], out: Path) -> None:
     drawing = ["--prepared", config.data.prepared, "--encoder", str(encoder), "--keep_candidates"]
     for option in ("num_images", "num_candidates", "sampler", "num_steps"):
         drawing += [f"--{option}", str(chosen[option])]
-    runs: dict[str, list[CandidateScores]] = {name: [] for name in chosen.variants}
+    simulated = config.data.root if config.data.simulation is not None else None
+    runs: dict[str, list[ImageScores]] = {name: [] for name in (*chosen.variants, NO_SELECTION)}
     for (name, seed), folder in folders.items():
         train = ["--config", f"{file}:{name}", *overrides, f"--config.train.seed={seed}"]
         train += ["--workdir", str(folder)]
-        stage(lock, folder, folder / "checkpoints", "launch/train.py", *train)
+        stage(lock, folder, folder / "metrics.jsonl", "launch/train.py", *train)
         drawn = folder / "drawn"
         draw = ["--run", str(folder), *drawing, "--seed", str(seed), "--out", str(drawn)]
         stage(lock, folder, drawn / "index.json", "launch/reconstruct.py", *draw)
-        if not (drawn / "scores.npz").exists():
-            found = score_candidates(load_reconstructions(drawn), config.data.root)
-            found.save(drawn / "scores.npz")
-        runs[name].append(CandidateScores.load(drawn / "scores.npz"))
+        runs[name].append(scored(drawn, "scores", score_choice, simulated))
+        if name == FULL:
+            mean = scored(drawn, "mean_scores", score_mean_candidate, simulated)
+            runs[NO_SELECTION].append(mean)
         if name == list(chosen.variants)[-1]:
             write_table(out, runs, chosen)
 

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int, Real
+from jaxtyping import Float, Int, Real, UInt8
 
-from neuroadapter_jax.evaluation.identification import two_way_pixels
-from neuroadapter_jax.evaluation.metrics import pixel_correlation, ssim
+from neuroadapter_jax.evaluation.features import NETWORKS, PUBLISHED_NETWORKS
+from neuroadapter_jax.evaluation.protocol import less_is_better, metric_labels, score_images
 from neuroadapter_jax.evaluation.scene_reader import load_scene_reader, read_scenes
 from neuroadapter_jax.evaluation.semantics import semantic_counts
 from neuroadapter_jax.evaluation.thing_identification import identify_things, things_shown
@@ -36,101 +36,101 @@ PAPER = {
     "quarter_p": "worse",
     "double_p": "worse",
 }
-# Score -> its column, and the format of a value.
-SCORES = {
-    "pixel_correlation": ("pixel correlation", ".3f"),
-    "ssim": ("SSIM", ".3f"),
-    "two_way_pixels": ("two-way, pixels", ".1%"),
-    "semantic_recall": ("semantic recall", ".1%"),
-    "thing_identification": ("the thing itself", ".1%"),
+# In the embedded world, beside the field's metrics: things found over things shown.
+THINGS_FOUND = {"semantic_recall": "semantic recall", "thing_identification": "the thing itself"}
+# Which score decides the direction of a level: the first of these that there is.
+LEVELS = {
+    "low level": ("pixcorr",),
+    "high level": ("two_way_clip", "two_way_inception", "two_way_tiny_vit_pooled"),
 }
-LEVELS = {"low level": "pixel_correlation", "high level": "semantic_recall"}
 
 
-class CandidateScores(NamedTuple):
-    """Scores of every candidate of one run; a score is sum_b points / sum_b out_of.
+class ImageScores(NamedTuple):
+    """One reconstruction's scores per image; a score is sum_b points / sum_b out_of.
 
     Attributes:
         image_ids: one per image.
-        chosen: the encoder's choice.
-        points: score -> points of each candidate, such as things found.
+        points: score -> points of each image, such as things found.
         out_of: score -> points that were to be had, such as things shown; 1 for a mean.
+        missing: metric -> why it is not there.
     """
 
     image_ids: Int[np.ndarray, " b"]
-    chosen: Int[np.ndarray, " b"]
-    points: dict[str, Float[np.ndarray, "b s"]]
+    points: dict[str, Float[np.ndarray, " b"]]
     out_of: dict[str, Float[np.ndarray, " b"]]
-
-    def of_chosen(self) -> dict[str, Float[np.ndarray, " b"]]:
-        """Points of the candidates that the encoder chose."""
-        rows = np.arange(len(self.chosen))
-        return {name: values[rows, self.chosen] for name, values in self.points.items()}
-
-    def of_any(self) -> dict[str, Float[np.ndarray, " b"]]:
-        """Points that a candidate taken at random is expected to have."""
-        return {name: values.mean(axis=1) for name, values in self.points.items()}
+    missing: dict[str, str]
 
     def save(self, path: str | Path) -> None:
         """Write an npz file atomically."""
-        arrays = {"image_ids": self.image_ids, "chosen": self.chosen}
-        arrays |= {f"points/{name}": values for name, values in self.points.items()}
-        arrays |= {f"out_of/{name}": values for name, values in self.out_of.items()}
+        arrays = {"image_ids": self.image_ids}
+        for part in ("points", "out_of", "missing"):
+            values = getattr(self, part).items()
+            arrays |= {f"{part}/{name}": np.asarray(value) for name, value in values}
         partial = Path(path).with_suffix(".partial")
         with partial.open("wb") as file:
             np.savez(file, **arrays)
         os.replace(partial, path)
 
     @classmethod
-    def load(cls, path: str | Path) -> "CandidateScores":
+    def load(cls, path: str | Path) -> "ImageScores":
         """Read a file of `save`."""
+        parts: dict[str, dict[str, Any]] = {"points": {}, "out_of": {}, "missing": {}}
         with np.load(path) as arrays:
-            parts = {
-                part: {k.split("/")[1]: arrays[k] for k in arrays.files if k.startswith(f"{part}/")}
-                for part in ("points", "out_of")
-            }
-            return cls(arrays["image_ids"], arrays["chosen"], **parts)
+            for key in arrays.files:
+                part, _, name = key.partition("/")
+                if name:
+                    parts[part][name] = str(arrays[key]) if part == "missing" else arrays[key]
+            return cls(arrays["image_ids"], **parts)
 
 
-def score_candidates(drawn: Reconstructions, root: str | Path) -> CandidateScores:
-    """Scores of all candidates of a folder of the simulated subject.
-
-    Pixel correlation, SSIM and two-way identification with the stimuli as distractors, means over
-    images; semantic recall and the identification of things, things found over things shown.
+def score_choice(drawn: Reconstructions, simulated: str | Path | None = None) -> ImageScores:
+    """Scores of the chosen candidates: the field's metrics, and things found.
 
     Args:
-        drawn: with the candidates that an encoder ranked.
-        root: the simulated subject's folder, with truth.npz.
-
-    Raises:
-        ValueError: no encoder has chosen among several candidates.
+        drawn: a folder's reconstructions.
+        simulated: the simulated subject's folder, with truth.npz: adds the semantic recall and
+            the identification of things, and metrics over the project's own small network. None
+            for a real subject.
     """
-    if drawn.scores is None or drawn.drawn.shape[1] < 2:
-        raise ValueError(
-            "The ablation of the encoder's choice needs several candidates and their scores; draw "
-            "with --encoder --keep_candidates and --num_candidates of 2 or more."
-        )
-    ids, seen = drawn.image_ids, drawn.seen
-    categories = load_truth(root)["categories"][ids]
-    scenes = load_scenes(root, ids)
-    things, reader = things_shown(scenes), load_scene_reader()
+    return _score(drawn.image_ids, drawn.seen, drawn.best, simulated)
+
+
+def score_mean_candidate(
+    drawn: Reconstructions, simulated: str | Path | None = None
+) -> ImageScores:
+    """What a candidate taken at random is expected to score: the mean over all of them.
+
+    Args:
+        drawn: with all candidates.
+        simulated: see `score_choice`.
+    """
     columns = [np.ascontiguousarray(x) for x in np.moveaxis(drawn.drawn, 1, 0)]
-    read = [semantic_counts(read_scenes(reader, x), categories) for x in columns]
-    named = [semantic_counts(identify_things(x, scenes), things) for x in columns]
-    points = {
-        "pixel_correlation": [pixel_correlation(seen, x) for x in columns],
-        "ssim": [ssim(seen, x) for x in columns],
-        "two_way_pixels": [two_way_pixels(seen, x) for x in columns],
-        "semantic_recall": [hits for hits, _, _ in read],
-        "thing_identification": [hits for hits, _, _ in named],
-    }
-    shown = {"semantic_recall": read[0][1], "thing_identification": named[0][1]}
-    return CandidateScores(
-        ids,
-        drawn.chosen,
-        {name: np.stack(values, axis=1).astype(float) for name, values in points.items()},
-        {name: shown.get(name, np.ones(len(ids))).astype(float) for name in points},
-    )
+    scores = [_score(drawn.image_ids, drawn.seen, x, simulated) for x in columns]
+    means = {name: np.mean([x.points[name] for x in scores], axis=0) for name in scores[0].points}
+    return scores[0]._replace(points=means)
+
+
+def _score(
+    image_ids: Int[np.ndarray, " b"],
+    seen: UInt8[np.ndarray, "b y x c"],
+    drawn: UInt8[np.ndarray, "b y x c"],
+    simulated: str | Path | None,
+) -> ImageScores:
+    networks = PUBLISHED_NETWORKS if simulated is None else NETWORKS
+    fields = score_images(seen, drawn, networks=networks, progress=False)
+    points = dict(fields.per_image)
+    out_of = {name: np.ones(len(image_ids)) for name in points}
+    if simulated is not None:
+        scenes = load_scenes(simulated, image_ids)
+        categories = load_truth(simulated)["categories"][image_ids]
+        for name, counts in {
+            "semantic_recall": semantic_counts(read_scenes(load_scene_reader(), drawn), categories),
+            "thing_identification": semantic_counts(
+                identify_things(drawn, scenes), things_shown(scenes)
+            ),
+        }.items():
+            points[name], out_of[name] = counts[0].astype(float), counts[1].astype(float)
+    return ImageScores(image_ids, points, out_of, fields.missing)
 
 
 def crossed_bootstrap(
@@ -167,107 +167,121 @@ def crossed_bootstrap(
 
 
 def ablation_results(
-    runs: Mapping[str, Sequence[CandidateScores]], seed: int = 0, level: float = 0.95
+    runs: Mapping[str, Sequence[ImageScores]], seed: int = 0, coverage: float = 0.95
 ) -> dict[str, dict[str, Any]]:
     """Every variant's scores over seeds, and its differences to the full model.
 
     Args:
-        runs: variant -> one run per seed, in the same order of seeds for all; `FULL` among them.
-            The variant `NO_SELECTION` is added: the full model's mean candidate.
+        runs: variant -> one run per seed, the same seeds in the same order for all; `FULL` is one.
         seed: of the bootstrap.
-        level: coverage of the intervals.
+        coverage: of the intervals.
 
     Returns:
         variant -> "scores": score -> value, interval, per_seed; and for all but `FULL`
         "difference": score -> value, interval; "paper": the direction, None where not known;
-        "ours": level -> "better", "worse" or "undecided" (the interval holds 0).
+        "ours": level -> "better", "worse" or "undecided", where the interval holds 0.
 
     Raises:
-        ValueError: no full model, or runs of other numbers of seeds or other images.
+        ValueError: no full model, or runs of another number of seeds or of other images.
     """
     if FULL not in runs:
         raise ValueError(f"The variants are {sorted(runs)}; {FULL!r} has to be one of them.")
+    first, count = runs[FULL][0], len(runs[FULL])
     for name, several in runs.items():
-        if len(several) != len(runs[FULL]):
+        if len(several) != count:
             raise ValueError(
-                f"{name} has {len(several)} seeds and {FULL} has {len(runs[FULL])}; every variant "
-                "needs the same seeds."
+                f"{name} has {len(several)} seeds and {FULL} has {count}; every variant needs the "
+                "same seeds."
             )
-        if any(not np.array_equal(x.image_ids, runs[FULL][0].image_ids) for x in several):
+        if any(not np.array_equal(x.image_ids, first.image_ids) for x in several):
             raise ValueError(f"{name} was drawn for other images than {FULL}; draw it again.")
-    points = {name: [x.of_chosen() for x in several] for name, several in runs.items()}
-    points[NO_SELECTION] = [x.of_any() for x in runs[FULL]]
-    tail = [(1 - level) / 2, (1 + level) / 2]
-    values: dict[str, dict[str, float]] = {}
-    draws: dict[str, dict[str, np.ndarray]] = {}
-    results: dict[str, dict[str, Any]] = {}
-    for name in [name for name in LABELS if name in points] + sorted(points.keys() - LABELS.keys()):
-        values[name], draws[name], scores = {}, {}, {}
-        for score in SCORES:
-            own = np.stack([x[score] for x in points[name]])
-            out_of = np.stack([x.out_of[score] for x in runs[FULL]])
-            values[name][score] = float(own.sum() / out_of.sum())
-            draws[name][score] = crossed_bootstrap(own, out_of, seed)
-            scores[score] = {
-                "value": values[name][score],
-                "interval": np.quantile(draws[name][score], tail).tolist(),
-                "per_seed": (own.sum(axis=1) / out_of.sum(axis=1)).tolist(),
-            }
-        results[name] = {"scores": scores}
+    names = [name for name in LABELS if name in runs]
+    names += [name for name in runs if name not in LABELS]
+    quantiles = [(1 - coverage) / 2, (1 + coverage) / 2]
+
+    def entry(value: float, draws: Float[np.ndarray, " resample"]) -> dict[str, Any]:
+        return {"value": value, "interval": np.quantile(draws, quantiles).tolist()}
+
+    results: dict[str, dict[str, Any]] = {
+        name: {"scores": {}} | ({} if name == FULL else {"difference": {}}) for name in names
+    }
+    for score in [x for x in _labels() if x in first.points]:
+        out_of = np.tile(first.out_of[score], (count, 1))
+        own = {name: np.stack([x.points[score] for x in runs[name]]) for name in names}
+        values = {name: float(x.sum() / out_of.sum()) for name, x in own.items()}
+        draws = {name: crossed_bootstrap(x, out_of, seed) for name, x in own.items()}
+        for name in names:
+            each = (own[name].sum(axis=1) / out_of.sum(axis=1)).tolist()
+            results[name]["scores"][score] = entry(values[name], draws[name]) | {"per_seed": each}
+            if name != FULL:
+                results[name]["difference"][score] = entry(
+                    values[name] - values[FULL], draws[name] - draws[FULL]
+                )
+    for name in names:
         if name != FULL:
-            results[name]["difference"] = {
-                score: {
-                    "value": values[name][score] - values[FULL][score],
-                    "interval": np.quantile(draws[name][score] - draws[FULL][score], tail).tolist(),
-                }
-                for score in SCORES
-            }
             results[name]["paper"] = PAPER.get(name)
             results[name]["ours"] = {
-                level_name: direction(results[name]["difference"][score]["interval"])
-                for level_name, score in LEVELS.items()
+                level: direction(results[name]["difference"], scores)
+                for level, scores in LEVELS.items()
             }
     return results
 
 
-def direction(interval: Sequence[float]) -> str:
-    """What an interval of a difference to the full model says, more being better."""
-    low, high = interval
+def direction(differences: Mapping[str, Mapping[str, Any]], scores: Sequence[str]) -> str:
+    """What the interval of the first score that there is says: better, worse or undecided."""
+    score = next((name for name in scores if name in differences), None)
+    if score is None:
+        return "not measured"
+    low, high = differences[score]["interval"]
+    if less_is_better(score):
+        low, high = -high, -low
     return "better" if low > 0 else "worse" if high < 0 else "undecided"
 
 
-def tables(results: Mapping[str, Mapping[str, Any]]) -> str:
-    """The results of `ablation_results` as two Markdown tables: scores, and differences."""
+def tables(results: Mapping[str, Mapping[str, Any]], missing: Mapping[str, str]) -> str:
+    """The results of `ablation_results` as two Markdown tables: scores, and differences.
 
-    def cell(entry: Mapping[str, Any], form: str) -> str:
-        low, high = entry["interval"]
-        return f"{entry['value']:{form}} [{low:{form}}, {high:{form}}]"
+    Args:
+        results: of `ablation_results`.
+        missing: metric -> why it is not there; said below the tables.
+    """
+    scores = list(results[FULL]["scores"])
+    columns = [_labels()[score] for score in scores]
+
+    def cell(score: str, found: Mapping[str, Any], sign: str = "") -> str:
+        percent = score in THINGS_FOUND or score.startswith("two_way")
+        form = f"{sign}.1f" if percent else f"{sign}.3f"
+        numbers = [found["value"], *found["interval"]]
+        value, low, high = (f"{100 * x if percent else x:{form}}" for x in numbers)
+        return f"{value} [{low}, {high}]"
 
     def table(head: list[str], rows: list[list[str]]) -> str:
         lines = [head, ["---"] * len(head), *rows]
         return "".join("| " + " | ".join(line) + " |\n" for line in lines)
 
-    columns = [title for title, _ in SCORES.values()]
-    scores = [
-        [
-            LABELS.get(name, name),
-            *(cell(found["scores"][score], form) for score, (_, form) in SCORES.items()),
-        ]
+    values = [
+        [LABELS.get(name, name), *(cell(score, found["scores"][score]) for score in scores)]
         for name, found in results.items()
     ]
     differences = [
         [
             LABELS.get(name, name),
-            *(cell(found["difference"][s], f"+{form}") for s, (_, form) in SCORES.items()),
             found["paper"] or "not known",
             *(found["ours"][level] for level in LEVELS),
+            *(cell(score, found["difference"][score], "+") for score in scores),
         ]
         for name, found in results.items()
         if name != FULL
     ]
-    ours = [f"ours, {level}" for level in LEVELS]
-    return (
-        table(["", *columns], scores)
-        + "\nDifference to the full model:\n\n"
-        + table(["", *columns, "paper", *ours], differences)
+    head = ["", "paper", *(f"ours, {level}" for level in LEVELS), *columns]
+    reasons: dict[str, list[str]] = {}
+    for metric, why in missing.items():
+        reasons.setdefault(why, []).append(_labels()[metric])
+    notes = [f"Not computed: {', '.join(names)} ({why}).\n" for why, names in reasons.items()]
+    return "\n".join(
+        [table(["", *columns], values), "Difference to full:\n", table(head, differences), *notes]
     )
+
+
+def _labels() -> dict[str, str]:
+    return metric_labels() | THINGS_FOUND
