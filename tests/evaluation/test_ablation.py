@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from neuroadapter_jax.evaluation import ablation
 from neuroadapter_jax.evaluation.ablation import (
     FULL,
     NO_SELECTION,
@@ -14,7 +15,16 @@ from neuroadapter_jax.evaluation.ablation import (
     score_mean_candidate,
     tables,
 )
+from neuroadapter_jax.evaluation.features import (
+    IMAGENET,
+    FeatureMetric,
+    MissingWeightsError,
+    Network,
+)
+from neuroadapter_jax.evaluation.protocol import score_images
 from neuroadapter_jax.reconstruction import Reconstructions
+from neuroadapter_jax.simulation.nsd_writer import load_scenes
+from neuroadapter_jax.simulation.scenes import CATEGORIES, render
 
 K, B = 3, 11
 IDS = np.arange(B) * 7
@@ -131,24 +141,36 @@ def test_runs_that_do_not_belong_together_are_refused(rng):
         ablation_results({FULL: full, "quarter_p": others})
 
 
-def test_choice_and_mean_candidate(rng, tmp_path):
+@pytest.fixture
+def networks(monkeypatch):
+    """None of the networks, whose imports take long; one that is missing."""
+
+    def load(folder, download):
+        raise MissingWeightsError("no weights")
+
+    absent = Network("clip", 8, IMAGENET, (FeatureMetric("two_way_clip", "", "", "two_way"),), load)
+    monkeypatch.setattr(ablation, "PUBLISHED_NETWORKS", (absent,))
+    monkeypatch.setattr(ablation, "NETWORKS", (absent,))
+
+
+def test_choice_and_mean_candidate(rng, tmp_path, networks):
     """Candidates are the stimulus in noise of two strengths; the better one is chosen."""
     seen = rng.integers(0, 256, (B, 16, 16, 3), np.uint8)
     noise = np.array([20.0, 90.0])[:, None, None, None]
     drawn = np.clip(seen[:, None] + noise * rng.standard_normal((B, 2, 16, 16, 3)), 0, 255)
-    made = Reconstructions(
-        IDS, seen, drawn.astype(np.uint8), {}, np.zeros(B, int), rng.standard_normal((B, 2))
+    drawn = drawn.astype(np.uint8)
+    made = Reconstructions(IDS, seen, drawn, {}, np.zeros(B, int), rng.standard_normal((B, 2)))
+    better, worse = (
+        score_images(seen, np.ascontiguousarray(drawn[:, j]), networks=(), progress=False).per_image
+        for j in range(2)
     )
-    each = [
-        score_choice(Reconstructions(IDS, seen, made.drawn, {}, np.full(B, j))) for j in range(2)
-    ]
     own, mean = score_choice(made), score_mean_candidate(made)
-    assert {"pixcorr", "ssim"} <= own.points.keys() and "two_way_tiny_vit_pooled" not in own.points
-    for name in ("pixcorr", "ssim"):
-        np.testing.assert_array_equal(own.points[name], each[0].points[name])
-        a, b = (x.points[name] for x in each)
-        np.testing.assert_allclose(mean.points[name], (a + b) / 2)
-        assert (a > b).all()
+    assert own.points.keys() == {"pixcorr", "ssim"} and own.missing == {
+        "two_way_clip": "no weights"
+    }
+    for name in own.points:
+        np.testing.assert_array_equal(own.points[name], better[name])
+        np.testing.assert_allclose(mean.points[name], (better[name] + worse[name]) / 2)
     mean.save(tmp_path / "scores.npz")
     again = ImageScores.load(tmp_path / "scores.npz")
     assert again.missing == mean.missing
@@ -160,3 +182,30 @@ def test_choice_and_mean_candidate(rng, tmp_path):
             np.testing.assert_array_equal(got[name], truth[name])
     found = ablation_results({FULL: [own], NO_SELECTION: [mean]})[NO_SELECTION]
     assert found["ours"]["low level"] == "worse"
+
+
+def test_things_of_the_simulated_subject(tmp_path, networks):
+    """Of the stimuli themselves every thing is found, of a grey image only by chance."""
+    ids = np.array([3, 8, 9, 21, 40])
+    (tmp_path / "embedded.json").write_text('{"seed": 4}')
+    scenes = load_scenes(tmp_path, ids)
+    categories = np.full((ids.max() + 1, 6), -1, np.int16)
+    for i, scene in zip(ids, scenes, strict=True):
+        for item in scene.things:
+            categories[i, item.slot] = CATEGORIES.index(item.thing.category)
+    np.savez(
+        tmp_path / "truth.npz",
+        categories=categories,
+        masks_packed=np.zeros((41, 3, 64, 8), np.uint8),
+        image_size=64,
+    )
+    seen = np.stack([render(scene)[0] for scene in scenes])
+    grey = np.full_like(seen, 128)
+    drawn = np.stack([grey, seen], axis=1)
+    made = Reconstructions(ids, seen, drawn, {}, np.ones(5, int), np.zeros((5, 2)))
+    own, mean = score_choice(made, tmp_path), score_mean_candidate(made, tmp_path)
+    things = [len(scene.things) for scene in scenes]
+    for name in ("semantic_recall", "thing_identification"):
+        np.testing.assert_array_equal(own.out_of[name], things)
+        np.testing.assert_array_equal(own.points[name], things)
+        assert mean.points[name].sum() < 0.75 * sum(things)
