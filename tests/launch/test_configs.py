@@ -130,5 +130,5 @@ def test_what_each_variant_of_the_ablation_changes(launch, settings_of):
         assert trained.to_dict() == full | values | {"seed": 7}
         # What the command checks work folders against is what it trains.
         assert settings_of(launch("ablate").variant_of(config, name, 7)) == trained
-    with pytest.raises(ValueError, match=r"ablation\.py:no_drop: expected one of"):
+    with pytest.raises(flags.Error, match=r"ablation\.py:no_drop: expected one of"):
         read("ablation.py:no_drop")
