@@ -75,6 +75,7 @@ def main(_) -> None:
             encoder=encoder,
             halving=halving(FLAGS.halving),
             keep_candidates=FLAGS.keep_candidates,
+            num_images=FLAGS.num_images,
             save_grid=save_grid,
         )
     except (ValueError, FileNotFoundError) as error:
@@ -103,6 +104,7 @@ if __name__ == "__main__":
     flags.DEFINE_string("encoder", None, "Brain encoder that chooses: launch/train_encoder.py's.")
     flags.DEFINE_list("halving", [], "With --encoder: STEPS:KEPT,..., keep the best on the way.")
     flags.DEFINE_bool("keep_candidates", False, "With --encoder, write every candidate.")
+    flags.DEFINE_integer("num_images", None, "From the first on; all when None.", lower_bound=1)
     flags.DEFINE_bool("permute_responses", False, "Control: draw from other images' responses.")
     flags.mark_flags_as_required(["prepared", "out"])
     command_line.run(main)

@@ -86,6 +86,7 @@ def reconstruct_split(
     encoder: BrainEncoder | None = None,
     halving: Sequence[tuple[int, int]] = (),
     keep_candidates: bool = False,
+    num_images: int | None = None,
     save_grid: Callable[[Path, Reconstructions], None] | None = None,
     progress: bool = True,
 ) -> Reconstructions:
@@ -114,6 +115,7 @@ def reconstruct_split(
         halving: with an encoder, see `NeuroAdapterPipeline.candidates`; the scores that are kept
             are then those of the candidates drawn to the end.
         keep_candidates: with an encoder, write all candidates, not the chosen one alone.
+        num_images: how many of the split, from its first on; None for all.
         save_grid: called at the end with (folder, reconstructions).
         progress: show a bar.
 
@@ -125,11 +127,12 @@ def reconstruct_split(
     keep_candidates = keep_candidates or encoder is None
     num_candidates = num_candidates or pipeline.num_candidates
     sampler, start = sampler or pipeline.sampler, start or pipeline.start
+    num_images = min(num_images or len(dataset), len(dataset))
     settings = {
         "model": pipeline.provenance,
         "prepared": str(dataset.path),
         "split": dataset.split,
-        "num_images": len(dataset),
+        "num_images": num_images,
         "num_candidates": num_candidates,
         "seed": seed,
         "sampler": sampler,
@@ -173,6 +176,7 @@ def reconstruct_split(
     if order is not None:
         betas = betas[order]
         low_level_start = None if low_level_start is None else low_level_start[order]
+    betas, seen = betas[:num_images], seen[:num_images]
     num_drawn = halving[-1][1] if halving else num_candidates
     files = [
         {
@@ -182,7 +186,7 @@ def reconstruct_split(
             if keep_candidates
             else [f"images/{int(image_id):06d}.png"],
         }
-        for image_id in dataset.image_ids
+        for image_id in dataset.image_ids[:num_images]
     ]
     drawn: list[np.ndarray | None] = [
         None

@@ -125,6 +125,17 @@ def test_every_image_is_drawn_and_read_back(dataset, tmp_path):
     assert again.settings["guidance_scale"] == 2.5 and again.settings["own_responses"]
 
 
+def test_the_first_images_alone(dataset, tmp_path):
+    options = {"num_candidates": 2, "seed": 4, "batch_size": 4, "progress": False}
+    whole = reconstruct_split(Painter(), dataset, tmp_path / "whole", **options)
+    painter = Painter()
+    part = reconstruct_split(painter, dataset, tmp_path / "part", num_images=5, **options)
+    assert painter.sizes == [4, 4] and part.settings["num_images"] == 5
+    for name in ("image_ids", "seen", "drawn"):
+        np.testing.assert_array_equal(getattr(part, name), getattr(whole, name)[:5])
+    np.testing.assert_array_equal(load_reconstructions(tmp_path / "part").drawn, part.drawn)
+
+
 def test_a_control_draws_from_other_responses_at_the_same_noise(dataset, tmp_path):
     order = np.roll(np.arange(COUNT), 3)
     result = reconstruct_split(

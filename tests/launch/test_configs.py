@@ -14,12 +14,18 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
-def settings_of():
+def launch():
+    """Imports a command of launch/ by its name."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(ROOT / "launch")
-        yield importlib.import_module("train").settings_of
-    for name in ("train", "prepare", "command_line"):
+        yield importlib.import_module
+    for name in ("ablate", "train", "prepare", "command_line"):
         sys.modules.pop(name, None)
+
+
+@pytest.fixture(scope="module")
+def settings_of(launch):
+    return launch("train").settings_of
 
 
 def read(name, *overrides):
@@ -32,7 +38,9 @@ def read(name, *overrides):
     return holder.value
 
 
-@pytest.mark.parametrize("name", ["demo.py", "embedded.py", "nsd.py", "nsd.py:embedded"])
+@pytest.mark.parametrize(
+    "name", ["demo.py", "embedded.py", "nsd.py", "nsd.py:embedded", "ablation.py:no_min_snr"]
+)
 def test_every_key_of_a_config_is_a_setting(settings_of, name):
     config = read(name)
     settings = settings_of(config)
@@ -101,3 +109,26 @@ def test_settings_of_an_older_version():
     assert (settings.precision, settings.start, settings.token_queries) == ("fp32", "noise", None)
     with pytest.raises(ValueError, match="num_steps and num_epochs are both None"):
         Settings.from_dict(old | {"num_steps": None})
+
+
+def test_what_each_variant_of_the_ablation_changes(launch, settings_of):
+    changes = {
+        "full": {},
+        "no_token_dropout": {"drop_rate": 0.0},
+        "fixed_drop_rate": {"drop_rate": 0.5},
+        "no_min_snr": {"gamma": None},
+        "quarter_p": {"num_regions": 20},
+        "double_p": {"num_regions": 160},
+        "no_region_structure": {"region_structure": False},
+    }
+    config = read("ablation.py")
+    full = settings_of(config).to_dict()
+    assert (full["drop_rate"], full["drop_all"], full["num_regions"]) == ("uniform", 0.0, 80)
+    assert set(config.ablation.variants) == set(changes)
+    for name, values in changes.items():
+        trained = settings_of(read(f"ablation.py:{name}", "--config.train.seed=7"))
+        assert trained.to_dict() == full | values | {"seed": 7}
+        # What the command checks work folders against is what it trains.
+        assert settings_of(launch("ablate").variant_of(config, name, 7)) == trained
+    with pytest.raises(flags.Error, match=r"ablation\.py:no_drop: expected one of"):
+        read("ablation.py:no_drop")
