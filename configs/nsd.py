@@ -13,7 +13,7 @@ taken here; its alternative is the override beside it. The paper's variants like
     50 tokens by a transformer           --config.train.token_queries=50
     p = 50 or 400                        --config.train.num_regions=50
     without region structure             --config.train.region_structure=False
-    the released code's parcels          --config.train.parcels=released (docs/parcels.md)
+    the released code's parcels          --config.data.parcels=released (docs/parcels.md)
     a fixed drop rate                    --config.train.drop_rate=0.5
 """
 
@@ -36,8 +36,6 @@ def get_config(dataset: str = "nsd") -> ConfigDict:
     config.train.seed = 42
     config.train.num_regions = 200
     config.train.per_hemisphere = True
-    # Each hemisphere's own. The released parcel files have the left's vertex sets for both.
-    config.train.parcels = "own"
     config.train.region_structure = True
     config.train.token_queries = config_dict.placeholder(int)
     # From the data: 626 for subject 1; 564 with the released code's parcels.
@@ -102,6 +100,8 @@ def nsd_data() -> ConfigDict:
     data.simulation = None
     name = "Schaefer2018_1000Parcels_17Networks_order.annot"
     data.parcellation = (f"parcellation/lh.{name}", f"parcellation/rh.{name}")
+    # Each hemisphere's own. The released parcel files have the left's vertex sets for both.
+    data.parcels = "own"
     return data
 
 

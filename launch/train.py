@@ -30,6 +30,7 @@ def settings_of(config: ConfigDict) -> Settings:
         {
             "prepared": folders if len(folders) > 1 else folders[0],
             "parcellation": config.data.parcellation,
+            "parcels": config.data.get("parcels", "own"),
             "backbone": config.backbone,
             **values,
         }

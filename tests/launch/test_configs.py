@@ -93,7 +93,6 @@ def test_one_model_of_four_subjects(settings_of, which, banks, groupwise):
     ("override", "value"),
     [
         ("token_queries=50", 50),
-        ("parcels=released", "released"),
         ("num_regions=50", 50),
         ("num_regions=400", 400),
         ("region_structure=False", False),
@@ -120,12 +119,19 @@ def test_an_alternative_is_one_override(settings_of, override, value):
         ("precision=fp16", "precision is 'fp16'"),
         ("start=gray", "start is 'gray'"),
         ("sampler=euler", "sampler is 'euler'"),
-        ("parcels=left", "parcels is 'left'"),
     ],
 )
 def test_a_wrong_choice_is_named(settings_of, override, words):
     with pytest.raises(ValueError, match=words):
         settings_of(read("nsd.py", f"--config.train.{override}"))
+
+
+def test_the_released_parcels_are_one_override(settings_of):
+    assert settings_of(read("nsd.py")).parcels == "own"
+    assert settings_of(read("nsd.py", "--config.data.parcels=released")).parcels == "released"
+    assert read("encoder_nsd.py", "--config.data.parcels=released").data.parcels == "released"
+    with pytest.raises(ValueError, match="parcels is 'left'"):
+        settings_of(read("nsd.py", "--config.data.parcels=left"))
 
 
 def test_settings_of_an_older_version():
