@@ -360,9 +360,9 @@ def check_regions(known: Parcellation, wanted: Parcellation) -> None:
     for name, (h, v) in zip(wanted.names, _identities(wanted), strict=True):
         if (h, v) not in sets:
             raise ValueError(
-                f"The encoder was trained with another parcellation: it has no region {name!r} ({h}) "
-                "of the same vertices; use an encoder of the parcellation the adapter was trained "
-                "with."
+                f"The encoder was trained with another parcellation: it has no region {name!r} "
+                f"({h}) of the same vertices; use an encoder of the parcellation the adapter was "
+                f"trained with."
             )
 
 
