@@ -13,6 +13,7 @@ taken here; its alternative is the override beside it. The paper's variants like
     50 tokens by a transformer           --config.train.token_queries=50
     p = 50 or 400                        --config.train.num_regions=50
     without region structure             --config.train.region_structure=False
+    the released code's parcels          --config.data.parcels=released (docs/parcels.md)
     a fixed drop rate                    --config.train.drop_rate=0.5
 """
 
@@ -37,8 +38,7 @@ def get_config(dataset: str = "nsd") -> ConfigDict:
     config.train.per_hemisphere = True
     config.train.region_structure = True
     config.train.token_queries = config_dict.placeholder(int)
-    # From the data: 626 for subject 1. The released parcel files, in which the right hemisphere has
-    # the left's vertex sets, give 564.
+    # From the data: 626 for subject 1; 564 with the released code's parcels.
     config.train.max_vertices = config_dict.placeholder(int)
     # PyTorch's xavier_uniform_ on the whole bank, a far smaller scale than that of each region's
     # own matrix: --config.train.initial=per_region
@@ -100,6 +100,8 @@ def nsd_data() -> ConfigDict:
     data.simulation = None
     name = "Schaefer2018_1000Parcels_17Networks_order.annot"
     data.parcellation = (f"parcellation/lh.{name}", f"parcellation/rh.{name}")
+    # Each hemisphere's own. The released parcel files have the left's vertex sets for both.
+    data.parcels = "own"
     return data
 
 

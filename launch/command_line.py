@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from absl import app, flags
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
 from neuroadapter_jax.training.sharding import start_processes
 
@@ -25,6 +25,22 @@ def run(main: Callable) -> None:
     Libraries that log every object they make are asked for warnings only; --verbosity=0 shows all.
     """
     app.run(main, flags_parser=_parse)
+
+
+def per_subject(config: ConfigDict) -> list[ConfigDict]:
+    """One config per subject of config.data.subjects; the config itself where there is no such key.
+
+    {subject} in data.prepared stands for the subject's number.
+    """
+    if config.data.get("subjects") is None:
+        return [config]
+    result = []
+    for subject in config.data.subjects:
+        one = config.copy_and_resolve_references()
+        one.data.subject = subject
+        one.data.prepared = config.data.prepared.format(subject=subject)
+        result.append(one)
+    return result
 
 
 def use_cpu_cores(batch_size: int) -> None:

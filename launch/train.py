@@ -25,10 +25,12 @@ def settings_of(config: ConfigDict) -> Settings:
     values = config.train.to_dict()
     with contextlib.suppress(ValueError):  # "uniform", or a number that the command line gave
         values["drop_rate"] = float(values["drop_rate"])
+    folders = [each.data.prepared for each in command_line.per_subject(config)]
     return Settings.from_dict(
         {
-            "prepared": config.data.prepared,
+            "prepared": folders if len(folders) > 1 else folders[0],
             "parcellation": config.data.parcellation,
+            "parcels": config.data.get("parcels", "own"),
             "backbone": config.backbone,
             **values,
         }
@@ -37,18 +39,20 @@ def settings_of(config: ConfigDict) -> Settings:
 
 def run(config: ConfigDict, workdir: str | Path) -> None:
     """Prepare, then train in `workdir`."""
-    settings, data = settings_of(config), config.data
+    settings, each = settings_of(config), command_line.per_subject(config)
     command_line.use_cpu_cores(settings.batch_size)
-    real = data.simulation is None
-    check(
-        settings,
-        workdir,
-        NSDSubject(data.root, data.subject, data.space, data.beta_version).num_vertices
-        if real
-        else None,
-    )
+    for data in (one.data for one in each):
+        real = data.simulation is None
+        check(
+            settings,
+            workdir,
+            NSDSubject(data.root, data.subject, data.space, data.beta_version).num_vertices
+            if real
+            else None,
+        )
     if jax.process_index() == 0:
-        prepare(config)
+        for one in each:
+            prepare(one)
     wait_for_all("prepared")
 
     def save_grid(step, seen, drawn):

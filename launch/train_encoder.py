@@ -27,6 +27,7 @@ def main(_) -> None:
         settings = EncoderSettings(
             prepared=config.data.prepared,
             parcellation=tuple(config.data.parcellation),
+            parcels=config.data.get("parcels", "own"),
             **config.encoder.to_dict(),
         )
         prepare(config)

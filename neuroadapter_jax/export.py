@@ -1,24 +1,55 @@
 """From a training run to a pipeline folder with its card."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from neuroadapter_jax.datasets.subjects import SubjectsDataset
 from neuroadapter_jax.figures.report import score_table
 from neuroadapter_jax.pipeline import NeuroAdapterPipeline
 from neuroadapter_jax.training.metrics_log import read_metrics
 from neuroadapter_jax.training.neuroadapter import load_run
 
 
-def pipeline_of_run(workdir: str | Path, *, last: bool = False) -> NeuroAdapterPipeline:
-    """The pipeline of a run's best checkpoint, or of its last."""
+def pipeline_of_run(
+    workdir: str | Path, *, last: bool = False, subject: int | str | None = None
+) -> NeuroAdapterPipeline:
+    """The pipeline of a run's best checkpoint, or of its last.
+
+    Args:
+        workdir: of the run.
+        last: take the last checkpoint instead of the best.
+        subject: whose regions and projection bank are taken out of a model of several subjects;
+            None for a model of one.
+
+    Raises:
+        FileNotFoundError: as `load_run`.
+        ValueError: as `load_run`; also no subject, or one that the model was not trained on.
+    """
     task, adapter, step = load_run(workdir, last=last)
+    known = [str(each) for each in task.subjects]
+    if subject is None and len(known) > 1:
+        raise ValueError(
+            f"{workdir} is a model of subjects {', '.join(known)}, and a pipeline draws for one: "
+            f"take it out with python launch/export.py --run {workdir} --subject {known[0]} "
+            f"--out FOLDER."
+        )
+    if subject is not None and str(subject) not in known:
+        raise ValueError(
+            f"{workdir} was trained on subjects {', '.join(known)}; {subject} is not among them."
+        )
+    index = 0 if subject is None else known.index(str(subject))
+    if adapter.config.num_subjects > 1:
+        adapter = adapter.of_subject(index)
+    data = task.train.parts if isinstance(task.train, SubjectsDataset) else (task.train,)
+    atlas = task.regions[index].atlas
     return NeuroAdapterPipeline(
         adapter,
         task.backbone,
-        task.regions,
+        task.regions[index],
         backbone_name=task.settings.backbone,
         guidance_scale=task.settings.guidance_scale,
         sampler=task.settings.sampler,
@@ -27,7 +58,8 @@ def pipeline_of_run(workdir: str | Path, *, last: bool = False) -> NeuroAdapterP
         provenance={
             "step": step,
             "training": task.settings.to_dict(),
-            "data": task.train.provenance["request"],
+            "data": data[index].provenance["request"],
+            "parcellation": None if atlas is None else dataclasses.asdict(atlas),
         },
     )
 
@@ -38,6 +70,7 @@ def export_run(
     *,
     half: bool = False,
     last: bool = False,
+    subject: int | str | None = None,
     results: dict[str, Any] | None = None,
 ) -> None:
     """Write the pipeline of a run's best checkpoint and a card that says how it came about.
@@ -47,9 +80,10 @@ def export_run(
         out: folder to write.
         half: write float16 weights.
         last: take the last checkpoint instead of the best.
+        subject: see `pipeline_of_run`.
         results: of `score_folder`, for the card; None leaves them out.
     """
-    pipeline = pipeline_of_run(workdir, last=last)
+    pipeline = pipeline_of_run(workdir, last=last, subject=subject)
     pipeline.save_pretrained(out, np.float16 if half else np.float32)
     (Path(out) / "README.md").write_text(_card(Path(out).name, pipeline, Path(workdir), results))
 

@@ -129,6 +129,11 @@ class NeuroAdapterPipeline:
         self.guidance_scale, self.sampler = guidance_scale, sampler
         self.start, self.num_candidates = start, num_candidates
         self.provenance = provenance or {}
+        if adapter.config.num_subjects != 1:
+            raise ValueError(
+                f"The adapter holds the projection banks of {adapter.config.num_subjects} "
+                "subjects; take one out with adapter.of_subject(index)."
+            )
         self.packing = make_packing(regions, adapter.config.max_vertices)
         if len(regions) != adapter.config.num_regions:
             raise ValueError(

@@ -1,10 +1,10 @@
 """NeuroAdapter: packed cortical responses -> the stream a frozen U-Net attends to."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from neuroadapter_jax.adapter.decoupled_attention import (
     DecoupledAttention,
@@ -29,6 +29,7 @@ class NeuroAdapterConfig:
         initial: the projection bank's random start, see `RegionProjection`.
         token_queries: number of learned queries that read the regions (`TokenMapper`) and are
             the tokens in their place; None for one token per region, the paper's model.
+        num_subjects: u, subjects with a projection bank each over what they share.
     """
 
     num_regions: int
@@ -38,6 +39,7 @@ class NeuroAdapterConfig:
     heads: tuple[int, ...]
     initial: Initial = "per_region"
     token_queries: int | None = None
+    num_subjects: int = 1
 
     @property
     def num_tokens(self) -> int:
@@ -74,6 +76,7 @@ class NeuroAdapter(nnx.Module):
             config.max_vertices,
             config.token_width,
             config.initial,
+            config.num_subjects,
             rngs=rngs,
         )
         if config.token_queries is not None:
@@ -93,6 +96,7 @@ class NeuroAdapter(nnx.Module):
         max_vertices: int,
         initial: Initial = "per_region",
         token_queries: int | None = None,
+        num_subjects: int = 1,
         *,
         rngs: nnx.Rngs,
     ) -> "NeuroAdapter":
@@ -106,16 +110,27 @@ class NeuroAdapter(nnx.Module):
             tuple(heads),
             initial,
             token_queries,
+            num_subjects,
         )
         adapter = cls(config, rngs=rngs)
         adapter.attention.start_from_text(unet)
         return adapter
 
+    def of_subject(self, index: int) -> "NeuroAdapter":
+        """One subject's adapter: its projection bank, and what all share."""
+        single = nnx.clone(self)
+        single.config = replace(self.config, num_subjects=1)
+        single.region_projection = self.region_projection.of_subject(index)
+        return single
+
     def tokens(
-        self, packed: Float[Array, "b p v"], keep: Bool[Array, "b k"] | None = None
+        self,
+        packed: Float[Array, "b p v"],
+        keep: Bool[Array, "b k"] | None = None,
+        subject: Int[Array, " b"] | None = None,
     ) -> Float[Array, "b k f"]:
         """The k tokens, one per region or query; those with keep False are zeroed."""
-        tokens = self.region_projection(packed)
+        tokens = self.region_projection(packed, subject)
         if self.config.token_queries is not None:
             tokens = self.token_mapper(tokens)
         if keep is not None:
@@ -129,12 +144,16 @@ class NeuroAdapter(nnx.Module):
         return self.attention(self.token_norm(zeros))
 
     def __call__(
-        self, packed: Float[Array, "b p v"], keep: Bool[Array, "b k"] | None = None
+        self,
+        packed: Float[Array, "b p v"],
+        keep: Bool[Array, "b k"] | None = None,
+        subject: Int[Array, " b"] | None = None,
     ) -> Stream:
         """The stream of packed responses [b, p, v].
 
         Args:
             packed: z-scored responses, zero in empty vertex slots.
             keep: which tokens stay; all when None.
+            subject: whose projection bank each sample takes, 0 to u - 1; None with one bank.
         """
-        return self.attention(self.tokens(packed, keep))
+        return self.attention(self.tokens(packed, keep, subject))

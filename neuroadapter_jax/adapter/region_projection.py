@@ -5,13 +5,16 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 Initial = Literal["per_region", "released"]
 
 
 class RegionProjection(nnx.Module):
     """E[p] = B[p] W[p] + bias[p]: a matrix of its own for every region.
+
+    With several subjects there is a bank for each: E[b, p] = B[b, p] W[p, u] + bias[p, u] with u
+    the subject of sample b; weights are [p, u, v, f], the bias [p, u, f].
 
     Args:
         num_regions: p.
@@ -21,6 +24,7 @@ class RegionProjection(nnx.Module):
             2010 for each region's own matrix) and the bias from N(0, 1); "released" draws W with
             a = sqrt(6 / ((v + p) f)), which is what PyTorch's xavier_uniform_ gives on the
             released code's 3-D tensor, and starts the bias at zero.
+        num_subjects: u; each subject's bank starts at random numbers of its own.
 
     NeuroAdapter (arXiv 2509.23566), section on brain tokens. The random bias is ours: responses are
     z-scored, so without it no token says at first which region it comes from, and the queries
@@ -33,10 +37,12 @@ class RegionProjection(nnx.Module):
         max_vertices: int,
         token_width: int,
         initial: Initial = "per_region",
+        num_subjects: int = 1,
         *,
         rngs: nnx.Rngs,
     ):
         p, v, f = num_regions, max_vertices, token_width
+        banks = (p,) if num_subjects == 1 else (p, num_subjects)
         if initial not in ("per_region", "released"):
             raise ValueError(
                 f"initial is {initial!r}; expected 'per_region' or 'released' (the "
@@ -44,13 +50,37 @@ class RegionProjection(nnx.Module):
             )
         bound = (6.0 / (v + f)) ** 0.5 if initial == "per_region" else (6.0 / ((v + p) * f)) ** 0.5
         self.weights = nnx.Param(
-            jax.random.uniform(rngs.params(), (p, v, f), jnp.float32, -bound, bound)
+            jax.random.uniform(rngs.params(), (*banks, v, f), jnp.float32, -bound, bound)
         )
         if initial == "per_region":
-            self.bias = nnx.Param(jax.random.normal(rngs.params(), (p, f), jnp.float32))
+            self.bias = nnx.Param(jax.random.normal(rngs.params(), (*banks, f), jnp.float32))
         else:
-            self.bias = nnx.Param(jnp.zeros((p, f)))
+            self.bias = nnx.Param(jnp.zeros((*banks, f)))
 
-    def __call__(self, packed: Float[Array, "b p v"]) -> Float[Array, "b p f"]:
+    def __call__(
+        self, packed: Float[Array, "b p v"], subject: Int[Array, " b"] | None = None
+    ) -> Float[Array, "b p f"]:
+        """The tokens.
+
+        Args:
+            packed: responses, zero in empty slots.
+            subject: whose bank each sample takes; None with one bank.
+        """
         weights, bias = self.weights[...], self.bias[...]
-        return jnp.einsum("bpv,pvf->bpf", packed.astype(weights.dtype), weights) + bias
+        packed = packed.astype(weights.dtype)
+        if subject is None:
+            return jnp.einsum("bpv,pvf->bpf", packed, weights) + bias
+        # Each sample's responses in its own subject's slots and zeros in the others', so that one
+        # contraction serves the batch. To gather banks instead would copy one per sample, 6 GB at
+        # the paper's size and batch, and scatter as much in the derivative.
+        own = subject[:, None] == jnp.arange(weights.shape[1])
+        spread = jnp.where(own[:, None, :, None], packed[:, :, None], 0.0)
+        tokens = jnp.einsum("bpuv,puvf->bpf", spread, weights)
+        return tokens + jnp.moveaxis(bias[:, subject], 1, 0)
+
+    def of_subject(self, index: int) -> "RegionProjection":
+        """One subject's bank alone."""
+        single = nnx.clone(self)
+        single.weights = nnx.Param(self.weights[...][:, index])
+        single.bias = nnx.Param(self.bias[...][:, index])
+        return single

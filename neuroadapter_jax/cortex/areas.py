@@ -11,6 +11,7 @@ from jaxtyping import Bool, Integer
 
 from neuroadapter_jax.cortex.parcellation import (
     HEMISPHERES,
+    MESHES,
     find_label_table,
     is_background,
     read_label_table,
@@ -28,6 +29,13 @@ AREA_GROUPS = {
     "Scene": ("OPA", "PPA", "RSC"),
     "Word": ("OWFA", "VWFA-1", "VWFA-2", "mfs-words", "mTL-words"),
 }
+# Groups whose regions the paper counts as low-level and as high-level.
+AREA_LEVELS = {
+    "low-level": ("V1", "V2", "V3", "V4"),
+    "high-level": ("Face", "Body", "Scene", "Word"),
+}
+# Without the reverse transform, how far beyond the last vertex in use a native surface may go.
+_SLACK = 0.001
 
 
 def native_to_fsaverage(
@@ -49,18 +57,23 @@ def native_to_fsaverage(
 
 def read_areas(
     label_dir: str | os.PathLike,
-    transform_dir: str | os.PathLike,
+    transform_dir: str | os.PathLike | None = None,
     atlases: Sequence[str] = NSD_ATLASES,
 ) -> dict[str, Bool[np.ndarray, " n"]]:
-    """Reads the areas of native label files as masks over both hemispheres of fsaverage.
+    """Reads the areas of label files as masks over both hemispheres of fsaverage.
 
-    Files: label_dir/{lh,rh}.ATLAS.mgz with ATLAS.mgz.ctab, and
-    transform_dir/{lh,rh}.white-to-fsaverage.mgz.
+    Files: label_dir/{lh,rh}.ATLAS.mgz with ATLAS.mgz.ctab; for native labels also
+    transform_dir/{lh,rh}.white-to-fsaverage.mgz and, where it is there, the reverse,
+    {lh,rh}.fsaverage-to-white.mgz, whose length is the number of native vertices. With it a label
+    file of the other hemisphere, or of both stacked, is always found out; without it where the
+    numbers differ by more than a thousandth. On fsaverage itself both hemispheres have equally
+    many vertices, so that swapped files cannot be told.
 
     Args:
-        label_dir: a subject's native FreeSurfer label folder.
-        transform_dir: that subject's transforms folder.
-        atlases: names of label files; the five that NSD drew by hand by default.
+        label_dir: a subject's native FreeSurfer label folder, or fsaverage's.
+        transform_dir: that subject's transforms folder; None for labels that are on fsaverage.
+        atlases: names of label files; the five that NSD drew by hand, on native surfaces only, by
+            default.
 
     Returns:
         Name of area -> mask over the left, then the right hemisphere. An area that a subject
@@ -68,24 +81,105 @@ def read_areas(
 
     Raises:
         FileNotFoundError: a label file, table or transform is missing.
-        ValueError: label file and transform do not fit.
+        ValueError: label file and transform do not fit, a label without a name, or an area that
+            two atlases name.
     """
-    label_dir, transform_dir = Path(label_dir), Path(transform_dir)
-    transforms = [
-        read_surface_values(transform_dir / f"{h}.white-to-fsaverage.mgz").astype(np.int64)
-        for h in HEMISPHERES
-    ]
-    areas = {}
+    label_dir = Path(label_dir)
+    to_fsaverage = _Transforms(None if transform_dir is None else Path(transform_dir))
+    areas, origin = {}, {}
     for atlas in atlases:
-        halves, table = [], {}
-        for hemisphere, transform in zip(HEMISPHERES, transforms, strict=True):
-            path = label_dir / f"{hemisphere}.{atlas}.mgz"
-            values = np.rint(read_surface_values(path)).astype(np.int64)
-            table |= read_label_table(find_label_table(path))
-            halves.append(native_to_fsaverage(values, transform, str(path)))
-        labels = np.concatenate(halves)
-        areas |= {name: labels == v for v, name in table.items() if not is_background(name)}
+        halves = [
+            _named_masks(label_dir / f"{hemisphere}.{atlas}.mgz", hemisphere, to_fsaverage)
+            for hemisphere in HEMISPHERES
+        ]
+        found = {
+            name: np.concatenate([names.get(name, np.zeros(n, bool)) for names, n in halves])
+            for name in {**halves[0][0], **halves[1][0]}
+        }
+        if twice := sorted(found.keys() & areas.keys()):
+            raise ValueError(
+                f"{twice[0]!r} is an area of {origin[twice[0]]} and of {atlas} "
+                f"({len(twice)} such in all), and they are not the same; read one of the two."
+            )
+        areas |= found
+        origin |= dict.fromkeys(found, atlas)
     return areas
+
+
+def _named_masks(
+    path: Path, hemisphere: str, to_fsaverage: _Transforms
+) -> tuple[dict[str, Bool[np.ndarray, " n"]], int]:
+    """The areas of one hemisphere's file, and the number of its vertices on fsaverage."""
+    values = np.rint(read_surface_values(path)).astype(np.int64)
+    table_path = find_label_table(path)
+    table = read_label_table(table_path)
+    unnamed = np.setdiff1d(np.unique(values), [*table, 0, -1])
+    if len(unnamed):
+        raise ValueError(
+            f"{path} uses the label value {unnamed[0]} ({len(unnamed)} such in all), which "
+            f"{table_path.name} does not list."
+        )
+    labels = to_fsaverage(values, hemisphere, str(path))
+    names = dict.fromkeys(name for name in table.values() if not is_background(name))
+    masks = {n: np.isin(labels, [v for v, name in table.items() if name == n]) for n in names}
+    return masks, len(labels)
+
+
+class _Transforms:
+    """Values of a hemisphere brought to fsaverage, or checked to be on it already."""
+
+    def __init__(self, folder: Path | None):
+        self._maps, self._counts = {}, {}
+        for hemisphere in HEMISPHERES if folder is not None else ():
+            path = folder / f"{hemisphere}.white-to-fsaverage.mgz"
+            self._maps[hemisphere] = read_surface_values(path).astype(np.int64)
+            reverse = folder / f"{hemisphere}.fsaverage-to-white.mgz"
+            if reverse.exists():
+                self._counts[hemisphere] = len(read_surface_values(reverse))
+
+    def __call__(
+        self, values: Integer[np.ndarray, " m"], hemisphere: str, source: str
+    ) -> Integer[np.ndarray, " n"]:
+        if not self._maps:
+            _refuse_stacked(source, len(values))
+            return values
+        transform = self._maps[hemisphere]
+        if hemisphere in self._counts:
+            self._refuse_other_surface(source, len(values), hemisphere)
+            return native_to_fsaverage(values, transform, source)
+        result, last = native_to_fsaverage(values, transform, source), transform.max()
+        if len(values) - last > _SLACK * last:
+            raise ValueError(
+                f"{source} has {len(values)} values, but the transform to fsaverage uses native "
+                f"vertices up to {last} only, so the values may be those of the other hemisphere, "
+                f"or of both stacked; use the hemisphere's own file, and put "
+                f"{hemisphere}.fsaverage-to-white.mgz beside the transform: its length is the "
+                f"number of native vertices."
+            )
+        return result
+
+    def _refuse_other_surface(self, source: str, found: int, hemisphere: str) -> None:
+        expected = self._counts[hemisphere]
+        if found == expected:
+            return
+        other = sum(self._counts.values()) - expected
+        known = {
+            expected + other: "that of both hemispheres stacked",
+            other: "that of the other hemisphere",
+        }
+        raise ValueError(
+            f"{source} has {found} values, but the native {hemisphere} surface has {expected} "
+            f"vertices; {found} is {known.get(found, 'of another subject or surface')}. Use the "
+            f"label file of the same subject and hemisphere."
+        )
+
+
+def _refuse_stacked(source: str, found: int) -> None:
+    if mesh := {2 * n: mesh for mesh, n in MESHES.items()}.get(found):
+        raise ValueError(
+            f"{source} has {found} values, those of both hemispheres of {mesh} stacked; write "
+            f"each hemisphere to its own file."
+        )
 
 
 def group_areas(

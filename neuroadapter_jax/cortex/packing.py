@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int32
+from jaxtyping import Array, Bool, Float, Int, Int32
 
 from neuroadapter_jax.cortex.parcellation import Parcellation
 
@@ -19,12 +20,13 @@ class Packing:
     """Where each region's vertices lie on the cortex; a pytree.
 
     Attributes:
-        index: int32 [p, v], index into the left-then-right cortex, 0 in empty slots.
-        mask: bool [p, v], True where a slot holds a vertex.
+        index: int32 [p, v], index into the left-then-right cortex, 0 in empty slots; [u, p, v]
+            where each of u subjects has regions of its own, see `stack_packings`.
+        mask: bool of the same shape, True where a slot holds a vertex.
     """
 
-    index: Int32[Array, "p v"]
-    mask: Bool[Array, "p v"]
+    index: Int32[Array, "*u p v"]
+    mask: Bool[Array, "*u p v"]
 
 
 def make_packing(regions: Parcellation, v_max: int | None = None) -> Packing:
@@ -53,14 +55,30 @@ def make_packing(regions: Parcellation, v_max: int | None = None) -> Packing:
     return Packing(index=jnp.asarray(index), mask=jnp.asarray(mask))
 
 
-def pack(betas: Float[Array | np.ndarray, "*b n"], packing: Packing) -> Float[Array, "*b p v"]:
+def stack_packings(packings: Sequence[Packing]) -> Packing:
+    """One packing [u, p, v] of u subjects' packings [p, v]."""
+    return jax.tree.map(lambda *each: jnp.stack(each), *packings)
+
+
+def pack(
+    betas: Float[Array | np.ndarray, "*b n"],
+    packing: Packing,
+    subject: Int[Array | np.ndarray, " b"] | None = None,
+) -> Float[Array, "*b p v"]:
     """Gathers responses into regions: out[..., p, v] = betas[..., index[p, v]], 0 in empty slots.
+
+    With subjects out[b, p, v] = betas[b, index[subject[b], p, v]].
 
     Args:
         betas: responses of the whole cortex, left then right hemisphere, any unit.
-        packing: from `make_packing`.
+        packing: from `make_packing`; from `stack_packings` with subjects.
+        subject: which subject's regions each response [b, n] is packed by.
     """
-    return jnp.where(packing.mask, jnp.take(betas, packing.index, axis=-1), 0)
+    if subject is None:
+        return jnp.where(packing.mask, jnp.take(betas, packing.index, axis=-1), 0)
+    index, mask = packing.index[subject], packing.mask[subject]
+    taken = jnp.take_along_axis(jnp.asarray(betas), index.reshape(len(index), -1), axis=-1)
+    return jnp.where(mask, taken.reshape(index.shape), 0)
 
 
 def unpack(

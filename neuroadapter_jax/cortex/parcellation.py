@@ -5,9 +5,11 @@ from __future__ import annotations
 import colorsys
 import hashlib
 import os
+import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal, SupportsIndex, get_args
 
 import nibabel as nib
 import numpy as np
@@ -15,6 +17,9 @@ from jaxtyping import Bool, Float, Int32, Integer
 from scipy.spatial import cKDTree
 
 HEMISPHERES = ("lh", "rh")
+# Vertices per hemisphere of FreeSurfer's average surfaces.
+MESHES = {"fsaverage5": 10_242, "fsaverage6": 40_962, "fsaverage": 163_842}
+Parcels = Literal["own", "released"]
 BACKGROUND_NAME = "Background+FreeSurfer_Defined_Medial_Wall"
 _BACKGROUND_NAMES = frozenset(
     {
@@ -27,6 +32,10 @@ _BACKGROUND_NAMES = frozenset(
         BACKGROUND_NAME.lower().replace("_", "").replace(" ", ""),
     }
 )
+_SCHAEFER = re.compile(r"Schaefer2018_(\d+)Parcels_(?:Kong2022_)?(7|17)Networks")
+_SCHAEFER_FOLDER = (
+    "stable_projects/brain_parcellation/Schaefer2018_LocalGlobal/Parcellations/FreeSurfer5.3"
+)
 
 
 def is_background(name: str) -> bool:
@@ -35,20 +44,45 @@ def is_background(name: str) -> bool:
 
 
 @dataclass(frozen=True)
+class Atlas:
+    """Which parcellation regions come from.
+
+    Attributes:
+        name: of its files, without hemisphere and suffix.
+        version: of its label names, where they tell it.
+        vertices: SHA-256 of all its vertex sets, whatever their names and order.
+    """
+
+    name: str
+    version: str
+    vertices: str
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.version})" if self.version else self.name
+
+
+@dataclass(frozen=True)
 class Parcellation:
     """Named, disjoint sets of vertices of the two hemispheres.
+
+    A region is what its vertices are: two files may name and order the same sets differently (the
+    7- and the 17-network files of Schaefer 2018, and those before and after September 2019). So
+    regions are matched by `match_regions`, never by their place in a file.
 
     Attributes:
         names: one per region.
         hemispheres: "lh" or "rh", one per region.
         vertices: one sorted int32 array per region: indices within its own hemisphere.
         num_vertices: vertices of the left and of the right hemisphere, medial wall included.
+        atlas: the parcellation that the regions come from, of which they may be a part; None
+            where that is not known.
     """
 
     names: tuple[str, ...]
     hemispheres: tuple[str, ...]
     vertices: tuple[Int32[np.ndarray, " _"], ...]
     num_vertices: tuple[int, int]
+    atlas: Atlas | None = None
 
     def __post_init__(self):
         if not len(self.names) == len(self.hemispheres) == len(self.vertices):
@@ -74,7 +108,7 @@ class Parcellation:
     def __len__(self) -> int:
         return len(self.names)
 
-    def subset(self, indices: Iterable[int]) -> Parcellation:
+    def subset(self, indices: Iterable[SupportsIndex]) -> Parcellation:
         """The regions at `indices`, in that order."""
         indices = [int(i) for i in indices]
         return Parcellation(
@@ -82,6 +116,7 @@ class Parcellation:
             hemispheres=tuple(self.hemispheres[i] for i in indices),
             vertices=tuple(self.vertices[i] for i in indices),
             num_vertices=self.num_vertices,
+            atlas=self.atlas,
         )
 
     def cortex_indices(self, region: int) -> Int32[np.ndarray, " _"]:
@@ -99,6 +134,13 @@ class Parcellation:
             digest.update(np.ascontiguousarray(vertices, dtype="<i4").tobytes())
         return digest.hexdigest()
 
+    def vertex_fingerprint(self) -> str:
+        """SHA-256 of the vertex sets alone: names and order do not matter."""
+        digest = hashlib.sha256(repr(tuple(int(n) for n in self.num_vertices)).encode())
+        for key in sorted(_keys(self)):
+            digest.update(hashlib.sha256(repr(key).encode()).digest())
+        return digest.hexdigest()
+
     def save(self, path: str | os.PathLike) -> None:
         """Writes the parcellation to an .npz file, without pickle."""
         path = Path(path)
@@ -111,6 +153,7 @@ class Parcellation:
                 vertices=np.concatenate([np.zeros(0, np.int32), *self.vertices]).astype(np.int32),
                 sizes=np.array([len(v) for v in self.vertices], dtype=np.int32),
                 num_vertices=np.array(self.num_vertices, dtype=np.int32),
+                **_atlas_arrays(self.atlas),
             )
         os.replace(partial, path)
 
@@ -134,7 +177,58 @@ class Parcellation:
                 hemispheres=tuple(str(h) for h in file["hemispheres"]),
                 vertices=tuple(np.split(file["vertices"], ends)[: len(ends)]),
                 num_vertices=tuple(int(n) for n in file["num_vertices"]),
+                # Files of older versions lack it.
+                atlas=Atlas(*map(str, file["atlas"])) if "atlas" in file else None,
             )
+
+
+def _atlas_arrays(atlas: Atlas | None) -> dict[str, np.ndarray]:
+    if atlas is None:
+        return {}
+    return {"atlas": np.array([atlas.name, atlas.version, atlas.vertices], dtype=str)}
+
+
+def _keys(regions: Parcellation) -> list[tuple[str, bytes]]:
+    """What a region is, however it is called: its hemisphere and its vertices."""
+    return [
+        (h, np.ascontiguousarray(v, dtype="<i4").tobytes())
+        for h, v in zip(regions.hemispheres, regions.vertices, strict=True)
+    ]
+
+
+def match_regions(
+    wanted: Parcellation, among: Parcellation, source: str | os.PathLike = "the parcellation"
+) -> Integer[np.ndarray, " p"]:
+    """Where each wanted region stands in another parcellation: by vertex sets, not by index.
+
+    `among.subset(match_regions(wanted, among))` has the wanted regions in the wanted order, under
+    the names of the other file.
+
+    Args:
+        wanted: p regions, such as those kept with a checkpoint.
+        among: the parcellation to find them in.
+        source: what `among` was read from, for the message.
+
+    Raises:
+        ValueError: another mesh, or a region whose vertices are none of the other's regions.
+    """
+    if wanted.num_vertices != among.num_vertices:
+        raise ValueError(
+            f"{source} is of {among.num_vertices[0]} + {among.num_vertices[1]} vertices, the "
+            f"regions of {wanted.num_vertices[0]} + {wanted.num_vertices[1]}; use the "
+            f"parcellation of their surface."
+        )
+    place = {key: i for i, key in enumerate(_keys(among))}
+    found = [place.get(key, -1) for key in _keys(wanted)]
+    if missing := [i for i, j in enumerate(found) if j < 0]:
+        first = missing[0]
+        raise ValueError(
+            f"{source} ({among.atlas or 'unnamed'}) is another parcellation than the regions' "
+            f"({wanted.atlas or 'unnamed'}): it lacks {len(missing)} of {len(wanted)} of them, "
+            f"such as {wanted.names[first]!r} ({wanted.hemispheres[first]}, "
+            f"{len(wanted.vertices[first])} vertices); use the files they were chosen from."
+        )
+    return np.array(found, dtype=np.int64)
 
 
 def read_label_table(path: str | os.PathLike) -> dict[int, str]:
@@ -146,7 +240,13 @@ def read_label_table(path: str | os.PathLike) -> dict[int, str]:
             continue
         if len(fields) < 2 or not fields[0].lstrip("-").isdigit():
             raise ValueError(f"{path} line {number} is {line!r}; expected an index and a name.")
-        table[int(fields[0])] = fields[1]
+        value = int(fields[0])
+        if value in table:
+            raise ValueError(
+                f"{path} line {number} names the value {value} again, {table[value]!r} before and "
+                f"{fields[1]!r} now; keep one name per value."
+            )
+        table[value] = fields[1]
     return table
 
 
@@ -212,6 +312,58 @@ def _read_annot(path: Path) -> tuple[np.ndarray, dict[int, str]]:
     return values, labels
 
 
+def _refuse_merged(path: Path, values: np.ndarray, table: dict[int, str]) -> None:
+    """Refuses a name given to two labels, and a Schaefer file without all of its parcels."""
+    used = set(np.unique(values).tolist())
+    names = [name for value, name in table.items() if value in used and not is_background(name)]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(
+            f"{path} gives {len(twice)} name(s) to more than one label, such as {twice[0]!r}; "
+            f"write it again with one name per label."
+        )
+    if not (found := _SCHAEFER.search(path.name)) or not path.name.endswith(".annot"):
+        return
+    expected = int(found[1]) // 2
+    if len(names) != expected:
+        raise ValueError(
+            f"{path} labels {len(names)} parcels, but its name promises {expected} in a "
+            f"hemisphere: labels are missing or were merged, as resampling does; "
+            f"{_where_schaefer_is(path)}."
+        )
+
+
+def _where_schaefer_is(path: Path, num_vertices: int | None = None) -> str:
+    meshes = {n: mesh for mesh, n in MESHES.items()}
+    mesh = meshes.get(num_vertices, "{fsaverage,fsaverage5,fsaverage6}")
+    return (
+        f"take {path.name} from the repository ThomasYeoLab/CBIG, folder "
+        f"{_SCHAEFER_FOLDER}/{mesh}/label"
+    )
+
+
+def _atlas_name(path: Path) -> str:
+    bare = path.name.removeprefix("lh.").removeprefix("rh.")
+    for suffix in (".annot", ".label.gii", ".gii", ".mgz", ".mgh"):
+        bare = bare.removesuffix(suffix)
+    return bare
+
+
+def _version(atlas: str, names: Sequence[str]) -> str:
+    """The release of a Schaefer file, which its names tell for 17 networks.
+
+    Until CBIG's release 0.14.3 (September 2019), which renamed and in part reordered the parcels,
+    the 17-network files had one Limbic network; since then LimbicA and LimbicB.
+    """
+    if not _SCHAEFER.search(atlas):
+        return ""
+    if any(re.search(r"_Limbic[AB]_", name) for name in names):
+        return "names since CBIG 0.14.3"
+    if any(name.startswith("17Networks") and "_Limbic_" in name for name in names):
+        return "names before CBIG 0.14.3"
+    digest = hashlib.sha256("\n".join(names).encode()).hexdigest()
+    return f"names {digest[:8]}"
+
+
 def _read_gifti(path: Path) -> tuple[np.ndarray, dict[int, str]]:
     image = nib.load(path)
     if len(image.darrays) != 1:
@@ -222,9 +374,12 @@ def _read_gifti(path: Path) -> tuple[np.ndarray, dict[int, str]]:
     return np.asarray(image.darrays[0].data).reshape(-1), table
 
 
-def _read_labels(path: Path) -> tuple[np.ndarray, dict[int, str]]:
+def _read_labels(path: Path, expected: int | None = None) -> tuple[np.ndarray, dict[int, str]]:
     if not path.exists():
-        raise FileNotFoundError(f"The parcellation file {path} does not exist.")
+        advice = ""
+        if _SCHAEFER.search(path.name):
+            advice = f" Name its folder, or {_where_schaefer_is(path, expected)}."
+        raise FileNotFoundError(f"The parcellation file {path} does not exist.{advice}")
     if path.name.endswith(".annot"):
         values, table = _read_annot(path)
     elif path.name.endswith(".gii"):
@@ -244,6 +399,7 @@ def _read_labels(path: Path) -> tuple[np.ndarray, dict[int, str]]:
             f"{path} uses the label value {unnamed[0]} ({len(unnamed)} such in all), which its "
             f"table of names does not list."
         )
+    _refuse_merged(path, values, table)
     return values, table
 
 
@@ -251,32 +407,49 @@ def read_parcellation(
     lh_path: str | os.PathLike,
     rh_path: str | os.PathLike,
     num_vertices: tuple[int, int] | None = None,
+    parcels: Parcels = "own",
 ) -> Parcellation:
     """Reads a parcellation from one label file per hemisphere.
 
     Formats: FreeSurfer .annot, GIFTI .label.gii, and .mgz with a .ctab beside it. Vertices without
     label (-1, or 0 where the table does not name it), the medial wall and names that
-    `is_background` knows are left out, and so are labels without a vertex. The order is the left
-    hemisphere's, then the right's, each by the order of its table.
+    `is_background` knows are left out, and so are labels without a vertex; a Schaefer .annot has
+    to hold all of its parcels. The order is the left hemisphere's, then the right's, each by the
+    order of its table, and means nothing; see `match_regions`.
 
     Args:
         lh_path: the left hemisphere's file.
         rh_path: the right hemisphere's file.
         num_vertices: expected vertices of each hemisphere; unchecked when None.
+        parcels: "own" for each hemisphere's own file; "released" for the left file's vertex sets
+            in both hemispheres, as the released code has them: its right-hemisphere regions are
+            then no parcels of the right cortex. The right file is not opened.
 
     Raises:
         FileNotFoundError: a file, or the table of a .mgz file, is missing.
-        ValueError: another number of vertices, two labels of one colour, a label without name, a
-            .mgz of both hemispheres, or an unknown format.
+        ValueError: another number of vertices, two labels of one colour or one name, a label
+            without name, a Schaefer file without all its parcels or of the other hemisphere, the
+            same vertex sets in both files, a .mgz of both hemispheres, or an unknown format.
     """
+    if parcels not in get_args(Parcels):
+        raise ValueError(f"parcels is {parcels!r}; expected one of {list(get_args(Parcels))}.")
+    paths = (Path(lh_path), Path(lh_path if parcels == "released" else rh_path))
     names, hemispheres, vertices, counts = [], [], [], []
-    for hemisphere, path in zip(HEMISPHERES, (Path(lh_path), Path(rh_path)), strict=True):
-        values, table = _read_labels(path)
+    for hemisphere, path in zip(HEMISPHERES, paths, strict=True):
         expected = None if num_vertices is None else num_vertices[HEMISPHERES.index(hemisphere)]
+        values, table = _read_labels(path, expected)
         if expected is not None and len(values) != expected:
+            mesh = {n: f" ({name})" for name, n in MESHES.items()}
             raise ValueError(
-                f"{path} labels {len(values)} vertices, but the {hemisphere} surface has "
-                f"{expected}; use the parcellation of that mesh."
+                f"{path} labels {len(values)} vertices{mesh.get(len(values), '')}, but the "
+                f"{hemisphere} surface has {expected}{mesh.get(expected, '')}; use the "
+                f"parcellation of that mesh."
+            )
+        other = "Networks_RH_" if hemisphere == "lh" else "Networks_LH_"
+        if parcels == "own" and any(other in name for name in table.values()):
+            raise ValueError(
+                f"{path} was given for {hemisphere}, but it names parcels of the other hemisphere "
+                f"(...{other}...); give the left file first, then the right one."
             )
         for value, name in table.items():
             members = np.flatnonzero(values == value).astype(np.int32)
@@ -285,7 +458,32 @@ def read_parcellation(
                 hemispheres.append(hemisphere)
                 vertices.append(members)
         counts.append(len(values))
-    return Parcellation(tuple(names), tuple(hemispheres), tuple(vertices), (counts[0], counts[1]))
+    found = Parcellation(tuple(names), tuple(hemispheres), tuple(vertices), (counts[0], counts[1]))
+    if parcels == "own":
+        _refuse_one_hemisphere_twice(found, *paths)
+    name = _atlas_name(paths[0])
+    return replace(
+        found,
+        atlas=Atlas(
+            name if parcels == "own" else f"{name}, the left's for both hemispheres",
+            _version(name, names),
+            found.vertex_fingerprint(),
+        ),
+    )
+
+
+def _refuse_one_hemisphere_twice(found: Parcellation, lh_path: Path, rh_path: Path) -> None:
+    sides = {
+        h: {key for side, key in _keys(found) if side == h} for h in HEMISPHERES
+    }  # fmt: skip
+    shared = len(sides["lh"] & sides["rh"])
+    fewest = min(map(len, sides.values()))
+    if shared and 2 * shared >= fewest:
+        raise ValueError(
+            f"{lh_path} and {rh_path} hold the same vertex sets ({shared} of {fewest} regions), so "
+            f"one hemisphere's parcels stand for both, as in the released code's files; give each "
+            f"hemisphere's own file, or parcels='released' to do as that code did."
+        )
 
 
 def parcellate_sphere(

@@ -14,6 +14,7 @@ from grain.sources import RandomAccessDataSource
 from jaxtyping import Float16
 
 REPEATS = ("average", "random", "single")
+_CARRIED = ("features", "image", "image_id", "subject_index")
 _READ = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)  # counted in batches
 Batch = dict[str, Any]
 
@@ -30,9 +31,9 @@ def batch_dataset(
     """Endless random-access batches: element k is this process's rows of batch k.
 
     A batch holds betas float16 [b, n], latent_mean and latent_std float32 [b, y, x, c], image
-    uint8 [b, y, x, 3] and image_id int64 [b]; of the latents, image and `features` those that the
-    records have. Each epoch has its own order; a batch may span the
-    end of one epoch and the start of the next, so no image is left out.
+    uint8 [b, y, x, 3] and image_id int64 [b]; of the latents, image, `features` and subject_index
+    int32 [b] (of several subjects' records) those that the records have. Each epoch has its own
+    order; a batch may span the end of one epoch and the start of the next, so no image is left out.
 
     Args:
         dataset: a `PreparedDataset`, or what gives the same records.
@@ -130,5 +131,5 @@ def _example(record: Batch, betas: Float16[np.ndarray, "k n"]) -> Batch:
     return {
         "betas": betas.mean(axis=0, dtype=np.float32).astype(np.float16),
         **latents,
-        **{key: record[key] for key in ("features", "image", "image_id") if key in record},
+        **{key: record[key] for key in _CARRIED if key in record},
     }

@@ -363,16 +363,18 @@ def check_regions(known: Parcellation, wanted: Parcellation) -> None:
             f"The encoder was trained on {known.num_vertices} vertices per hemisphere, the regions "
             f"are of {wanted.num_vertices}; use an encoder of the same surface."
         )
-    members = dict(zip(_identities(known), known.vertices, strict=True))
-    for (h, n), v in zip(_identities(wanted), wanted.vertices, strict=True):
-        if (h, n) not in members or not np.array_equal(members[h, n], v):
+    # By vertices and not by name: other files give the same parcels other names and orders.
+    sets = set(_identities(known))
+    for name, (h, v) in zip(wanted.names, _identities(wanted), strict=True):
+        if (h, v) not in sets:
             raise ValueError(
-                f"The encoder was trained with another parcellation: it has no region {n!r} ({h}) "
-                "of the same vertices; use an encoder of the parcellation the adapter was trained "
-                "with."
+                f"The encoder was trained with another parcellation: it has no region {name!r} "
+                f"({h}) of the same vertices; use an encoder of the parcellation the adapter was "
+                f"trained with."
             )
 
 
-def _identities(regions: Parcellation) -> list[tuple[str, str]]:
-    """What names a region within its surface."""
-    return list(zip(regions.hemispheres, regions.names, strict=True))
+def _identities(regions: Parcellation) -> list[tuple[str, bytes]]:
+    """What a region is within its surface, however it is called."""
+    sets = zip(regions.hemispheres, regions.vertices, strict=True)
+    return [(hemisphere, vertices.tobytes()) for hemisphere, vertices in sets]

@@ -9,7 +9,11 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from neuroadapter_jax.cortex.areas import AREA_LEVELS
 from neuroadapter_jax.cortex.parcellation import HEMISPHERES, Parcellation
+
+# NeuroAdapter (arXiv 2509.23566), appendix P: subject 1, 200 regions, more than half of a region.
+PAPER_COUNTS = {"low-level": 50, "high-level": 53, "labelled": 103}
 
 
 @dataclass(frozen=True)
@@ -135,6 +139,48 @@ def by_hemisphere(
     return {
         f"{h}.{name}": mask & half for name, mask in areas.items() for h, half in halves.items()
     }
+
+
+def level_counts(assignment: AreaAssignment) -> dict[str, int]:
+    """How many regions belong to a low-level area, to a high-level one, and to either.
+
+    The levels are `cortex.AREA_LEVELS`; areas beside them do not count.
+    """
+    rows = {level: np.isin(assignment.names, groups) for level, groups in AREA_LEVELS.items()}
+    rows["labelled"] = np.logical_or.reduce(list(rows.values()))
+    return {level: int(assignment.members[own].any(axis=0).sum()) for level, own in rows.items()}
+
+
+def overlap_table(
+    regions: Parcellation,
+    areas: Mapping[str, Bool[np.ndarray, " n"]],
+    thresholds: Sequence[float] = (0.1, 0.5, 0.75),
+) -> str:
+    """A line per threshold: regions of each level and area; the paper's counts below.
+
+    Args:
+        regions: the p chosen regions.
+        areas: see `assign_regions`; grouped as `group_areas` does.
+        thresholds: each 0 to below 1.
+
+    Raises:
+        ValueError: see `assign_regions`.
+    """
+    found = {t: assign_regions(regions, areas, t) for t in thresholds}
+    head = ["threshold", *PAPER_COUNTS, "of", *areas]
+    rows = [
+        [f"> {t:g}", *level_counts(each).values(), len(regions), *each.members.sum(axis=1)]
+        for t, each in found.items()
+    ]
+    paper = ["paper", *PAPER_COUNTS.values(), 200, *["" for _ in areas]]
+    cells = [[str(cell) for cell in row] for row in (head, *rows, paper)]
+    widths = [max(len(row[k]) for row in cells) for k in range(len(head))]
+    lines = [
+        "  ".join(cell.rjust(w) for cell, w in zip(row, widths, strict=True)).rstrip()
+        for row in cells
+    ]
+    note = "paper: arXiv 2509.23566, appendix P; subject 1, p = 200, more than half of a region."
+    return "\n".join([*lines, note]) + "\n"
 
 
 def assignment_table(regions: Parcellation, assignment: AreaAssignment) -> str:

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 from tqdm import tqdm
 
 from neuroadapter_jax.cortex.packing import pack
-from neuroadapter_jax.cortex.parcellation import Parcellation, read_parcellation
+from neuroadapter_jax.cortex.parcellation import Parcellation, Parcels, read_parcellation
 from neuroadapter_jax.datasets.input_pipeline import eval_batches, make_batches
 from neuroadapter_jax.datasets.records import PreparedDataset
 from neuroadapter_jax.encoder.brain_encoder import (
@@ -48,6 +48,7 @@ class EncoderSettings:
     Attributes:
         prepared: folder of prepared records.
         parcellation: label file of the left and of the right hemisphere; all regions are used.
+        parcels: "own" or "released", see `read_parcellation`; as the adapter has them.
         backbone: DINOv2 model, see `dinov2_folder`.
         image_size, padded_size: see `Features`.
         blocks: which features to train on, an encoder each; see `read_features`.
@@ -67,6 +68,7 @@ class EncoderSettings:
 
     prepared: str
     parcellation: tuple[str, str]
+    parcels: Parcels = "own"
     backbone: str = "facebook/dinov2-base"
     image_size: int = 425
     padded_size: int = 434
@@ -214,7 +216,7 @@ class EncoderTask:
         self.train = PreparedDataset(settings.prepared, "train")
         self.validation = PreparedDataset(settings.prepared, "validation")
         self.regions: Parcellation = read_parcellation(
-            *settings.parcellation, self.train.num_vertices
+            *settings.parcellation, self.train.num_vertices, settings.parcels
         )
         self.rows = make_rows(self.regions, settings.row_length)
         config = json.loads((dinov2_folder(settings.backbone) / "config.json").read_text())
@@ -345,6 +347,7 @@ def _train_one(
         best_metric="validation/correlation",
         best_is_highest=True,
         config_fingerprint=settings.to_dict() | {"block": block, "run": run},
+        config_defaults={"parcels": "own"},
         progress=progress,
     )
     store = CheckpointStore(folder)

@@ -2,10 +2,10 @@
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -17,11 +17,21 @@ from neuroadapter_jax.adapter.guided_sampling import Start, clean_start, draw_la
 from neuroadapter_jax.adapter.neuroadapter import NeuroAdapter
 from neuroadapter_jax.adapter.region_projection import Initial
 from neuroadapter_jax.adapter.token_dropout import check_rates
-from neuroadapter_jax.cortex.packing import Packing, make_packing, pack
-from neuroadapter_jax.cortex.parcellation import Parcellation, read_parcellation
-from neuroadapter_jax.cortex.selection import select_regions, shuffle_regions
+from neuroadapter_jax.cortex.packing import Packing, make_packing, pack, stack_packings
+from neuroadapter_jax.cortex.parcellation import (
+    Parcellation,
+    Parcels,
+    match_regions,
+    read_parcellation,
+)
+from neuroadapter_jax.cortex.selection import (
+    select_group_regions,
+    select_regions,
+    shuffle_regions,
+)
 from neuroadapter_jax.datasets.input_pipeline import eval_batches, make_batches
 from neuroadapter_jax.datasets.records import PreparedDataset
+from neuroadapter_jax.datasets.subjects import SubjectsDataset, open_prepared
 from neuroadapter_jax.diffusion.attention import Stream
 from neuroadapter_jax.diffusion.samplers import SAMPLERS, plan
 from neuroadapter_jax.diffusion.tokenizer import CLIPTokenizer
@@ -33,7 +43,12 @@ from neuroadapter_jax.training.loss import denoising_losses, min_snr_weights, sa
 from neuroadapter_jax.training.optimizers import make_optimizer
 from neuroadapter_jax.training.sharding import ShardedBatches, local, make_mesh, shard
 from neuroadapter_jax.training.train_loop import check_config, fit
-from neuroadapter_jax.training.train_step import Frozen, make_train_step, sample_latents
+from neuroadapter_jax.training.train_step import (
+    Frozen,
+    bank_indices,
+    make_train_step,
+    sample_latents,
+)
 
 SaveGrid = Callable[[int, UInt8[np.ndarray, "b y x c"], UInt8[np.ndarray, "b y x c"]], None]
 
@@ -46,13 +61,20 @@ class Settings:
     """What defines a training run.
 
     Attributes:
-        prepared: folder of prepared records.
+        prepared: folder of prepared records, or one folder per subject for a model of several.
         parcellation: label files of the left and the right hemisphere.
+        parcels: "own", or "released" for the left's vertex sets in both hemispheres; see
+            `read_parcellation`.
         backbone: folder in the diffusers layout, a shipped name, a Hub id, or "random".
         precision: of the frozen U-Net's parameters and arithmetic in training, "fp32" or "bf16";
             what trains, the loss and reconstruction are float32.
         num_regions: p.
         per_hemisphere: take p / 2 regions of each hemisphere.
+        banks: with several subjects, one projection bank for all ("shared", as in the released
+            code) or one for each ("per_subject"); token norm, keys and values are always shared.
+        groupwise: with several subjects, the same regions for all, by their mean rank (see
+            `select_group_regions`; the released code); False for each subject's own of the
+            highest SNR, which needs a bank for each.
         region_structure: whether a token stands for a region; if not, the regions' vertices are
             shuffled among them, see `shuffle_regions`.
         token_queries: learned queries that read the regions, see `NeuroAdapterConfig`; None for
@@ -85,12 +107,15 @@ class Settings:
         log_every, evaluate_every, checkpoint_every: in steps.
     """
 
-    prepared: str
+    prepared: str | tuple[str, ...]
     parcellation: tuple[str, str]
+    parcels: Parcels = "own"
     backbone: str = "tiny-sd"
     precision: Literal["fp32", "bf16"] = "fp32"
     num_regions: int = 200
     per_hemisphere: bool = True
+    banks: Literal["shared", "per_subject"] = "shared"
+    groupwise: bool = True
     region_structure: bool = True
     token_queries: int | None = None
     max_vertices: int | None = None
@@ -127,11 +152,18 @@ class Settings:
             "precision": tuple(_PRECISIONS),
             "sampler": SAMPLERS,
             "start": ("noise", "grey"),
+            "parcels": get_args(Parcels),
+            "banks": ("shared", "per_subject"),
         }.items():
             if (value := getattr(self, name)) not in allowed:
                 raise ValueError(f"{name} is {value!r}; expected one of {list(allowed)}.")
         if self.num_steps is None and self.num_epochs is None:
             raise ValueError("num_steps and num_epochs are both None; give one of them.")
+        if self.banks == "shared" and not self.groupwise and not isinstance(self.prepared, str):
+            raise ValueError(
+                "groupwise is False, so a token stands for another region in each subject, but "
+                "banks is 'shared'; use banks='per_subject', or groupwise=True."
+            )
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Settings":
@@ -145,7 +177,14 @@ class Settings:
             raise ValueError(
                 f"Unknown training setting(s) {unknown}; the settings are {sorted(known)}."
             )
-        return cls(**{**values, "parcellation": tuple(values["parcellation"])})
+        prepared = values["prepared"]
+        return cls(
+            **{
+                **values,
+                "prepared": prepared if isinstance(prepared, str) else tuple(prepared),
+                "parcellation": tuple(values["parcellation"]),
+            }
+        )
 
     @classmethod
     def defaults(cls) -> dict[str, Any]:
@@ -161,33 +200,54 @@ class Settings:
 class Task:
     """Everything a run is made of before its first step: data, regions, networks, optimizer.
 
-    The U-Net draws images of the records' size, whatever size its own config.json names.
+    The U-Net draws images of the records' size, whatever size its own config.json names. `regions`
+    holds each subject's regions, in token order, and `subjects` their numbers.
 
     Args:
         settings: of the run.
         precision: of the frozen U-Net; the settings' own when None.
+        workdir: of a run that has begun, whose regions are taken; chosen anew when None.
 
     Raises:
-        ValueError: a parcellation of another mesh than the records', or p or v that do not fit.
+        ValueError: a parcellation of another mesh than the records', or of other vertex sets than
+            the work folder's regions, or p or v that do not fit.
     """
 
-    def __init__(self, settings: Settings, precision: str | None = None):
+    def __init__(
+        self,
+        settings: Settings,
+        precision: str | None = None,
+        workdir: str | Path | None = None,
+    ):
         self.settings = settings
-        self.train = PreparedDataset(settings.prepared, "train")
-        self.validation = PreparedDataset(settings.prepared, "validation")
-        parcellation = read_parcellation(*settings.parcellation, self.train.num_vertices)
-        self.regions: Parcellation = select_regions(
-            parcellation, self.train.ncsnr, settings.num_regions, settings.per_hemisphere
+        self.train = open_prepared(settings.prepared, "train")
+        self.validation = open_prepared(settings.prepared, "validation")
+        parts = _parts(self.train)
+        self.subjects = tuple(part.provenance["request"].get("subject") for part in parts)
+        parcellation = read_parcellation(
+            *settings.parcellation, self.train.num_vertices, settings.parcels
         )
+        # As the work folder keeps them: before their vertices are shuffled.
+        self.chosen = _kept_regions(workdir, settings, self.subjects, parcellation)
+        if not self.chosen:
+            self.chosen = choose_regions(parcellation, [part.ncsnr for part in parts], settings)
+        self.regions: tuple[Parcellation, ...] = self.chosen
         if not settings.region_structure:
-            self.regions = shuffle_regions(self.regions, settings.seed)
-        self.packing: Packing = make_packing(self.regions, settings.max_vertices)
+            self.regions = tuple(shuffle_regions(each, settings.seed) for each in self.chosen)
+        several = settings.banks == "per_subject" and len(parts) > 1
+        largest = max(len(v) for each in self.regions for v in each.vertices)
+        packings = [
+            make_packing(each, settings.max_vertices or largest)
+            for each in (self.regions if several else self.regions[:1])
+        ]
+        self.packing: Packing = stack_packings(packings) if several else packings[0]
         backbone = load_pretrained(settings.backbone)
         self.adapter = NeuroAdapter.for_unet(
             backbone.unet,
-            *self.packing.index.shape,
+            *self.packing.index.shape[-2:],
             settings.initial,
             settings.token_queries,
+            len(packings),
             rngs=nnx.Rngs(settings.seed),
         )
         dtype = _PRECISIONS[precision or settings.precision]
@@ -234,6 +294,63 @@ class Task:
         return nnx.merge(self.adapter_graph, state.get("ema", state["params"]))
 
 
+def _parts(dataset: PreparedDataset | SubjectsDataset) -> tuple[PreparedDataset, ...]:
+    """The records of each subject."""
+    return (dataset,) if isinstance(dataset, PreparedDataset) else dataset.parts
+
+
+def choose_regions(
+    parcellation: Parcellation, ncsnr: Sequence[Float[np.ndarray, " n"]], settings: Settings
+) -> tuple[Parcellation, ...]:
+    """Each subject's regions by the subjects' SNR maps, as the settings say."""
+    p, per_hemisphere = settings.num_regions, settings.per_hemisphere
+    if len(ncsnr) > 1 and settings.groupwise:
+        return (select_group_regions(parcellation, ncsnr, p, per_hemisphere),) * len(ncsnr)
+    return tuple(select_regions(parcellation, each, p, per_hemisphere) for each in ncsnr)
+
+
+def _regions_file(workdir: Path, subject: int | str | None, several: bool) -> Path:
+    return workdir / (f"regions-subj{subject:0>2}.npz" if several else "regions.npz")
+
+
+def _keep_regions(workdir: Path, task: Task) -> None:
+    """Writes the chosen regions beside the checkpoints, which hold no word of them."""
+    for subject, regions in zip(task.subjects, task.chosen, strict=True):
+        path = _regions_file(workdir, subject, len(task.subjects) > 1)
+        if not path.exists():
+            regions.save(path)
+
+
+def _kept_regions(
+    workdir: str | Path | None,
+    settings: Settings,
+    subjects: tuple[int | str | None, ...],
+    parcellation: Parcellation,
+) -> tuple[Parcellation, ...]:
+    """The regions that a run's checkpoints are of, if the parcellation still has them.
+
+    The same vertex sets under other names or in another order are the same regions: the kept ones
+    are taken, in their order. A new run, and one of an older version, keeps none: ().
+    """
+    if workdir is None:
+        return ()
+    files = [_regions_file(Path(workdir), subject, len(subjects) > 1) for subject in subjects]
+    if not all(file.is_file() for file in files):
+        return ()
+    kept = tuple(Parcellation.load(file) for file in files)
+    for file, regions in zip(files, kept, strict=True):
+        if len(regions) != settings.num_regions:
+            raise ValueError(
+                f"{file} holds {len(regions)} regions, but num_regions is {settings.num_regions}; "
+                f"it belongs to another run, so choose another work folder."
+            )
+        try:
+            match_regions(regions, parcellation, " and ".join(settings.parcellation))
+        except ValueError as error:
+            raise ValueError(f"The checkpoints of {workdir} do not fit: {error}") from None
+    return kept
+
+
 def check(
     settings: Settings, workdir: str | Path, num_vertices: tuple[int, int] | None = None
 ) -> None:
@@ -253,7 +370,7 @@ def check(
     check_config(workdir, settings.to_dict(), Settings.defaults())
     check_rates(settings.drop_rate, settings.drop_all)
     if num_vertices is not None:
-        read_parcellation(*settings.parcellation, num_vertices)
+        read_parcellation(*settings.parcellation, num_vertices, settings.parcels)
 
 
 def fitted(unet: UNet2DConditionModel, sample_size: int, dtype: Any) -> UNet2DConditionModel:
@@ -282,7 +399,8 @@ def train(
 
     Args:
         settings: of the run; a work folder of other settings is refused.
-        workdir: gets config.json, metrics.jsonl, timing.jsonl, checkpoints/.
+        workdir: gets config.json, regions.npz (with several subjects regions-subjNN.npz each),
+            metrics.jsonl, timing.jsonl, checkpoints/.
         save_grid: called at each evaluation with (step, validation images, reconstructions).
         progress: show a bar.
         tensorboard: also write TensorBoard events.
@@ -290,7 +408,8 @@ def train(
     Returns:
         The adapter after the last step; `load_run` gives the one of the best validation loss.
     """
-    task = Task(settings)
+    check_config(workdir, settings.to_dict(), Settings.defaults())
+    task = Task(settings, workdir=workdir)
     mesh = make_mesh(settings.fsdp)
     if settings.batch_size % (mesh.size * settings.accumulate):
         raise ValueError(
@@ -320,6 +439,9 @@ def train(
         repeats=settings.repeats,
         process=(jax.process_index(), jax.process_count()),
     )
+    if jax.process_index() == 0:
+        Path(workdir).mkdir(parents=True, exist_ok=True)
+        _keep_regions(Path(workdir), task)
     state = fit(
         lambda state, batch: jitted(state, frozen, batch),
         shard(task.initial_state(), mesh),
@@ -348,7 +470,8 @@ def load_run(workdir: str | Path, *, last: bool = False) -> tuple[Task, NeuroAda
 
     Raises:
         FileNotFoundError: the folder holds no run, or no complete checkpoint.
-        ValueError: the checkpoint holds arrays of another shape, such as another p or v.
+        ValueError: the checkpoint holds arrays of another shape, such as another p or v, or the
+            parcellation's files are no longer those it was trained with.
     """
     path = Path(workdir) / "config.json"
     if not path.is_file():
@@ -356,7 +479,8 @@ def load_run(workdir: str | Path, *, last: bool = False) -> tuple[Task, NeuroAda
             f"{path}: not found, so {workdir} is no training run; name the folder given to "
             "launch/train.py as --workdir."
         )
-    task = Task(Settings.from_dict(json.loads(path.read_text())), precision="fp32")
+    settings = Settings.from_dict(json.loads(path.read_text()))
+    task = Task(settings, precision="fp32", workdir=workdir)
     store = CheckpointStore(workdir)
     try:
         like = task.initial_state()
@@ -372,21 +496,24 @@ def make_evaluation(
     """Validation: the Min-SNR loss with all tokens kept, at fixed noise, and a few drawn images.
 
     The same latents, noises and timesteps serve every evaluation, four timesteps per image, so
-    that losses of different steps differ by the parameters alone.
+    that losses of different steps differ by the parameters alone. With several subjects each one's
+    loss is given as well.
     """
     settings, schedule = task.settings, task.backbone.schedule
     batches = list(eval_batches(task.validation, min(settings.batch_size, len(task.validation))))
     steps = plan(schedule, settings.sampler, settings.sample_steps)
     vae_graph, vae_params = nnx.split(task.backbone.vae)
     visits = 4
+    read = ("betas", "latent_mean", "latent_std", "subject_index")
 
     @jax.jit
     def losses(params, frozen: Frozen, batch, key) -> Float[Array, " b"]:
         latent_key, noise_key = jax.random.split(key)
         latents = sample_latents(latent_key, batch, frozen.scaling_factor)
         noise, timesteps = sample_noise(noise_key, latents, schedule)
+        subject = bank_indices(batch, frozen.packing)
         brain = nnx.merge(task.adapter_graph, params)(
-            pack(batch["betas"].astype(jnp.float32), frozen.packing)
+            pack(batch["betas"].astype(jnp.float32), frozen.packing, subject), subject=subject
         )
         prediction = nnx.merge(task.unet_graph, frozen.unet)(
             schedule.add_noise(latents, noise, timesteps), timesteps, [frozen.text, brain]
@@ -398,13 +525,16 @@ def make_evaluation(
         )
 
     @jax.jit
-    def drawn(params, frozen: Frozen, vae_params, betas, keys) -> UInt8[Array, "b y x c"]:
+    def drawn(params, frozen: Frozen, vae_params, batch, keys) -> UInt8[Array, "b y x c"]:
+        subject = bank_indices(batch, frozen.packing)
         adapter = nnx.merge(task.adapter_graph, params)
         unet, vae = nnx.merge(task.unet_graph, frozen.unet), nnx.merge(vae_graph, vae_params)
         latents, _ = draw_latents(
             unet,
             frozen.text,
-            adapter(pack(betas.astype(jnp.float32), frozen.packing)),
+            adapter(
+                pack(batch["betas"].astype(jnp.float32), frozen.packing, subject), subject=subject
+            ),
             adapter.unconditional(),
             keys,
             steps,
@@ -420,7 +550,7 @@ def make_evaluation(
         key = jax.random.key(settings.seed)
         values = []
         for i, batch in enumerate(batches):
-            arrays = {name: batch[name] for name in ("betas", "latent_mean", "latent_std")}
+            arrays = {name: batch[name] for name in read if name in batch}
             for visit in range(visits):
                 each = losses(
                     params, task.frozen, arrays, jax.random.fold_in(key, i * visits + visit)
@@ -430,8 +560,16 @@ def make_evaluation(
             first = batches[0]
             count = min(num_drawn, first["num_valid"])
             keys = jax.random.split(key, count)
-            images = drawn(params, task.frozen, vae_params, first["betas"][:count], keys)
+            some = {name: first[name][:count] for name in read if name in first}
+            images = drawn(params, task.frozen, vae_params, some, keys)
             save_grid(step, first["image"][:count], np.asarray(images))
-        return {"validation/loss": float(np.concatenate(values).mean())}
+        found = np.concatenate(values)
+        result = {"validation/loss": float(found.mean())}
+        if len(task.subjects) > 1:
+            place = [b["subject_index"][: b["num_valid"]] for b in batches for _ in range(visits)]
+            for index, subject in enumerate(task.subjects):
+                own = found[np.concatenate(place) == index]
+                result[f"validation/loss_subj{subject:0>2}"] = float(own.mean())
+        return result
 
     return evaluate

@@ -5,10 +5,11 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
 from jax.sharding import Mesh
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from neuroadapter_jax.adapter.token_dropout import keep_mask
 from neuroadapter_jax.cortex.packing import Packing, pack
@@ -25,7 +26,8 @@ class Frozen(NamedTuple):
     Attributes:
         unet: the U-Net's parameters.
         text: the empty prompt's stream, batch 1.
-        packing: where each region's vertices lie.
+        packing: where each region's vertices lie; of each subject where they have a projection
+            bank each.
         scaling_factor: of the autoencoder's latents.
     """
 
@@ -42,6 +44,11 @@ def sample_latents(
     mean = batch["latent_mean"].astype(jnp.float32)
     std = batch["latent_std"].astype(jnp.float32)
     return scaling_factor * (mean + std * jax.random.normal(key, mean.shape))
+
+
+def bank_indices(batch: dict[str, Any], packing: Packing) -> Int[Array | np.ndarray, " b"] | None:
+    """Whose regions and projection bank each sample takes; None where there is but one."""
+    return batch["subject_index"] if packing.index.ndim == 3 else None
 
 
 def make_train_step(
@@ -64,7 +71,8 @@ def make_train_step(
     loss = mean_b w_b |eps_b - unet(x_t, t, text, brain)|^2, with Min-SNR weights w and random
     token dropout. The state has params, opt_state, step and, with ema_decay, ema. Every random
     number comes from fold_in(key(seed), step), drawn for the whole batch, so accumulate, remat
-    and the mesh change the result by rounding alone.
+    and the mesh change the result by rounding alone. With a packing per subject the batch names
+    each sample's as subject_index, and a bank whose subject the batch lacks gets no gradient.
 
     Args:
         adapter_graph: NNX graph of the `NeuroAdapter` that trains.
@@ -94,7 +102,8 @@ def make_train_step(
         latent_key, noise_key, drop_key = jax.random.split(key, 3)
         latents = sample_latents(latent_key, batch, frozen.scaling_factor)
         noise, timesteps = sample_noise(noise_key, latents, schedule)
-        packed = pack(batch["betas"].astype(jnp.float32), frozen.packing)
+        subject = bank_indices(batch, frozen.packing)
+        packed = pack(batch["betas"].astype(jnp.float32), frozen.packing, subject)
         num_tokens = nnx.merge(adapter_graph, params).config.num_tokens
         return {
             "noisy": schedule.add_noise(latents, noise, timesteps),
@@ -102,10 +111,13 @@ def make_train_step(
             "target": schedule.target(latents, noise, timesteps),
             "packed": packed,
             "keep": keep_mask(drop_key, (len(packed), num_tokens), drop_rate, drop_all),
+            "subject": subject,
         }
 
     def loss_fn(params, unet_params, text, inputs: dict[str, Array]):
-        brain = nnx.merge(adapter_graph, params)(inputs["packed"], inputs["keep"])
+        brain = nnx.merge(adapter_graph, params)(
+            inputs["packed"], inputs["keep"], inputs["subject"]
+        )
         unet = nnx.merge(unet_graph, unet_params)
         prediction = unet(inputs["noisy"], inputs["timesteps"], [text, brain], remat=remat)
         weights = min_snr_weights(schedule, inputs["timesteps"], gamma)

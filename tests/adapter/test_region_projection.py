@@ -6,6 +6,7 @@ import torch
 from flax import nnx
 
 from neuroadapter_jax.adapter.region_projection import RegionProjection
+from neuroadapter_jax.training.sharding import partition
 
 P, V, F = 11, 13, 101
 
@@ -63,3 +64,67 @@ def test_regions_differ_from_the_start_unless_as_released(initial, spread):
 def test_another_start_is_refused(as_user):
     with pytest.raises(ValueError, match=r"initial is 'zeros'; expected 'per_region' or"):
         RegionProjection(P, V, F, "zeros", rngs=nnx.Rngs(0))
+
+
+# ---- a bank per subject
+
+
+@pytest.fixture
+def banks(rng):
+    """Three subjects' banks with a bias each, and seven samples of two of them."""
+    bank = RegionProjection(P, V, F, num_subjects=3, rngs=nnx.Rngs(3))
+    assert bank.weights[...].shape == (P, 3, V, F) and bank.bias[...].shape == (P, 3, F)
+    packed = rng.standard_normal((7, P, V)).astype(np.float32)
+    return bank, packed, np.array([2, 0, 0, 2, 2, 0, 2], np.int32)
+
+
+def test_each_sample_takes_its_subjects_bank(banks):
+    bank, packed, subject = banks
+    weights, bias = np.asarray(bank.weights[...]), np.asarray(bank.bias[...])
+    ours = np.asarray(jax.jit(lambda x, u: bank(x, u))(jnp.asarray(packed), jnp.asarray(subject)))
+    truth = np.empty((7, P, F), np.float32)
+    for b in range(7):
+        for p in range(P):
+            truth[b, p] = packed[b, p] @ weights[p, subject[b]] + bias[p, subject[b]]
+    np.testing.assert_allclose(ours, truth, atol=2e-5)
+    for u in range(3):
+        alone = bank.of_subject(u)(jnp.asarray(packed))
+        own = subject == u
+        np.testing.assert_allclose(ours[own], np.asarray(alone)[own], atol=2e-5)
+
+
+def test_the_joint_gradient_is_each_subjects_own(banks, rng):
+    """d/dW of sum_b <E[b], G[b]> is sum over the subject's samples of B[b, p] G[b, p]'."""
+    bank, packed, subject = banks
+    upstream = rng.standard_normal((7, P, F)).astype(np.float32)
+    graph, state = nnx.split(bank)
+
+    def loss(state):
+        return jnp.sum(
+            nnx.merge(graph, state)(jnp.asarray(packed), jnp.asarray(subject)) * upstream
+        )
+
+    gradient = jax.grad(loss)(state)
+    weights = np.zeros((P, 3, V, F), np.float32)
+    bias = np.zeros((P, 3, F), np.float32)
+    for b in range(7):
+        for p in range(P):
+            weights[p, subject[b]] += np.outer(packed[b, p], upstream[b, p])
+            bias[p, subject[b]] += upstream[b, p]
+    np.testing.assert_allclose(gradient["weights"][...], weights, atol=1e-4)
+    np.testing.assert_allclose(gradient["bias"][...], bias, atol=1e-4)
+    # Subject 1 has no sample here: its bank learns nothing, to the bit.
+    assert not np.any(gradient["weights"][...][:, 1]) and not np.any(gradient["bias"][...][:, 1])
+
+
+def test_banks_are_cut_over_regions(banks):
+    spec = partition("params/region_projection/weights", (200, 4, 626, 768), 8)
+    assert tuple(spec) == ("fsdp",)
+    assert tuple(partition("region_projection/bias", (200, 4, 768), 8)) == ("fsdp",)
+
+
+def test_every_subject_starts_at_numbers_of_its_own(banks):
+    weights = np.asarray(banks[0].weights[...])
+    assert np.abs(weights).max() == pytest.approx((6 / (V + F)) ** 0.5, rel=1e-3)
+    correlation = np.corrcoef(weights.swapaxes(0, 1).reshape(3, -1))
+    assert np.abs(correlation - np.eye(3)).max() < 0.05

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from neuroadapter_jax.cortex.packing import make_packing, pack, unpack
+from neuroadapter_jax.cortex.packing import make_packing, pack, stack_packings, unpack
 from neuroadapter_jax.cortex.parcellation import read_parcellation, write_annot
 
 
@@ -48,3 +48,18 @@ def test_packing_is_a_pytree_with_tight_default(regions):
 def test_too_small_v_max_is_refused(regions):
     with pytest.raises(ValueError, match="has 3 vertices, but v_max is 2"):
         make_packing(regions, v_max=2)
+
+
+def test_each_sample_is_packed_by_its_subjects_regions(regions):
+    rng = np.random.default_rng(7)
+    betas = rng.normal(size=(5, 18)).astype(np.float32)
+    subject = np.array([1, 0, 2, 2, 1], np.int32)
+    own = [regions, regions.subset([3, 1, 0, 2]), regions.subset([1, 3, 2, 0])]
+    expected = np.zeros((5, 4, 5), np.float32)
+    for b, u in enumerate(subject):
+        for i in range(4):
+            vertices = own[u].cortex_indices(i)
+            expected[b, i, : len(vertices)] = betas[b, vertices]
+    packing = stack_packings([make_packing(each, v_max=5) for each in own])
+    assert packing.index.shape == (3, 4, 5)
+    np.testing.assert_array_equal(jax.jit(pack)(betas, packing, subject), expected)

@@ -74,8 +74,10 @@ def annot_of(path, values, table, names):
 
 def test_black_background_of_an_annot_is_left_out(tmp_path):
     table = [[0, 0, 0, 0, 0], [1, 2, 3, 0, 0]]
-    path = annot_of(tmp_path / "lh.annot", [0, 1, 0, 1, 1], table, ["Medial_wall", "one"])
-    read = read_parcellation(path, path)
+    names = ["Medial_wall", "one"]
+    path = annot_of(tmp_path / "lh.annot", [0, 1, 0, 1, 1], table, names)
+    right = annot_of(tmp_path / "rh.annot", [1, 1, 0, 1, 1], table, names)
+    read = read_parcellation(right, path)
     assert read.names == ("one", "one") and read.vertices[1].tolist() == [1, 3, 4]
 
 
@@ -117,7 +119,7 @@ def test_wrong_input_is_answered_with_a_sentence(tmp_path):
 
 def test_table_may_leave_the_hemisphere_out_of_its_name(tmp_path):
     for h in LABELS:
-        write_mgz(tmp_path / f"{h}.atlas.mgz", LABELS["lh"], NAMES["lh"])
+        write_mgz(tmp_path / f"{h}.atlas.mgz", np.roll(LABELS["lh"], h == "rh"), NAMES["lh"])
         (tmp_path / f"{h}.atlas.mgz.ctab").rename(tmp_path / "atlas.mgz.ctab")
     assert len(read_parcellation(tmp_path / "lh.atlas.mgz", tmp_path / "rh.atlas.mgz")) == 6
     assert read_label_table(tmp_path / "atlas.mgz.ctab") == {0: "a_LH", 1: "b_LH", 2: "c_LH"}

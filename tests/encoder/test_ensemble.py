@@ -139,6 +139,8 @@ def test_what_does_not_fit_is_refused(folder):
     regions = encoder.regions.subset([2])
     check_fits(encoder, regions, {"data": DATA})
     check_fits(encoder, regions, {})  # a converted checkpoint does not say
+    # The same vertices under the name that another file gives them.
+    check_fits(encoder, dataclasses.replace(regions, names=("17Networks_x",)), {})
     for key, value in {"subject": 5, "space": "fsaverage", "normalize": "none"}.items():
         with pytest.raises(ValueError, match=f"responses of {key} "):
             check_fits(encoder, regions, {"data": DATA | {key: value}})

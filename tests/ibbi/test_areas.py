@@ -8,6 +8,8 @@ from neuroadapter_jax.ibbi.areas import (
     assign_by_name,
     assign_regions,
     by_hemisphere,
+    level_counts,
+    overlap_table,
     write_assignment,
 )
 
@@ -87,3 +89,46 @@ def test_wrong_areas_are_refused():
         assign_regions(REGIONS, AREAS, 1.0)
     with pytest.raises(ValueError, match="no areas"):
         assign_regions(REGIONS, {})
+
+
+def test_regions_are_counted_by_level_as_the_paper_counts_them():
+    """Eleven regions of ten vertices: so many of V1 in the one, of a face area in the other."""
+    inside = {"V1": [10, 6, 5, 2, 0, 0, 0, 0, 0, 0, 0], "Face": [0, 4, 5, 2, 6, 7, 8, 9, 0, 0, 0]}
+    inside["streams"] = [10] * 11  # no level
+    regions = Parcellation(
+        tuple(f"r{i}" for i in range(11)),
+        ("lh",) * 11,
+        tuple(np.arange(10 * i, 10 * i + 10, dtype=np.int32) for i in range(11)),
+        (110, 13),
+    )
+    masks = {}
+    for name, counts in inside.items():
+        masks[name] = np.zeros(123, bool)
+        for i, count in enumerate(counts):
+            # From the region's start, or, so that areas stay apart, from its end.
+            masks[name][10 * i + (10 - count if name == "Face" else 0) :][:count] = True
+    without = {name: masks[name] for name in ("V1", "Face")}
+    half = level_counts(assign_regions(regions, without, 0.5))
+    assert half == {"low-level": 2, "high-level": 4, "labelled": 6}
+    # More than a tenth: r2 and r3 are equally of both, and go to the first.
+    assert level_counts(assign_regions(regions, without, 0.1)) == {
+        "low-level": 4,
+        "high-level": 4,
+        "labelled": 8,
+    }
+    assert level_counts(assign_regions(regions, masks, 0.5, exclusive=False)) == half
+
+    lines = overlap_table(regions, without, (0.5, 0.75)).splitlines()
+    assert lines[0].split() == [
+        "threshold",
+        "low-level",
+        "high-level",
+        "labelled",
+        "of",
+        "V1",
+        "Face",
+    ]
+    assert lines[1].split() == [">", "0.5", "2", "4", "6", "11", "2", "4"]
+    assert lines[2].split() == [">", "0.75", "1", "2", "3", "11", "1", "2"]
+    assert lines[3].split() == ["paper", "50", "53", "103", "200"]
+    assert "appendix P; subject 1, p = 200" in lines[4]

@@ -38,9 +38,10 @@ def read(name, *overrides):
     return holder.value
 
 
-@pytest.mark.parametrize(
-    "name", ["demo.py", "embedded.py", "nsd.py", "nsd.py:embedded", "ablation.py:no_min_snr"]
-)
+NAMES = ["demo.py", "embedded.py", "nsd.py", "nsd.py:embedded", "ablation.py:no_min_snr"]
+
+
+@pytest.mark.parametrize("name", [*NAMES, "nsd_subjects.py:5", "nsd_subjects.py:banks"])
 def test_every_key_of_a_config_is_a_setting(settings_of, name):
     config = read(name)
     settings = settings_of(config)
@@ -63,6 +64,35 @@ def test_the_papers_configuration(settings_of):
     assert (settings.guidance_scale, settings.num_candidates) == (4.0, 8)
     assert (config.data.image_size, config.data.space) == (512, "fsaverage")
     assert read("nsd.py:embedded").data.image_size == 64
+
+
+def test_one_run_for_each_subject(settings_of):
+    one = settings_of(read("nsd.py"))
+    for subject in (1, 2, 5, 7):
+        config = read(f"nsd_subjects.py:{subject}")
+        assert config.data.subject == subject
+        assert config.workdir == f"runs/nsd-sd15-subj0{subject}/train"
+        settings = settings_of(config)
+        assert settings.prepared == f"runs/nsd-sd15/prepared-subj0{subject}"
+        assert settings.to_dict() == one.to_dict() | {"prepared": settings.prepared}
+    with pytest.raises(ValueError, match=r"nsd_subjects.py:9: expected a subject from 1 to 8"):
+        read("nsd_subjects.py:9")
+
+
+@pytest.mark.parametrize(
+    ("which", "banks", "groupwise"), [("shared", "shared", True), ("banks", "per_subject", False)]
+)
+def test_one_model_of_four_subjects(settings_of, which, banks, groupwise):
+    settings = settings_of(read(f"nsd_subjects.py:{which}"))
+    folders = tuple(f"runs/nsd-sd15/prepared-subj0{s}" for s in (1, 2, 5, 7))
+    assert (settings.prepared, settings.banks) == (folders, banks)
+    assert settings.groupwise is groupwise
+    config = read(f"nsd_subjects.py:{which}", "--config.data.subjects=(3,8)")
+    each = sys.modules["command_line"].per_subject(config)
+    assert [(one.data.subject, one.data.prepared) for one in each] == [
+        (3, "runs/nsd-sd15/prepared-subj03"),
+        (8, "runs/nsd-sd15/prepared-subj08"),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -100,6 +130,14 @@ def test_an_alternative_is_one_override(settings_of, override, value):
 def test_a_wrong_choice_is_named(settings_of, override, words):
     with pytest.raises(ValueError, match=words):
         settings_of(read("nsd.py", f"--config.train.{override}"))
+
+
+def test_the_released_parcels_are_one_override(settings_of):
+    assert settings_of(read("nsd.py")).parcels == "own"
+    assert settings_of(read("nsd.py", "--config.data.parcels=released")).parcels == "released"
+    assert read("encoder_nsd.py", "--config.data.parcels=released").data.parcels == "released"
+    with pytest.raises(ValueError, match="parcels is 'left'"):
+        settings_of(read("nsd.py", "--config.data.parcels=left"))
 
 
 def test_settings_of_an_older_version():

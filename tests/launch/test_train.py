@@ -151,6 +151,21 @@ def test_a_whole_run(world, whole):
     assert pictures == ["000008.png", "000016.png", f"{STEPS:06d}.png"]
 
 
+def test_areas_of_the_chosen_regions(world):
+    out = world.folder / "areas.csv"
+    printed = finish(
+        start("areas", "--config", world.config(), "--thresholds", "0.2", "--out", out)
+    )
+    assert printed.startswith("subj01: 6 regions of Embedded22Parcels\n")
+    rows = [line.split() for line in printed.splitlines()]
+    (counts,) = [row for row in rows if row[:2] == [">", "0.2"]]
+    assigned = [line.split(",")[5].strip() for line in out.read_text().splitlines()[1:]]
+    assert len(assigned) == 6
+    low = sum(area in ("V1", "V2", "V3", "V4") for area in assigned)
+    high = sum(area in ("Face", "Body", "Scene", "Word") for area in assigned)
+    assert counts[2:6] == [str(low), str(high), str(low + high), "6"]
+
+
 def test_a_run_killed_at_a_random_step_goes_on_bit_for_bit(world, whole):
     workdir = world.folder / "killed"
     at = int(np.random.default_rng().integers(2, STEPS - 5))

@@ -1,0 +1,111 @@
+"""Prepared folders of several subjects as one stream of records."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import SupportsIndex
+
+import numpy as np
+from jaxtyping import Int32, Int64
+
+from neuroadapter_jax.datasets.records import INDEX, PreparedDataset
+
+# What has to be the same for all: the responses' surface and unit, and how the images were encoded.
+_SHARED = ("space", "beta_version", "normalize", "image_size", "encoder")
+
+
+class SubjectsDataset:
+    """One split of several subjects' prepared folders; `dataset[i]` is one image of one subject.
+
+    A record is that of a `PreparedDataset` with `subject_index` int32 beside it: the subject's
+    place among the folders. The records go round the subjects, one of each in turn, each subject's
+    in ascending order of image_id; where a subject's end, the others' go on. So the order is a
+    function of the folders alone, and `input_pipeline` shuffles, resumes and shares it among
+    processes as it does with one subject's.
+
+    Args:
+        prepared: one folder per subject.
+        split: "train", "validation" or "test".
+
+    Raises:
+        FileNotFoundError: as `PreparedDataset`.
+        ValueError: as `PreparedDataset`; also a subject given twice, responses of another surface
+            or unit or images prepared otherwise than the first folder's, or an image that one
+            subject trains on and another is tested with.
+    """
+
+    def __init__(self, prepared: Sequence[str | Path], split: str):
+        self.parts = tuple(PreparedDataset(folder, split) for folder in prepared)
+        self.split = split
+        self.subjects: tuple[int | str, ...] = tuple(
+            part.provenance["request"]["subject"] for part in self.parts
+        )
+        self._check()
+        sizes = [len(part) for part in self.parts]
+        row = np.concatenate([np.arange(size) for size in sizes])
+        subject = np.repeat(np.arange(len(sizes)), sizes)
+        order = np.lexsort((subject, row))
+        self._rows: Int64[np.ndarray, " images"] = row[order]
+        self.subject_indices: Int32[np.ndarray, " images"] = subject[order].astype(np.int32)
+        self.image_ids: Int64[np.ndarray, " images"] = np.concatenate(
+            [part.image_ids for part in self.parts]
+        )[order]
+
+    @property
+    def num_vertices(self) -> tuple[int, int]:
+        """Vertices of each hemisphere, the same for all subjects."""
+        return self.parts[0].num_vertices
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: SupportsIndex) -> dict[str, np.ndarray | np.generic]:
+        if not 0 <= index.__index__() < len(self):
+            raise IndexError(f"There is no record {index} among {len(self)}.")
+        subject = self.subject_indices[index.__index__()]
+        record = self.parts[subject][int(self._rows[index.__index__()])]
+        return record | {"subject_index": subject}
+
+    def _check(self) -> None:
+        first = self.parts[0]
+        for part, subject in zip(self.parts, self.subjects, strict=True):
+            if self.subjects.count(subject) > 1:
+                raise ValueError(
+                    f"{part.path} is of subject {subject}, and so is another of the folders; name "
+                    f"one per subject."
+                )
+            made, expected = (p.provenance["request"] for p in (part, first))
+            for key in _SHARED:
+                if made.get(key) != expected.get(key):
+                    raise ValueError(
+                        f"{part.path} was prepared with {key} = {made.get(key)}, {first.path} with "
+                        f"{expected.get(key)}; one model takes subjects that were prepared alike."
+                    )
+            if part.num_vertices != first.num_vertices:
+                raise ValueError(
+                    f"{part.path} has {part.num_vertices} vertices per hemisphere, {first.path} "
+                    f"{first.num_vertices}; one model takes subjects on one surface."
+                )
+        ids = {split: [_ids(part, split) for part in self.parts] for split in ("train", "test")}
+        for i, part in enumerate(self.parts):
+            for j, other in enumerate(self.parts):
+                seen = np.intersect1d(ids["train"][i], ids["test"][j])
+                if len(seen):
+                    raise ValueError(
+                        f"{part.path} trains on {len(seen)} image(s) that {other.path} tests with, "
+                        f"such as {seen[0]}: a model of both would be tested with images it has "
+                        f"seen; prepare them with splits that agree."
+                    )
+
+
+def open_prepared(
+    prepared: str | Path | Sequence[str | Path], split: str
+) -> PreparedDataset | SubjectsDataset:
+    """The records of one folder, or of one folder per subject."""
+    if isinstance(prepared, str | Path):
+        return PreparedDataset(prepared, split)
+    return SubjectsDataset(prepared, split)
+
+
+def _ids(part: PreparedDataset, split: str) -> Int64[np.ndarray, " images"]:
+    with np.load(part.path / INDEX) as index:
+        return index[split]
