@@ -5,6 +5,7 @@
 Both steps are skipped where their folder exists and was made from the same settings.
 """
 
+import importlib
 import sys
 from pathlib import Path
 
@@ -42,9 +43,7 @@ def prepare(config: ConfigDict) -> Path:
 def _write_records(source: RecordSource, folder: Path) -> Path:
     # The folder data/ is not part of the package, and importing it imports TensorFlow.
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-    from data.nsd import write_records
-
-    return write_records(source, folder)
+    return importlib.import_module(f"data.{source.name}").write_records(source, folder)
 
 
 def main(_) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import command_line
 from absl import flags
 
-from neuroadapter_jax.datasets.records import SPLITS, PreparedDataset
+from neuroadapter_jax.datasets.records import PreparedDataset
 from neuroadapter_jax.diffusion.samplers import SAMPLERS
 from neuroadapter_jax.encoder.ensemble import BrainEncoder
 from neuroadapter_jax.evaluation.semantics import derangement
@@ -79,7 +79,7 @@ if __name__ == "__main__":
     flags.DEFINE_string("run", None, "Work folder of launch/train.py.")
     flags.DEFINE_string("prepared", None, "Folder of prepared records.")
     flags.DEFINE_string("out", None, "Folder for the images.")
-    flags.DEFINE_enum("split", "test", SPLITS, "Which images.")
+    flags.DEFINE_string("split", "test", "Which images: a split of the prepared records.")
     own = "the model's own when not given."
     flags.DEFINE_integer("num_candidates", None, f"Images per response; {own}", lower_bound=1)
     flags.DEFINE_integer("seed", 0, "Of the noise.")

@@ -1,4 +1,4 @@
-"""TFDS builder of prepared NSD records: one record per image, as ArrayRecord files.
+"""TFDS builder of prepared records: one record per image, as ArrayRecord files.
 
 The only code of the project that needs TensorFlow; reading the records needs none.
 """
@@ -11,7 +11,7 @@ from pathlib import Path
 import tensorflow_datasets as tfds
 
 from neuroadapter_jax.datasets.prepare import RecordSource
-from neuroadapter_jax.datasets.records import ARRAYS, INTEGERS, SPLITS
+from neuroadapter_jax.datasets.records import ARRAYS, INTEGERS
 
 _KEY_BITS = 128
 
@@ -23,6 +23,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
     def __init__(self, *, source: RecordSource, **kwargs):
         self._source = source
+        self.name = source.name  # it names the folder
         super().__init__(file_format="array_record", **kwargs)
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -41,7 +42,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         )
 
     def _split_generators(self, dl_manager):
-        return {split: self._generate_examples(split) for split in SPLITS}
+        return {split: self._generate_examples(split) for split in self._source.image_ids}
 
     def _generate_examples(self, split: str):
         count = len(self._source.image_ids[split])
@@ -51,10 +52,12 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             yield (position << _KEY_BITS) // count, record
 
 
-def write_records(source: RecordSource, folder: Path) -> Path:
+def write_records(
+    source: RecordSource, folder: Path, builder_class: type[Builder] = Builder
+) -> Path:
     """Writes all splits below `folder`; returns the folder with the record files."""
     tfds.disable_progress_bar()
-    builder = Builder(source=source, data_dir=folder)
+    builder = builder_class(source=source, data_dir=folder)
     # TFDS would announce a download, which this is not, and keep an empty folder for it.
     with tempfile.TemporaryDirectory() as empty, contextlib.redirect_stdout(io.StringIO()):
         builder.download_and_prepare(download_dir=empty)

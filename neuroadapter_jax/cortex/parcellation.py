@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Int32, Integer
 from scipy.spatial import cKDTree
 
 HEMISPHERES = ("lh", "rh")
+BOTH = "both"  # of a region whose features, such as voxels, are not told apart by hemisphere
 BACKGROUND_NAME = "Background+FreeSurfer_Defined_Medial_Wall"
 _BACKGROUND_NAMES = frozenset(
     {
@@ -36,13 +37,15 @@ def is_background(name: str) -> bool:
 
 @dataclass(frozen=True)
 class Parcellation:
-    """Named, disjoint sets of vertices of the two hemispheres.
+    """Named sets of vertices of the two hemispheres, disjoint, or of any other features.
 
     Attributes:
         names: one per region.
-        hemispheres: "lh" or "rh", one per region.
-        vertices: one sorted int32 array per region: indices within its own hemisphere.
-        num_vertices: vertices of the left and of the right hemisphere, medial wall included.
+        hemispheres: "lh", "rh", or "both" for features that have no hemisphere, one per region.
+        vertices: one sorted int32 array per region: indices within its own hemisphere; with "both"
+            within all features.
+        num_vertices: vertices of the left and of the right hemisphere, medial wall included; (n, 0)
+            for n features that have no hemisphere.
     """
 
     names: tuple[str, ...]
@@ -60,11 +63,14 @@ class Parcellation:
         for name, hemisphere, vertices in zip(
             self.names, self.hemispheres, self.vertices, strict=True
         ):
-            if hemisphere not in HEMISPHERES:
+            if hemisphere not in (*HEMISPHERES, BOTH):
                 raise ValueError(
-                    f"Region {name!r} has hemisphere {hemisphere!r}; use one of {HEMISPHERES}."
+                    f"Region {name!r} has hemisphere {hemisphere!r}; use one of "
+                    f"{(*HEMISPHERES, BOTH)}."
                 )
-            limit = self.num_vertices[HEMISPHERES.index(hemisphere)]
+            limit = dict(zip(HEMISPHERES, self.num_vertices, strict=True)).get(
+                hemisphere, sum(self.num_vertices)
+            )
             if not len(vertices) or vertices[0] < 0 or vertices[-1] >= limit:
                 raise ValueError(
                     f"Region {name!r} ({hemisphere}) must hold at least one vertex, all between "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float
 
-from neuroadapter_jax.cortex.parcellation import HEMISPHERES, Parcellation
+from neuroadapter_jax.cortex.parcellation import BOTH, HEMISPHERES, Parcellation
 
 
 def region_snr(
@@ -57,12 +57,25 @@ def select_regions(
             both together.
 
     Raises:
-        ValueError: p is odd with per_hemisphere, or there are fewer regions.
+        ValueError: p is odd with per_hemisphere, there are fewer regions, or they cannot be ranked
+            or have no hemisphere.
     """
-    snr = np.nan_to_num(region_snr(parcellation, ncsnr), nan=-np.inf)
-    order = np.argsort(-snr, kind="stable")
-    sides = {h: [int(i) for i in order if parcellation.hemispheres[i] == h] for h in HEMISPHERES}
+    snr = region_snr(parcellation, ncsnr)
+    if np.isnan(snr).all() and p < len(parcellation):
+        raise ValueError(
+            f"Cannot take p = {p} of {len(parcellation)} regions: the data came without an SNR map "
+            f"to rank them by; take all of them, or prepare the data with one."
+        )
+    order = np.argsort(-np.nan_to_num(snr, nan=-np.inf), kind="stable")
+    sides = {
+        h: [int(i) for i in order if parcellation.hemispheres[i] == h] for h in (*HEMISPHERES, BOTH)
+    }
     if per_hemisphere:
+        if sides.pop(BOTH):
+            raise ValueError(
+                "Cannot take regions of each hemisphere: these are not told apart by hemisphere; "
+                "set per_hemisphere to False."
+            )
         fewest = min(len(side) for side in sides.values())
         if p < 2 or p % 2 or p // 2 > fewest:
             raise ValueError(
@@ -91,7 +104,7 @@ def shuffle_regions(regions: Parcellation, seed: int) -> Parcellation:
     """
     rng = np.random.default_rng(seed)
     vertices = list(regions.vertices)
-    for hemisphere in HEMISPHERES:
+    for hemisphere in (*HEMISPHERES, BOTH):
         side = [i for i in range(len(regions)) if regions.hemispheres[i] == hemisphere]
         if not side:
             continue

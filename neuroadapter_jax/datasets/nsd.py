@@ -1,29 +1,21 @@
 """The Natural Scenes Dataset as it lies on disk: betas on a surface, design, images."""
 
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
 import h5py
-import nibabel as nib
 import numpy as np
 import pandas as pd
 import scipy.io
 from jaxtyping import Float32, Int, Int64, UInt8
 
+from neuroadapter_jax.datasets.records import SPLITS
+from neuroadapter_jax.datasets.responses import fill_nan_vertices, mgh_shape, read_mgh, zscore
+from neuroadapter_jax.datasets.source import Betas
+
 HEMISPHERES = ("lh", "rh")
 NORMALIZATIONS = ("session", "none")
 _REPEATS = 3  # the design shows every image up to three times
-_MGH_HEADER_BYTES = 284
-_VERTEX_BLOCK = 8192
-
-
-@dataclasses.dataclass(frozen=True)
-class SessionBetas:
-    """One session: betas [trials, n] and the vertices [m] that were NaN in all its trials."""
-
-    betas: Float32[np.ndarray, "trials n"]
-    nan_vertices: Int64[np.ndarray, " m"]
 
 
 class NSDSubject:
@@ -103,7 +95,7 @@ class NSDSubject:
 
     def ncsnr(self) -> Float32[np.ndarray, " n"]:
         """Noise-ceiling signal-to-noise ratio per vertex, left then right hemisphere."""
-        parts = [_read_mgh(self._ncsnr_file(h)).reshape(-1) for h in HEMISPHERES]
+        parts = [read_mgh(self._ncsnr_file(h)).reshape(-1) for h in HEMISPHERES]
         return np.concatenate(parts).astype(np.float32)
 
     def read_session(
@@ -112,7 +104,7 @@ class NSDSubject:
         """Betas of one session; see `session_betas`."""
         return self.session_betas(session, normalize).betas
 
-    def session_betas(self, session: int, normalize: str = "session") -> SessionBetas:
+    def session_betas(self, session: int, normalize: str = "session") -> Betas:
         """Reads one session, left then right hemisphere.
 
         With `normalize="session"` each vertex is z-scored over the session's trials:
@@ -141,12 +133,12 @@ class NSDSubject:
         for hemisphere, count in zip(HEMISPHERES, self.num_vertices, strict=True):
             path = self._session_file(hemisphere, session)
             part = betas[:, start : start + count]
-            part[...] = _read_mgh(path).reshape((count, self.trials_per_session), order="F").T
-            nan_vertices.append(start + _fill_nan_vertices(part, path))
+            part[...] = read_mgh(path).reshape((count, self.trials_per_session), order="F").T
+            nan_vertices.append(start + fill_nan_vertices(part, path))
             if normalize == "session":
-                _zscore(part)
+                zscore(part)
             start += count
-        return SessionBetas(betas, np.concatenate(nan_vertices))
+        return Betas(betas, np.concatenate(nan_vertices))
 
     def images(self, ids: Int[np.ndarray, " b"]) -> UInt8[np.ndarray, "b y x 3"]:
         """Images by 0-based 73k id, in the order of `ids`."""
@@ -195,7 +187,7 @@ class NSDSubject:
         num_vertices = []
         for hemisphere in HEMISPHERES:
             ncsnr_file = self._ncsnr_file(hemisphere)
-            count = int(np.prod(_mgh_shape(ncsnr_file)))
+            count = int(np.prod(mgh_shape(ncsnr_file)))
             for session in self.sessions:
                 path = self._session_file(hemisphere, session)
                 if not path.exists():
@@ -204,7 +196,7 @@ class NSDSubject:
                         f"{self._responses_file.name} lists sessions {_span(self.sessions)}; "
                         f"download it, or name the sessions to use."
                     )
-                vertices, _, _, found = _mgh_shape(path)
+                vertices, _, _, found = mgh_shape(path)
                 if vertices != count:
                     raise ValueError(
                         f"{path} has {vertices} vertices but {ncsnr_file.name} beside it has "
@@ -304,6 +296,64 @@ class NSDSubject:
             )
 
 
+class NSDSource:
+    """A subject of NSD with a normalisation and splits, as a `Source`.
+
+    Args:
+        subject: the reader.
+        normalize: see `NSDSubject.session_betas`.
+        num_validation: number of validation images.
+        seed: determines which images those are.
+    """
+
+    name = "nsd"
+    regions = None
+
+    def __init__(self, subject: NSDSubject, normalize: str, num_validation: int, seed: int):
+        self._reader, self._normalize = subject, normalize
+        self._num_validation, self._seed = num_validation, seed
+        self.root, self.subject = subject.root, subject.subject
+        self.num_vertices, self.blocks = subject.num_vertices, subject.sessions
+        self.stimulus_names: dict[int, str] = {}
+        self.settings = {
+            "space": subject.space,
+            "beta_version": subject.beta_version,
+            "sessions": list(subject.sessions),
+            "normalize": normalize,
+            "num_validation": num_validation,
+            "seed": seed,
+        }
+        self.trial_image_ids, self.ncsnr = subject.trial_image_ids, subject.ncsnr
+        self.images = subject.images
+
+    @property
+    def files(self) -> list[Path]:
+        """See `NSDSubject.files`."""
+        return self._reader.files
+
+    def read_block(self, session: int) -> Betas:
+        """See `NSDSubject.session_betas`."""
+        return self._reader.session_betas(session, self._normalize)
+
+    def splits(self) -> dict[str, Int64[np.ndarray, " _"]]:
+        """All trials of an image are in one split; see `prepare.prepare_subject`."""
+        shown = np.unique(self.trial_image_ids())
+        test = np.intersect1d(shown, self._reader.shared_ids)
+        others = np.setdiff1d(shown, test)
+        if not 0 < self._num_validation < len(others) or not len(test):
+            raise ValueError(
+                f"Subject {self.subject} saw {len(test)} shared and {len(others)} other images; "
+                f"num_validation is {self._num_validation}, which must be at least 1 and leave "
+                f"images for training, and there must be shared images for the test."
+            )
+        order = np.random.default_rng(self._seed).permutation(others)
+        images = (order[self._num_validation :], order[: self._num_validation], test)
+        return {
+            name: np.flatnonzero(np.isin(self.trial_image_ids(), ids))
+            for name, ids in zip(SPLITS, images, strict=True)
+        }
+
+
 def _require(path: Path) -> None:
     if not path.exists():
         raise FileNotFoundError(
@@ -318,61 +368,6 @@ def _read_columns(path: Path, columns: list[str], separator: str = ",") -> pd.Da
     if missing:
         raise ValueError(f"{path} has no column {missing[0]!r}; download it again.")
     return pd.read_csv(path, sep=separator, usecols=columns)
-
-
-def _mgh_shape(path: Path) -> tuple[int, int, int, int]:
-    """Shape [vertices, 1, 1, trials] promised by the header, once the file's length fits it."""
-    _require(path)
-    size = path.stat().st_size
-    if size < _MGH_HEADER_BYTES:
-        raise ValueError(
-            f"{path} is truncated: {size} bytes are less than a header; download it again."
-        )
-    image = nib.load(path)
-    vertices, one, other, trials = (*map(int, image.shape), 1, 1, 1)[:4]
-    shape = vertices, one, other, trials
-    expected = _MGH_HEADER_BYTES + int(np.prod(shape)) * image.get_data_dtype().itemsize
-    if size < expected:
-        raise ValueError(
-            f"{path} is truncated: it has {size} bytes and its header promises {expected}; "
-            f"download it again."
-        )
-    return shape
-
-
-def _read_mgh(path: Path) -> np.ndarray:
-    return np.asanyarray(nib.load(path).dataobj)
-
-
-def _fill_nan_vertices(betas: np.ndarray, path: Path) -> Int64[np.ndarray, " m"]:
-    """Sets vertices that are NaN throughout to 0, in place, and returns them."""
-    finite = np.isfinite(betas)
-    if finite.all():
-        return np.zeros(0, np.int64)
-    empty = np.isnan(betas).all(axis=0)
-    broken = np.flatnonzero(~finite.all(axis=0) & ~empty)
-    if len(broken):
-        trials = len(betas) - np.count_nonzero(finite[:, broken[0]])
-        raise ValueError(
-            f"{path} is NaN or infinite in {trials} of {len(betas)} trials at vertex {broken[0]} "
-            f"({len(broken)} such vertices); only a vertex that is NaN in all trials of a session "
-            f"is known to occur, so download the file again."
-        )
-    vertices = np.flatnonzero(empty)
-    betas[:, vertices] = 0
-    return vertices
-
-
-def _zscore(betas: np.ndarray) -> None:
-    """Z-scores each column in place; by blocks, so that float64 needs little memory."""
-    for start in range(0, betas.shape[1], _VERTEX_BLOCK):
-        part = betas[:, start : start + _VERTEX_BLOCK]
-        values = part.astype(np.float64)
-        constant = values.max(axis=0) == values.min(axis=0)
-        values -= values.mean(axis=0)
-        deviation = values.std(axis=0)
-        part[...] = values / np.where(constant, 1, deviation)
-        part[:, constant] = 0
 
 
 def _span(sessions: Sequence[int]) -> str:

@@ -47,7 +47,8 @@ class Settings:
 
     Attributes:
         prepared: folder of prepared records.
-        parcellation: label files of the left and the right hemisphere.
+        parcellation: label files of the left and the right hemisphere; none where the records
+            bring their own regions.
         backbone: folder in the diffusers layout, a shipped name, a Hub id, or "random".
         precision: of the frozen U-Net's parameters and arithmetic in training, "fp32" or "bf16";
             what trains, the loss and reconstruction are float32.
@@ -86,7 +87,7 @@ class Settings:
     """
 
     prepared: str
-    parcellation: tuple[str, str]
+    parcellation: tuple[str, ...]
     backbone: str = "tiny-sd"
     precision: Literal["fp32", "bf16"] = "fp32"
     num_regions: int = 200
@@ -175,7 +176,9 @@ class Task:
         self.settings = settings
         self.train = PreparedDataset(settings.prepared, "train")
         self.validation = PreparedDataset(settings.prepared, "validation")
-        parcellation = read_parcellation(*settings.parcellation, self.train.num_vertices)
+        for split in (self.train, self.validation):
+            split.require_images()
+        parcellation = self.train.parcellation(settings.parcellation)
         self.regions: Parcellation = select_regions(
             parcellation, self.train.ncsnr, settings.num_regions, settings.per_hemisphere
         )

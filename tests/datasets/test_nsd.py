@@ -44,7 +44,7 @@ def test_betas_are_zscored_per_vertex_and_session(tree):
 
 def test_blocks_of_vertices_make_no_difference(tree, monkeypatch):
     whole = read(tree).read_session(2)
-    monkeypatch.setattr("neuroadapter_jax.datasets.nsd._VERTEX_BLOCK", 5)
+    monkeypatch.setattr("neuroadapter_jax.datasets.responses._VERTEX_BLOCK", 5)
     np.testing.assert_array_equal(read(tree).read_session(2), whole)
 
 

@@ -87,7 +87,7 @@ def test_cortex_and_provenance(tree, prepared):
     assert dataset.provenance["request"]["normalize"] == "session"
     assert dataset.provenance["nan_vertices_set_to_0"] == {}
     left = {path.name for path in prepared.iterdir()}
-    assert left == {"cortex.npz", "index.npz", "provenance.json", "nsd"}
+    assert left == {"cortex.npz", "index.npz", "stimuli.npz", "provenance.json", "nsd"}
     assert not prepared.with_name("prepared.partial").exists()
 
 
