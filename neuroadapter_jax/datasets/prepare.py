@@ -4,9 +4,11 @@ The writer of the records is an argument, because TFDS needs TensorFlow to write
 this package may import it; `data/nsd` provides it.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -14,10 +16,12 @@ from typing import Any
 
 import numpy as np
 import PIL.Image
-from jaxtyping import Float, Float16, Int64, UInt8
+from jaxtyping import Float, Float16, Float32, Int64, UInt8
 from tqdm import tqdm
 
-from neuroadapter_jax.datasets.nsd import NORMALIZATIONS, NSDSource, NSDSubject
+from neuroadapter_jax.datasets.nsd import NSDSubject
+from neuroadapter_jax.datasets.nsd_checks import refuse_differences, table_of
+from neuroadapter_jax.datasets.nsd_source import NSDSource
 from neuroadapter_jax.datasets.records import (
     CORTEX,
     INDEX,
@@ -26,15 +30,22 @@ from neuroadapter_jax.datasets.records import (
     STIMULI,
     read_provenance,
 )
-from neuroadapter_jax.datasets.source import Source
+from neuroadapter_jax.datasets.repeats import RepeatVariance
+from neuroadapter_jax.datasets.shards import shard_bounds
+from neuroadapter_jax.datasets.shared_work import add_fingerprint, locked, only_request, share
+from neuroadapter_jax.datasets.source import DirectSource, Source, Trials
+from neuroadapter_jax.datasets.throughput import Meter, forget_cached, plain_copy_rate
 
 EncodeImages = Callable[
     [UInt8[np.ndarray, "b y x 3"]],
     tuple[Float[np.ndarray, "b h w c"], Float[np.ndarray, "b h w c"]],
 ]
 _FORMAT = 1
+# What folders of older versions were made with, where they do not say.
+_FORMERLY = {"dataset": "nsd", "split": "shared"}
 _LARGEST = float(np.finfo(np.float16).max)
-_SAMPLE_BYTES = 1 << 16
+_IMAGES_AT_ONCE = 256
+_REPEATS = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,13 +56,21 @@ class RecordSource:
         name: of the dataset.
         shapes: per field, its shape with None for the number of repeats.
         image_ids: per split, the stimulus ids, ascending.
-        records: gives a split's records in the order of its ids.
+        records: makes a split's records from one position up to another, in the order of its ids.
+        bounds: per split, first and last + 1 record of each of its files.
+        key: stands for all that the records depend on.
+        work: folder for the marks of what is done; see `shared_work.share`.
+        done: to be called with the name of each finished file.
     """
 
     name: str
     shapes: dict[str, tuple[int | None, ...]]
     image_ids: dict[str, Int64[np.ndarray, " images"]]
-    records: Callable[[str], Iterator[dict[str, Any]]]
+    records: Callable[[str, int, int], Iterator[dict[str, Any]]]
+    bounds: dict[str, list[tuple[int, int]]]
+    key: str
+    work: Path
+    done: Callable[[str], None]
 
 
 # Writes the records below a folder and returns the folder with the record files.
@@ -70,55 +89,52 @@ def prepare_subject(
     beta_version: str = "betas_fithrf_GLMdenoise_RR",
     sessions: Sequence[int] | None = None,
     normalize: str = "session",
+    split: str = "shared",
     image_size: int = 512,
     num_validation: int = 485,
     seed: int = 0,
     batch_size: int = 16,
+    accept_differences: bool = False,
+    compare_disk: bool = False,
     progress: bool = True,
 ) -> Path:
     """Prepares one subject of NSD; see `prepare_source`.
 
-    Test images are the shared images the subject saw; `num_validation` others, drawn by `seed`,
-    are for validation and the rest for training. The paper's 515 test images are those shared
-    images that all eight subjects saw three times; here one subject's files decide.
-
     Args:
         root: NSD's folder.
         prepared: the folder to make.
-        encode_images: uint8 images [b, y, x, 3] to mean and std [b, h, w, c] of the VAE's
-            posterior, not multiplied by its scaling factor.
+        encode_images: see `prepare_source`.
         encoder_fingerprint: identifies the encoder's weights.
         write_records: see `WriteRecords`.
         subject: 1 to 8.
         space: surface of the betas; see `NSDSubject`.
         beta_version: one of NSD's three sets of betas.
         sessions: sessions to use, counted from 1; by default all.
-        normalize: `"session"` (z-score per vertex and session) or `"none"`.
-        image_size: images are resized (bilinear, as the released decoder does) to this square.
-        num_validation: number of validation images.
+        normalize: see `NSDSubject.session_scaling`.
+        split: see `nsd_splits.split_images`.
+        image_size: see `prepare_source`.
+        num_validation: number of validation images, where the split draws them.
         seed: determines which images those are.
-        batch_size: images encoded at once.
-        progress: whether to show progress bars.
+        batch_size: see `prepare_source`.
+        accept_differences: see `prepare_source`.
+        compare_disk: see `prepare_source`.
+        progress: see `prepare_source`.
 
     Raises:
-        FileNotFoundError: as `NSDSubject`; also if the folder exists and is no prepared one.
-        ValueError: as `NSDSubject`; also if the folder came from other input.
+        FileNotFoundError: as `NSDSubject` and `prepare_source`.
+        ValueError: as `NSDSubject`, `NSDSource` and `prepare_source`.
     """
-    if normalize not in NORMALIZATIONS:
-        raise ValueError(f"normalize is {normalize!r}; choose one of {', '.join(NORMALIZATIONS)}.")
+    reader = NSDSubject(root, subject, space, beta_version, sessions)
     return prepare_source(
-        NSDSource(
-            NSDSubject(root, subject, space, beta_version, sessions),
-            normalize,
-            num_validation,
-            seed,
-        ),
+        NSDSource(reader, normalize, split, num_validation, seed),
         prepared,
         encode_images=encode_images,
         encoder_fingerprint=encoder_fingerprint,
         write_records=write_records,
         image_size=image_size,
         batch_size=batch_size,
+        accept_differences=accept_differences,
+        compare_disk=compare_disk,
         progress=progress,
     )
 
@@ -132,6 +148,8 @@ def prepare_source(
     write_records: WriteRecords,
     image_size: int = 512,
     batch_size: int = 16,
+    accept_differences: bool = False,
+    compare_disk: bool = False,
     progress: bool = True,
 ) -> Path:
     """Prepares a dataset: a record per split and stimulus, and what is needed to read them.
@@ -140,8 +158,14 @@ def prepare_source(
     stimuli of each split), `stimuli.npz` (their names, and whether they have an image),
     `provenance.json` and, where the source has its own regions, `regions.npz`.
 
-    Memory holds one block's responses; the trials wait as float16 in a temporary file. The folder
-    appears only when complete. If it exists and came from the same input, nothing is done.
+    Three steps, each in units that are not done again after a kill: the responses block by block;
+    the latents of the images; the record files. Any number of processes may be given the same call
+    on the same folder; they share the units. A `DirectSource` is read where it lies: memory holds
+    its statistics and a few record files (128 MiB each), whatever the number of trials. The
+    trials of another source wait as float16 in a temporary file.
+
+    The folder appears only when complete. If it exists and came from the same input, nothing is
+    done. Unfinished work waits in `PREPARED.partial`.
 
     Args:
         source: see `Source`.
@@ -152,12 +176,15 @@ def prepare_source(
         write_records: see `WriteRecords`.
         image_size: images are resized (bilinear, as the released decoder does) to this square.
         batch_size: images encoded at once.
-        progress: whether to show progress bars.
+        accept_differences: go on where counts, first images or SNR differ from published ones.
+        compare_disk: measure a plain copy of the same bytes as well (of a `DirectSource`).
+        progress: whether to show progress bars and tables.
 
     Raises:
         FileNotFoundError: the folder exists and is no prepared one.
-        ValueError: the folder came from other input; the source's splits are empty; or what the
-            source raises while it is read.
+        ValueError: the folder came from other input; the source's splits are empty; something
+            differs from what is published; float16 cannot hold a response or a latent; another
+            process prepares other input in the folder; or what the source raises.
     """
     prepared = Path(prepared)
     request = {
@@ -179,132 +206,293 @@ def prepare_source(
             f"{source.name} of subject {source.subject} has no trials in the splits {empty}; every "
             f"split needs at least one."
         )
-
-    encode = _in_batches_of(encode_images, batch_size)
-    image = (image_size, image_size, 3)
-    latent = encode(np.zeros((1, *image), np.uint8))[0].shape[1:]
-    shapes = {
-        "image": image,
-        "betas": (None, sum(source.num_vertices)),
-        "latent_mean": latent,
-        "latent_std": latent,
-    }
+    say = print if progress else lambda _: None
+    direct = source if isinstance(source, DirectSource) else None
+    checks = [] if direct is None else direct.check()
+    if checks:
+        say("\n".join(table_of(checks)))
+        refuse_differences(checks, source.root, accept_differences)
+    if direct is not None and compare_disk:
+        forget_cached(direct.response_files)
 
     partial = prepared.with_name(prepared.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
     try:
-        trials_file = partial / "trials.f16"
-        trials, nan_vertices = _store_trials(source, trials_file, progress)
-        no_image: set[int] = set()
-        bar = tqdm(
-            total=sum(map(len, image_ids.values())),
-            desc="Writing images",
-            unit="image",
-            disable=not progress,
-        )
-
-        def records(split: str) -> Iterator[dict[str, Any]]:
-            for start in range(0, len(image_ids[split]), batch_size):
-                ids = image_ids[split][start : start + batch_size]
-                images = _read_images(source, ids, image_size, no_image)
-                yield from _records(source, trials, splits[split], ids, images, *encode(images))
-                bar.update(len(ids))
-
-        with bar:
-            folder = write_records(RecordSource(source.name, shapes, image_ids, records), partial)
-        trials_file.unlink()
-
-        np.savez(partial / CORTEX, ncsnr=source.ncsnr(), num_vertices=np.array(source.num_vertices))
-        np.savez(partial / INDEX, **image_ids)
-        np.savez(partial / STIMULI, **_stimuli(source, image_ids, no_image))
-        if source.regions is not None:
-            source.regions.save(partial / REGIONS)
-        provenance = {
-            "request": request,
-            "records": folder.relative_to(partial).as_posix(),
-            "shapes": {key: [-1 if k is None else k for k in shapes[key]] for key in shapes},
-            "images": {split: len(ids) for split, ids in image_ids.items()},
-            "trials": len(shown),
-            "nan_vertices_set_to_0": nan_vertices,
-        }
-        (partial / PROVENANCE).write_text(json.dumps(provenance, indent=2) + "\n")
-        partial.replace(prepared)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(only_request(partial / "work", request))
+            job = _Job(source, splits, image_ids, image_size, partial / "work", request, progress)
+            stack.callback(job.close)
+            job.open_trials()
+            job.encode(_in_batches_of(encode_images, batch_size))
+            folder = job.write(write_records, partial)
+            with locked(partial / "finish.lock"):
+                if (prepared / PROVENANCE).exists():  # another process was faster
+                    return prepared
+                ncsnr = job.ncsnr_from_repeats()
+                if direct is not None:
+                    found = direct.check_responses(ncsnr, job.trials.nan_vertices)
+                    checks += found
+                    say("\n".join(table_of(found)))
+                    job.meter.add(read=sum(path.stat().st_size for path in direct.response_files))
+                    say(job.meter.describe("Responses and records, without the latents"))
+                    if compare_disk:
+                        plain = plain_copy_rate(
+                            direct.response_files, job.meter.bytes_written, partial
+                        )
+                        say(
+                            f"A plain sequential read and write of the same bytes: {plain:.0f} "
+                            f"MB/s; preparing reached {job.meter.rate / plain:.2f} of it"
+                        )
+                cortex = {"ncsnr": source.ncsnr(), "ncsnr_from_repeats": ncsnr}
+                np.savez(partial / CORTEX, num_vertices=np.array(source.num_vertices), **cortex)
+                np.savez(partial / INDEX, **image_ids)
+                np.savez(partial / STIMULI, **job.stimuli())
+                if source.regions is not None:
+                    source.regions.save(partial / REGIONS)
+                shapes = job.shapes
+                provenance = {
+                    "request": request,
+                    "records": folder.relative_to(partial).as_posix(),
+                    "shapes": {k: [-1 if i is None else i for i in shapes[k]] for k in shapes},
+                    "images": {split: len(ids) for split, ids in image_ids.items()},
+                    "trials": len(shown),
+                    "nan_vertices_set_to_0": job.trials.nan_vertices,
+                    "checks": [dataclasses.asdict(check) for check in checks],
+                }
+                (partial / PROVENANCE).write_text(json.dumps(provenance, indent=2) + "\n")
+                shutil.rmtree(partial / "work")
+                (partial / "finish.lock").unlink()
+                partial.replace(prepared)
+    except FileNotFoundError:
+        if not (prepared / PROVENANCE).exists():  # else another process has just finished it
+            raise
     return prepared
 
 
-def _store_trials(
-    source: Source, path: Path, progress: bool
-) -> tuple[Float16[np.ndarray, "trials n"], dict[str, int]]:
-    """All trials in a file mapped to memory, and per block the number of NaN features."""
-    shape = (len(source.trial_image_ids()), sum(source.num_vertices))
-    trials = np.memmap(path, np.float16, "w+", shape=shape)
-    nan_vertices, filled = {}, 0
-    for block in tqdm(source.blocks, desc="Reading responses", unit="block", disable=not progress):
-        read = source.read_block(block)
-        if read.betas.size and np.abs(read.betas).max() > _LARGEST:
-            raise ValueError(
-                f"{source.name} holds {np.abs(read.betas).max():g} in block {block}, which float16 "
-                f"cannot hold; choose a normalisation."
-            )
-        trials[filled : filled + len(read.betas)] = read.betas
-        filled += len(read.betas)
-        if len(read.nan_vertices):
-            nan_vertices[str(block)] = len(read.nan_vertices)
-    if filled != len(trials):
-        raise ValueError(
-            f"{source.name} announced {len(trials)} trials, but its blocks hold {filled}; "
-            f"trial_image_ids and read_block must agree."
-        )
-    return trials, nan_vertices
+class _Job:
+    """The three steps of a preparation; each asks `share` for what is left to do.
 
+    Args:
+        source: what is prepared.
+        splits: trials of each split.
+        image_ids: stimuli of each split, ascending.
+        image_size: of the square images.
+        work: folder for what the steps keep.
+        request: all that the records depend on.
+        progress: whether to show bars.
+    """
 
-def _records(source, trials, split, ids, images, means, stds) -> Iterator[dict[str, Any]]:
-    shown = source.trial_image_ids()[split]
-    for image_id, image, mean, std in zip(ids, images, means, stds, strict=True):
-        yield {
-            "image": image,
-            "image_id": image_id,
-            "subject": np.int32(source.subject),
-            "betas": np.asarray(trials[np.sort(split[shown == image_id])]),
-            "latent_mean": mean,
-            "latent_std": std,
+    def __init__(
+        self,
+        source: Source,
+        splits: dict[str, Int64[np.ndarray, " _"]],
+        image_ids: dict[str, Int64[np.ndarray, " _"]],
+        image_size: int,
+        work: Path,
+        request: dict[str, Any],
+        progress: bool,
+    ):
+        self._source, self._splits, self._image_ids = source, splits, image_ids
+        self._image_size, self._work, self._progress = image_size, work, progress
+        self._key = hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
+        self._ids = np.unique(np.concatenate(list(image_ids.values())))
+        self.meter = Meter()
+        self.trials: Trials | None = None
+
+    def open_trials(self) -> None:
+        """Step 1: makes `trials` ready."""
+        with self.meter, self._bar("Reading responses", len(self._source.blocks), "block") as bar:
+            done = lambda _: bar.update()
+            if isinstance(self._source, DirectSource):
+                self.trials = self._source.open_trials(self._work, done)
+            else:
+                self.trials = _StoredTrials(self._source, self._work, self._key, done)
+
+    def encode(self, encode: EncodeImages) -> None:
+        """Step 2: the latents' moments of all images, in files; `shapes` are known then."""
+        starts = range(0, len(self._ids), _IMAGES_AT_ONCE)
+        units = {
+            f"moments{i:05d}": self._ids[k : k + _IMAGES_AT_ONCE] for i, k in enumerate(starts)
         }
+
+        def compute(unit: str) -> dict[str, Any]:
+            squares, lacking = _read_images(self._source, units[unit], self._image_size)
+            pair = np.stack(encode(squares), axis=1)
+            with open(self._work / f"{unit}.npy.partial", "wb") as file:
+                np.save(file, pair)
+            os.replace(self._work / f"{unit}.npy.partial", self._work / f"{unit}.npy")
+            return {"no_image": lacking}
+
+        with self._bar("Encoding images", len(self._ids), "image") as bar:
+            keys = dict.fromkeys(units, self._key)
+            done = share(keys, self._work, compute, done=lambda u: bar.update(len(units[u])))
+        self._no_image = {i for report in done.values() for i in report["no_image"]}
+        self._moments = [np.load(self._work / f"{unit}.npy", mmap_mode="r") for unit in units]
+        latent = self._moments[0].shape[2:]
+        self.shapes = {
+            "image": (self._image_size, self._image_size, 3),
+            "betas": (None, sum(self._source.num_vertices)),
+            "latent_mean": latent,
+            "latent_std": latent,
+        }
+
+    def write(self, write_records: WriteRecords, partial: Path) -> Path:
+        """Step 3: the record files; returns their folder."""
+        self._bounds = {
+            split: shard_bounds(len(ids), self.shapes, _REPEATS)
+            for split, ids in self._image_ids.items()
+        }
+        sizes = {
+            f"{split}-{i:05d}": stop - start
+            for split, spans in self._bounds.items()
+            for i, (start, stop) in enumerate(spans)
+        }
+        with self.meter, self._bar("Writing images", sum(sizes.values()), "image") as bar:
+            records = RecordSource(
+                self._source.name,
+                self.shapes,
+                self._image_ids,
+                self._records,
+                self._bounds,
+                self._key,
+                self._work,
+                lambda unit: bar.update(sizes[unit]),
+            )
+            folder = write_records(records, partial)
+        self.meter.add(written=sum(path.stat().st_size for path in folder.iterdir()))
+        return folder
+
+    def ncsnr_from_repeats(self) -> Float32[np.ndarray, " n"]:
+        """From the images seen three times; NaN where a block lacks the vertex."""
+        variance = RepeatVariance(sum(self._source.num_vertices))
+        for split, spans in self._bounds.items():
+            for start, _ in spans:
+                variance.load(self._work / f"variance-{split}-{start}.npz")
+        ncsnr = variance.ncsnr(self.trials.trials_per_session)
+        ncsnr[self.trials.empty_vertices] = np.nan
+        return ncsnr
+
+    def stimuli(self) -> dict[str, np.ndarray]:
+        """The table of stimuli."""
+        names = [self._source.stimulus_names.get(int(i), "") for i in self._ids]
+        has_image = [int(i) not in self._no_image for i in self._ids]
+        return {"ids": self._ids, "names": np.array(names, str), "has_image": np.array(has_image)}
+
+    def close(self) -> None:
+        """Ends the reading."""
+        if self.trials is not None:
+            self.trials.close()
+
+    def _records(self, split: str, start: int, stop: int) -> Iterator[dict[str, Any]]:
+        trials = self._splits[split]
+        shown = self._source.trial_image_ids()[trials]
+        variance = RepeatVariance(sum(self._source.num_vertices))
+        for image_id in self._image_ids[split][start:stop]:
+            betas, z = self.trials.read(np.sort(trials[shown == image_id]))
+            if z is not None:
+                variance.add(z)
+            file, row = divmod(int(np.searchsorted(self._ids, image_id)), _IMAGES_AT_ONCE)
+            mean, std = self._moments[file][row]
+            yield {
+                "image": _read_images(self._source, image_id[None], self._image_size)[0][0],
+                "image_id": image_id,
+                "subject": np.int32(self._source.subject),
+                "betas": betas,
+                "latent_mean": mean,
+                "latent_std": std,
+            }
+        variance.save(self._work / f"variance-{split}-{start}.npz")
+
+    def _bar(self, label: str, total: int, unit: str) -> tqdm:
+        return tqdm(total=total, desc=label, unit=unit, disable=not self._progress)
+
+
+class _StoredTrials:
+    """The `Trials` of a source that is read block by block: float16, in a file.
+
+    Args:
+        source: what is read.
+        work: folder for the file.
+        key: stands for all that the responses depend on.
+        done: called with each finished block.
+
+    Raises:
+        ValueError: blocks and trials disagree, or float16 cannot hold a response.
+    """
+
+    trials_per_session = 0
+
+    def __init__(self, source: Source, work: Path, key: str, done: Callable[[str], None]):
+        total, n = len(source.trial_image_ids()), sum(source.num_vertices)
+        units = {f"block{i:05d}": block for i, block in enumerate(source.blocks)}
+
+        def store(unit: str) -> dict[str, Any]:
+            read = source.read_block(units[unit])
+            largest = np.abs(read.betas).max(initial=0)
+            if not largest <= _LARGEST:  # nor where it is NaN
+                raise ValueError(
+                    f"{source.name} holds {largest:g} in block {units[unit]}, which float16 "
+                    f"cannot hold; choose a normalisation, and give 0 for what was not measured."
+                )
+            with open(work / f"{unit}.npy.partial", "wb") as file:
+                np.save(file, read.betas.astype(np.float16))
+            os.replace(work / f"{unit}.npy.partial", work / f"{unit}.npy")
+            return {"nan_vertices": read.nan_vertices.tolist()}
+
+        reports = share(dict.fromkeys(units, key), work, store, done=done)
+        empty = {str(units[unit]): report["nan_vertices"] for unit, report in reports.items()}
+        self.nan_vertices = {block: len(vertices) for block, vertices in empty.items() if vertices}
+        self.empty_vertices = np.unique([v for block in empty.values() for v in block]).astype(
+            np.int64
+        )
+        self._blocks = [np.load(work / f"{unit}.npy", mmap_mode="r") for unit in units]
+        self._starts = np.cumsum([0, *map(len, self._blocks)])
+        if self._starts[-1] != total or any(block.shape[1] != n for block in self._blocks):
+            raise ValueError(
+                f"{source.name} announced {total} trials of {n} features, but its blocks hold "
+                f"{[block.shape for block in self._blocks]}; trial_image_ids, num_vertices and "
+                f"read_block must agree."
+            )
+
+    def read(self, positions: Int64[np.ndarray, " k"]) -> tuple[Float16[np.ndarray, "k n"], None]:
+        """See `Trials`."""
+        blocks = np.searchsorted(self._starts, positions, side="right") - 1
+        rows = [
+            self._blocks[b][p - self._starts[b]] for b, p in zip(blocks, positions, strict=True)
+        ]
+        return np.stack(rows), None
+
+    def close(self) -> None:
+        """Nothing is open."""
 
 
 def _read_images(
-    source: Source, ids: Int64[np.ndarray, " b"], image_size: int, no_image: set[int]
-) -> UInt8[np.ndarray, "b y x 3"]:
-    """Images as squares; a stimulus without one is black, and its id joins `no_image`."""
-    squares = np.zeros((len(ids), image_size, image_size, 3), np.uint8)
+    source: Source, ids: Int64[np.ndarray, " b"], image_size: int
+) -> tuple[UInt8[np.ndarray, "b y x 3"], list[int]]:
+    """Images as squares; a stimulus without one is black, and listed."""
+    squares, lacking = np.zeros((len(ids), image_size, image_size, 3), np.uint8), []
     for square, image_id, image in zip(squares, ids, source.images(ids), strict=True):
         if image is None:
-            no_image.add(int(image_id))
+            lacking.append(int(image_id))
         elif image.shape == square.shape:
             square[...] = image
         else:
             size, bilinear = (image_size, image_size), PIL.Image.Resampling.BILINEAR
             square[...] = PIL.Image.fromarray(image).resize(size, bilinear)
-    return squares
-
-
-def _stimuli(source: Source, image_ids, no_image: set[int]) -> dict[str, np.ndarray]:
-    ids = np.unique(np.concatenate(list(image_ids.values())))
-    names = [source.stimulus_names.get(int(i), "") for i in ids]
-    has_image = [int(i) not in no_image for i in ids]
-    return {"ids": ids, "names": np.array(names, str), "has_image": np.array(has_image)}
+    return squares, lacking
 
 
 def _in_batches_of(encode_images: EncodeImages, batch_size: int) -> EncodeImages:
     """Calls the encoder with one batch size only, so that it compiles once."""
 
     def encode(images):
-        padding = [(0, batch_size - len(images)), (0, 0), (0, 0), (0, 0)]
-        moments = encode_images(np.pad(images, padding, mode="edge"))
-        mean, std = (np.asarray(m, np.float16)[: len(images)] for m in moments)
+        parts = []
+        for start in range(0, len(images), batch_size):
+            batch = images[start : start + batch_size]
+            padding = [(0, batch_size - len(batch)), (0, 0), (0, 0), (0, 0)]
+            moments = encode_images(np.pad(batch, padding, mode="edge"))
+            with np.errstate(over="ignore"):  # told below
+                parts.append([np.asarray(m, np.float16)[: len(batch)] for m in moments])
+        mean, std = (np.concatenate(part) for part in zip(*parts, strict=True))
         if not (np.isfinite(mean).all() and np.isfinite(std).all()):
             raise ValueError(
                 "The image encoder gave values that float16 cannot hold; check its weights."
@@ -315,7 +503,7 @@ def _in_batches_of(encode_images: EncodeImages, batch_size: int) -> EncodeImages
 
 
 def _require_same(prepared: Path, request: dict[str, Any]) -> None:
-    made = {"dataset": "nsd"} | read_provenance(prepared)["request"]
+    made = _FORMERLY | read_provenance(prepared)["request"]
     differing = [key for key in request if made.get(key) != request[key]]
     if differing:
         had = ", ".join(f"{key} = {made.get(key)}" for key in differing)
@@ -327,13 +515,7 @@ def _require_same(prepared: Path, request: dict[str, Any]) -> None:
 
 
 def _source_fingerprint(source: Source) -> str:
-    """Hash over each file's place, size, and the bytes at its start, middle and end."""
     digest = hashlib.sha256()
     for path in source.files:
-        size = path.stat().st_size
-        digest.update(f"{path.relative_to(source.root).as_posix()}\0{size}\0".encode())
-        with path.open("rb") as file:
-            for start in (0, size // 2, max(0, size - _SAMPLE_BYTES)):
-                file.seek(start)
-                digest.update(file.read(_SAMPLE_BYTES))
+        add_fingerprint(digest, path, path.relative_to(source.root).as_posix())
     return digest.hexdigest()

@@ -167,6 +167,19 @@ def read_provenance(prepared: Path) -> dict[str, Any]:
     return json.loads(path.read_text())
 
 
+def encode_record(record: dict[str, Any]) -> bytes:
+    """A record as the bytes that TFDS would write and `PreparedDataset` reads."""
+    features: dict[str, dict[str, Any]] = {
+        key: {"int64_list": {"value": [int(record[key])]}} for key in INTEGERS
+    }
+    for key, dtype in ARRAYS.items():
+        values = np.ascontiguousarray(record[key], dtype).tobytes()
+        features[key] = {"bytes_list": {"value": [values]}}
+    message = _example_class()(features={"feature": features})
+    # Maps have no order of their own; the same record is to give the same bytes.
+    return message.SerializeToString(deterministic=True)
+
+
 @functools.cache
 def _example_class() -> type:
     """The message tf.train.Example, as far as it is used here."""

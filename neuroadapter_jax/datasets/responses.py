@@ -6,7 +6,8 @@ import nibabel as nib
 import numpy as np
 from jaxtyping import Int64
 
-_MGH_HEADER_BYTES = 284
+from neuroadapter_jax.datasets.nsd_files import MGH_HEADER_BYTES, where_from
+
 _VERTEX_BLOCK = 8192
 
 
@@ -14,21 +15,23 @@ def mgh_shape(path: Path) -> tuple[int, int, int, int]:
     """Shape [vertices, 1, 1, trials] promised by the header, once the file's length fits it."""
     if not path.exists():
         raise FileNotFoundError(
-            f"{path} does not exist; check the root, the subject and the space, or download it."
+            f"{path} does not exist; check the root, the subject and the space, or "
+            f"{where_from(path)}."
         )
     size = path.stat().st_size
-    if size < _MGH_HEADER_BYTES:
+    if size < MGH_HEADER_BYTES:
         raise ValueError(
-            f"{path} is truncated: {size} bytes are less than a header; download it again."
+            f"{path} is truncated: {size} bytes are less than the {MGH_HEADER_BYTES} of a header; "
+            f"{where_from(path)}."
         )
     image = nib.load(path)
     vertices, one, other, trials = (*map(int, image.shape), 1, 1, 1)[:4]
     shape = vertices, one, other, trials
-    expected = _MGH_HEADER_BYTES + int(np.prod(shape)) * image.get_data_dtype().itemsize
+    expected = MGH_HEADER_BYTES + int(np.prod(shape)) * image.get_data_dtype().itemsize
     if size < expected:
         raise ValueError(
             f"{path} is truncated: it has {size} bytes and its header promises {expected}; "
-            f"download it again."
+            f"{where_from(path)}."
         )
     return shape
 
@@ -54,7 +57,7 @@ def fill_nan_vertices(betas: np.ndarray, path: Path) -> Int64[np.ndarray, " m"]:
         raise ValueError(
             f"{path} is NaN or infinite in {trials} of {len(betas)} trials at vertex {broken[0]} "
             f"({len(broken)} such vertices); only a vertex that is NaN in all trials of a session "
-            f"is known to occur, so download the file again."
+            f"is known to occur, so {where_from(path)}."
         )
     vertices = np.flatnonzero(empty)
     betas[:, vertices] = 0

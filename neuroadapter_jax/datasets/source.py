@@ -1,12 +1,12 @@
 """The contract of a dataset: what `prepare_source` needs to know, whatever the files look like."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float32, Int, Int64, UInt8
+from jaxtyping import Float16, Float32, Int, Int64, UInt8
 
 from neuroadapter_jax.cortex.parcellation import Parcellation
 
@@ -72,3 +72,47 @@ class Source(Protocol):
 
     def images(self, ids: Int[np.ndarray, " b"]) -> Sequence[UInt8[np.ndarray, "y x 3"] | None]:
         """The images of stimuli, of any size; None for a stimulus without one."""
+
+
+class Trials(Protocol):
+    """Responses of any trial, as they are stored.
+
+    Attributes:
+        nan_vertices: per block (as text) that has any, its number of features without data.
+        empty_vertices: features without data in any block.
+        trials_per_session: over which `read` z-scores; 0 if it does not.
+    """
+
+    nan_vertices: dict[str, int]
+    empty_vertices: Int64[np.ndarray, " _"]
+    trials_per_session: int
+
+    def read(
+        self, positions: Int64[np.ndarray, " k"]
+    ) -> tuple[Float16[np.ndarray, "k n"], Float32[np.ndarray, "k n"] | None]:
+        """Trials by position: as stored, and z-scored over their sessions, if that is known."""
+
+    def close(self) -> None:
+        """Ends the reading."""
+
+
+@runtime_checkable
+class DirectSource(Source, Protocol):
+    """A source whose trials can be read where they lie, and whose values are published.
+
+    Attributes:
+        response_files: the files that the responses are in.
+    """
+
+    response_files: list[Path]
+
+    def open_trials(self, work: Path, done: Callable[[str], None]) -> Trials:
+        """Ready to read; what takes time is kept in `work`, and each block is told to `done`."""
+
+    def check(self) -> list[Any]:
+        """What is known before any response is read, see `nsd_checks.Check`."""
+
+    def check_responses(
+        self, ncsnr: Float32[np.ndarray, " n"], nan_vertices: dict[str, int]
+    ) -> list[Any]:
+        """What is known afterwards; `ncsnr` is computed from the repeats."""
