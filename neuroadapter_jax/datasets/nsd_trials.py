@@ -54,7 +54,7 @@ class NSDTrials:
             session = names[unit]
             found = source.session_scaling(session, normalize, sessions[session])
             arrays = {f"session_{k}": v for k, v in vars(found.session).items()}
-            if found.stored is not None:
+            if found.stored is not None and found.stored is not found.session:
                 arrays |= {f"stored_{k}": v for k, v in vars(found.stored).items()}
             with open(work / f"{unit}.npz.partial", "wb") as file:
                 np.savez(file, nan_vertices=found.nan_vertices, **arrays)
