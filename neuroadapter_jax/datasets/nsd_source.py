@@ -85,7 +85,7 @@ class NSDSource:
             session, self._normalize, training[start : start + length]
         )
 
-    def open_trials(self, work: Path, done: Callable[[str], None]) -> NSDTrials:
+    def open_trials(self, work: Path, done: Callable[[str, bool], None]) -> NSDTrials:
         """See `NSDTrials`."""
         training = np.isin(self.trial_image_ids(), self._image_ids["train"])
         return NSDTrials(self._reader, self._normalize, training, work, done)

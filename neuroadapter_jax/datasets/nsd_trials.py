@@ -28,7 +28,7 @@ class NSDTrials:
         normalize: see `NSDSubject.session_scaling`.
         training: which of the trials in use are for training.
         work: folder for the statistics; those found there are used, see `share`.
-        done: called with each session whose statistics are known.
+        done: see `share`; a unit is a session.
 
     Attributes:
         nan_vertices: per session (as text) that has any, its number of vertices without data.
@@ -42,7 +42,7 @@ class NSDTrials:
         normalize: str,
         training: Bool[np.ndarray, " trials"],
         work: Path,
-        done: Callable[[str], None] = lambda _: None,
+        done: Callable[[str, bool], None] = lambda *_: None,
     ):
         self.trials_per_session = self._length = source.trials_per_session
         self._counts = source.num_vertices

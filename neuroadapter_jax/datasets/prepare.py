@@ -60,7 +60,7 @@ class RecordSource:
         bounds: per split, first and last + 1 record of each of its files.
         key: stands for all that the records depend on.
         work: folder for the marks of what is done; see `shared_work.share`.
-        done: to be called with the name of each finished file.
+        done: see `share`; a unit is a file.
     """
 
     name: str
@@ -70,7 +70,7 @@ class RecordSource:
     bounds: dict[str, list[tuple[int, int]]]
     key: str
     work: Path
-    done: Callable[[str], None]
+    done: Callable[[str, bool], None]
 
 
 # Writes the records below a folder and returns the folder with the record files.
@@ -232,7 +232,6 @@ def prepare_source(
                     found = direct.check_responses(ncsnr, job.trials.nan_vertices)
                     checks += found
                     say("\n".join(table_of(found)))
-                    job.meter.add(read=sum(path.stat().st_size for path in direct.response_files))
                     say(job.meter.describe("Responses and records, without the latents"))
                     if compare_disk:
                         plain = plain_copy_rate(
@@ -301,10 +300,17 @@ class _Job:
     def open_trials(self) -> None:
         """Step 1: makes `trials` ready."""
         with self.meter, self._bar("Reading responses", len(self._source.blocks), "block") as bar:
-            done = lambda _: bar.update()
             if isinstance(self._source, DirectSource):
+                files = self._source.response_files
+                size = sum(path.stat().st_size for path in files) // len(self._source.blocks)
+
+                def done(_: str, ours: bool) -> None:
+                    bar.update()
+                    self.meter.add(read=size * ours)
+
                 self.trials = self._source.open_trials(self._work, done)
             else:
+                done = lambda *_: bar.update()
                 self.trials = _StoredTrials(self._source, self._work, self._key, done)
 
     def encode(self, encode: EncodeImages) -> None:
@@ -324,7 +330,7 @@ class _Job:
 
         with self._bar("Encoding images", len(self._ids), "image") as bar:
             keys = dict.fromkeys(units, self._key)
-            done = share(keys, self._work, compute, done=lambda u: bar.update(len(units[u])))
+            done = share(keys, self._work, compute, done=lambda u, _: bar.update(len(units[u])))
         self._no_image = {i for report in done.values() for i in report["no_image"]}
         self._moments = [np.load(self._work / f"{unit}.npy", mmap_mode="r") for unit in units]
         latent = self._moments[0].shape[2:]
@@ -347,6 +353,12 @@ class _Job:
             for i, (start, stop) in enumerate(spans)
         }
         with self.meter, self._bar("Writing images", sum(sizes.values()), "image") as bar:
+
+            def done(unit: str, ours: bool) -> None:
+                bar.update(sizes[unit])
+                mark = json.loads((self._work / f"{unit}.json").read_text())
+                self.meter.add(written=mark["bytes"] * ours)
+
             records = RecordSource(
                 self._source.name,
                 self.shapes,
@@ -355,11 +367,9 @@ class _Job:
                 self._bounds,
                 self._key,
                 self._work,
-                lambda unit: bar.update(sizes[unit]),
+                done,
             )
-            folder = write_records(records, partial)
-        self.meter.add(written=sum(path.stat().st_size for path in folder.iterdir()))
-        return folder
+            return write_records(records, partial)
 
     def ncsnr_from_repeats(self) -> Float32[np.ndarray, " n"]:
         """From the images seen three times; NaN where a block lacks the vertex."""
@@ -413,7 +423,7 @@ class _StoredTrials:
         source: what is read.
         work: folder for the file.
         key: stands for all that the responses depend on.
-        done: called with each finished block.
+        done: see `share`; a unit is a block.
 
     Raises:
         ValueError: blocks and trials disagree, or float16 cannot hold a response.
@@ -421,7 +431,7 @@ class _StoredTrials:
 
     trials_per_session = 0
 
-    def __init__(self, source: Source, work: Path, key: str, done: Callable[[str], None]):
+    def __init__(self, source: Source, work: Path, key: str, done: Callable[[str, bool], None]):
         total, n = len(source.trial_image_ids()), sum(source.num_vertices)
         units = {f"block{i:05d}": block for i, block in enumerate(source.blocks)}
 

@@ -47,7 +47,7 @@ def write_shards(
     name: str,
     key: str,
     work: Path,
-    done: Callable[[str], None] = lambda _: None,
+    done: Callable[[str, bool], None] = lambda *_: None,
 ) -> None:
     """Writes `NAME-SPLIT.array_record-I-of-M` and `SHA256SUMS`; goes on where it was killed.
 
@@ -61,7 +61,7 @@ def write_shards(
         name: of the dataset.
         key: stands for all that the records depend on.
         work: folder for the marks of what is done; see `share`.
-        done: called with the name of each finished shard.
+        done: see `share`.
 
     Raises:
         OSError: a shard does not hold what was written to it.

@@ -21,7 +21,7 @@ def share(
     work: Callable[[str], dict[str, Any]],
     *,
     threads: int = 1,
-    done: Callable[[str], None] = lambda _: None,
+    done: Callable[[str, bool], None] = lambda *_: None,
 ) -> dict[str, dict[str, Any]]:
     """Does each unit once, over the threads of all processes that call this on the same folder.
 
@@ -34,7 +34,7 @@ def share(
         folder: where the marks are.
         work: does a unit and returns what to remember of it, as JSON values.
         threads: of this process.
-        done: called with a unit's name when it is done, be it by another process.
+        done: called with the name of each unit that is done, and whether this call did it.
 
     Returns:
         What is remembered of each unit.
@@ -45,10 +45,11 @@ def share(
         with locked(folder / f"{unit}.lock", wait) as mine:
             if not mine:
                 return False
-            if _remembered(folder, unit, units[unit]) is None:
+            ours = _remembered(folder, unit, units[unit]) is None
+            if ours:
                 report = work(unit)
                 write_json(folder / f"{unit}.json", {"key": units[unit], **report})
-        done(unit)
+        done(unit, ours)
         return True
 
     with ThreadPoolExecutor(threads) as pool:

@@ -106,8 +106,8 @@ class DirectSource(Source, Protocol):
 
     response_files: list[Path]
 
-    def open_trials(self, work: Path, done: Callable[[str], None]) -> Trials:
-        """Ready to read; what takes time is kept in `work`, and each block is told to `done`."""
+    def open_trials(self, work: Path, done: Callable[[str, bool], None]) -> Trials:
+        """Ready to read; what takes time is kept in `work`; `done` as in `share`."""
 
     def check(self) -> list[Any]:
         """What is known before any response is read, see `nsd_checks.Check`."""
