@@ -74,6 +74,7 @@ class Source(Protocol):
         """The images of stimuli, of any size; None for a stimulus without one."""
 
 
+@runtime_checkable
 class Trials(Protocol):
     """Responses of any trial, as they are stored.
 
