@@ -527,5 +527,7 @@ def _require_same(prepared: Path, request: dict[str, Any]) -> None:
 def _source_fingerprint(source: Source) -> str:
     digest = hashlib.sha256()
     for path in source.files:
-        add_fingerprint(digest, path, path.relative_to(source.root).as_posix())
+        inside = path.is_relative_to(source.root)
+        place = path.relative_to(source.root).as_posix() if inside else path.name
+        add_fingerprint(digest, path, place)
     return digest.hexdigest()

@@ -180,6 +180,23 @@ def encode_record(record: dict[str, Any]) -> bytes:
     return message.SerializeToString(deterministic=True)
 
 
+def describe(prepared: Path) -> list[str]:
+    """Lines for people: what a prepared folder holds per split."""
+    made = read_provenance(prepared)
+    lines = [
+        f"dataset {made['request'].get('dataset', 'nsd')}, subject {made['request']['subject']}, "
+        f"normalisation {made['request']['normalize']}, {made['trials']} trials"
+    ]
+    for split in made["images"]:
+        dataset = PreparedDataset(prepared, split)
+        lacking = len(dataset) - int(dataset.has_image.sum())
+        note = f", {lacking} of them without an image" if lacking else ""
+        lines.append(f"  {split}: {len(dataset)} stimuli{note}")
+    if nan := made["nan_vertices_set_to_0"]:
+        lines.append(f"  features that were NaN in a block, and are 0: {nan}")
+    return lines
+
+
 @functools.cache
 def _example_class() -> type:
     """The message tf.train.Example, as far as it is used here."""
