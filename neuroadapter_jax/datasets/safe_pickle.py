@@ -17,6 +17,7 @@ _ALLOWED = {
         ("numpy", "ndarray"),
         ("numpy", "dtype"),
         ("_codecs", "encode"),
+        ("__builtin__", "bytes"),  # protocols 0 to 2 write empty bytes as a call of it
     )
 }
 
