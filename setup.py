@@ -48,6 +48,7 @@ PYTORCH = ["diffusers>=0.40", "torch==2.13.0", "transformers>=5"]
 NETWORKS = ["torchvision==0.28.0"]
 
 DEV = [
+    "bdpy",
     "beartype",
     "import-linter",
     "pytest",

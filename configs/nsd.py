@@ -92,10 +92,15 @@ def nsd_data() -> ConfigDict:
     data.subject = 1
     data.space = "fsaverage"
     data.beta_version = "betas_fithrf_GLMdenoise_RR"
+    # From 1; None for all that the subject has: --config.data.sessions="(1, 2, 3)"
+    data.sessions = config_dict.placeholder(tuple)
     # z-scored per vertex and session, as the released metadata suggest; the released code does not
-    # show it: --config.data.normalize=none
+    # show it: --config.data.normalize=none (or run, train-stats; docs/datasets.md)
     data.normalize = "session"
+    # 9000/485/515, the paper's: --config.data.split=shared1000 (or shared982, algonauts, shared)
+    data.split = "special515"
     data.image_size = 512
+    # For splits that draw their validation images from the training images.
     data.num_validation = 485
     data.simulation = None
     name = "Schaefer2018_1000Parcels_17Networks_order.annot"

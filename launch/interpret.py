@@ -17,7 +17,7 @@ import xarray
 from absl import flags
 
 from neuroadapter_jax.cortex.areas import NSD_ATLASES, group_areas, read_areas
-from neuroadapter_jax.datasets.records import SPLITS, PreparedDataset
+from neuroadapter_jax.datasets.records import PreparedDataset
 from neuroadapter_jax.diffusion.samplers import SAMPLERS
 from neuroadapter_jax.figures.cortex_maps import FLAT, save_figure, steps_figure, value_figure
 from neuroadapter_jax.figures.grids import save_picture
@@ -140,7 +140,7 @@ if __name__ == "__main__":
     flags.DEFINE_string("model", None, "Folder of launch/export.py, or a shipped model's name.")
     flags.DEFINE_string("prepared", None, "Folder of prepared records.")
     flags.DEFINE_string("out", None, "Folder for the views.")
-    flags.DEFINE_enum("split", "test", SPLITS, "Which images.")
+    flags.DEFINE_string("split", "test", "Which images: a split of the prepared records.")
     flags.DEFINE_integer("num_images", 20, "The first so many of the split.", lower_bound=1)
     flags.DEFINE_string("root", None, "Folder in NSD's layout with the subject's label files.")
     flags.DEFINE_integer("subject", 1, "Number of the subject under --root.", lower_bound=1)

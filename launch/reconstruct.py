@@ -10,14 +10,15 @@ import sys
 from pathlib import Path
 
 import command_line
+import numpy as np
 from absl import flags
 
-from neuroadapter_jax.datasets.records import SPLITS, PreparedDataset
+from neuroadapter_jax.datasets.records import PreparedDataset
 from neuroadapter_jax.diffusion.samplers import SAMPLERS
 from neuroadapter_jax.encoder.ensemble import BrainEncoder
 from neuroadapter_jax.evaluation.semantics import derangement
 from neuroadapter_jax.export import pipeline_of_run
-from neuroadapter_jax.figures.grids import image_grid, save_picture
+from neuroadapter_jax.figures.grids import image_grid, no_image, save_picture
 from neuroadapter_jax.low_level_start import load_low_level_start
 from neuroadapter_jax.pipeline import NeuroAdapterPipeline
 from neuroadapter_jax.reconstruction import Reconstructions, reconstruct_split
@@ -26,9 +27,13 @@ FLAGS = flags.FLAGS
 
 
 def save_grid(folder: Path, result: Reconstructions, num_shown: int = 40) -> None:
-    """A grid with each stimulus above its reconstruction."""
-    rows = {"seen": result.seen[:num_shown], "drawn": result.best[:num_shown]}
-    save_picture(folder / "grid.png", image_grid(rows))
+    """A grid with each stimulus, or "none", above its reconstruction."""
+    seen = np.where(
+        result.has_target[:, None, None, None], result.seen, no_image(*result.seen.shape[1:3])
+    )
+    rows = {"seen": seen[:num_shown], "drawn": result.best[:num_shown]}
+    names = result.names[:num_shown] if any(result.names) else None
+    save_picture(folder / "grid.png", image_grid(rows, names))
 
 
 def halving(pairs: list[str]) -> list[tuple[int, int]]:
@@ -88,7 +93,7 @@ if __name__ == "__main__":
     flags.DEFINE_string("run", None, "Work folder of launch/train.py.")
     flags.DEFINE_string("prepared", None, "Folder of prepared records.")
     flags.DEFINE_string("out", None, "Folder for the images.")
-    flags.DEFINE_enum("split", "test", SPLITS, "Which images.")
+    flags.DEFINE_string("split", "test", "Which images: a split of the prepared records.")
     own = "the model's own when not given."
     flags.DEFINE_integer("num_candidates", None, f"Images per response; {own}", lower_bound=1)
     flags.DEFINE_integer("seed", 0, "Of the noise.")

@@ -11,7 +11,7 @@ import command_line
 import jax
 from absl import flags
 from ml_collections import ConfigDict
-from prepare import prepare
+from prepare import define_allow_pickle, open_source, prepare
 
 from neuroadapter_jax.datasets.nsd import NSDSubject
 from neuroadapter_jax.figures.grids import image_grid, save_picture
@@ -37,19 +37,22 @@ def settings_of(config: ConfigDict) -> Settings:
     )
 
 
+def _num_vertices(data: ConfigDict) -> tuple[int, int] | None:
+    """Of the surface that the parcellation must fit; None where nothing can be said yet."""
+    if "dataset" in data:
+        source = open_source(data)
+        return source.num_vertices if source.regions is None else None
+    if data.simulation is not None:
+        return None
+    return NSDSubject(data.root, data.subject, data.space, data.beta_version).num_vertices
+
+
 def run(config: ConfigDict, workdir: str | Path) -> None:
     """Prepare, then train in `workdir`."""
     settings, each = settings_of(config), command_line.per_subject(config)
     command_line.use_cpu_cores(settings.batch_size)
-    for data in (one.data for one in each):
-        real = data.simulation is None
-        check(
-            settings,
-            workdir,
-            NSDSubject(data.root, data.subject, data.space, data.beta_version).num_vertices
-            if real
-            else None,
-        )
+    for one in each:
+        check(settings, workdir, _num_vertices(one.data))
     if jax.process_index() == 0:
         for one in each:
             prepare(one)
@@ -83,6 +86,7 @@ def main(_) -> None:
 
 if __name__ == "__main__":
     _CONFIG = command_line.define_config()
+    define_allow_pickle()
     command_line.define_processes()
     flags.DEFINE_string("workdir", None, "Where the run lives; config.workdir when not given.")
     command_line.run(main)

@@ -11,7 +11,7 @@ import sys
 
 import command_line
 from absl import flags
-from prepare import prepare
+from prepare import define_allow_pickle, prepare
 
 from neuroadapter_jax.training.brain_encoder import EncoderSettings, train_encoders
 from neuroadapter_jax.training.train_loop import Interrupted
@@ -42,5 +42,6 @@ def main(_) -> None:
 
 if __name__ == "__main__":
     _CONFIG = command_line.define_config()
+    define_allow_pickle()
     flags.DEFINE_string("workdir", None, "Goes before config.workdir.")
     command_line.run(main)

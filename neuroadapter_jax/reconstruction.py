@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from PIL import Image
 from tqdm import tqdm
 
@@ -48,7 +48,9 @@ class Reconstructions:
 
     Attributes:
         image_ids: one per stimulus.
-        seen: stimuli [b, y, x, 3].
+        seen: stimuli [b, y, x, 3]; black where there is none.
+        has_target: whether a stimulus has an image.
+        names: of the stimuli; "" where a number says all.
         drawn: candidates [b, s, y, x, 3].
         settings: how they were drawn.
         chosen: which of `drawn` counts as the reconstruction; the first without an encoder.
@@ -60,6 +62,8 @@ class Reconstructions:
     drawn: UInt8[np.ndarray, "b s y x c"]
     settings: dict[str, Any]
     chosen: Int[np.ndarray, " b"]
+    has_target: Bool[np.ndarray, " b"]
+    names: tuple[str, ...]
     scores: Float[np.ndarray, "b _s"] | None = None
 
     @property
@@ -99,7 +103,8 @@ def reconstruct_split(
         pipeline: trained on the same subject and normalisation.
         dataset: the split.
         out: folder that gets images/ID_cJ.png (images/ID.png where only the chosen candidate is
-            kept), seen/ID.png and index.json.
+            kept), seen/ID.png and index.json, in which `seen` is null for a stimulus without an
+            image.
         num_candidates: s per response; like the next three the pipeline's own when None.
         seed: of the noise.
         sampler: see `NeuroAdapterPipeline.__call__`.
@@ -121,7 +126,8 @@ def reconstruct_split(
 
     Raises:
         ValueError: the folder holds images drawn otherwise, or nobody knows how, or the records'
-            surface is not the pipeline's, or the encoder does not fit; see `check_fits`.
+            surface or regions are not the pipeline's, or the encoder does not fit; see
+            `check_fits`.
     """
     out = Path(out)
     keep_candidates = keep_candidates or encoder is None
@@ -159,6 +165,8 @@ def reconstruct_split(
             f"{dataset.path} has {dataset.num_vertices} vertices per hemisphere, the model's "
             f"regions {pipeline.regions.num_vertices}; use records of the model's surface."
         )
+    if dataset.regions is not None:
+        _require_regions(dataset, pipeline.regions)
     (out / "images").mkdir(parents=True, exist_ok=True)
     (out / "seen").mkdir(exist_ok=True)
     scores: dict[str, list[float]] = {}
@@ -181,12 +189,18 @@ def reconstruct_split(
     files = [
         {
             "image_id": int(image_id),
-            "seen": f"seen/{int(image_id):06d}.png",
+            **({"stimulus": name} if name else {}),
+            "seen": f"seen/{int(image_id):06d}.png" if has_image else None,
             "drawn": [f"images/{int(image_id):06d}_c{j}.png" for j in range(num_drawn)]
             if keep_candidates
             else [f"images/{int(image_id):06d}.png"],
         }
-        for image_id in dataset.image_ids[:num_images]
+        for image_id, name, has_image in zip(
+            dataset.image_ids[:num_images],
+            dataset.names[:num_images],
+            dataset.has_image[:num_images],
+            strict=True,
+        )
     ]
     drawn: list[np.ndarray | None] = [
         None
@@ -223,7 +237,8 @@ def reconstruct_split(
             kept = kept[np.arange(len(kept)), found.chosen][:, None]
         for row, candidates in zip(rows, kept, strict=False):
             drawn[row] = candidates
-            _write_png(out / files[row]["seen"], seen[row])
+            if files[row]["seen"]:
+                _write_png(out / files[row]["seen"], seen[row])
             for name, image in zip(files[row]["drawn"], candidates, strict=True):
                 _write_png(out / name, image)
         if encoder is not None:
@@ -317,6 +332,25 @@ def _check_folder(out: Path, settings: dict[str, Any]) -> dict[str, Any]:
     return settings
 
 
+def _require_regions(dataset: PreparedDataset, regions: Parcellation) -> None:
+    """Voxels of the same number may be others, so the regions themselves must be the same."""
+    known = {
+        (h, n): v
+        for h, n, v in zip(
+            dataset.regions.hemispheres,
+            dataset.regions.names,
+            dataset.regions.vertices,
+            strict=True,
+        )
+    }
+    for h, n, v in zip(regions.hemispheres, regions.names, regions.vertices, strict=True):
+        if not np.array_equal(known.get((h, n), ()), v):
+            raise ValueError(
+                f"{dataset.path} has no region {n!r} ({h}) of the features of the model's; use a "
+                "model that was trained on the same subject's files."
+            )
+
+
 def _draw(
     pipeline: Drawer,
     encoder: BrainEncoder | None,
@@ -345,6 +379,8 @@ def _result(
         drawn,
         settings,
         np.array([entry.get("chosen", 0) if several else 0 for entry in files]),
+        np.array([entry["seen"] is not None for entry in files]),
+        tuple(entry.get("stimulus", "") for entry in files),
         np.array([entry["scores"] for entry in files]) if scored else None,
     )
 
@@ -373,17 +409,22 @@ def _read_png(path: Path) -> UInt8[np.ndarray, "y x c"]:
         return np.asarray(image)
 
 
-def load_reconstructions(folder: str | Path) -> Reconstructions:
+def load_reconstructions(folder: str | Path, *, require_targets: bool = True) -> Reconstructions:
     """Read a folder written by `reconstruct_split`, or by anyone in its layout.
 
     index.json holds "settings", any dictionary, and "images", a list of {"image_id", "seen",
     "drawn"}: the stimulus' file and those of its candidates, relative to the folder. "chosen" and
-    "scores" are the encoder's, where one chose.
+    "scores" are the encoder's, where one chose. "seen" is null for a stimulus without an image.
+
+    Args:
+        folder: the folder.
+        require_targets: refuse a stimulus without an image, with which nothing can be compared.
 
     Raises:
         FileNotFoundError: no index.json, or an image that it lists is not there.
         ValueError: an image is no RGB image or of another size than the others, an image_id
-            occurs twice, or there are more candidates of one stimulus than of another.
+            occurs twice, there are more candidates of one stimulus than of another, or a
+            stimulus has no image.
     """
     folder = Path(folder)
     if not (folder / INDEX).is_file():
@@ -404,8 +445,14 @@ def load_reconstructions(folder: str | Path) -> Reconstructions:
             f"{folder / INDEX} lists {min(counts, default=0)} to {max(counts, default=0)} "
             "candidates per stimulus; expected one number, at least 1, for all."
         )
+    if require_targets and (lacking := [e for e in entries if e["seen"] is None]):
+        raise ValueError(
+            f"{folder}: {len(lacking)} of {len(entries)} stimuli have no image, the first being "
+            f"{lacking[0].get('stimulus', lacking[0]['image_id'])}, so their reconstructions "
+            "cannot be compared with what was seen; evaluate a split whose stimuli all have one."
+        )
     images: dict[str, np.ndarray] = {}
-    for name in (name for entry in entries for name in (entry["seen"], *entry["drawn"])):
+    for name in (n for entry in entries for n in (entry["seen"], *entry["drawn"]) if n):
         if not (folder / name).is_file():
             raise FileNotFoundError(f"{folder / name}: listed in {INDEX} but not found.")
         images[name] = image = _read_png(folder / name)
@@ -415,9 +462,10 @@ def load_reconstructions(folder: str | Path) -> Reconstructions:
                 f"{folder / name} is {image.shape[0]} x {image.shape[1]} pixels, the images before "
                 f"it are {first[0]} x {first[1]}; expected one size for all, so resize first."
             )
+    none = np.zeros_like(images[entries[0]["drawn"][0]])
     return _result(
         entries,
-        np.stack([images[entry["seen"]] for entry in entries]),
+        np.stack([images[entry["seen"]] if entry["seen"] else none for entry in entries]),
         np.stack([np.stack([images[name] for name in entry["drawn"]]) for entry in entries]),
         index.get("settings", {}),
     )

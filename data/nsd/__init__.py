@@ -1,4 +1,3 @@
 """Natural Scenes Dataset, prepared for NeuroAdapter."""
 
-from data.nsd.nsd_dataset_builder import Builder as Builder
 from data.nsd.nsd_dataset_builder import write_records as write_records

@@ -1,61 +1,68 @@
-"""TFDS builder of prepared NSD records: one record per image, as ArrayRecord files.
+"""Prepared records as a TFDS dataset: one record per image, in ArrayRecord files.
 
 The only code of the project that needs TensorFlow; reading the records needs none.
 """
 
-import contextlib
-import io
-import tempfile
 from pathlib import Path
 
 import tensorflow_datasets as tfds
 
 from neuroadapter_jax.datasets.prepare import RecordSource
-from neuroadapter_jax.datasets.records import ARRAYS, INTEGERS, SPLITS
+from neuroadapter_jax.datasets.records import ARRAYS, INTEGERS
+from neuroadapter_jax.datasets.shards import write_shards
 
-_KEY_BITS = 128
-
-
-class Builder(tfds.core.GeneratorBasedBuilder):
-    """Writes the records of a `RecordSource`; a written folder opens without this class."""
-
-    VERSION = tfds.core.Version("1.0.0")
-
-    def __init__(self, *, source: RecordSource, **kwargs):
-        self._source = source
-        super().__init__(file_format="array_record", **kwargs)
-
-    def _info(self) -> tfds.core.DatasetInfo:
-        features = {
-            key: tfds.features.Tensor(
-                shape=self._source.shapes[key],
-                dtype=dtype,
-                # Without an encoding TFDS would widen float16 to float32 and uint8 to int64.
-                encoding=tfds.features.Encoding.BYTES,
-            )
-            for key, dtype in ARRAYS.items()
-        }
-        features |= {key: tfds.features.Scalar(dtype) for key, dtype in INTEGERS.items()}
-        return self.dataset_info_from_configs(
-            features=tfds.features.FeaturesDict(features), disable_shuffling=True
-        )
-
-    def _split_generators(self, dl_manager):
-        return {split: self._generate_examples(split) for split in SPLITS}
-
-    def _generate_examples(self, split: str):
-        count = len(self._source.image_ids[split])
-        # TFDS sorts by key in 1,000 buckets that divide the range of 128-bit keys. Keys spread
-        # over it keep the order of the images and let no bucket outgrow memory.
-        for position, record in enumerate(self._source.records(split)):
-            yield (position << _KEY_BITS) // count, record
+VERSION = "1.0.0"
 
 
 def write_records(source: RecordSource, folder: Path) -> Path:
-    """Writes all splits below `folder`; returns the folder with the record files."""
-    tfds.disable_progress_bar()
-    builder = Builder(source=source, data_dir=folder)
-    # TFDS would announce a download, which this is not, and keep an empty folder for it.
-    with tempfile.TemporaryDirectory() as empty, contextlib.redirect_stdout(io.StringIO()):
-        builder.download_and_prepare(download_dir=empty)
-    return Path(builder.data_dir)
+    """Writes all splits below `folder`, and what TFDS needs to read them.
+
+    TFDS would write every record twice, to sort them, and start anew after a kill. So the files
+    are written in their order, and TFDS describes them (its "external" datasets).
+
+    Returns:
+        The folder with the record files.
+    """
+    folder = folder / source.name / VERSION
+    write_shards(
+        folder,
+        source.bounds,
+        source.records,
+        name=source.name,
+        key=source.key,
+        work=source.work,
+        done=source.done,
+    )
+    features = {
+        key: tfds.features.Tensor(
+            shape=source.shapes[key],
+            dtype=dtype,
+            # Without an encoding TFDS would widen float16 to float32 and uint8 to int64.
+            encoding=tfds.features.Encoding.BYTES,
+        )
+        for key, dtype in ARRAYS.items()
+    }
+    features |= {key: tfds.features.Scalar(dtype) for key, dtype in INTEGERS.items()}
+    template = tfds.core.ShardedFileTemplate(
+        data_dir=folder, dataset_name=source.name, filetype_suffix="array_record"
+    )
+    splits = [
+        tfds.core.SplitInfo(
+            name=split,
+            shard_lengths=[stop - start for start, stop in spans],
+            num_bytes=sum(
+                p.stat().st_size for p in folder.glob(f"{source.name}-{split}.array_record-*")
+            ),
+            filename_template=template,
+        )
+        for split, spans in source.bounds.items()
+    ]
+    tfds.folder_dataset.write_metadata(
+        data_dir=folder,
+        features=tfds.features.FeaturesDict(features),
+        split_infos=splits,
+        version=VERSION,
+        filename_template=template,
+        check_data=False,
+    )
+    return folder

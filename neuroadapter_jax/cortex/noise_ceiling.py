@@ -1,9 +1,47 @@
-"""Noise-ceiling SNR from repeated presentations."""
+"""Noise-ceiling SNR from repeated presentations, and what an average of repeats can explain."""
 
 from __future__ import annotations
 
 import numpy as np
 from jaxtyping import Float, Integer
+
+
+def ncsnr_of_variance(variance: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    """sqrt(max(0, 1 - v)) / sqrt(v) for the noise variance v of responses of variance 1.
+
+    Allen et al. (2022), Methods, noise ceiling estimation; the code that made NSD's ncsnr files.
+
+    Args:
+        variance: variance over the repeats of an image, averaged over images; NaN stays NaN.
+    """
+    variance = np.maximum(variance, 1e-12)
+    return (np.sqrt(np.maximum(0, 1 - variance)) / np.sqrt(variance)).astype(np.float32)
+
+
+def explainable_variance(
+    ncsnr: Float[np.ndarray, " n"], repeats: Integer[np.ndarray, " images"]
+) -> Float[np.ndarray, " n"]:
+    """Share of the variance of averaged responses that the image explains: the noise ceiling.
+
+        ncsnr^2 / (ncsnr^2 + mean over images of 1 / k)
+
+    With k = 3 throughout it is 3 ncsnr^2 / (3 ncsnr^2 + 1); with A, B and C images of 3, 2 and 1
+    repeats the mean is (A/3 + B/2 + C) / (A + B + C). (Allen et al. 2022, Methods; as published
+    it is in percent.)
+
+    Args:
+        ncsnr: noise-ceiling SNR, at least 0; NaN stays NaN.
+        repeats: k, how many trials each image's response is the average of; at least 1.
+
+    Raises:
+        ValueError: no image, or one without a trial.
+    """
+    if not len(repeats) or repeats.min() < 1:
+        raise ValueError(
+            f"The noise ceiling needs images with at least one trial each; these have {repeats}."
+        )
+    signal = np.square(ncsnr.astype(np.float64))
+    return signal / (signal + np.mean(1 / repeats))
 
 
 class NoiseCeiling:
@@ -74,5 +112,4 @@ class NoiseCeiling:
         within = self._squares - (
             np.einsum("in,in->n", self._sums, self._sums, dtype=np.float64) / self._num_repeats
         )
-        variance = np.maximum(within / (images * (self._num_repeats - 1)), 1e-12)
-        return (np.sqrt(np.maximum(0, 1 - variance)) / np.sqrt(variance)).astype(np.float32)
+        return ncsnr_of_variance(within / (images * (self._num_repeats - 1)))

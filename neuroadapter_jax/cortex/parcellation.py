@@ -20,6 +20,7 @@ HEMISPHERES = ("lh", "rh")
 # Vertices per hemisphere of FreeSurfer's average surfaces.
 MESHES = {"fsaverage5": 10_242, "fsaverage6": 40_962, "fsaverage": 163_842}
 Parcels = Literal["own", "released"]
+BOTH = "both"  # of a region whose features, such as voxels, are not told apart by hemisphere
 BACKGROUND_NAME = "Background+FreeSurfer_Defined_Medial_Wall"
 _BACKGROUND_NAMES = frozenset(
     {
@@ -63,7 +64,7 @@ class Atlas:
 
 @dataclass(frozen=True)
 class Parcellation:
-    """Named, disjoint sets of vertices of the two hemispheres.
+    """Named sets of vertices of the two hemispheres, disjoint, or of any other features.
 
     A region is what its vertices are: two files may name and order the same sets differently (the
     7- and the 17-network files of Schaefer 2018, and those before and after September 2019). So
@@ -71,9 +72,11 @@ class Parcellation:
 
     Attributes:
         names: one per region.
-        hemispheres: "lh" or "rh", one per region.
-        vertices: one sorted int32 array per region: indices within its own hemisphere.
-        num_vertices: vertices of the left and of the right hemisphere, medial wall included.
+        hemispheres: "lh", "rh", or "both" for features that have no hemisphere, one per region.
+        vertices: one sorted int32 array per region: indices within its own hemisphere; with "both"
+            within all features.
+        num_vertices: vertices of the left and of the right hemisphere, medial wall included; (n, 0)
+            for n features that have no hemisphere.
         atlas: the parcellation that the regions come from, of which they may be a part; None
             where that is not known.
     """
@@ -94,11 +97,14 @@ class Parcellation:
         for name, hemisphere, vertices in zip(
             self.names, self.hemispheres, self.vertices, strict=True
         ):
-            if hemisphere not in HEMISPHERES:
+            if hemisphere not in (*HEMISPHERES, BOTH):
                 raise ValueError(
-                    f"Region {name!r} has hemisphere {hemisphere!r}; use one of {HEMISPHERES}."
+                    f"Region {name!r} has hemisphere {hemisphere!r}; use one of "
+                    f"{(*HEMISPHERES, BOTH)}."
                 )
-            limit = self.num_vertices[HEMISPHERES.index(hemisphere)]
+            limit = dict(zip(HEMISPHERES, self.num_vertices, strict=True)).get(
+                hemisphere, sum(self.num_vertices)
+            )
             if not len(vertices) or vertices[0] < 0 or vertices[-1] >= limit:
                 raise ValueError(
                     f"Region {name!r} ({hemisphere}) must hold at least one vertex, all between "

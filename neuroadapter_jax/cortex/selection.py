@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, Integer
 
-from neuroadapter_jax.cortex.parcellation import HEMISPHERES, Parcellation
+from neuroadapter_jax.cortex.parcellation import BOTH, HEMISPHERES, Parcellation
 
 
 def region_snr(
@@ -59,10 +59,17 @@ def select_regions(
             both together.
 
     Raises:
-        ValueError: p is odd with per_hemisphere, or there are fewer regions.
+        ValueError: p is odd with per_hemisphere, there are fewer regions, or they cannot be ranked
+            or have no hemisphere.
     """
-    snr = np.nan_to_num(region_snr(parcellation, ncsnr), nan=-np.inf)
-    return _best(parcellation, np.argsort(-snr, kind="stable"), p, per_hemisphere)
+    snr = region_snr(parcellation, ncsnr)
+    if np.isnan(snr).all() and p < len(parcellation):
+        raise ValueError(
+            f"Cannot take p = {p} of {len(parcellation)} regions: the data came without an SNR map "
+            f"to rank them by; take all of them, or prepare the data with one."
+        )
+    order = np.argsort(-np.nan_to_num(snr, nan=-np.inf), kind="stable")
+    return _best(parcellation, order, p, per_hemisphere)
 
 
 def select_group_regions(
@@ -109,8 +116,15 @@ def _best(
     parcellation: Parcellation, order: Integer[np.ndarray, " N"], p: int, per_hemisphere: bool
 ) -> Parcellation:
     """The first p of an order from best to worst, the left hemisphere's before the right's."""
-    sides = {h: [int(i) for i in order if parcellation.hemispheres[i] == h] for h in HEMISPHERES}
+    sides = {
+        h: [int(i) for i in order if parcellation.hemispheres[i] == h] for h in (*HEMISPHERES, BOTH)
+    }
     if per_hemisphere:
+        if sides.pop(BOTH):
+            raise ValueError(
+                "Cannot take regions of each hemisphere: these are not told apart by hemisphere; "
+                "set per_hemisphere to False."
+            )
         fewest = min(len(side) for side in sides.values())
         if p < 2 or p % 2 or p // 2 > fewest:
             raise ValueError(
@@ -139,7 +153,7 @@ def shuffle_regions(regions: Parcellation, seed: int) -> Parcellation:
     """
     rng = np.random.default_rng(seed)
     vertices = list(regions.vertices)
-    for hemisphere in HEMISPHERES:
+    for hemisphere in (*HEMISPHERES, BOTH):
         side = [i for i in range(len(regions)) if regions.hemispheres[i] == hemisphere]
         if not side:
             continue

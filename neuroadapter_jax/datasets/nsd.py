@@ -1,7 +1,7 @@
 """The Natural Scenes Dataset as it lies on disk: betas on a surface, design, images."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import h5py
@@ -9,20 +9,51 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import scipy.io
-from jaxtyping import Float32, Int, Int64, UInt8
+from jaxtyping import Bool, Float32, Int, Int64, UInt8
 
-HEMISPHERES = ("lh", "rh")
-NORMALIZATIONS = ("session", "none")
+from neuroadapter_jax.datasets import nsd_files
+from neuroadapter_jax.datasets.normalization import NORMALIZATIONS, Moments, Scaling
+from neuroadapter_jax.datasets.nsd_files import HEMISPHERES, MGH_HEADER_BYTES, where_from
+from neuroadapter_jax.datasets.responses import mgh_shape, read_mgh
+from neuroadapter_jax.datasets.source import Betas
+
 _REPEATS = 3  # the design shows every image up to three times
-_MGH_HEADER_BYTES = 284
-_VERTEX_BLOCK = 8192
+_TRIAL_BLOCK = 25
+# As MGH files hold it: big-endian, the vertices of a trial side by side.
+_ON_DISK = np.dtype(">f4")
 
 
 @dataclasses.dataclass(frozen=True)
-class SessionBetas:
-    """One session: betas [trials, n] and the vertices [m] that were NaN in all its trials."""
+class Design:
+    """The experiment of all subjects, with ids from 0.
 
-    betas: Float32[np.ndarray, "trials n"]
+    Attributes:
+        order: 10k id of each trial, one sequence for all subjects.
+        image_of: 73k id of each subject's 10k ids.
+        shared: 73k ids of the images chosen for all subjects, ascending.
+    """
+
+    order: Int64[np.ndarray, " trials"]
+    image_of: Int64[np.ndarray, "subjects images"]
+    shared: Int64[np.ndarray, " shared"]
+
+    def images(self, subject: int) -> Int64[np.ndarray, " trials"]:
+        """73k id of each trial of a subject (counted from 1), had it been through all sessions."""
+        return self.image_of[subject - 1][self.order]
+
+
+@dataclasses.dataclass(frozen=True)
+class SessionScaling:
+    """What one session's trials are normalised by.
+
+    Attributes:
+        stored: for the stored responses; None where they stay as measured.
+        session: over all trials of the session, for the noise ceiling.
+        nan_vertices: vertices without data in this session.
+    """
+
+    stored: Scaling | None
+    session: Scaling
     nan_vertices: Int64[np.ndarray, " m"]
 
 
@@ -57,13 +88,11 @@ class NSDSubject:
         self.space = space
         self.beta_version = beta_version
 
-        name = f"subj{subject:02d}"
-        self._betas = self.root / "nsddata_betas" / "ppdata" / name / space / beta_version
-        experiment = self.root / "nsddata" / "experiments" / "nsd"
-        self._design_file = experiment / "nsd_expdesign.mat"
-        self._table_file = experiment / "nsd_stim_info_merged.csv"
-        self._responses_file = self.root / "nsddata" / "ppdata" / name / "behav" / "responses.tsv"
-        self._images_file = self.root / "nsddata_stimuli" / "stimuli" / "nsd" / "nsd_stimuli.hdf5"
+        self._betas = self.root / nsd_files.betas_folder(subject, space, beta_version)
+        self._design_file = self.root / nsd_files.DESIGN
+        self._table_file = self.root / nsd_files.TABLE
+        self._responses_file = self.root / nsd_files.responses_path(subject)
+        self._images_file = self.root / nsd_files.IMAGES
         for path in (
             self._design_file,
             self._table_file,
@@ -73,29 +102,34 @@ class NSDSubject:
         ):
             _require(path)
 
-        order, image_of, self._shared = self._read_design()
+        self.design = self._read_design()
         responses = _read_columns(
-            self._responses_file, ["SESSION", "73KID", "10KID"], separator="\t"
+            self._responses_file, ["SESSION", "RUN", "73KID", "10KID"], separator="\t"
         )
-        self.sessions = self._choose_sessions(responses, sessions)
+        self.listed_sessions = tuple(int(s) for s in np.unique(responses["SESSION"]))
+        self.sessions = self._choose_sessions(sessions)
         self.num_vertices, self.trials_per_session = self._check_betas()
-        trials = self._check_responses(responses, order, image_of)
-        self._trial_ids = image_of[order[trials] - 1] - 1
-        self._check_table(trials)
-        self._check_images()
+        self.trial_numbers, self._runs = self._check_responses(responses)
+        self._trial_ids = self.design.images(subject)[self.trial_numbers]
+        self._check_table()
+        self.num_images = self._check_images()
 
     @property
     def files(self) -> list[Path]:
         """Every file this subject is read from."""
-        betas = [self._session_file(h, s) for s in self.sessions for h in HEMISPHERES]
         ncsnr = [self._ncsnr_file(h) for h in HEMISPHERES]
         tables = [self._design_file, self._table_file, self._responses_file]
-        return [*betas, *ncsnr, *tables, self._images_file]
+        return [*self.betas_files, *ncsnr, *tables, self._images_file]
+
+    @property
+    def betas_files(self) -> list[Path]:
+        """The files of the sessions in use."""
+        return [self.session_file(h, s) for s in self.sessions for h in HEMISPHERES]
 
     @property
     def shared_ids(self) -> Int64[np.ndarray, " shared"]:
         """Images chosen to be shown to all subjects (0-based 73k ids, ascending)."""
-        return self._shared
+        return self.design.shared
 
     def trial_image_ids(self) -> Int64[np.ndarray, " trials"]:
         """Image shown in each trial of the used sessions, in order (0-based 73k id)."""
@@ -103,7 +137,7 @@ class NSDSubject:
 
     def ncsnr(self) -> Float32[np.ndarray, " n"]:
         """Noise-ceiling signal-to-noise ratio per vertex, left then right hemisphere."""
-        parts = [_read_mgh(self._ncsnr_file(h)).reshape(-1) for h in HEMISPHERES]
+        parts = [read_mgh(self._ncsnr_file(h)).reshape(-1) for h in HEMISPHERES]
         return np.concatenate(parts).astype(np.float32)
 
     def read_session(
@@ -112,20 +146,59 @@ class NSDSubject:
         """Betas of one session; see `session_betas`."""
         return self.session_betas(session, normalize).betas
 
-    def session_betas(self, session: int, normalize: str = "session") -> SessionBetas:
+    def session_betas(
+        self,
+        session: int,
+        normalize: str = "session",
+        training: Bool[np.ndarray, " trials"] | None = None,
+    ) -> Betas:
         """Reads one session, left then right hemisphere.
 
-        With `normalize="session"` each vertex is z-scored over the session's trials:
-        z = (x - mean(x)) / std(x), std with divisor N; a constant vertex becomes 0. With
-        `"none"` the values stay percent signal change. A vertex that is NaN in the whole
-        session (it lies outside the measured volume) becomes 0 and is reported.
+        Each vertex is z-scored, z = (x - mean) / std with divisor N, by the statistics that
+        `session_scaling` names; with `"none"` the values stay percent signal change. A constant
+        vertex becomes 0. A vertex that is NaN in the whole session (it lies outside the measured
+        volume) becomes 0 and is reported.
 
         Args:
             session: counted from 1.
-            normalize: `"session"` or `"none"`.
+            normalize: one of `NORMALIZATIONS`.
+            training: see `session_scaling`.
 
         Raises:
-            ValueError: another `normalize`, or a NaN that does not fill its vertex's session.
+            ValueError: as `session_scaling`.
+        """
+        scaling = self.session_scaling(session, normalize, training)
+        betas = np.empty((self.trials_per_session, sum(self.num_vertices)), np.float32)
+        start = 0
+        for hemisphere, count in zip(HEMISPHERES, self.num_vertices, strict=True):
+            trial = 0
+            for block in self._blocks(hemisphere, session):
+                betas[trial : trial + len(block), start : start + count] = block
+                trial += len(block)
+            start += count
+        if scaling.stored is not None:
+            for trial, row in enumerate(betas):
+                scaling.stored.apply(row, trial)
+        betas[:, scaling.nan_vertices] = 0
+        return Betas(betas, scaling.nan_vertices)
+
+    def session_scaling(
+        self,
+        session: int,
+        normalize: str = "session",
+        training: Bool[np.ndarray, " trials"] | None = None,
+    ) -> SessionScaling:
+        """Statistics of one session, from one pass over its files.
+
+        Args:
+            session: counted from 1.
+            normalize: `"session"`: over all trials of the session; `"run"`: over those of each
+                run; `"train-stats"`: over the session's training trials; or `"none"`.
+            training: the session's training trials, needed for `"train-stats"` only.
+
+        Raises:
+            ValueError: another `normalize`, a session that is not in use, a NaN that does not fill
+                its vertex's session, or a session without training trials.
         """
         if normalize not in NORMALIZATIONS:
             raise ValueError(
@@ -135,50 +208,113 @@ class NSDSubject:
             raise ValueError(
                 f"Session {session} is not among the sessions in use ({_span(self.sessions)})."
             )
-        betas = np.empty((self.trials_per_session, sum(self.num_vertices)), np.float32)
-        nan_vertices = []
-        start = 0
+        group = np.zeros(self.trials_per_session, np.int64)
+        counted = np.ones(self.trials_per_session, bool)
+        own = normalize in ("run", "train-stats")
+        if normalize == "run":
+            group = self._runs[self.sessions.index(session)]
+        elif normalize == "train-stats":
+            if training is None or not training.any():
+                raise ValueError(
+                    f"Session {session} of subject {self.subject} holds no training trial, so "
+                    f"normalize='train-stats' has no statistics for it; choose another split, "
+                    f"other sessions or another normalisation."
+                )
+            counted = training
+        parts, nan_vertices, start = [], [], 0
         for hemisphere, count in zip(HEMISPHERES, self.num_vertices, strict=True):
-            path = self._session_file(hemisphere, session)
-            part = betas[:, start : start + count]
-            part[...] = _read_mgh(path).reshape((count, self.trials_per_session), order="F").T
-            nan_vertices.append(start + _fill_nan_vertices(part, path))
-            if normalize == "session":
-                _zscore(part)
+            over_session = Moments(np.zeros_like(group), np.ones_like(counted), count)
+            over_group = Moments(group, counted, count) if own else None
+            for block in self._blocks(hemisphere, session):
+                over_session.add(block)
+                if over_group is not None:
+                    over_group.add(block)
+            scaling = over_session.scaling()
+            empty = self._empty_vertices(scaling, hemisphere, session)
+            nan_vertices.append(start + empty)
+            other = (scaling if over_group is None else over_group.scaling()).without(empty)
+            parts.append((scaling.without(empty), other))
             start += count
-        return SessionBetas(betas, np.concatenate(nan_vertices))
+        of_session, of_group = (_join(pair) for pair in zip(*parts, strict=True))
+        stored = {"none": None, "session": of_session}.get(normalize, of_group)
+        return SessionScaling(stored, of_session, np.concatenate(nan_vertices))
+
+    def _blocks(self, hemisphere: str, session: int) -> Iterator[Float32[np.ndarray, "trials n"]]:
+        """A session's trials of one hemisphere, a few at a time, as native float32."""
+        count = self.num_vertices[HEMISPHERES.index(hemisphere)]
+        with self.session_file(hemisphere, session).open("rb", buffering=0) as file:
+            file.seek(MGH_HEADER_BYTES)
+            for start in range(0, self.trials_per_session, _TRIAL_BLOCK):
+                rows = min(_TRIAL_BLOCK, self.trials_per_session - start)
+                raw = np.fromfile(file, _ON_DISK, rows * count)
+                yield raw.reshape(rows, count).astype(np.float32)
+
+    def _empty_vertices(
+        self, scaling: Scaling, hemisphere: str, session: int
+    ) -> Int64[np.ndarray, " m"]:
+        """Vertices of the hemisphere that are NaN in all trials of the session."""
+        odd = np.flatnonzero(~np.isfinite(scaling.mean[0]) | ~np.isfinite(scaling.scale[0]))
+        if not len(odd):
+            return odd
+        values = np.concatenate([b[:, odd] for b in self._blocks(hemisphere, session)])
+        empty = np.isnan(values).all(axis=0)
+        if not empty.all():
+            broken = odd[~empty]
+            trials = np.count_nonzero(~np.isfinite(values[:, ~empty][:, 0]))
+            path = self.session_file(hemisphere, session)
+            raise ValueError(
+                f"{path} is NaN or infinite in {trials} of {len(values)} trials at vertex "
+                f"{broken[0]} ({len(broken)} such vertices); only a vertex that is NaN in all "
+                f"trials of a session is known to occur, so {where_from(path)}."
+            )
+        return odd
 
     def images(self, ids: Int[np.ndarray, " b"]) -> UInt8[np.ndarray, "b y x 3"]:
         """Images by 0-based 73k id, in the order of `ids`."""
         with h5py.File(self._images_file, "r") as file:
             return np.stack([file["imgBrick"][int(i)] for i in ids])
 
-    def _session_file(self, hemisphere: str, session: int) -> Path:
+    def session_file(self, hemisphere: str, session: int) -> Path:
+        """Where the betas of one hemisphere and session are."""
         return self._betas / f"{hemisphere}.betas_session{session:02d}.mgh"
 
     def _ncsnr_file(self, hemisphere: str) -> Path:
         return self._betas / f"{hemisphere}.ncsnr.mgh"
 
-    def _read_design(self):
-        design = scipy.io.loadmat(self._design_file)
+    def _read_design(self) -> Design:
+        path = self._design_file
+        design = scipy.io.loadmat(path)
         for key in ("masterordering", "subjectim", "sharedix"):
             if key not in design:
                 raise ValueError(
-                    f"{self._design_file} has no {key!r}; it holds "
-                    f"{', '.join(sorted(k for k in design if k[0] != '_'))}. Download it again."
+                    f"{path} has no {key!r}; it holds "
+                    f"{', '.join(sorted(k for k in design if k[0] != '_'))}; {where_from(path)}."
                 )
-        image_of = design["subjectim"].astype(np.int64)
-        if not 1 <= self.subject <= len(image_of):
+        found = Design(
+            order=design["masterordering"].astype(np.int64).reshape(-1) - 1,
+            image_of=design["subjectim"].astype(np.int64) - 1,
+            shared=np.sort(design["sharedix"].astype(np.int64).reshape(-1)) - 1,
+        )
+        if not 1 <= self.subject <= len(found.image_of):
             raise ValueError(
-                f"{self._design_file} describes subjects 1 to {len(image_of)}, not subject "
-                f"{self.subject}."
+                f"{path} describes subjects 1 to {len(found.image_of)}, not subject {self.subject}."
             )
-        shared = np.sort(design["sharedix"].astype(np.int64).reshape(-1)) - 1
-        order = design["masterordering"].astype(np.int64).reshape(-1)
-        return order, image_of[self.subject - 1], shared
+        for key, values, most in (
+            ("masterordering", found.order, found.image_of.shape[1]),
+            ("subjectim", found.image_of, np.inf),
+            ("sharedix", found.shared, np.inf),
+        ):
+            if values.min() < 0 or values.max() >= most:
+                raise ValueError(
+                    f"{key} of {path} holds the ids {values.min() + 1} to {values.max() + 1}; "
+                    f"expected ids from 1"
+                    + (f" to {most}" if most < np.inf else "")
+                    + f", so {where_from(path)}."
+                )
+        return found
 
-    def _choose_sessions(self, responses: pd.DataFrame, sessions: Sequence[int] | None):
-        listed = tuple(int(s) for s in np.unique(responses["SESSION"]))
+    def _choose_sessions(self, sessions: Sequence[int] | None) -> tuple[int, ...]:
+        listed = self.listed_sessions
         if sessions is None:
             return listed
         chosen = tuple(sorted({int(s) for s in sessions}))
@@ -195,76 +331,81 @@ class NSDSubject:
         num_vertices = []
         for hemisphere in HEMISPHERES:
             ncsnr_file = self._ncsnr_file(hemisphere)
-            count = int(np.prod(_mgh_shape(ncsnr_file)))
+            count = int(np.prod(_betas_shape(ncsnr_file)))
             for session in self.sessions:
-                path = self._session_file(hemisphere, session)
+                path = self.session_file(hemisphere, session)
                 if not path.exists():
                     raise FileNotFoundError(
                         f"Session {session} is missing: no {path}, although "
-                        f"{self._responses_file.name} lists sessions {_span(self.sessions)}; "
-                        f"download it, or name the sessions to use."
+                        f"{self._responses_file.name} lists sessions "
+                        f"{_span(self.listed_sessions)}; name the sessions to use, or "
+                        f"{where_from(path)}."
                     )
-                vertices, _, _, found = _mgh_shape(path)
+                vertices, _, _, found = _betas_shape(path)
                 if vertices != count:
                     raise ValueError(
                         f"{path} has {vertices} vertices but {ncsnr_file.name} beside it has "
-                        f"{count}; both must come from the same surface, so download them again."
+                        f"{count}; both must come from the same surface, so {where_from(path)}."
                     )
                 if trials is None:
                     trials = found, path
                 if found != trials[0]:
                     raise ValueError(
                         f"{path} has {found} trials but {trials[1].name} has {trials[0]}; all "
-                        f"sessions of both hemispheres must have the same number, so download "
-                        f"it again."
+                        f"sessions of both hemispheres must have the same number, so "
+                        f"{where_from(path)}."
                     )
             num_vertices.append(count)
         return (num_vertices[0], num_vertices[1]), trials[0]
 
-    def _check_responses(self, responses, order, image_of) -> Int64[np.ndarray, " trials"]:
-        """Returns the 0-based number, in the whole experiment, of each trial in use."""
-        length = self.trials_per_session
-        trials = []
+    def _check_responses(
+        self, responses: pd.DataFrame
+    ) -> tuple[Int64[np.ndarray, " trials"], list[Int64[np.ndarray, " _"]]]:
+        """The 0-based number, in the whole experiment, of each trial in use; runs per session."""
+        length, order = self.trials_per_session, self.design.order
+        shown = self.design.images(self.subject)
+        path, trials, runs = self._responses_file, [], []
         for session in self.sessions:
             rows = responses[responses["SESSION"] == session]
             if len(rows) != length:
                 raise ValueError(
-                    f"{self._responses_file} lists {len(rows)} trials in session {session}, but "
-                    f"{self._session_file('lh', session).name} holds {length}; one of the two is "
-                    f"damaged, so download both again."
+                    f"{path} lists {len(rows)} trials in session {session}, but "
+                    f"{self.session_file('lh', session).name} holds {length}; one of the two is "
+                    f"damaged, so download both again: {where_from(path)}."
                 )
             numbers = np.arange(length) + (session - 1) * length
             if numbers[-1] >= len(order):
                 raise ValueError(
                     f"{self._design_file} orders {len(order)} trials, but session {session} ends "
-                    f"at trial {numbers[-1] + 1}; download it again."
+                    f"at trial {numbers[-1] + 1}; {where_from(self._design_file)}."
                 )
-            expected = image_of[order[numbers] - 1]
-            wrong = (rows["10KID"].to_numpy() != order[numbers]) | (
-                rows["73KID"].to_numpy() != expected
+            wrong = (rows["10KID"].to_numpy() - 1 != order[numbers]) | (
+                rows["73KID"].to_numpy() - 1 != shown[numbers]
             )
             if wrong.any():
                 first = int(np.argmax(wrong))
                 raise ValueError(
-                    f"{self._responses_file} shows image {int(rows['73KID'].iloc[first])} in trial "
+                    f"{path} shows image {int(rows['73KID'].iloc[first])} in trial "
                     f"{first + 1} of session {session}, but {self._design_file.name} shows image "
-                    f"{int(expected[first])} (73k ids from 1); they must describe the same "
-                    f"experiment, so download both again."
+                    f"{int(shown[numbers[first]] + 1)} (73k ids from 1); they must describe the "
+                    f"same experiment, so download both again: {where_from(path)}."
                 )
             trials.append(numbers)
-        return np.concatenate(trials)
+            runs.append(np.unique(rows["RUN"].to_numpy(), return_inverse=True)[1].astype(np.int64))
+        return np.concatenate(trials), runs
 
-    def _check_table(self, trials: Int64[np.ndarray, " trials"]) -> None:
+    def _check_table(self) -> None:
+        path, trials = self._table_file, self.trial_numbers
         columns = [f"subject{self.subject}_rep{k}" for k in range(_REPEATS)]
-        table = _read_columns(self._table_file, ["nsdId", "shared1000", *columns])
+        table = _read_columns(path, ["nsdId", "shared1000", *columns])
         ids = table["nsdId"].to_numpy()
         shared = np.sort(ids[table["shared1000"].to_numpy().astype(bool)])
-        if not np.array_equal(shared, self._shared):
-            odd = np.setxor1d(shared, self._shared)
+        if not np.array_equal(shared, self.shared_ids):
+            odd = np.setxor1d(shared, self.shared_ids)
             raise ValueError(
-                f"{self._table_file} and {self._design_file.name} disagree on {len(odd)} shared "
+                f"{path} and {self._design_file.name} disagree on {len(odd)} shared "
                 f"images, the first being nsdId {odd[0] if len(odd) else shared[0]}; download "
-                f"both again."
+                f"both again: {where_from(path)}."
             )
         shown = np.full(trials.max() + 1, -1)
         for column in columns:
@@ -276,23 +417,26 @@ class NSDSubject:
             first = int(np.argmax(wrong))
             said = shown[trials[first]]
             raise ValueError(
-                f"{self._table_file} shows {'no image' if said < 0 else f'nsdId {said}'} in trial "
+                f"{path} shows {'no image' if said < 0 else f'nsdId {said}'} in trial "
                 f"{trials[first] + 1} of subject {self.subject}, but {self._design_file.name} "
-                f"shows nsdId {self._trial_ids[first]}; download both again."
+                f"shows nsdId {self._trial_ids[first]}; download both again: {where_from(path)}."
             )
 
-    def _check_images(self) -> None:
+    def _check_images(self) -> int:
+        """Returns how many images the file holds."""
         path = self._images_file
         if not h5py.is_hdf5(path):
-            raise ValueError(f"{path} is not an HDF5 file; download it again.")
+            raise ValueError(f"{path} is not an HDF5 file; {where_from(path)}.")
         with h5py.File(path, "r") as file:
             if "imgBrick" not in file:
-                raise ValueError(f"{path} has no dataset 'imgBrick'; it holds {list(file)}.")
+                raise ValueError(
+                    f"{path} has no dataset 'imgBrick'; it holds {list(file)}; {where_from(path)}."
+                )
             brick = file["imgBrick"]
             if brick.ndim != 4 or brick.shape[-1] != 3 or brick.dtype != np.uint8:
                 raise ValueError(
                     f"imgBrick of {path} is {brick.dtype} of shape {brick.shape}; expected uint8 "
-                    f"images [image, y, x, 3]."
+                    f"images [image, y, x, 3], so {where_from(path)}."
                 )
             held = len(brick)
         lacking = np.unique(self._trial_ids[self._trial_ids >= held])
@@ -300,15 +444,24 @@ class NSDSubject:
             raise ValueError(
                 f"{path} holds {held} images, so it lacks "
                 f"{len(lacking)} that subject {self.subject} was shown (the first is nsdId "
-                f"{lacking[0]}); download the whole file."
+                f"{lacking[0]}); {where_from(path)}."
             )
+        return held
+
+
+def _join(hemispheres: Sequence[Scaling]) -> Scaling:
+    """The statistics of both hemispheres, left then right."""
+    mean, scale = (
+        np.concatenate([getattr(h, key) for h in hemispheres], axis=1) for key in ("mean", "scale")
+    )
+    return dataclasses.replace(hemispheres[0], mean=mean, scale=scale)
 
 
 def _require(path: Path) -> None:
     if not path.exists():
         raise FileNotFoundError(
             f"{path} does not exist; expected NSD's own layout below the data root, so check the "
-            f"root, the subject and the space, or download it."
+            f"root, the subject and the space, or {where_from(path)}."
         )
 
 
@@ -316,63 +469,23 @@ def _read_columns(path: Path, columns: list[str], separator: str = ",") -> pd.Da
     header = pd.read_csv(path, sep=separator, nrows=0).columns
     missing = [c for c in columns if c not in header]
     if missing:
-        raise ValueError(f"{path} has no column {missing[0]!r}; download it again.")
+        raise ValueError(
+            f"{path} has no column {missing[0]!r}; it has {', '.join(map(str, header))}; "
+            f"{where_from(path)}."
+        )
     return pd.read_csv(path, sep=separator, usecols=columns)
 
 
-def _mgh_shape(path: Path) -> tuple[int, int, int, int]:
-    """Shape [vertices, 1, 1, trials] promised by the header, once the file's length fits it."""
+def _betas_shape(path: Path) -> tuple[int, int, int, int]:
+    """As `mgh_shape`, of a file that can be read trial by trial."""
     _require(path)
-    size = path.stat().st_size
-    if size < _MGH_HEADER_BYTES:
+    shape, dtype = mgh_shape(path), nib.load(path).get_data_dtype()
+    if dtype != _ON_DISK or shape[1:3] != (1, 1):
         raise ValueError(
-            f"{path} is truncated: {size} bytes are less than a header; download it again."
-        )
-    image = nib.load(path)
-    vertices, one, other, trials = (*map(int, image.shape), 1, 1, 1)[:4]
-    shape = vertices, one, other, trials
-    expected = _MGH_HEADER_BYTES + int(np.prod(shape)) * image.get_data_dtype().itemsize
-    if size < expected:
-        raise ValueError(
-            f"{path} is truncated: it has {size} bytes and its header promises {expected}; "
-            f"download it again."
+            f"{path} holds {dtype} of shape {shape}; expected big-endian float32 (>f4) of shape "
+            f"(vertices, 1, 1, trials), percent signal change on a surface, so {where_from(path)}."
         )
     return shape
-
-
-def _read_mgh(path: Path) -> np.ndarray:
-    return np.asanyarray(nib.load(path).dataobj)
-
-
-def _fill_nan_vertices(betas: np.ndarray, path: Path) -> Int64[np.ndarray, " m"]:
-    """Sets vertices that are NaN throughout to 0, in place, and returns them."""
-    finite = np.isfinite(betas)
-    if finite.all():
-        return np.zeros(0, np.int64)
-    empty = np.isnan(betas).all(axis=0)
-    broken = np.flatnonzero(~finite.all(axis=0) & ~empty)
-    if len(broken):
-        trials = len(betas) - np.count_nonzero(finite[:, broken[0]])
-        raise ValueError(
-            f"{path} is NaN or infinite in {trials} of {len(betas)} trials at vertex {broken[0]} "
-            f"({len(broken)} such vertices); only a vertex that is NaN in all trials of a session "
-            f"is known to occur, so download the file again."
-        )
-    vertices = np.flatnonzero(empty)
-    betas[:, vertices] = 0
-    return vertices
-
-
-def _zscore(betas: np.ndarray) -> None:
-    """Z-scores each column in place; by blocks, so that float64 needs little memory."""
-    for start in range(0, betas.shape[1], _VERTEX_BLOCK):
-        part = betas[:, start : start + _VERTEX_BLOCK]
-        values = part.astype(np.float64)
-        constant = values.max(axis=0) == values.min(axis=0)
-        values -= values.mean(axis=0)
-        deviation = values.std(axis=0)
-        part[...] = values / np.where(constant, 1, deviation)
-        part[:, constant] = 0
 
 
 def _span(sessions: Sequence[int]) -> str:

@@ -6,18 +6,23 @@ wherever it is installed, so the message is declared here and the arrays are tak
 
 import functools
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, SupportsIndex
 
 import numpy as np
 from array_record.python.array_record_data_source import ArrayRecordDataSource
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
-from jaxtyping import Float32, Int64
+from jaxtyping import Bool, Float32, Int64
 
-SPLITS = ("train", "validation", "test")
+from neuroadapter_jax.cortex.parcellation import Parcellation, Parcels, read_parcellation
+
+SPLITS = ("train", "validation", "test")  # of NSD, and of what else can be trained on
 PROVENANCE = "provenance.json"
 CORTEX = "cortex.npz"
 INDEX = "index.npz"
+STIMULI = "stimuli.npz"
+REGIONS = "regions.npz"
 # Arrays are stored as raw little-endian bytes; integers as int64. Shapes: provenance.json.
 ARRAYS = {
     "image": np.dtype("uint8"),
@@ -34,11 +39,17 @@ class PreparedDataset:
     A record holds image uint8 [y, x, 3], image_id int64, subject int32, betas float16 [k, n]
     (the k repeats, left then right hemisphere), and latent_mean and latent_std float16 [h, w, c]
     (moments of the VAE's posterior, not multiplied by its scaling factor). Records are in
-    ascending order of image_id.
+    ascending order of image_id. A stimulus without an image, see `has_image`, has a black one.
 
     Args:
-        prepared: folder written by `datasets.prepare.prepare_subject`.
-        split: `"train"`, `"validation"` or `"test"`.
+        prepared: folder written by `datasets.prepare`.
+        split: a split of the dataset, such as `"train"`, `"validation"` or `"test"`.
+
+    Attributes:
+        image_ids: the stimuli.
+        num_vertices: features of the left and the right hemisphere.
+        ncsnr: noise-ceiling SNR per feature.
+        provenance: see `read_provenance`.
 
     Raises:
         FileNotFoundError: the folder, or the split's records, are not there.
@@ -48,10 +59,12 @@ class PreparedDataset:
     def __init__(self, prepared: str | Path, split: str):
         self.path = Path(prepared)
         self.split = split
-        if split not in SPLITS:
-            raise ValueError(f"There is no split {split!r}; choose one of {', '.join(SPLITS)}.")
         self.provenance = read_provenance(self.path)
         with np.load(self.path / INDEX) as index:
+            if split not in index:
+                raise ValueError(
+                    f"{self.path} has no split {split!r}; choose one of {', '.join(index)}."
+                )
             self.image_ids: Int64[np.ndarray, " images"] = index[split]
         with np.load(self.path / CORTEX) as cortex:
             self.ncsnr: Float32[np.ndarray, " n"] = cortex["ncsnr"]
@@ -70,6 +83,62 @@ class PreparedDataset:
             raise ValueError(
                 f"{folder} holds {len(self._records)} records of split {split!r} but {INDEX} lists "
                 f"{len(self.image_ids)} images; delete {self.path} and prepare it again."
+            )
+
+    @functools.cached_property
+    def names(self) -> tuple[str, ...]:
+        """Of the stimuli; "" for a stimulus that is known by its number only."""
+        return tuple(map(str, self._stimuli("names", "")))
+
+    @functools.cached_property
+    def has_image(self) -> Bool[np.ndarray, " images"]:
+        """Whether each stimulus has an image."""
+        return self._stimuli("has_image", True)
+
+    @functools.cached_property
+    def regions(self) -> Parcellation | None:
+        """The regions that the dataset brings along; None where it lies on a surface."""
+        path = self.path / REGIONS
+        return Parcellation.load(path) if path.exists() else None
+
+    def _stimuli(self, key: str, default: str | bool) -> np.ndarray:
+        if not (self.path / STIMULI).exists():  # folders of older versions lack it
+            return np.full(len(self.image_ids), default)
+        with np.load(self.path / STIMULI) as stimuli:
+            return stimuli[key][np.searchsorted(stimuli["ids"], self.image_ids)]
+
+    def parcellation(self, files: Sequence[str], parcels: Parcels = "own") -> Parcellation:
+        """The dataset's own regions, or those of label files of its surface.
+
+        Args:
+            files: of the left and the right hemisphere; not looked at if there are own regions.
+            parcels: see `read_parcellation`.
+
+        Raises:
+            ValueError: neither, or as `read_parcellation`.
+        """
+        if self.regions is not None:
+            return self.regions
+        if len(files) != 2:
+            raise ValueError(
+                f"{self.path} has no regions of its own, so a parcellation is needed: name the "
+                f"label files of the left and the right hemisphere (data.parcellation)."
+            )
+        return read_parcellation(*files, self.num_vertices, parcels)
+
+    def require_images(self) -> None:
+        """Refuses a split in which a stimulus has no image.
+
+        Raises:
+            ValueError: such a stimulus.
+        """
+        if not self.has_image.all():
+            first = int(np.argmin(self.has_image))
+            raise ValueError(
+                f"{len(self) - self.has_image.sum()} of {len(self)} stimuli of split "
+                f"{self.split!r} of {self.path} have no image, the first being "
+                f"{self.names[first] or self.image_ids[first]}; nothing can be trained on them or "
+                f"compared with them."
             )
 
     def __len__(self) -> int:
@@ -97,6 +166,36 @@ def read_provenance(prepared: Path) -> dict[str, Any]:
             f"launch/prepare.py first."
         )
     return json.loads(path.read_text())
+
+
+def encode_record(record: dict[str, Any]) -> bytes:
+    """A record as the bytes that TFDS would write and `PreparedDataset` reads."""
+    features: dict[str, dict[str, Any]] = {
+        key: {"int64_list": {"value": [int(record[key])]}} for key in INTEGERS
+    }
+    for key, dtype in ARRAYS.items():
+        values = np.ascontiguousarray(record[key], dtype).tobytes()
+        features[key] = {"bytes_list": {"value": [values]}}
+    message = _example_class()(features={"feature": features})
+    # Maps have no order of their own; the same record is to give the same bytes.
+    return message.SerializeToString(deterministic=True)
+
+
+def describe(prepared: Path) -> list[str]:
+    """Lines for people: what a prepared folder holds per split."""
+    made = read_provenance(prepared)
+    lines = [
+        f"dataset {made['request'].get('dataset', 'nsd')}, subject {made['request']['subject']}, "
+        f"normalisation {made['request']['normalize']}, {made['trials']} trials"
+    ]
+    for split in made["images"]:
+        dataset = PreparedDataset(prepared, split)
+        lacking = len(dataset) - int(dataset.has_image.sum())
+        note = f", {lacking} of them without an image" if lacking else ""
+        lines.append(f"  {split}: {len(dataset)} stimuli{note}")
+    if nan := made["nan_vertices_set_to_0"]:
+        lines.append(f"  features that were NaN in a block, and are 0: {nan}")
+    return lines
 
 
 @functools.cache

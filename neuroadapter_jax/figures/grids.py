@@ -80,6 +80,16 @@ def image_grid(
     return picture
 
 
+def no_image(height: int, width: int) -> UInt8[np.ndarray, "y x c"]:
+    """A cell of a grid that says "none"."""
+    picture = Image.new("RGB", (width, height), _BACKGROUND)
+    draw = ImageDraw.Draw(picture)
+    draw.rectangle((0, 0, width - 1, height - 1), outline=(190, 190, 190))
+    font = ImageFont.load_default(max(8, min(height, width) // 5))
+    draw.text((width // 2, height // 2), "none", (120, 120, 120), font, anchor="mm")
+    return np.asarray(picture)
+
+
 def caption_grid(
     images: UInt8[np.ndarray, "b y x c"],
     captions: Sequence[str],

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 from tqdm import tqdm
 
 from neuroadapter_jax.cortex.packing import pack
-from neuroadapter_jax.cortex.parcellation import Parcellation, Parcels, read_parcellation
+from neuroadapter_jax.cortex.parcellation import Parcellation, Parcels
 from neuroadapter_jax.datasets.input_pipeline import eval_batches, make_batches
 from neuroadapter_jax.datasets.records import PreparedDataset
 from neuroadapter_jax.encoder.brain_encoder import (
@@ -47,7 +47,8 @@ class EncoderSettings:
 
     Attributes:
         prepared: folder of prepared records.
-        parcellation: label file of the left and of the right hemisphere; all regions are used.
+        parcellation: label file of the left and of the right hemisphere, none where the records
+            bring their own regions; all regions are used.
         parcels: "own" or "released", see `read_parcellation`; as the adapter has them.
         backbone: DINOv2 model, see `dinov2_folder`.
         image_size, padded_size: see `Features`.
@@ -67,7 +68,7 @@ class EncoderSettings:
     """
 
     prepared: str
-    parcellation: tuple[str, str]
+    parcellation: tuple[str, ...]
     parcels: Parcels = "own"
     backbone: str = "facebook/dinov2-base"
     image_size: int = 425
@@ -215,8 +216,10 @@ class EncoderTask:
         self.settings = settings
         self.train = PreparedDataset(settings.prepared, "train")
         self.validation = PreparedDataset(settings.prepared, "validation")
-        self.regions: Parcellation = read_parcellation(
-            *settings.parcellation, self.train.num_vertices, settings.parcels
+        for split in (self.train, self.validation):
+            split.require_images()
+        self.regions: Parcellation = self.train.parcellation(
+            settings.parcellation, settings.parcels
         )
         self.rows = make_rows(self.regions, settings.row_length)
         config = json.loads((dinov2_folder(settings.backbone) / "config.json").read_text())

@@ -62,7 +62,8 @@ class Settings:
 
     Attributes:
         prepared: folder of prepared records, or one folder per subject for a model of several.
-        parcellation: label files of the left and the right hemisphere.
+        parcellation: label files of the left and the right hemisphere; none where the records
+            bring their own regions.
         parcels: "own", or "released" for the left's vertex sets in both hemispheres; see
             `read_parcellation`.
         backbone: folder in the diffusers layout, a shipped name, a Hub id, or "random".
@@ -108,7 +109,7 @@ class Settings:
     """
 
     prepared: str | tuple[str, ...]
-    parcellation: tuple[str, str]
+    parcellation: tuple[str, ...]
     parcels: Parcels = "own"
     backbone: str = "tiny-sd"
     precision: Literal["fp32", "bf16"] = "fp32"
@@ -223,10 +224,10 @@ class Task:
         self.train = open_prepared(settings.prepared, "train")
         self.validation = open_prepared(settings.prepared, "validation")
         parts = _parts(self.train)
+        for part in (*parts, *_parts(self.validation)):
+            part.require_images()
         self.subjects = tuple(part.provenance["request"].get("subject") for part in parts)
-        parcellation = read_parcellation(
-            *settings.parcellation, self.train.num_vertices, settings.parcels
-        )
+        parcellation = parts[0].parcellation(settings.parcellation, settings.parcels)
         # As the work folder keeps them: before their vertices are shuffled.
         self.chosen = _kept_regions(workdir, settings, self.subjects, parcellation)
         if not self.chosen:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from neuroadapter_jax.cortex.noise_ceiling import NoiseCeiling
+from neuroadapter_jax.cortex.noise_ceiling import NoiseCeiling, explainable_variance
 
 
 def test_equals_the_published_formula_in_plain_loops():
@@ -45,3 +45,17 @@ def test_constant_vertices_are_nan_and_misuse_is_refused():
         ceiling.add(np.zeros((1, 2)))
     with pytest.raises(ValueError, match="seen 3 times"):
         NoiseCeiling(np.array([0, 1, 0, 1]), num_vertices=2)
+
+
+def test_ceilings_of_one_two_three_and_mixed_repeats():
+    ncsnr = np.array([0, 0.49, 1.7, np.nan])
+    for k in (1, 2, 3):  # signal of variance ncsnr^2, noise of variance 1, averaged over k trials
+        expected = ncsnr**2 / (ncsnr**2 + 1 / k)
+        np.testing.assert_allclose(explainable_variance(ncsnr, np.full(5, k)), expected)
+    mixed = np.array([3] * 7 + [2] * 5 + [1] * 2)
+    expected = ncsnr**2 / (ncsnr**2 + (7 / 3 + 5 / 2 + 2 / 1) / 14)
+    np.testing.assert_allclose(explainable_variance(ncsnr, mixed), expected)
+    # As published for subject 1: a median ncsnr of 0.490 is a ceiling of 41.9 %.
+    assert round(100 * explainable_variance(ncsnr, np.array([3]))[1], 1) == 41.9
+    with pytest.raises(ValueError, match="at least one trial each"):
+        explainable_variance(ncsnr, np.array([3, 0]))

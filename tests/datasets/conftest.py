@@ -14,6 +14,7 @@ SPACE = "fsaverage3"
 VERSION = "betas_assumehrf"
 LH, RH = 13, 17
 TRIALS = 11
+FIRST_RUN = 6  # trials; the second run has the other 5
 SESSIONS = 3
 PLANNED = 42
 SIDE = 19
@@ -76,7 +77,8 @@ class Tree:
         lines = ["SUBJECT\tSESSION\tRUN\tTRIAL\t73KID\t10KID\tRT"]
         for trial, image in enumerate(self.shown if ids is None else ids):
             session, within = divmod(trial, TRIALS)
-            values = (SUBJECT, session + 1, 1, within + 1, image + 1, self.order[trial] + 1, "NaN")
+            run, ten_k = 1 + (within >= FIRST_RUN), self.order[trial] + 1
+            values = (SUBJECT, session + 1, run, within + 1, image + 1, ten_k, "NaN")
             lines.append("\t".join(map(str, values)))
         self.responses.write_text("\n".join(lines) + "\n")
 

@@ -84,7 +84,9 @@ def test_command_line(vae, tree, tmp_path):
     environment = {"PYTHONPATH": str(ROOT), "PATH": "", "JAX_PLATFORMS": "cpu"}
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
     assert run.returncode == 0, run.stderr
-    assert run.stdout == f"Prepared records of subject 2: {tmp_path / 'prepared'}\n"
+    said = run.stdout.splitlines()
+    assert said[0].split() == ["check", "found", "published"]
+    assert said[-1] == f"Prepared records of subject 2: {tmp_path / 'prepared'}"
     test = PreparedDataset(tmp_path / "prepared", "test")
     assert json.loads((tmp_path / "prepared/provenance.json").read_text())["images"]["test"] == 5
     mean, std = expected_moments(vae, np.stack([record["image"] for record in test]))

@@ -1,9 +1,16 @@
+import itertools
+import struct
+
 import h5py
+import nibabel
 import numpy as np
+import published_nsd
 import pytest
 import scipy.stats
 
 from neuroadapter_jax.datasets.nsd import NSDSubject
+
+BUCKET = "aws s3 cp --no-sign-request s3://natural-scenes-dataset/nsddata"
 
 
 def read(tree, **kwargs):
@@ -42,10 +49,35 @@ def test_betas_are_zscored_per_vertex_and_session(tree):
         np.testing.assert_allclose(subject.read_session(session), expected, atol=1e-6)
 
 
-def test_blocks_of_vertices_make_no_difference(tree, monkeypatch):
+def test_blocks_of_trials_make_no_difference(tree, monkeypatch):
     whole = read(tree).read_session(2)
-    monkeypatch.setattr("neuroadapter_jax.datasets.nsd._VERTEX_BLOCK", 5)
-    np.testing.assert_array_equal(read(tree).read_session(2), whole)
+    monkeypatch.setattr("neuroadapter_jax.datasets.nsd._TRIAL_BLOCK", 3)
+    np.testing.assert_allclose(read(tree).read_session(2), whole, atol=1e-6)
+
+
+def test_runs_are_zscored_each_by_itself(tree):
+    tree.betas[1, :6, 21] = 0.7  # constant in the first run only
+    tree.write_session("rh", 2)
+    raw = tree.betas[1].astype(np.float64)
+    with np.errstate(invalid="ignore"):
+        expected = np.concatenate([scipy.stats.zscore(raw[:6]), scipy.stats.zscore(raw[6:])])
+    expected[:6, 21] = 0
+    np.testing.assert_allclose(read(tree).read_session(2, "run"), expected, atol=1e-6)
+
+
+def test_training_statistics_are_of_the_training_trials_only(tree):
+    training = np.isin(np.arange(11), [0, 2, 3, 7, 10])
+    raw = tree.betas[2].astype(np.float64)
+    expected = (raw - raw[training].mean(axis=0)) / raw[training].std(axis=0)
+    found = read(tree).session_betas(3, "train-stats", training).betas
+    np.testing.assert_allclose(found, expected, atol=2e-6)
+    tree.betas[2, ~training] *= 100
+    tree.write_session("lh", 3)
+    tree.write_session("rh", 3)
+    again = read(tree).session_betas(3, "train-stats", training).betas
+    np.testing.assert_array_equal(again[training], found[training])
+    with pytest.raises(ValueError, match="Session 3 of subject 2 holds no training trial"):
+        read(tree).session_betas(3, "train-stats", np.zeros(11, bool))
 
 
 def test_constant_vertex_becomes_zero(tree):
@@ -89,8 +121,8 @@ def test_a_subset_of_sessions(tree):
 
 
 def test_unknown_normalization(tree):
-    with pytest.raises(ValueError, match="'run'; choose one of session, none"):
-        read(tree).read_session(1, normalize="run")
+    with pytest.raises(ValueError, match="'voxel'; choose one of session, run, train-stats, none"):
+        read(tree).read_session(1, normalize="voxel")
 
 
 def test_missing_session_file(tree):
@@ -107,7 +139,43 @@ def test_missing_file(tree, path):
     getattr(tree, path).unlink()
     with pytest.raises(FileNotFoundError) as error:
         read(tree)
-    assert_one_sentence(error, str(getattr(tree, path)), "check the root")
+    assert_one_sentence(error, str(getattr(tree, path)), "check the root", BUCKET)
+
+
+def test_betas_of_another_type(tree):
+    values = np.zeros((13, 1, 1, 11), np.int16)
+    nibabel.save(nibabel.MGHImage(values, np.eye(4)), tree.session_file("lh", 2))
+    with pytest.raises(ValueError) as error:
+        read(tree)
+    assert_one_sentence(error, "lh.betas_session02.mgh", ">i2", "(13, 1, 1, 11)", ">f4", BUCKET)
+
+
+@pytest.mark.parametrize("key", ["masterordering", "subjectim", "sharedix"])
+def test_ids_counted_from_0_are_refused(tree, key):
+    design = {k: v for k, v in scipy.io.loadmat(tree.design).items() if k[0] != "_"}
+    design[key] = design[key] - design[key].min()
+    scipy.io.savemat(tree.design, design)
+    with pytest.raises(ValueError) as error:
+        read(tree)
+    assert_one_sentence(error, f"{key} of ", "ids 0 to", "expected ids from 1", BUCKET)
+
+
+def test_true_size_big_endian_fortran_order(tmp_path):
+    """Bytes as NSD has them: after 284 bytes the vertices of trial 1, then those of trial 2."""
+    design = published_nsd.make_design()
+    root = published_nsd.write_tree(tmp_path / "nsd", design, sessions=[2])
+    path = root / published_nsd.BETAS / "rh.betas_session02.mgh"
+    trial, vertex = 613, 163_839
+    with path.open("r+b") as file:
+        file.seek(284 + 4 * (trial * 163_842 + vertex))
+        file.write(struct.pack(">3f", -2.5, 0.75, 1e-3))
+    subject = NSDSubject(root, sessions=[2])
+    assert subject.num_vertices == (163_842, 163_842) and subject.trials_per_session == 750
+    rows = next(itertools.islice(subject._blocks("rh", 2), 24, 25))
+    np.testing.assert_array_equal(rows[trial - 600, vertex:], np.float32([-2.5, 0.75, 1e-3]))
+    assert np.count_nonzero(rows) == 3 and rows.dtype.isnative
+    shown = design.image_of[0][design.order[750:1500]]
+    np.testing.assert_array_equal(subject.trial_image_ids(), shown)
 
 
 @pytest.mark.parametrize("keep", [100, 284, 284 + 13 * 11 * 4 - 1])
@@ -116,7 +184,7 @@ def test_truncated_mgh(tree, keep):
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(ValueError) as error:
         read(tree)
-    assert_one_sentence(error, "lh.betas_session03.mgh is truncated", str(keep), "download")
+    assert_one_sentence(error, "lh.betas_session03.mgh is truncated", str(keep), BUCKET)
 
 
 def test_hemispheres_with_other_numbers_of_vertices(tree):

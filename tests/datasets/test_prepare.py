@@ -1,3 +1,5 @@
+import concurrent.futures
+import hashlib
 import json
 import pathlib
 import subprocess
@@ -11,10 +13,12 @@ import scipy.stats
 
 from neuroadapter_jax.datasets.prepare import prepare_subject
 from neuroadapter_jax.datasets.records import PreparedDataset
+from neuroadapter_jax.datasets.shards import verify_checksums
 
 pytest.importorskip("tensorflow")
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SPLITS = ("train", "validation", "test")
+HELD = 47  # images in the stimulus file
 
 
 def moments(images):
@@ -86,9 +90,76 @@ def test_cortex_and_provenance(tree, prepared):
     assert dataset.provenance["trials"] == 33
     assert dataset.provenance["request"]["normalize"] == "session"
     assert dataset.provenance["nan_vertices_set_to_0"] == {}
+    assert dataset.provenance["request"]["split"] == "shared"
     left = {path.name for path in prepared.iterdir()}
-    assert left == {"cortex.npz", "index.npz", "provenance.json", "nsd"}
+    assert left == {"cortex.npz", "index.npz", "stimuli.npz", "provenance.json", "nsd"}
     assert not prepared.with_name("prepared.partial").exists()
+
+
+def zscored_by(groups, values, counted):
+    """In plain loops: statistics of the counted trials of each group."""
+    result = np.zeros(values.shape)
+    for group in set(groups):
+        rows = [t for t in range(len(values)) if groups[t] == group]
+        used = [values[t].astype(np.float64) for t in rows if counted[t]]
+        mean = sum(used) / len(used)
+        deviation = (sum((v - mean) ** 2 for v in used) / len(used)) ** 0.5
+        for t in rows:
+            result[t] = (values[t] - mean) / deviation
+    return result
+
+
+@pytest.mark.parametrize("normalize", ["none", "run", "train-stats"])
+def test_normalisation_of_records_and_its_record(tree, prepared, tmp_path, normalize):
+    folder = prepare(tree, tmp_path / "p", normalize=normalize)
+    ids = PreparedDataset(folder, "train").image_ids
+    trial = np.arange(33)
+    groups = {
+        "none": None,
+        "run": [(t // 11, t % 11 < 6) for t in trial],
+        "train-stats": (trial // 11).tolist(),
+    }[normalize]
+    betas = expected = tree.betas.reshape(-1, 30)
+    if groups is not None:
+        counted = np.isin(tree.shown, ids) if normalize == "train-stats" else np.ones(33, bool)
+        expected = zscored_by(groups, betas, counted)
+    for split in SPLITS:
+        for record in (dataset := PreparedDataset(folder, split)):
+            trials = tree.shown == record["image_id"]
+            np.testing.assert_allclose(record["betas"], expected[trials], atol=4e-3, rtol=1e-3)
+    assert dataset.provenance["request"]["normalize"] == normalize
+    # The SNR from the repeats is of z-scores by session, however the records are normalised.
+    with np.load(folder / "cortex.npz") as a, np.load(prepared / "cortex.npz") as b:
+        np.testing.assert_allclose(a["ncsnr_from_repeats"], b["ncsnr_from_repeats"], rtol=1e-4)
+
+
+def test_snr_from_the_repeats_is_the_published_formula(tree, tmp_path):
+    # Enough signal for a ratio above 0 at some vertices; vertex 5 lacks a session.
+    tree.betas += (
+        3
+        * np.random.default_rng(8).normal(size=(HELD, 30))[tree.shown.reshape(3, 11)]
+        * np.linspace(0, 2, 30, dtype=np.float32)
+    )
+    tree.betas[1, :, 5] = np.nan
+    for session in (1, 2, 3):
+        tree.write_session("lh", session)
+        tree.write_session("rh", session)
+    z = scipy.stats.zscore(tree.betas.astype(np.float64), axis=1, ddof=1).reshape(33, 30)
+    thrice = [i for i in set(tree.shown) if np.sum(tree.shown == i) == 3]
+    variance = np.mean([np.var(z[tree.shown == i], axis=0, ddof=1) for i in thrice], axis=0)
+    expected = np.sqrt(np.maximum(0, 1 - variance)) / np.sqrt(variance)
+    folder = prepare(tree, tmp_path / "p")
+    with np.load(folder / "cortex.npz") as cortex:
+        np.testing.assert_allclose(cortex["ncsnr_from_repeats"], expected, rtol=1e-4, atol=1e-5)
+        np.testing.assert_array_equal(cortex["ncsnr"], tree.ncsnr)
+    assert np.isnan(expected[5]) and np.nanmax(expected) > 1 and len(thrice) > 2
+
+
+def test_value_beyond_float16_is_refused(tree, tmp_path):
+    tree.betas[0, 4, 7] = 7e4
+    tree.write_session("lh", 1)
+    with pytest.raises(ValueError, match=r"7e\+04 is more than float16 can hold"):
+        prepare(tree, tmp_path / "p", normalize="none")
 
 
 def test_nan_vertices_are_counted(tree, tmp_path):
@@ -98,13 +169,21 @@ def test_nan_vertices_are_counted(tree, tmp_path):
     assert dataset.provenance["nan_vertices_set_to_0"] == {"2": 2}
 
 
-def test_order_is_kept_beyond_the_memory_of_tfds(tree, prepared, tmp_path, monkeypatch):
-    """TFDS sorts what exceeds a gigabyte in files on disk."""
-    monkeypatch.setattr("tensorflow_datasets.core.shuffle.MAX_MEM_BUFFER_SIZE", 2000)
-    sorted_on_disk = PreparedDataset(prepare(tree, tmp_path / "p"), "train")
-    in_memory = PreparedDataset(prepared, "train")
-    for i, image_id in enumerate(in_memory.image_ids):
-        assert sorted_on_disk[i]["image_id"] == in_memory[i]["image_id"] == image_id
+def test_order_is_kept_over_several_files(tree, prepared, tmp_path, monkeypatch):
+    monkeypatch.setattr("neuroadapter_jax.datasets.shards._SHARD_BYTES", 3000)
+    many = prepare(tree, tmp_path / "many")
+    assert len(list(many.glob("nsd/1.0.0/nsd-train.array_record-*"))) > 2
+    for split in SPLITS:
+        one, several = PreparedDataset(prepared, split), PreparedDataset(many, split)
+        assert len(one) == len(several)
+        for i, image_id in enumerate(one.image_ids):
+            assert one[i]["image_id"] == several[i]["image_id"] == image_id
+            np.testing.assert_array_equal(one[i]["betas"], several[i]["betas"])
+    import tensorflow_datasets as tfds
+
+    source = tfds.builder_from_directory(many / "nsd/1.0.0").as_data_source("train")
+    found = [int(record["image_id"]) for record in source]
+    assert found == PreparedDataset(prepared, "train").image_ids.tolist()
 
 
 def test_tfds_reads_the_same(prepared):
@@ -173,7 +252,7 @@ def test_foreign_folder_is_left_alone(tree, tmp_path):
         prepare(tree, tmp_path)
 
 
-def test_failure_leaves_nothing(tree, tmp_path):
+def test_failure_leaves_no_prepared_folder(tree, tmp_path):
     tree.betas[2, 4, 1] = np.nan
     tree.write_session("lh", 3)
     with pytest.raises(ValueError, match="NaN"):
@@ -186,12 +265,14 @@ def test_failure_leaves_nothing(tree, tmp_path):
     tree.write_session("lh", 3)
     with pytest.raises(ValueError, match="float16"):
         prepare(tree, tmp_path / "p", encode_images=broken)
-    assert [p.name for p in tmp_path.iterdir()] == ["nsd"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["nsd", "p.partial"]
+    prepare(tree, tmp_path / "p")  # what the failures left is no obstacle
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["nsd", "p"]
 
 
 def test_unknown_normalization(tree, tmp_path):
-    with pytest.raises(ValueError, match="'run'; choose one of session, none"):
-        prepare(tree, tmp_path / "p", normalize="run")
+    with pytest.raises(ValueError, match="'voxel'; choose one of session, run, train-stats, none"):
+        prepare(tree, tmp_path / "p", normalize="voxel")
 
 
 def test_too_few_images_for_the_splits(tree, tmp_path):
@@ -238,3 +319,114 @@ def test_reading_needs_no_tensorflow(prepared):
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     expected = [len(dataset), dataset.image_ids[:2].tolist(), [2, 30]]
     assert json.loads(done.stdout.splitlines()[-1]) == expected
+
+
+def contents(folder):
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.suffix != ".npz"
+    }
+
+
+@pytest.mark.parametrize("stop", ["session02", "moments00001", "train-00002"])
+def test_killed_at_any_step_and_started_again(tree, prepared, tmp_path, monkeypatch, stop):
+    """A process dies (the unit's mark is not there); the next one does only what is left."""
+    monkeypatch.setattr("neuroadapter_jax.datasets.shards._SHARD_BYTES", 3000)
+    monkeypatch.setattr("neuroadapter_jax.datasets.prepare._IMAGES_AT_ONCE", 4)
+    whole = contents(prepare(tree, tmp_path / "whole"))
+
+    from neuroadapter_jax.datasets import shared_work
+
+    write = shared_work.write_json
+    done = []
+
+    class Killed(BaseException):
+        pass
+
+    def kill(path, content):
+        if path.stem == stop:
+            raise Killed
+        done.append(path.stem)
+        write(path, content)
+
+    monkeypatch.setattr(shared_work, "write_json", kill)
+    with pytest.raises(Killed):
+        prepare(tree, tmp_path / "p")
+    assert done and not (tmp_path / "p").exists()
+    monkeypatch.setattr(shared_work, "write_json", lambda p, c: (again.append(p.stem), write(p, c)))
+    again = []
+    assert contents(prepare(tree, tmp_path / "p")) == whole
+    assert stop in again and not (set(done) & set(again) - {"request"})
+
+
+def test_processes_share_the_work(tree, prepared, tmp_path, monkeypatch):
+    """Two at once, here threads with their own open files: each unit is done by one of them."""
+    monkeypatch.setattr("neuroadapter_jax.datasets.shards._SHARD_BYTES", 3000)
+    monkeypatch.setattr("neuroadapter_jax.datasets.prepare._IMAGES_AT_ONCE", 4)
+    from neuroadapter_jax.datasets import shared_work
+
+    write, made = shared_work.write_json, []
+    monkeypatch.setattr(shared_work, "write_json", lambda p, c: (made.append(p.stem), write(p, c)))
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        both = [pool.submit(prepare, tree, tmp_path / "p") for _ in range(2)]
+        assert {task.result() for task in both} == {tmp_path / "p"}
+    units = [name for name in made if name != "request"]
+    assert len(units) == len(set(units)) and len(units) > 10
+    for split in SPLITS:
+        one, shared = PreparedDataset(prepared, split), PreparedDataset(tmp_path / "p", split)
+        for i in range(len(one)):
+            np.testing.assert_array_equal(one[i]["betas"], shared[i]["betas"])
+
+
+def test_another_request_beside_a_running_one_is_refused(tree, tmp_path):
+    def while_running(images):
+        with pytest.raises(
+            ValueError, match=r"Another process is at work in .*normalize = session"
+        ):
+            prepare(tree, tmp_path / "p", normalize="none")
+        return moments(images)
+
+    prepare(tree, tmp_path / "p", encode_images=while_running)
+
+
+def test_a_damaged_record_file_is_found(prepared):
+    folder = prepared / "nsd/1.0.0"
+    lines = (folder / "SHA256SUMS").read_text().splitlines()
+    for line in lines:
+        digest, name = line.split("  ")
+        assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest
+    assert len(lines) == 3 and verify_checksums(folder) == []
+    path = folder / "nsd-test.array_record-00000-of-00001"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    (folder / "nsd-train.array_record-00000-of-00001").unlink()
+    assert sorted(verify_checksums(folder)) == [
+        "nsd-test.array_record-00000-of-00001",
+        "nsd-train.array_record-00000-of-00001",
+    ]
+
+
+def test_a_disk_that_does_not_keep_what_is_written(tree, tmp_path, monkeypatch):
+    from neuroadapter_jax.datasets import shards
+
+    class Forgetful(shards.ArrayRecordWriter):
+        def write(self, message):
+            super().write(message[:-1] + b"\0")
+
+    monkeypatch.setattr(shards, "ArrayRecordWriter", Forgetful)
+    with pytest.raises(OSError, match=r"does not hold the .* records that were written"):
+        prepare(tree, tmp_path / "p")
+    assert not (tmp_path / "p").exists()
+
+
+def test_speed_is_told_beside_a_plain_copy(tree, tmp_path, capsys):
+    folder = prepare(tree, tmp_path / "p", progress=True, compare_disk=True)
+    lines = capsys.readouterr().out.splitlines()
+    speed = next(line for line in lines if line.startswith("Responses and records"))
+    read = sum(tree.session_file(h, s).stat().st_size for h in ("lh", "rh") for s in (1, 2, 3))
+    assert f"{read / 1e6:.1f} MB read" in speed and speed.endswith(" MB/s")
+    assert any("A plain sequential read and write of the same bytes" in line for line in lines)
+    assert any("another experiment; no published value applies" in line for line in lines)
+    assert not list(folder.glob("*.partial"))

@@ -1,6 +1,7 @@
 """The config files of training as the commands read them."""
 
 import importlib
+import inspect
 import sys
 from pathlib import Path
 
@@ -39,14 +40,22 @@ def read(name, *overrides):
 
 
 NAMES = ["demo.py", "embedded.py", "nsd.py", "nsd.py:embedded", "ablation.py:no_min_snr"]
+OTHERS = ["algonauts2023.py", "deeprecon.py", "derived_nsd.py"]
 
 
-@pytest.mark.parametrize("name", [*NAMES, "nsd_subjects.py:5", "nsd_subjects.py:banks"])
+@pytest.mark.parametrize("name", [*NAMES, *OTHERS, "nsd_subjects.py:5", "nsd_subjects.py:banks"])
 def test_every_key_of_a_config_is_a_setting(settings_of, name):
     config = read(name)
     settings = settings_of(config)
     assert settings.to_dict().keys() >= config.train.to_dict().keys()
     assert Settings.from_dict(settings.to_dict()) == settings
+
+
+@pytest.mark.parametrize("name", ["nsd_imagery.py", *OTHERS])
+def test_a_reader_takes_what_its_config_says(settings_of, name):
+    data = read(name).data
+    readers = sys.modules["prepare"].READERS
+    inspect.signature(readers[data.dataset]).bind(**data.reader.to_dict())
 
 
 def test_the_papers_configuration(settings_of):

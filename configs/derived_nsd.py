@@ -1,0 +1,34 @@
+r"""The paper's model on BERG's files of NSD, or on those of the released code.
+
+    python launch/train.py --config configs/derived_nsd.py --config.data.reader.root=<folder> \
+        --config.data.reader.images=<NSD's nsd_stimuli.hdf5> --allow-pickle
+
+The metadata are a pickle, hence --allow-pickle; they are read as arrays and numbers only.
+Otherwise configs/nsd.py.
+"""
+
+import importlib.util
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    spec = importlib.util.spec_from_file_location("nsd", Path(__file__).with_name("nsd.py"))
+    nsd = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(nsd)
+    config = nsd.get_config()
+    parcellation = config.data.parcellation
+    config.workdir = "runs/derived-nsd/train"
+    config.data = ConfigDict()
+    config.data.dataset = "derived_nsd"
+    config.data.prepared = "runs/derived-nsd/prepared-subj01"
+    config.data.image_size = 512
+    config.data.parcellation = parcellation
+    config.data.reader = ConfigDict()
+    config.data.reader.root = "train_dataset-nsd_fsaverage"
+    config.data.reader.images = "nsd_stimuli.hdf5"
+    config.data.reader.subject = 1
+    # BERG's responses are z-scored already; for others "session".
+    config.data.reader.normalize = "as_stored"
+    return config

@@ -1,0 +1,3 @@
+"""Deeprecon, prepared for NeuroAdapter, by the writer of `data/nsd`."""
+
+from data.nsd import write_records as write_records

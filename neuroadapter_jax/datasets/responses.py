@@ -1,0 +1,76 @@
+"""Files and arrays of responses: what the readers share."""
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from jaxtyping import Int64
+
+from neuroadapter_jax.datasets.nsd_files import MGH_HEADER_BYTES, where_from
+
+_VERTEX_BLOCK = 8192
+
+
+def mgh_shape(path: Path) -> tuple[int, int, int, int]:
+    """Shape [vertices, 1, 1, trials] promised by the header, once the file's length fits it."""
+    if not path.exists():
+        raise FileNotFoundError(
+            f"{path} does not exist; check the root, the subject and the space, or "
+            f"{where_from(path)}."
+        )
+    size = path.stat().st_size
+    if size < MGH_HEADER_BYTES:
+        raise ValueError(
+            f"{path} is truncated: {size} bytes are less than the {MGH_HEADER_BYTES} of a header; "
+            f"{where_from(path)}."
+        )
+    image = nib.load(path)
+    vertices, one, other, trials = (*map(int, image.shape), 1, 1, 1)[:4]
+    shape = vertices, one, other, trials
+    expected = MGH_HEADER_BYTES + int(np.prod(shape)) * image.get_data_dtype().itemsize
+    if size < expected:
+        raise ValueError(
+            f"{path} is truncated: it has {size} bytes and its header promises {expected}; "
+            f"{where_from(path)}."
+        )
+    return shape
+
+
+def read_mgh(path: Path) -> np.ndarray:
+    """The values of an .mgh file as they are stored, [vertices, 1, 1, trials]."""
+    return np.asanyarray(nib.load(path).dataobj)
+
+
+def fill_nan_vertices(betas: np.ndarray, path: Path) -> Int64[np.ndarray, " m"]:
+    """Sets features that are NaN in all trials [trials, n] to 0, in place, and returns them.
+
+    Raises:
+        ValueError: a feature that is NaN, or infinite, in some trials only.
+    """
+    finite = np.isfinite(betas)
+    if finite.all():
+        return np.zeros(0, np.int64)
+    empty = np.isnan(betas).all(axis=0)
+    broken = np.flatnonzero(~finite.all(axis=0) & ~empty)
+    if len(broken):
+        trials = len(betas) - np.count_nonzero(finite[:, broken[0]])
+        raise ValueError(
+            f"{path} is NaN or infinite in {trials} of {len(betas)} trials at vertex {broken[0]} "
+            f"({len(broken)} such vertices); only a vertex that is NaN in all trials of a session "
+            f"is known to occur, so {where_from(path)}."
+        )
+    vertices = np.flatnonzero(empty)
+    betas[:, vertices] = 0
+    return vertices
+
+
+def zscore(betas: np.ndarray) -> None:
+    """Z-scores each column in place; by blocks, so that float64 needs little memory."""
+    for start in range(0, betas.shape[1], _VERTEX_BLOCK):
+        part = betas[:, start : start + _VERTEX_BLOCK]
+        values = part.astype(np.float64)
+        constant = values.max(axis=0) == values.min(axis=0)
+        values -= values.mean(axis=0)
+        deviation = values.std(axis=0)
+        part[...] = values / np.where(constant, 1, deviation)
+        part[:, constant] = 0

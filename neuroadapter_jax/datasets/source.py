@@ -1,0 +1,119 @@
+"""The contract of a dataset: what `prepare_source` needs to know, whatever the files look like."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float16, Float32, Int, Int64, UInt8
+
+from neuroadapter_jax.cortex.parcellation import Parcellation
+
+
+@dataclasses.dataclass(frozen=True)
+class Betas:
+    """One block of trials: betas [trials, n] and the features [m] that were NaN in all of them."""
+
+    betas: Float32[np.ndarray, "trials n"]
+    nan_vertices: Int64[np.ndarray, " m"]
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Responses of one subject: trials x features, what each trial showed, images, splits.
+
+    A feature is a vertex of the cortical surface, left then right hemisphere, or a voxel. A trial
+    that was not meant to be used (a blank, an attention task) is simply not among the trials.
+
+    Attributes:
+        name: of the dataset; names the folder of its records.
+        subject: its number in the dataset.
+        num_vertices: features of the left and of the right hemisphere; (n, 0) where features are
+            not told apart by hemisphere.
+        settings: every choice that the records depend on, such as the normalisation, as JSON
+            values; kept in provenance.json and compared when the folder is asked for again.
+        root: folder that the files lie in.
+        files: all files that the records depend on.
+        blocks: what is read at once, in the order of the trials: sessions, runs.
+        regions: the source's own regions over its features; None where parcellations of the
+            surface apply.
+        stimulus_names: by stimulus id, for stimuli that have a name.
+    """
+
+    name: str
+    subject: int
+    num_vertices: tuple[int, int]
+    settings: dict[str, Any]
+    root: Path
+    blocks: Sequence[int | str]
+    regions: Parcellation | None
+    stimulus_names: dict[int, str]
+
+    @property
+    def files(self) -> list[Path]:
+        """All files that the records depend on."""
+
+    def trial_image_ids(self) -> Int64[np.ndarray, " trials"]:
+        """The stimulus of each trial, a number of at least 0."""
+
+    def splits(self) -> dict[str, Int64[np.ndarray, " _"]]:
+        """Per split the trials (positions from 0) that its records hold.
+
+        A record is a stimulus of the split with its trials of the split. Training reads the splits
+        "train" and "validation"; others have any name.
+        """
+
+    def read_block(self, block: int | str) -> Betas:
+        """The normalised responses of one block's trials, finite."""
+
+    def ncsnr(self) -> Float32[np.ndarray, " n"]:
+        """Noise-ceiling SNR per feature; NaN where it is not known."""
+
+    def images(self, ids: Int[np.ndarray, " b"]) -> Sequence[UInt8[np.ndarray, "y x 3"] | None]:
+        """The images of stimuli, of any size; None for a stimulus without one."""
+
+
+@runtime_checkable
+class Trials(Protocol):
+    """Responses of any trial, as they are stored.
+
+    Attributes:
+        nan_vertices: per block (as text) that has any, its number of features without data.
+        empty_vertices: features without data in any block.
+        trials_per_session: over which `read` z-scores; 0 if it does not.
+    """
+
+    nan_vertices: dict[str, int]
+    empty_vertices: Int64[np.ndarray, " _"]
+    trials_per_session: int
+
+    def read(
+        self, positions: Int64[np.ndarray, " k"]
+    ) -> tuple[Float16[np.ndarray, "k n"], Float32[np.ndarray, "k n"] | None]:
+        """Trials by position: as stored, and z-scored over their sessions, if that is known."""
+
+    def close(self) -> None:
+        """Ends the reading."""
+
+
+@runtime_checkable
+class DirectSource(Source, Protocol):
+    """A source whose trials can be read where they lie, and whose values are published.
+
+    Attributes:
+        response_files: the files that the responses are in.
+    """
+
+    response_files: list[Path]
+
+    def open_trials(self, work: Path, done: Callable[[str, bool], None]) -> Trials:
+        """Ready to read; what takes time is kept in `work`; `done` as in `share`."""
+
+    def check(self) -> list[Any]:
+        """What is known before any response is read, see `nsd_checks.Check`."""
+
+    def check_responses(
+        self, ncsnr: Float32[np.ndarray, " n"], nan_vertices: dict[str, int]
+    ) -> list[Any]:
+        """What is known afterwards; `ncsnr` is computed from the repeats."""

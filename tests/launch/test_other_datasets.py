@@ -1,0 +1,174 @@
+"""launch/prepare.py and launch/reconstruct.py on NSD-Imagery and Deeprecon, as a user runs them."""
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from absl import flags
+from bdata_files import NAMES, World
+from flax import nnx
+from imagery_tree import LH, RH, make_tree
+from ml_collections import config_flags
+from PIL import Image
+
+from neuroadapter_jax.adapter.neuroadapter import NeuroAdapter
+from neuroadapter_jax.cortex.packing import make_packing
+from neuroadapter_jax.cortex.parcellation import Parcellation
+from neuroadapter_jax.datasets.records import PreparedDataset
+from neuroadapter_jax.diffusion.weights import load_pretrained
+from neuroadapter_jax.pipeline import NeuroAdapterPipeline
+from neuroadapter_jax.reconstruction import load_reconstructions, reconstruct_split
+from neuroadapter_jax.training.neuroadapter import Settings, Task
+
+pytest.importorskip("tensorflow")
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def launch():
+    """launch/prepare.py's `prepare` on a config with overrides."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT / "launch")
+        module = importlib.import_module("prepare")
+
+        def prepare(name, *overrides):
+            arguments = ["prepare", f"--config={ROOT / 'configs' / name}", *overrides]
+            values = flags.FlagValues()
+            patch.setattr(sys, "argv", arguments)
+            holder = config_flags.DEFINE_config_file("config", lock_config=True, flag_values=values)
+            values(arguments)
+            return module.prepare(holder.value)
+
+        yield prepare
+    for name in ("prepare", "command_line"):
+        sys.modules.pop(name, None)
+
+
+def export(backbone, regions, folder):
+    """A model of random weights with these regions."""
+    loaded = load_pretrained(str(backbone))
+    packing = make_packing(regions)
+    adapter = NeuroAdapter.for_unet(
+        loaded.unet, *packing.index.shape, "per_region", None, rngs=nnx.Rngs(0)
+    )
+    NeuroAdapterPipeline(adapter, loaded, regions, backbone_name=str(backbone)).save_pretrained(
+        folder
+    )
+    return folder
+
+
+def start(*arguments):
+    command = [sys.executable, "launch/reconstruct.py", "--num_steps=1", *map(str, arguments)]
+    return subprocess.Popen(
+        command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+
+
+def finish(process):
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+
+
+@pytest.fixture(scope="module")
+def worlds(launch, random_backbone, tmp_path_factory):
+    """Both datasets prepared, and drawn by models of matching regions."""
+    folder = tmp_path_factory.mktemp("other")
+    tree = make_tree(folder / "nsd")
+    common = (f"--config.backbone={random_backbone}", "--config.data.image_size=64")
+    imagery = launch(
+        "nsd_imagery.py", *common,
+        f"--config.data.prepared={folder / 'imagery'}",
+        f"--config.data.reader.root={tree.root}",
+        "--config.data.reader.subject=5",
+        "--config.data.reader.space=fsaverage3",
+    )  # fmt: skip
+    world = World(folder / "deeprecon").write()
+    deeprecon = launch(
+        "deeprecon.py", *common,
+        f"--config.data.prepared={folder / 'areas'}",
+        f"--config.data.reader.root={world.root}",
+        f"--config.data.reader.images={world.write_images(NAMES)}",
+        "--config.data.reader.rois=('V1','LOC','FFA')",
+        "--config.data.reader.num_validation=2",
+    )  # fmt: skip
+    surface = Parcellation(
+        ("a", "b"), ("lh", "rh"), (np.arange(2, 11, dtype=np.int32), np.arange(5, dtype=np.int32)),
+        (LH, RH),
+    )  # fmt: skip
+    areas = PreparedDataset(deeprecon, "test").regions
+    models = [
+        export(random_backbone, surface, folder / "model"),
+        export(random_backbone, areas, folder / "areas-model"),
+    ]
+    runs = [
+        start("--model", models[0], "--prepared", imagery, "--split", "imagery_concepts",
+              "--out", folder / "drawn-imagery"),
+        start("--model", models[1], "--prepared", deeprecon, "--out", folder / "drawn-areas"),
+    ]  # fmt: skip
+    for run in runs:
+        finish(run)
+    return folder, tree, world
+
+
+def test_concepts_are_drawn_without_a_target(worlds):
+    folder = worlds[0]
+    drawn = folder / "drawn-imagery"
+    entries = json.loads((drawn / "index.json").read_text())["images"]
+    assert [e["stimulus"] for e in entries] == [f"C_{c}" for c in "SZMYNF"]
+    assert all(e["seen"] is None for e in entries)
+    assert not list((drawn / "seen").iterdir())
+    assert np.asarray(Image.open(drawn / entries[2]["drawn"][0])).shape == (64, 64, 3)
+    assert (drawn / "grid.png").exists()
+    found = load_reconstructions(drawn, require_targets=False)
+    assert not found.has_target.any() and found.drawn.shape == (6, 1, 64, 64, 3)
+    with pytest.raises(ValueError, match=r"6 of 6 stimuli have no image, the first being C_S"):
+        load_reconstructions(drawn)  # as whatever compares with the stimuli does
+
+
+def test_the_prepared_imagery(worlds):
+    folder, tree, _ = worlds
+    vision = PreparedDataset(folder / "imagery", "vision")
+    assert vision.names[:2] == ("A_H", "A_R") and len(vision) == 12 and vision.has_image.all()
+    assert vision[7]["betas"].shape == (8, LH + RH)
+    assert PreparedDataset(folder / "imagery", "imagery")[7]["betas"].shape == (16, LH + RH)
+    assert vision.provenance["request"]["normalize"] == "session"
+    np.testing.assert_array_equal(vision.ncsnr, tree.ncsnr)
+    assert vision.regions is None
+    assert [path.name for path in (folder / "imagery").glob("nsd*/1.0.0")] == ["1.0.0"]
+    assert (folder / "imagery" / "nsd_imagery").is_dir()
+
+
+def test_areas_of_voxels_are_drawn_from_and_trained_on(worlds, random_backbone):
+    folder, _, world = worlds
+    entries = json.loads((folder / "drawn-areas" / "index.json").read_text())["images"]
+    assert sorted(e["stimulus"] for e in entries) == sorted(set(world.test_names))
+    settings = Settings(
+        prepared=str(folder / "areas"), parcellation=(), backbone=str(random_backbone),
+        num_regions=3, per_hemisphere=False,
+    )  # fmt: skip
+    task = Task(settings)
+    assert set(task.regions.names) == {"V1", "LOC", "FFA"}
+    assert set(task.regions.hemispheres) == {"both"}
+    np.testing.assert_array_equal(
+        np.sort(task.packing.index[list(task.regions.names).index("FFA")][:4]), np.arange(17, 21)
+    )
+
+
+def test_a_model_of_other_voxels_is_refused(worlds, random_backbone):
+    folder = worlds[0]
+    other = Parcellation(
+        ("V1",), ("both",), (np.arange(6, dtype=np.int32),),
+        PreparedDataset(folder / "areas", "test").num_vertices,
+    )  # fmt: skip
+    pipeline = NeuroAdapterPipeline.from_pretrained(
+        export(random_backbone, other, folder / "other-model")
+    )
+    with pytest.raises(ValueError, match=r"has no region 'V1' \(both\) of the features of the mod"):
+        reconstruct_split(pipeline, PreparedDataset(folder / "areas", "test"), folder / "none")
+    assert not (folder / "none").exists()
