@@ -55,7 +55,7 @@ def make_design(seed=0):
     stage += [show(23, 0, is_shared), show(179, 0, ~is_shared)]
     order.append(rng.permutation(np.concatenate(stage)))
     # 37 sessions: 9,841 images, 982 of them shared.
-    stage = [show(2100, 2, anything), show(1220, 1, anything)]
+    stage = [show(1056, 1, anything), show(2264, 2, anything)]
     stage += [show(52, 0, is_shared), show(378, 0, ~is_shared)]
     order.append(rng.permutation(np.concatenate(stage)))
     order.append(rng.permutation(np.repeat(np.arange(10_000), 3 - seen)))
