@@ -28,7 +28,7 @@ lint: $(VENV)/.dev
 	@$(BIN)/lint-imports --no-cache
 
 test: lint
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 clean:
 	rm -rf $(VENV) .cache .pytest_cache .ruff_cache build dist *.egg-info

@@ -52,6 +52,7 @@ DEV = [
     "beartype",
     "import-linter",
     "pytest",
+    "pytest-xdist",
     "ruff",
     "scikit-image",
     "setuptools",
