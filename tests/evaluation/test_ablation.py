@@ -159,7 +159,9 @@ def test_choice_and_mean_candidate(rng, tmp_path, networks):
     noise = np.array([20.0, 90.0])[:, None, None, None]
     drawn = np.clip(seen[:, None] + noise * rng.standard_normal((B, 2, 16, 16, 3)), 0, 255)
     drawn = drawn.astype(np.uint8)
-    made = Reconstructions(IDS, seen, drawn, {}, np.zeros(B, int), rng.standard_normal((B, 2)))
+    given = {"has_target": np.ones(B, bool), "names": ("",) * B}
+    scores = rng.standard_normal((B, 2))
+    made = Reconstructions(IDS, seen, drawn, {}, np.zeros(B, int), **given, scores=scores)
     better, worse = (
         score_images(seen, np.ascontiguousarray(drawn[:, j]), networks=(), progress=False).per_image
         for j in range(2)
@@ -202,7 +204,8 @@ def test_things_of_the_simulated_subject(tmp_path, networks):
     seen = np.stack([render(scene)[0] for scene in scenes])
     grey = np.full_like(seen, 128)
     drawn = np.stack([grey, seen], axis=1)
-    made = Reconstructions(ids, seen, drawn, {}, np.ones(5, int), np.zeros((5, 2)))
+    given = {"has_target": np.ones(5, bool), "names": ("",) * 5}
+    made = Reconstructions(ids, seen, drawn, {}, np.ones(5, int), **given, scores=np.zeros((5, 2)))
     own, mean = score_choice(made, tmp_path), score_mean_candidate(made, tmp_path)
     things = [len(scene.things) for scene in scenes]
     for name in ("semantic_recall", "thing_identification"):

@@ -1,5 +1,6 @@
 """Distances, changes and deletion curves on drawings whose answers are known."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from matplotlib import pyplot as plt
@@ -111,7 +112,7 @@ def test_appearance_does_not_depend_on_the_batch(scenes, reader, random_backbone
         assert len(whole) == B and len(alone) == 1
         np.testing.assert_allclose(whole[5], alone[0], rtol=1e-3, atol=1e-4)
         assert np.abs(whole[4] - alone[0]).max() > 0.1
-    mean, _ = vae.encode(scenes.images[5:6].astype(np.float32) / 127.5 - 1)
+    mean, _ = vae.encode(jnp.asarray(scenes.images[5:6], jnp.float32) / 127.5 - 1)
     np.testing.assert_allclose(found.latents[5], np.ravel(mean), rtol=1e-3, atol=1e-4)
     # The reader finds nearly all that is shown.
     assert (found.read == scenes.categories).mean() > 0.9

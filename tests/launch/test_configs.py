@@ -84,7 +84,7 @@ def test_one_run_for_each_subject(settings_of):
         settings = settings_of(config)
         assert settings.prepared == f"runs/nsd-sd15/prepared-subj0{subject}"
         assert settings.to_dict() == one.to_dict() | {"prepared": settings.prepared}
-    with pytest.raises(ValueError, match=r"nsd_subjects.py:9: expected a subject from 1 to 8"):
+    with pytest.raises(flags.Error, match=r"nsd_subjects.py:9: expected a subject from 1 to 8"):
         read("nsd_subjects.py:9")
 
 

@@ -153,10 +153,11 @@ def test_areas_of_voxels_are_drawn_from_and_trained_on(worlds, random_backbone):
         num_regions=3, per_hemisphere=False,
     )  # fmt: skip
     task = Task(settings)
-    assert set(task.regions.names) == {"V1", "LOC", "FFA"}
-    assert set(task.regions.hemispheres) == {"both"}
+    (regions,) = task.regions
+    assert set(regions.names) == {"V1", "LOC", "FFA"}
+    assert set(regions.hemispheres) == {"both"}
     np.testing.assert_array_equal(
-        np.sort(task.packing.index[list(task.regions.names).index("FFA")][:4]), np.arange(17, 21)
+        np.sort(task.packing.index[list(regions.names).index("FFA")][:4]), np.arange(17, 21)
     )
 
 

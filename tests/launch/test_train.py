@@ -228,6 +228,7 @@ def test_the_papers_configuration_with_its_variants(world):
     workdir, model, drawn = (world.folder / f"nsd-{name}" for name in ("run", "model", "drawn"))
     variants = {
         "data.space": "fsaverage5",
+        "data.split": "shared",  # the published splits need the published design
         "data.image_size": 32,  # half of what the backbone's configuration names
         "train.token_queries": 5,
         "train.region_structure": False,
@@ -321,10 +322,10 @@ def test_wrong_files(world, case, tmp_path):
         session = root / betas / "rh.betas_session02.mgh"
         content = session.read_bytes()
         session.unlink()
-        words = ("Session 2 is missing", "rh.betas_session02.mgh", "download it")
+        words = ("Session 2 is missing", "rh.betas_session02.mgh", "aws s3 cp")
         if case == "a torn session":
             session.write_bytes(content[: len(content) // 2])
-            words = ("rh.betas_session02.mgh is truncated", "download it again")
+            words = ("rh.betas_session02.mgh is truncated", "aws s3 cp")
         changes["root"] = str(root)
     config = world.config("wrong", **changes)
     refused(world, config=config, words=words)
