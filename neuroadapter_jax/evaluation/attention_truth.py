@@ -165,7 +165,8 @@ def category_table(
     """How often perturbing a category's area changes a drawn thing that was right.
 
     Of the things whose category the reader finds in the intact drawing: the share that it no
-    longer finds with the area's regions perturbed, same noise, beside matched random sets.
+    longer finds with the area's regions perturbed, same noise, beside matched random sets. An area
+    whose category was found right in no image has no row.
 
     Args:
         draw: see `causal_tests.perturbed_drawings`; rows are those of the next two.
@@ -185,8 +186,12 @@ def category_table(
         if area in areas and areas[area].any():
             index = category_names.index(category)
             wanted = right & (categories == index)
+            shown = np.flatnonzero(wanted.any(axis=1))
             sets = [areas[area], *matched_sets(areas[area], snr, num_random, seed)]
-            tests.append((area, index, wanted, np.flatnonzero(wanted.any(axis=1)), sets))
+            if len(shown):
+                tests.append((area, index, wanted, shown, sets))
+    if not tests:
+        return {}
     # All drawings of all areas in one go, so that only the last batch is filled up.
     rows = [rows for *_, rows, sets in tests for _ in sets]
     members = [np.tile(x, (len(rows), 1)) for *_, rows, sets in tests for x in sets]
@@ -198,8 +203,7 @@ def category_table(
         number = wanted[shown].sum(axis=1)
         pooled.append((own, np.mean(random, axis=0), number))
         result[area] = _losses(*pooled[-1], seed) | {"regions": int(areas[area].sum())}
-    if pooled:
-        result["all areas"] = _losses(*(np.concatenate(x) for x in zip(*pooled, strict=True)), seed)
+    result["all areas"] = _losses(*(np.concatenate(x) for x in zip(*pooled, strict=True)), seed)
     return result
 
 
