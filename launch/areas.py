@@ -31,7 +31,7 @@ def main(_) -> None:
         thresholds = [float(t) for t in FLAGS.thresholds]
         settings, subjects = settings_of(config), command_line.per_subject(config)
         sources = [
-            NSDSubject(d.root, d.subject, d.space, d.beta_version)
+            NSDSubject(d.root, d.subject, d.space, d.beta_version, d.get("sessions"))
             for d in (one.data for one in subjects)
         ]
         parcellation = read_parcellation(

@@ -44,7 +44,9 @@ def _num_vertices(data: ConfigDict) -> tuple[int, int] | None:
         return source.num_vertices if source.regions is None else None
     if data.simulation is not None:
         return None
-    return NSDSubject(data.root, data.subject, data.space, data.beta_version).num_vertices
+    return NSDSubject(
+        data.root, data.subject, data.space, data.beta_version, data.get("sessions")
+    ).num_vertices
 
 
 def run(config: ConfigDict, workdir: str | Path) -> None:

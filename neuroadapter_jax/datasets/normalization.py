@@ -90,8 +90,8 @@ class Moments:
     def scaling(self) -> Scaling:
         """The statistics, once every trial was added; NaN where a vertex is not finite."""
         mean = self._sums / self._count[:, None]
-        variance = np.maximum(self._squares / self._count[:, None] - mean**2, 0)
-        with np.errstate(divide="ignore"):
+        with np.errstate(divide="ignore", invalid="ignore"):  # infinite responses give NaN
+            variance = np.maximum(self._squares / self._count[:, None] - mean**2, 0)
             scale = np.where(variance == 0, 0, 1 / np.sqrt(variance))
         return Scaling(
             (mean + self._first).astype(np.float32),

@@ -1,6 +1,7 @@
 """The Natural Scenes Dataset as it lies on disk: betas on a surface, design, images."""
 
 import dataclasses
+import functools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -271,8 +272,12 @@ class NSDSubject:
 
     def images(self, ids: Int[np.ndarray, " b"]) -> UInt8[np.ndarray, "b y x 3"]:
         """Images by 0-based 73k id, in the order of `ids`."""
-        with h5py.File(self._images_file, "r") as file:
-            return np.stack([file["imgBrick"][int(i)] for i in ids])
+        return np.stack([self._brick[int(i)] for i in ids])
+
+    @functools.cached_property
+    def _brick(self) -> h5py.Dataset:
+        """The images; kept open, as opening the file takes longer than reading one."""
+        return h5py.File(self._images_file, "r")["imgBrick"]
 
     def session_file(self, hemisphere: str, session: int) -> Path:
         """Where the betas of one hemisphere and session are."""

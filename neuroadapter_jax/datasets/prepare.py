@@ -8,7 +8,6 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -314,7 +313,10 @@ class _Job:
                 self.trials = _StoredTrials(self._source, self._work, self._key, done)
 
     def encode(self, encode: EncodeImages) -> None:
-        """Step 2: the latents' moments of all images, in files; `shapes` are known then."""
+        """Step 2: all images as squares, and the moments of their latents, in files.
+
+        From here on `shapes` are known.
+        """
         starts = range(0, len(self._ids), _IMAGES_AT_ONCE)
         units = {
             f"moments{i:05d}": self._ids[k : k + _IMAGES_AT_ONCE] for i, k in enumerate(starts)
@@ -322,10 +324,8 @@ class _Job:
 
         def compute(unit: str) -> dict[str, Any]:
             squares, lacking = _read_images(self._source, units[unit], self._image_size)
-            pair = np.stack(encode(squares), axis=1)
-            with open(self._work / f"{unit}.npy.partial", "wb") as file:
-                np.save(file, pair)
-            os.replace(self._work / f"{unit}.npy.partial", self._work / f"{unit}.npy")
+            _save(self._work / f"{unit}.npy", np.stack(encode(squares), axis=1))
+            _save(self._work / f"{unit}-squares.npy", squares)
             return {"no_image": lacking}
 
         with self._bar("Encoding images", len(self._ids), "image") as bar:
@@ -333,6 +333,9 @@ class _Job:
             done = share(keys, self._work, compute, done=lambda u, _: bar.update(len(units[u])))
         self._no_image = {i for report in done.values() for i in report["no_image"]}
         self._moments = [np.load(self._work / f"{unit}.npy", mmap_mode="r") for unit in units]
+        self._squares = [
+            np.load(self._work / f"{unit}-squares.npy", mmap_mode="r") for unit in units
+        ]
         latent = self._moments[0].shape[2:]
         self.shapes = {
             "image": (self._image_size, self._image_size, 3),
@@ -403,7 +406,7 @@ class _Job:
             file, row = divmod(int(np.searchsorted(self._ids, image_id)), _IMAGES_AT_ONCE)
             mean, std = self._moments[file][row]
             yield {
-                "image": _read_images(self._source, image_id[None], self._image_size)[0][0],
+                "image": self._squares[file][row],
                 "image_id": image_id,
                 "subject": np.int32(self._source.subject),
                 "betas": betas,
@@ -443,9 +446,7 @@ class _StoredTrials:
                     f"{source.name} holds {largest:g} in block {units[unit]}, which float16 "
                     f"cannot hold; choose a normalisation, and give 0 for what was not measured."
                 )
-            with open(work / f"{unit}.npy.partial", "wb") as file:
-                np.save(file, read.betas.astype(np.float16))
-            os.replace(work / f"{unit}.npy.partial", work / f"{unit}.npy")
+            _save(work / f"{unit}.npy", read.betas.astype(np.float16))
             return {"nan_vertices": read.nan_vertices.tolist()}
 
         reports = share(dict.fromkeys(units, key), work, store, done=done)
@@ -473,6 +474,14 @@ class _StoredTrials:
 
     def close(self) -> None:
         """Nothing is open."""
+
+
+def _save(path: Path, array: np.ndarray) -> None:
+    """Writes an array atomically."""
+    partial = path.with_suffix(".partial")
+    with partial.open("wb") as file:
+        np.save(file, array)
+    partial.replace(path)
 
 
 def _read_images(
