@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -161,9 +161,7 @@ class BrainEncoder:
         found = self._judges.get(key := regions.fingerprint())
         if found is not None:
             return found
-        check_regions(self.regions, regions)
-        place = {id: i for i, id in enumerate(_identities(self.regions))}
-        chosen = [place[id] for id in _identities(regions)]
+        chosen = matching_regions(self.regions, regions)
         backbone, *members = self._modules
         parts = [member.part(self.rows, chosen) for member in members]
         rows = parts[0][1]
@@ -238,7 +236,7 @@ class BrainEncoder:
 
     def ranked_vertices(self, regions: Parcellation) -> Bool[np.ndarray, " n"]:
         """The vertices that `rank` compares: those of some regions predicted better than chance."""
-        check_regions(self.regions, regions)
+        matching_regions(self.regions, regions)
         inside = np.zeros(self.num_vertices, bool)
         for i in range(len(regions)):
             inside[regions.cortex_indices(i)] = True
@@ -342,7 +340,7 @@ def check_fits(encoder: BrainEncoder, regions: Parcellation, provenance: dict[st
         ValueError: another mesh or parcellation, or trained on other data: subject, surface,
             version or normalisation of the responses.
     """
-    check_regions(encoder.regions, regions)
+    matching_regions(encoder.regions, regions)
     known, wanted = (x.get("data", {}) for x in (encoder.provenance, provenance))
     for key in ("subject", "space", "beta_version", "normalize"):
         if key in known and key in wanted and known[key] != wanted[key]:
@@ -352,26 +350,53 @@ def check_fits(encoder: BrainEncoder, regions: Parcellation, provenance: dict[st
             )
 
 
-def check_regions(known: Parcellation, wanted: Parcellation) -> None:
-    """Refuses regions of another mesh or parcellation than an encoder's.
+def matching_regions(known: Parcellation, wanted: Parcellation) -> list[int]:
+    """Which of an encoder's regions have the vertices of some regions.
+
+    One by one, by vertices and not by name: other files give the same parcels other names and
+    orders. Or together, for the control without region structure, whose regions are others of
+    the same sizes over the same vertices (`shuffle_regions`).
+
+    Args:
+        known: the encoder's regions.
+        wanted: those it is to judge.
 
     Raises:
-        ValueError: naming what differs.
+        ValueError: another mesh or another parcellation, naming what differs.
     """
     if known.num_vertices != wanted.num_vertices:
         raise ValueError(
             f"The encoder was trained on {known.num_vertices} vertices per hemisphere, the regions "
             f"are of {wanted.num_vertices}; use an encoder of the same surface."
         )
-    # By vertices and not by name: other files give the same parcels other names and orders.
-    sets = set(_identities(known))
-    for name, (h, v) in zip(wanted.names, _identities(wanted), strict=True):
-        if (h, v) not in sets:
-            raise ValueError(
-                f"The encoder was trained with another parcellation: it has no region {name!r} "
-                f"({h}) of the same vertices; use an encoder of the parcellation the adapter was "
-                f"trained with."
-            )
+    place = {id: i for i, id in enumerate(_identities(known))}
+    ids = _identities(wanted)
+    if all(id in place for id in ids):
+        return [place[id] for id in ids]
+    every = _vertices(wanted, range(len(wanted)))
+    within = [i for i in range(len(known)) if _vertices(known, [i]) <= every]
+    if _vertices(known, within) == every and _sizes(known, within) == _sizes(
+        wanted, range(len(wanted))
+    ):
+        return within
+    name, (h, _) = next(
+        (name, id) for name, id in zip(wanted.names, ids, strict=True) if id not in place
+    )
+    raise ValueError(
+        f"The encoder was trained with another parcellation: it has no region {name!r} "
+        f"({h}) of the same vertices; use an encoder of the parcellation the adapter was "
+        f"trained with."
+    )
+
+
+def _vertices(regions: Parcellation, chosen: Iterable[int]) -> set[tuple[str, int]]:
+    """The vertices of some regions, by side."""
+    return {(regions.hemispheres[i], v) for i in chosen for v in regions.vertices[i].tolist()}
+
+
+def _sizes(regions: Parcellation, chosen: Iterable[int]) -> list[tuple[str, int]]:
+    """How many vertices each of some regions has, in an order of their own."""
+    return sorted((regions.hemispheres[i], len(regions.vertices[i])) for i in chosen)
 
 
 def _identities(regions: Parcellation) -> list[tuple[str, bytes]]:

@@ -95,13 +95,23 @@ def test_predictions_are_the_weighted_sum_over_members(folder, images):
     assert (found == 0).all(axis=0).sum() == 6
 
 
+def dealt_otherwise(regions):
+    """Two regions of one side that took each other's last vertex, as the control shuffles them."""
+    first, second, *others = regions.vertices
+    dealt = (np.sort(np.r_[first[:-1], second[-1]]), np.sort(np.r_[second[:-1], first[-1]]))
+    return dataclasses.replace(regions, vertices=(*dealt, *others))
+
+
+@pytest.mark.parametrize("shuffled", [False, True])
 @pytest.mark.parametrize("chunk", [1, 4, 32])
-def test_scores_are_pearsons_over_the_reliable_vertices_of_the_regions(folder, images, chunk):
+def test_scores_are_pearsons_over_the_reliable_vertices(folder, images, chunk, shuffled):
     path, _, correlations = folder
     encoder = BrainEncoder.from_pretrained(path)
     fmri = np.random.default_rng(8).standard_normal((2, N)).astype(np.float32)
     regions = encoder.regions.subset([0, 1, 3])
-    found = encoder.rank(images, fmri, regions, chunk=chunk)
+    found = encoder.rank(
+        images, fmri, dealt_otherwise(regions) if shuffled else regions, chunk=chunk
+    )
     shares = special.softmax(20 * np.nan_to_num(correlations), axis=0)
     reliable = (shares * np.nan_to_num(correlations)).sum(axis=0) > 0
     chosen = np.concatenate([regions.cortex_indices(i) for i in range(3)])
@@ -112,6 +122,16 @@ def test_scores_are_pearsons_over_the_reliable_vertices_of_the_regions(folder, i
         for j in range(3):
             expected = stats.pearsonr(predicted[i, j, chosen], fmri[i, chosen]).statistic
             np.testing.assert_allclose(found[i, j], expected, atol=1e-5)
+
+
+def test_regions_of_other_vertices_are_not_judged(folder, images):
+    """The vertices of known regions dealt out into other sizes are another parcellation."""
+    encoder = BrainEncoder.from_pretrained(folder[0])
+    first, second, *others = encoder.regions.vertices
+    sizes = (first[:-1], np.sort(np.r_[second, first[-1]]), *others)
+    other = dataclasses.replace(encoder.regions, vertices=sizes)
+    with pytest.raises(ValueError, match="another parcellation"):
+        encoder.rank(images, np.zeros((2, N), np.float32), other)
 
 
 def test_a_folder_is_read_strictly(folder, tmp_path):
