@@ -81,15 +81,33 @@ def test_a_candidate_does_not_depend_on_its_batch(pipeline, fmri, images):
     assert np.abs(alone[0, :2].astype(int) - images[1]).max() <= 1
 
 
-def test_devices_share_the_images(saved, fmri, images, tmp_path):
+@pytest.mark.parametrize("large", [1, 1 << 30])
+def test_devices_share_the_images_and_exchange_nothing(saved, fmri, images, tmp_path, large):
+    """With attention head by head, as large attention goes, and at once."""
     np.save(tmp_path / "fmri.npy", fmri)
     program = f"""
-import numpy as np, jax
+import re, numpy as np, jax
+from neuroadapter_jax.diffusion import attention
 from neuroadapter_jax.pipeline import NeuroAdapterPipeline
+attention._LARGE = {large}
+fmri = np.load({str(tmp_path / "fmri.npy")!r})
 pipeline = NeuroAdapterPipeline.from_pretrained({str(saved)!r})
-images = pipeline(np.load({str(tmp_path / "fmri.npy")!r}), **{DRAW!r})
+images = pipeline(fmri, **{DRAW!r})
 assert jax.local_device_count() == 4
 assert list(pipeline._placed) == [2]  # of four devices, two share six images evenly
+programs = []
+for name in ("_draw_jitted", "_watch_jitted"):
+    def call(*args, _jitted=getattr(pipeline, name), **options):
+        programs.append(_jitted.lower(*args, **options).compile().as_text())
+        return _jitted(*args, **options)
+    setattr(pipeline, name, call)
+four = np.resize(fmri, (4, fmri.shape[1]))  # a device draws each response's images
+pipeline(four, **{DRAW!r})
+pipeline.interpret(four, np.eye(4), num_steps=2)
+assert list(pipeline._placed) == [4] and len(programs) == 2
+for program in programs:
+    found = re.findall("all-reduce|all-gather|reduce-scatter|all-to-all|permute", program)
+    assert "num_partitions=4" in program and not found, found
 np.save({str(tmp_path / "images.npy")!r}, images)
 """
     environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
