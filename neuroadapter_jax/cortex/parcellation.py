@@ -143,7 +143,7 @@ class Parcellation:
     def vertex_fingerprint(self) -> str:
         """SHA-256 of the vertex sets alone: names and order do not matter."""
         digest = hashlib.sha256(repr(tuple(int(n) for n in self.num_vertices)).encode())
-        for key in sorted(_keys(self)):
+        for key in sorted(region_keys(self)):
             digest.update(hashlib.sha256(repr(key).encode()).digest())
         return digest.hexdigest()
 
@@ -194,7 +194,7 @@ def _atlas_arrays(atlas: Atlas | None) -> dict[str, np.ndarray]:
     return {"atlas": np.array([atlas.name, atlas.version, atlas.vertices], dtype=str)}
 
 
-def _keys(regions: Parcellation) -> list[tuple[str, bytes]]:
+def region_keys(regions: Parcellation) -> list[tuple[str, bytes]]:
     """What a region is, however it is called: its hemisphere and its vertices."""
     return [
         (h, np.ascontiguousarray(v, dtype="<i4").tobytes())
@@ -224,8 +224,8 @@ def match_regions(
             f"regions of {wanted.num_vertices[0]} + {wanted.num_vertices[1]}; use the "
             f"parcellation of their surface."
         )
-    place = {key: i for i, key in enumerate(_keys(among))}
-    found = [place.get(key, -1) for key in _keys(wanted)]
+    place = {key: i for i, key in enumerate(region_keys(among))}
+    found = [place.get(key, -1) for key in region_keys(wanted)]
     if missing := [i for i, j in enumerate(found) if j < 0]:
         first = missing[0]
         raise ValueError(
@@ -480,7 +480,7 @@ def read_parcellation(
 
 def _refuse_one_hemisphere_twice(found: Parcellation, lh_path: Path, rh_path: Path) -> None:
     sides = {
-        h: {key for side, key in _keys(found) if side == h} for h in HEMISPHERES
+        h: {key for side, key in region_keys(found) if side == h} for h in HEMISPHERES
     }  # fmt: skip
     shared = len(sides["lh"] & sides["rh"])
     fewest = min(map(len, sides.values()))

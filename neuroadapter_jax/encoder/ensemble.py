@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, UInt8
 
 from neuroadapter_jax.cortex.packing import pack, unpack_slots
-from neuroadapter_jax.cortex.parcellation import Parcellation
+from neuroadapter_jax.cortex.parcellation import Parcellation, region_keys
 from neuroadapter_jax.diffusion.weights import (
     ASSETS,
     from_tensors,
@@ -237,10 +237,7 @@ class BrainEncoder:
     def ranked_vertices(self, regions: Parcellation) -> Bool[np.ndarray, " n"]:
         """The vertices that `rank` compares: those of some regions predicted better than chance."""
         matching_regions(self.regions, regions)
-        inside = np.zeros(self.num_vertices, bool)
-        for i in range(len(regions)):
-            inside[regions.cortex_indices(i)] = True
-        return self.reliable() & inside
+        return self.reliable() & _inside(regions)
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, backbone: str | Path | None = None):
@@ -369,18 +366,17 @@ def matching_regions(known: Parcellation, wanted: Parcellation) -> list[int]:
             f"The encoder was trained on {known.num_vertices} vertices per hemisphere, the regions "
             f"are of {wanted.num_vertices}; use an encoder of the same surface."
         )
-    place = {id: i for i, id in enumerate(_identities(known))}
-    ids = _identities(wanted)
-    if all(id in place for id in ids):
-        return [place[id] for id in ids]
-    every = _vertices(wanted, range(len(wanted)))
-    within = [i for i in range(len(known)) if _vertices(known, [i]) <= every]
-    if _vertices(known, within) == every and _sizes(known, within) == _sizes(
-        wanted, range(len(wanted))
-    ):
+    place = {key: i for i, key in enumerate(region_keys(known))}
+    keys = region_keys(wanted)
+    if all(key in place for key in keys):
+        return [place[key] for key in keys]
+    inside = _inside(wanted)
+    within = [i for i in range(len(known)) if inside[known.cortex_indices(i)].all()]
+    found = known.subset(within)
+    if np.array_equal(_inside(found), inside) and _sizes(found) == _sizes(wanted):
         return within
     name, (h, _) = next(
-        (name, id) for name, id in zip(wanted.names, ids, strict=True) if id not in place
+        (name, key) for name, key in zip(wanted.names, keys, strict=True) if key not in place
     )
     raise ValueError(
         f"The encoder was trained with another parcellation: it has no region {name!r} "
@@ -389,17 +385,14 @@ def matching_regions(known: Parcellation, wanted: Parcellation) -> list[int]:
     )
 
 
-def _vertices(regions: Parcellation, chosen: Iterable[int]) -> set[tuple[str, int]]:
-    """The vertices of some regions, by side."""
-    return {(regions.hemispheres[i], v) for i in chosen for v in regions.vertices[i].tolist()}
+def _inside(regions: Parcellation) -> Bool[np.ndarray, " n"]:
+    """The vertices of the whole cortex that lie in some region."""
+    inside = np.zeros(sum(regions.num_vertices), bool)
+    for i in range(len(regions)):
+        inside[regions.cortex_indices(i)] = True
+    return inside
 
 
-def _sizes(regions: Parcellation, chosen: Iterable[int]) -> list[tuple[str, int]]:
-    """How many vertices each of some regions has, in an order of their own."""
-    return sorted((regions.hemispheres[i], len(regions.vertices[i])) for i in chosen)
-
-
-def _identities(regions: Parcellation) -> list[tuple[str, bytes]]:
-    """What a region is within its surface, however it is called."""
-    sets = zip(regions.hemispheres, regions.vertices, strict=True)
-    return [(hemisphere, vertices.tobytes()) for hemisphere, vertices in sets]
+def _sizes(regions: Parcellation) -> list[tuple[str, int]]:
+    """How many vertices each region has, in an order of their own."""
+    return sorted((h, len(v)) for h, v in zip(regions.hemispheres, regions.vertices, strict=True))
