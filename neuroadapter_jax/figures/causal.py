@@ -31,7 +31,7 @@ def deletion_figure(result: Mapping[str, Any]) -> Figure:
         The figure; the caller closes it.
     """
     labels = {"pixel_correlation": "pixel correlation with the stimulus", "recall": "recall"}
-    figure, axes = plt.subplots(2, 2, figsize=(10, 7.4), sharex=True, sharey="row")
+    figure, axes = plt.subplots(2, 2, figsize=(12, 7.4), sharex=True, sharey="row")
     for row, (measure, label) in enumerate(labels.items()):
         for axis, way in zip(axes[row], ("deletion", "insertion"), strict=True):
             for name, own in result["curves"].items():
@@ -45,7 +45,14 @@ def deletion_figure(result: Mapping[str, Any]) -> Figure:
                 axis.fill_between(
                     result["shares"], low, high, color=line.get_color(), alpha=0.08, lw=0
                 )
-            axis.legend(frameon=False, fontsize=8, title="ranking (area)", title_fontsize=8)
+            axis.legend(
+                frameon=False,
+                fontsize=8,
+                title="ranking (area)",
+                title_fontsize=8,
+                loc="upper left",
+                bbox_to_anchor=(1, 1),
+            )
             axis.spines[["top", "right"]].set_visible(False)
         axes[row, 0].set_ylabel(label)
     axes[0, 0].set_title("deletion: ranked highest is silenced first", fontsize=10)
