@@ -182,8 +182,18 @@ def write_nsd(
 
 
 def load_truth(root: str | os.PathLike) -> dict[str, np.ndarray]:
-    """Reads truth.npz of a simulated root; `masks` is unpacked to bool [images, 3, y, x]."""
-    with np.load(Path(root) / "truth.npz", allow_pickle=False) as file:
+    """Reads truth.npz of a simulated root; `masks` is unpacked to bool [images, 3, y, x].
+
+    Raises:
+        FileNotFoundError: the folder is not that of a simulated subject.
+    """
+    path = Path(root) / "truth.npz"
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path} does not exist, so {root} is not a simulated subject's folder and its truth "
+            f"is not known; name the one that launch/prepare.py --config configs/demo.py wrote."
+        )
+    with np.load(path, allow_pickle=False) as file:
         truth = {key: file[key] for key in file}
     size = int(truth["image_size"])
     bits = np.unpackbits(truth.pop("masks_packed"), axis=-1, count=size * size)

@@ -198,3 +198,8 @@ def test_a_folder_of_something_else_is_refused(tmp_path):
     (tmp_path / "embedded.json").rename(tmp_path / "other.json")
     with pytest.raises(ValueError, match=r"lacks embedded\.json"):
         write_nsd(tmp_path, CONFIG)
+
+
+def test_a_folder_without_truth_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"truth\.npz does not exist, .*configs/demo\.py"):
+        load_truth(tmp_path)
