@@ -43,7 +43,7 @@ from neuroadapter_jax.diffusion.weights import (
     write_safetensors,
 )
 from neuroadapter_jax.encoder.ensemble import BrainEncoder, check_fits
-from neuroadapter_jax.encoder.ranking import choose
+from neuroadapter_jax.encoder.ranking import best_candidates, choose
 from neuroadapter_jax.ibbi.views import (
     DEFAULT_REDUCTION,
     LayerWeighting,
@@ -335,9 +335,8 @@ class NeuroAdapterPipeline:
         for steps, kept in halving:
             images, state = draw(numbers, state, (taken, steps))
             scores = encoder.rank(images, measured, self.regions)
-            # The lowest number first among equals, and among those without a score.
-            order = np.argsort(-np.nan_to_num(scores, nan=-np.inf), axis=1, kind="stable")
-            numbers, state = _candidates_at(np.sort(order[:, :kept], axis=1), (numbers, state))
+            best = np.sort(best_candidates(scores, kept), axis=1)
+            numbers, state = _candidates_at(best, (numbers, state))
             taken = steps
         images, _ = draw(numbers, state, (taken, last))
         scores = encoder.rank(images, measured, self.regions)

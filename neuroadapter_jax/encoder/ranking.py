@@ -7,6 +7,9 @@ from jaxtyping import Array, Bool, Float, Int
 
 # Relative variance below which values count as constant: rounding noise of float32.
 _CONSTANT = 1e-10
+# Two correlations count as equal up to this difference. The same image at another place of a batch,
+# or on another kind of processor, is predicted with other last bits, which moves r by less.
+ROUNDING = 1e-5
 
 
 def masked_correlation(
@@ -70,6 +73,27 @@ def pairwise_correlation(
 
 
 def choose(scores: Float[np.ndarray, "b s"]) -> Int[np.ndarray, " b"]:
-    """Index of the highest score of each row; the first of equals; NaN loses to any number."""
-    scores = np.asarray(scores)
-    return np.argmax(np.where(np.isnan(scores), -np.inf, scores), axis=1)
+    """Index of the highest score of each row; see `best_candidates`."""
+    return best_candidates(scores, 1)[:, 0]
+
+
+def best_candidates(scores: Float[np.ndarray, "b s"], count: int) -> Int[np.ndarray, "b _k"]:
+    """Indices of the highest scores of each row, the best first.
+
+    The best is the first whose score lies within `ROUNDING` of the row's maximum, so that equal
+    images rank by their place whatever the processor; the next is the best of the rest. NaN loses
+    to any number.
+
+    Args:
+        scores: correlations, -1 to 1.
+        count: how many, 1 to s.
+    """
+    scores = np.array(scores, np.float64)
+    scores[np.isnan(scores)] = -np.inf
+    rows, found = np.arange(len(scores)), []
+    left = np.ones(scores.shape, bool)
+    for _ in range(count):
+        highest = np.where(left, scores, -np.inf).max(axis=1, keepdims=True)
+        found.append(np.argmax(left & (scores >= highest - ROUNDING), axis=1))
+        left[rows, found[-1]] = False
+    return np.stack(found, axis=1)

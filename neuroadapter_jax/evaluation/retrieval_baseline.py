@@ -17,7 +17,7 @@ from tqdm import tqdm
 from neuroadapter_jax.cortex.parcellation import Parcellation
 from neuroadapter_jax.datasets.records import PreparedDataset
 from neuroadapter_jax.encoder.ensemble import BrainEncoder
-from neuroadapter_jax.encoder.ranking import pairwise_correlation
+from neuroadapter_jax.encoder.ranking import ROUNDING, pairwise_correlation
 
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp"}
 _THUMBNAIL = 8
@@ -126,7 +126,8 @@ def retrieve(
 
     argmax_g r(encoder(g), fmri),  r: Pearson over the vertices that `BrainEncoder.rank` uses
 
-    The first of equals; an image whose prediction is constant is never chosen. Memory is that of
+    The first of equals (see `encoder.ranking.ROUNDING`), whatever the chunks; an image whose
+    prediction is constant is never chosen. Memory is that of
     one chunk, whatever the gallery's size. The paper takes ImageNet's training images as gallery
     and the vertices of labelled areas; here they are those of the model's regions.
 
@@ -154,14 +155,16 @@ def retrieve(
         raise ValueError("The measured responses have NaN or infinite values; replace them by 0.")
     state = None if state is None else Path(state)
     of = _fingerprint(encoder, gallery, measured)
-    first, best, rows = 0, np.full(len(fmri), -np.inf, np.float32), np.zeros(len(fmri), np.int64)
+    first, leaders = 0, Leaders.of_none(len(fmri))
     if state is not None and state.is_file():
         with np.load(state) as file:
-            if str(file["of"]) != of:
+            if str(file["of"]) != of or "responses" not in file:
                 raise ValueError(
-                    f"{state} belongs to another gallery, encoder or responses; delete it."
+                    f"{state} belongs to another gallery, encoder or responses, or to an older "
+                    "version; delete it."
                 )
-            first, best, rows = int(file["first"]), file["best"], file["rows"]
+            first = int(file["first"])
+            leaders = Leaders(file["responses"], file["rows"], file["scores"])
     bar = tqdm(
         total=len(gallery), initial=first, desc="Retrieval", unit="image", disable=not progress
     )
@@ -171,17 +174,53 @@ def retrieve(
         if gallery.image_ids is None:
             _refuse(gallery, part[same_pictures(images, stimuli)])
         scores = np.array(pairwise_correlation(measured, encoder.predict(images)[:, mask]))
-        scores[np.isnan(scores)] = -np.inf
-        here = scores.argmax(axis=1)
-        found = scores[np.arange(len(fmri)), here]
-        rows = np.where(found > best, part[here], rows)
-        best = np.maximum(best, found)
+        leaders = leaders.joined_by(part, scores)
         first += len(part)
         if state is not None:
-            _write_state(state, of=of, first=first, best=best, rows=rows)
+            _write_state(state, of=of, first=first, **dataclasses.asdict(leaders))
         bar.update(len(part))
     bar.close()
-    return Retrieved(rows, best)
+    # Leaders stand in the gallery's order, so the first of each response is the one to take.
+    _, chosen = np.unique(leaders.responses, return_index=True)
+    return Retrieved(leaders.rows[chosen], leaders.scores[chosen])
+
+
+@dataclasses.dataclass(frozen=True)
+class Leaders:
+    """What a gallery read so far may still answer with, so that its chunks make no difference.
+
+    The answer is the first image within `ROUNDING` of the best of all, and the best is known only
+    at the end. An image that an earlier one equals or surpasses is never the answer; of the others
+    those within `ROUNDING` of the best so far are kept, one or a few for each response.
+
+    Attributes:
+        responses: which response each is for, ascending.
+        rows: of the gallery, ascending for each response.
+        scores: correlation of the predicted with the measured response.
+    """
+
+    responses: Int[np.ndarray, " k"]
+    rows: Int[np.ndarray, " k"]
+    scores: Float[np.ndarray, " k"]
+
+    @classmethod
+    def of_none(cls, count: int) -> "Leaders":
+        """Before any image: row 0 at minus infinity for each of `count` responses."""
+        return cls(np.arange(count), np.zeros(count, np.int64), np.full(count, -np.inf, np.float32))
+
+    def joined_by(self, rows: Int[np.ndarray, " j"], scores: Float[np.ndarray, "b j"]) -> "Leaders":
+        """The leaders after some more images of the gallery; NaN is no score."""
+        scores = np.where(np.isnan(scores), np.float32(-np.inf), scores)
+        best = np.full(len(scores), -np.inf, np.float32)
+        np.maximum.at(best, self.responses, self.scores)
+        before = np.maximum.accumulate(np.concatenate([best[:, None], scores], axis=1), axis=1)
+        responses, places = np.nonzero(scores > before[:, :-1])
+        responses = np.concatenate([self.responses, responses])
+        rows = np.concatenate([self.rows, rows[places]])
+        scores = np.concatenate([self.scores, scores[responses[len(self.rows) :], places]])
+        near = scores >= before[responses, -1] - np.float32(ROUNDING)
+        order = np.argsort(responses[near], kind="stable")
+        return Leaders(*(x[near][order] for x in (responses, rows, scores)))
 
 
 def same_pictures(

@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from neuroadapter_jax.encoder.ranking import choose, masked_correlation, pairwise_correlation
+from neuroadapter_jax.encoder.ranking import (
+    best_candidates,
+    choose,
+    masked_correlation,
+    pairwise_correlation,
+)
 
 N = 101
 
@@ -69,6 +74,23 @@ def test_choice():
     nan = np.nan
     scores = np.array([[0.1, 0.3, 0.3], [nan, -0.5, nan], [nan, nan, nan], [0.2, nan, 0.1]])
     assert choose(scores).tolist() == [1, 1, 0, 0]
+
+
+def test_equals_are_chosen_in_their_order_though_their_last_bits_differ():
+    nan, bit = np.nan, 1e-7
+    scores = np.array(
+        [
+            [0.3, 0.3 + bit, 0.1, 0.3 + 2 * bit],
+            [0.1, 0.2 - bit, 0.2, 0.2 + bit],
+            [nan, -0.5, nan, -0.5 + bit],
+            [nan] * 4,
+        ]
+    )
+    assert choose(scores).tolist() == [0, 1, 1, 0]
+    assert best_candidates(scores, 3).tolist() == [[0, 1, 3], [1, 2, 3], [1, 3, 0], [0, 1, 2]]
+    # What differs by more than rounding is in order of the scores.
+    apart = np.array([[0.1, 0.10002, 0.10004]])
+    assert best_candidates(apart, 3).tolist() == [[2, 1, 0]]
 
 
 def test_all_pairs_at_once(pair):

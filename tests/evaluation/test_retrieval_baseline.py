@@ -6,7 +6,9 @@ from scipy import stats
 from neuroadapter_jax.cortex.parcellation import Parcellation
 from neuroadapter_jax.datasets.records import PreparedDataset
 from neuroadapter_jax.encoder.ensemble import BrainEncoder
+from neuroadapter_jax.encoder.ranking import ROUNDING
 from neuroadapter_jax.evaluation.retrieval_baseline import (
+    Leaders,
     gallery_of_folder,
     gallery_of_records,
     mean_image,
@@ -83,6 +85,44 @@ def test_a_constant_prediction_is_never_chosen_and_equals_go_to_the_first(world,
     gallery = gallery_of_records(Images(tmp_path, images, np.arange(len(images)) * 2))
     found = retrieve(Linear(), gallery, fmri, stimuli, ids, REGIONS, chunk=8, progress=False)
     assert (found.rows > 0).all() and (found.rows < GALLERY).all()
+
+
+@pytest.mark.parametrize("chunk", [1, 5, 29, 64])
+def test_equals_go_to_the_first_though_their_last_bits_differ(world, tmp_path, chunk):
+    """As they do where a processor rounds the same image otherwise at another place of a batch."""
+    images, stimuli, ids, fmri, _ = world
+    three = np.concatenate([images] * 3)
+    gallery = gallery_of_records(Images(tmp_path, three, np.arange(len(three)) * 2))
+
+    class Rounded(Linear):
+        def predict(self, images, batch_size=32):
+            # The mean response grows from copy to copy by 1e-7 of the spread: r rises each time.
+            first = sum(self.calls)
+            copies = (first + np.arange(len(images))) // GALLERY
+            predicted = super().predict(images)
+            return predicted + np.float32(1e-7) * copies[:, None] * fmri.mean(axis=0)
+
+    found = retrieve(Rounded(), gallery, fmri, stimuli, ids, REGIONS, chunk=chunk, progress=False)
+    plain = retrieve(Linear(), gallery, fmri, stimuli, ids, REGIONS, progress=False)
+    assert (found.rows < GALLERY).all()
+    np.testing.assert_array_equal(found.rows, plain.rows)
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 7, 50])
+def test_what_may_still_be_the_answer_does_not_depend_on_the_parts(rng, chunk):
+    # Steps of a third of what counts as rounding, so that long chains of near equals occur.
+    scores = (rng.integers(0, 9, (11, 50)) * ROUNDING / 3).astype(np.float32)
+    scores[2] = np.nan
+    scores[:, 0] = np.nan
+    leaders = Leaders.of_none(len(scores))
+    for first in range(0, 50, chunk):
+        part = np.arange(first, min(first + chunk, 50))
+        leaders = leaders.joined_by(part, scores[:, part])
+    assert (np.diff(leaders.responses) >= 0).all()
+    for i, row in enumerate(scores):
+        mine = leaders.rows[leaders.responses == i]
+        near = np.flatnonzero(row >= np.nanmax(row) - np.float32(ROUNDING)) if i != 2 else [0]
+        assert mine[0] == near[0] and (np.diff(mine) > 0).all()
 
 
 def test_a_killed_search_goes_on(world, tmp_path):
