@@ -14,8 +14,8 @@ import pandas as pd
 from PIL import Image
 
 from data.nsd import write_records
-from neuroadapter_jax.datasets.image_encoder import load_image_encoder
-from neuroadapter_jax.datasets.prepare import prepare_source
+from neuroadapter_jax.datasets.prepared.image_encoder import load_image_encoder
+from neuroadapter_jax.datasets.prepared.prepare import prepare_source
 from neuroadapter_jax.datasets.source import Betas
 
 

@@ -24,8 +24,9 @@ from ml_collections import ConfigDict
 from ml_collections.config_flags import get_override_values
 from train import settings_of
 
-from neuroadapter_jax.diffusion.weights import write_json
-from neuroadapter_jax.evaluation.ablation import (
+from neuroadapter_jax.files import write_json, write_text
+from neuroadapter_jax.pipeline.reconstruct import load_reconstructions
+from neuroadapter_jax.studies.ablation import (
     FULL,
     NO_SELECTION,
     ImageScores,
@@ -34,9 +35,7 @@ from neuroadapter_jax.evaluation.ablation import (
     score_mean_candidate,
     tables,
 )
-from neuroadapter_jax.reconstruction import load_reconstructions
-from neuroadapter_jax.training.metrics_log import write_atomically
-from neuroadapter_jax.training.neuroadapter import check
+from neuroadapter_jax.training.setup import check
 
 FLAGS = flags.FLAGS
 
@@ -100,7 +99,7 @@ def write_table(out: Path, runs: dict[str, list[ImageScores]], chosen: ConfigDic
     write_json(out / "results.json", kept)
     of_all = f"{len(seeds)} of {len(chosen.seeds)} seeds, {chosen.num_images} test images each."
     text = f"{of_all}\n\n{tables(results, missing)}"
-    write_atomically(out / "tables.md", text)
+    write_text(out / "tables.md", text)
     print(text, flush=True)
 
 

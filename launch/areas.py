@@ -16,11 +16,11 @@ import numpy as np
 from absl import flags
 from train import settings_of
 
-from neuroadapter_jax.cortex.areas import NSD_ATLASES, group_areas, read_areas
 from neuroadapter_jax.cortex.parcellation import read_parcellation
-from neuroadapter_jax.datasets.nsd import NSDSubject
-from neuroadapter_jax.ibbi.areas import assign_regions, overlap_table, write_assignment
-from neuroadapter_jax.training.neuroadapter import choose_regions
+from neuroadapter_jax.cortex.roi import NSD_ATLASES, group_areas, read_areas
+from neuroadapter_jax.datasets.nsd.subject import NSDSubject
+from neuroadapter_jax.ibbi.roi import assign_regions, overlap_table, write_assignment
+from neuroadapter_jax.training.setup import choose_regions
 
 FLAGS = flags.FLAGS
 

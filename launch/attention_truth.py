@@ -16,26 +16,26 @@ import command_line
 import numpy as np
 from absl import flags
 
-from neuroadapter_jax.cortex.areas import NSD_ATLASES, group_areas, read_areas
+from neuroadapter_jax.cortex.roi import NSD_ATLASES, group_areas, read_areas
 from neuroadapter_jax.cortex.selection import region_snr
 from neuroadapter_jax.datasets.input_pipeline import eval_batches
-from neuroadapter_jax.datasets.records import PreparedDataset
-from neuroadapter_jax.diffusion.weights import write_json
+from neuroadapter_jax.datasets.prepared.records import PreparedDataset
 from neuroadapter_jax.encoder.weights import load_dinov2
-from neuroadapter_jax.evaluation import attention_truth as truth_of
-from neuroadapter_jax.evaluation.causal_tests import (
+from neuroadapter_jax.evaluation.scene_reader import load_scene_reader
+from neuroadapter_jax.figures.causal import change_figure, deletion_figure, loss_figure
+from neuroadapter_jax.figures.cortex_maps import save_figure
+from neuroadapter_jax.files import write_json
+from neuroadapter_jax.ibbi.roi import assign_regions, by_hemisphere, joined
+from neuroadapter_jax.pipeline.interpret import interpret_split, load_views
+from neuroadapter_jax.pipeline.pipeline import NeuroAdapterPipeline
+from neuroadapter_jax.simulation.nsd_writer import load_truth
+from neuroadapter_jax.studies import attention_truth as truth_of
+from neuroadapter_jax.studies.causal_tests import (
     change_table,
     deletion_table,
     make_appearance,
     perturbed_drawings,
 )
-from neuroadapter_jax.evaluation.scene_reader import load_scene_reader
-from neuroadapter_jax.figures.causal import change_figure, deletion_figure, loss_figure
-from neuroadapter_jax.figures.cortex_maps import save_figure
-from neuroadapter_jax.ibbi.areas import assign_regions, by_hemisphere, joined
-from neuroadapter_jax.interpretation import interpret_split, load_views
-from neuroadapter_jax.pipeline import NeuroAdapterPipeline
-from neuroadapter_jax.simulation.nsd_writer import load_truth
 
 FLAGS = flags.FLAGS
 SAMPLING = {"sampler": "dpmsolver++", "num_steps": 19}

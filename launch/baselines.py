@@ -15,14 +15,14 @@ from pathlib import Path
 import command_line
 from absl import flags
 
-from neuroadapter_jax.diffusion.samplers import SAMPLERS
-from neuroadapter_jax.encoder.ensemble import BrainEncoder
-from neuroadapter_jax.evaluation.baselines import METHODS, run_baselines, simulated_captions
-from neuroadapter_jax.evaluation.linear_two_stage import read_captions
-from neuroadapter_jax.evaluation.retrieval_baseline import gallery_of_folder
+from neuroadapter_jax.decoders.linear_two_stage import read_captions
+from neuroadapter_jax.decoders.retrieval import gallery_of_folder
+from neuroadapter_jax.diffusion.sampling import SAMPLERS
+from neuroadapter_jax.encoder.brain_encoder import BrainEncoder
 from neuroadapter_jax.figures.grids import image_grid, save_picture
-from neuroadapter_jax.pipeline import NeuroAdapterPipeline
-from neuroadapter_jax.reconstruction import Reconstructions, load_reconstructions
+from neuroadapter_jax.pipeline.pipeline import NeuroAdapterPipeline
+from neuroadapter_jax.pipeline.reconstruct import Reconstructions, load_reconstructions
+from neuroadapter_jax.studies.baselines import METHODS, run_baselines, simulated_captions
 
 FLAGS = flags.FLAGS
 NUM_SHOWN = 10

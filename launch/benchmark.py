@@ -28,8 +28,10 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-from neuroadapter_jax.benchmark.compiled import PEAKS, train_step_cost
-from neuroadapter_jax.benchmark.measure import (
+from neuroadapter_jax.files import write_json
+from neuroadapter_jax.pipeline.pipeline import NeuroAdapterPipeline
+from neuroadapter_jax.studies.benchmark.compiled import PEAKS, train_step_cost
+from neuroadapter_jax.studies.benchmark.measure import (
     CASES,
     SIZES,
     alternate,
@@ -37,9 +39,7 @@ from neuroadapter_jax.benchmark.measure import (
     describe,
     measure_apart,
 )
-from neuroadapter_jax.benchmark.views import views_cost, views_table
-from neuroadapter_jax.diffusion.weights import write_json
-from neuroadapter_jax.pipeline import NeuroAdapterPipeline
+from neuroadapter_jax.studies.benchmark.views import views_cost, views_table
 
 FLAGS = flags.FLAGS
 

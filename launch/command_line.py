@@ -9,7 +9,7 @@ from pathlib import Path
 from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
-from neuroadapter_jax.training.sharding import start_processes
+from neuroadapter_jax.sharding import start_processes
 
 
 def define_config() -> flags.FlagHolder:

@@ -14,7 +14,7 @@ from absl import flags
 
 from neuroadapter_jax.cortex.parcellation import Parcellation
 from neuroadapter_jax.interop import load_released, save_ip_adapter, save_released
-from neuroadapter_jax.pipeline import NeuroAdapterPipeline
+from neuroadapter_jax.pipeline.pipeline import NeuroAdapterPipeline
 
 FLAGS = flags.FLAGS
 WRITERS = {

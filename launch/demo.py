@@ -14,11 +14,11 @@ from pathlib import Path
 import command_line
 from absl import flags
 
-from neuroadapter_jax.diffusion.weights import write_json
 from neuroadapter_jax.figures.cortex_maps import area_figure, save_figure
 from neuroadapter_jax.figures.grids import image_grid, save_picture
 from neuroadapter_jax.figures.report import score_table, write_report
-from neuroadapter_jax.reconstruction import load_reconstructions
+from neuroadapter_jax.files import write_json
+from neuroadapter_jax.pipeline.reconstruct import load_reconstructions
 from neuroadapter_jax.simulation.nsd_writer import load_truth
 from neuroadapter_jax.simulation.subject import AREAS
 from neuroadapter_jax.training.metrics_log import read_metrics

@@ -22,7 +22,6 @@ from pathlib import Path
 import command_line
 from absl import flags
 
-from neuroadapter_jax.diffusion.weights import write_json
 from neuroadapter_jax.evaluation.protocol import CONVENTIONS
 from neuroadapter_jax.evaluation.results import (
     difference_table,
@@ -31,6 +30,7 @@ from neuroadapter_jax.evaluation.results import (
     write_text,
 )
 from neuroadapter_jax.evaluation.score_folder import score_folder
+from neuroadapter_jax.files import write_json
 
 FLAGS = flags.FLAGS
 

@@ -13,11 +13,11 @@ import numpy as np
 from absl import flags
 
 from neuroadapter_jax.datasets.input_pipeline import eval_batches
-from neuroadapter_jax.datasets.records import PreparedDataset
-from neuroadapter_jax.diffusion.weights import write_json
-from neuroadapter_jax.encoder.ensemble import BrainEncoder
-from neuroadapter_jax.evaluation.encoding import encoding_accuracy
+from neuroadapter_jax.datasets.prepared.records import PreparedDataset
+from neuroadapter_jax.encoder.accuracy import encoding_accuracy
+from neuroadapter_jax.encoder.brain_encoder import BrainEncoder
 from neuroadapter_jax.figures.cortex_maps import save_figure, value_figure
+from neuroadapter_jax.files import write_json
 from neuroadapter_jax.simulation.nsd_writer import load_truth
 
 FLAGS = flags.FLAGS

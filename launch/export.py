@@ -10,7 +10,7 @@ from pathlib import Path
 import command_line
 from absl import flags
 
-from neuroadapter_jax.export import export_run
+from neuroadapter_jax.decoders.neuroadapter import export_run
 
 FLAGS = flags.FLAGS
 

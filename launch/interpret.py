@@ -16,9 +16,9 @@ import numpy as np
 import xarray
 from absl import flags
 
-from neuroadapter_jax.cortex.areas import NSD_ATLASES, group_areas, read_areas
-from neuroadapter_jax.datasets.records import PreparedDataset
-from neuroadapter_jax.diffusion.samplers import SAMPLERS
+from neuroadapter_jax.cortex.roi import NSD_ATLASES, group_areas, read_areas
+from neuroadapter_jax.datasets.prepared.records import PreparedDataset
+from neuroadapter_jax.diffusion.sampling import SAMPLERS
 from neuroadapter_jax.figures.cortex_maps import FLAT, save_figure, steps_figure, value_figure
 from neuroadapter_jax.figures.grids import save_picture
 from neuroadapter_jax.figures.interpretation_report import FSAVERAGE5, write_interpretation_report
@@ -28,10 +28,10 @@ from neuroadapter_jax.figures.timelines import (
     timeline,
     write_animation,
 )
-from neuroadapter_jax.ibbi.areas import AreaAssignment, assign_by_name, assign_regions
+from neuroadapter_jax.ibbi.roi import AreaAssignment, assign_by_name, assign_regions
 from neuroadapter_jax.ibbi.views import DEFAULT_REDUCTION, DEFINITIONS, REDUCTIONS
-from neuroadapter_jax.interpretation import interpret_split, load_views
-from neuroadapter_jax.pipeline import NeuroAdapterPipeline
+from neuroadapter_jax.pipeline.interpret import interpret_split, load_views
+from neuroadapter_jax.pipeline.pipeline import NeuroAdapterPipeline
 
 FLAGS = flags.FLAGS
 NUM_REPORTED = 40  # about 10 MB of page at 64 x 64 pixels

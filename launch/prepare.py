@@ -26,12 +26,12 @@ from ml_collections import ConfigDict
 from neuroadapter_jax.datasets.algonauts import Algonauts2023
 from neuroadapter_jax.datasets.deeprecon import Deeprecon
 from neuroadapter_jax.datasets.derived import DerivedNSD
-from neuroadapter_jax.datasets.image_encoder import load_image_encoder
-from neuroadapter_jax.datasets.nsd_files import fetching_plan, subject_files
-from neuroadapter_jax.datasets.nsd_imagery import NSDImagery
-from neuroadapter_jax.datasets.prepare import RecordSource, prepare_source, prepare_subject
-from neuroadapter_jax.datasets.records import describe, read_provenance
-from neuroadapter_jax.datasets.shards import verify_checksums
+from neuroadapter_jax.datasets.nsd.files import fetching_plan, subject_files
+from neuroadapter_jax.datasets.nsd.imagery import NSDImagery
+from neuroadapter_jax.datasets.prepared.image_encoder import load_image_encoder
+from neuroadapter_jax.datasets.prepared.prepare import RecordSource, prepare_source, prepare_subject
+from neuroadapter_jax.datasets.prepared.records import describe, read_provenance
+from neuroadapter_jax.datasets.prepared.shards import verify_checksums
 from neuroadapter_jax.datasets.source import Source
 from neuroadapter_jax.simulation.nsd_writer import write_nsd
 from neuroadapter_jax.simulation.subject import SubjectConfig

@@ -13,7 +13,7 @@ import command_line
 
 from neuroadapter_jax.figures.grids import caption_grid, save_picture
 from neuroadapter_jax.simulation.scenes import sample_scenes
-from neuroadapter_jax.simulation.tiny_sd import card, draw_captions, pretrain
+from neuroadapter_jax.training.tiny_sd import card, draw_captions, pretrain
 
 
 def main(_) -> None:

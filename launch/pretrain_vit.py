@@ -10,7 +10,7 @@ from pathlib import Path
 
 import command_line
 
-from neuroadapter_jax.simulation.tiny_vit import card, pretrain_vit
+from neuroadapter_jax.training.tiny_vit import card, pretrain_vit
 
 
 def main(_) -> None:

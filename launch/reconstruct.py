@@ -13,15 +13,15 @@ import command_line
 import numpy as np
 from absl import flags
 
-from neuroadapter_jax.datasets.records import PreparedDataset
-from neuroadapter_jax.diffusion.samplers import SAMPLERS
-from neuroadapter_jax.encoder.ensemble import BrainEncoder
-from neuroadapter_jax.evaluation.semantics import derangement
-from neuroadapter_jax.export import pipeline_of_run
+from neuroadapter_jax.datasets.prepared.records import PreparedDataset
+from neuroadapter_jax.decoders.low_level_start import load_low_level_start
+from neuroadapter_jax.decoders.neuroadapter import pipeline_of_run
+from neuroadapter_jax.diffusion.sampling import SAMPLERS
+from neuroadapter_jax.encoder.brain_encoder import BrainEncoder
 from neuroadapter_jax.figures.grids import image_grid, no_image, save_picture
-from neuroadapter_jax.low_level_start import load_low_level_start
-from neuroadapter_jax.pipeline import NeuroAdapterPipeline
-from neuroadapter_jax.reconstruction import Reconstructions, reconstruct_split
+from neuroadapter_jax.metrics.recall import derangement
+from neuroadapter_jax.pipeline.pipeline import NeuroAdapterPipeline
+from neuroadapter_jax.pipeline.reconstruct import Reconstructions, reconstruct_split
 
 FLAGS = flags.FLAGS
 

@@ -13,11 +13,11 @@ from absl import flags
 from ml_collections import ConfigDict
 from prepare import define_allow_pickle, open_source, prepare
 
-from neuroadapter_jax.datasets.nsd import NSDSubject
+from neuroadapter_jax.datasets.nsd.subject import NSDSubject
 from neuroadapter_jax.figures.grids import image_grid, save_picture
-from neuroadapter_jax.training.neuroadapter import Settings, check, train
-from neuroadapter_jax.training.sharding import wait_for_all
-from neuroadapter_jax.training.train_loop import Interrupted
+from neuroadapter_jax.sharding import wait_for_all
+from neuroadapter_jax.training.loop import Interrupted
+from neuroadapter_jax.training.setup import Settings, check, train
 
 
 def settings_of(config: ConfigDict) -> Settings:

@@ -14,7 +14,7 @@ from absl import flags
 from prepare import define_allow_pickle, prepare
 
 from neuroadapter_jax.training.brain_encoder import EncoderSettings, train_encoders
-from neuroadapter_jax.training.train_loop import Interrupted
+from neuroadapter_jax.training.loop import Interrupted
 
 FLAGS = flags.FLAGS
 

@@ -5,7 +5,7 @@ import json
 import numpy as np
 from array_record.python.array_record_module import ArrayRecordWriter
 
-from neuroadapter_jax.datasets.records import _example_class
+from neuroadapter_jax.datasets.prepared.records import _example_class
 
 SPLITS = ("train", "validation", "test")
 

@@ -20,7 +20,7 @@ MODULES = sorted(
 PYTORCH = (
     "neuroadapter_jax.interop",
     "neuroadapter_jax.evaluation.features",
-    "neuroadapter_jax.benchmark.released",
+    "neuroadapter_jax.studies.benchmark.released",
 )
 
 
@@ -113,7 +113,7 @@ def test_a_built_package_carries_its_assets(tmp_path):
 def test_shapes_are_checked_here():
     from jaxtyping import TypeCheckError
 
-    from neuroadapter_jax.evaluation import metrics
+    from neuroadapter_jax.metrics import pixels as metrics
 
     with pytest.raises(TypeCheckError):
         metrics.pixel_correlation("an image", "another")

@@ -14,7 +14,8 @@ from neuroadapter_jax.diffusion.text_encoder import CLIPTextConfig, CLIPTextMode
 from neuroadapter_jax.diffusion.tokenizer import CLIPTokenizer
 from neuroadapter_jax.diffusion.unet import UNet2DConditionModel, UNetConfig
 from neuroadapter_jax.diffusion.vae import AutoencoderConfig, AutoencoderKL
-from neuroadapter_jax.diffusion.weights import ASSETS, save_component, write_json
+from neuroadapter_jax.diffusion.weights import ASSETS, save_component
+from neuroadapter_jax.files import write_json
 
 
 def random_network(make: Callable[[nnx.Rngs], nnx.Module], seed: int) -> nnx.Module:

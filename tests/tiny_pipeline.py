@@ -7,7 +7,7 @@ from neuroadapter_jax.adapter.decoupled_attention import cross_attention_shapes
 from neuroadapter_jax.adapter.neuroadapter import NeuroAdapter, NeuroAdapterConfig
 from neuroadapter_jax.cortex.parcellation import Parcellation
 from neuroadapter_jax.diffusion.weights import load_pretrained
-from neuroadapter_jax.pipeline import NeuroAdapterPipeline
+from neuroadapter_jax.pipeline.pipeline import NeuroAdapterPipeline
 
 LH, RH = 13, 17
 V = 5

@@ -7,7 +7,7 @@ import numpy as np
 from array_record.python.array_record_module import ArrayRecordWriter
 from tiny_pipeline import LH, RH
 
-from neuroadapter_jax.datasets import records
+from neuroadapter_jax.datasets.prepared import records
 from neuroadapter_jax.simulation.nsd_writer import STIMULUS_SEED_OFFSET
 from neuroadapter_jax.simulation.scenes import sample_scenes
 

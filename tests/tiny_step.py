@@ -10,7 +10,7 @@ from neuroadapter_jax.adapter.neuroadapter import NeuroAdapter, NeuroAdapterConf
 from neuroadapter_jax.cortex.packing import Packing
 from neuroadapter_jax.diffusion.noise_schedule import NoiseSchedule
 from neuroadapter_jax.diffusion.unet import UNet2DConditionModel
-from neuroadapter_jax.training.train_step import Frozen, make_train_step
+from neuroadapter_jax.training.step import Frozen, make_train_step
 
 B, N, P, V, K, SIZE = 12, 53, 5, 7, 11, 6
 SEED = 17

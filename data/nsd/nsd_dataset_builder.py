@@ -7,9 +7,9 @@ from pathlib import Path
 
 import tensorflow_datasets as tfds
 
-from neuroadapter_jax.datasets.prepare import RecordSource
-from neuroadapter_jax.datasets.records import ARRAYS, INTEGERS
-from neuroadapter_jax.datasets.shards import write_shards
+from neuroadapter_jax.datasets.prepared.prepare import RecordSource
+from neuroadapter_jax.datasets.prepared.records import ARRAYS, INTEGERS
+from neuroadapter_jax.datasets.prepared.shards import write_shards
 
 VERSION = "1.0.0"
 

@@ -1,6 +1,5 @@
 """The cortical surface: parcellations, selection of regions, packing, areas, noise ceilings."""
 
-from neuroadapter_jax.cortex.areas import AREA_GROUPS, AREA_LEVELS, group_areas, read_areas
 from neuroadapter_jax.cortex.noise_ceiling import NoiseCeiling
 from neuroadapter_jax.cortex.packing import Packing, make_packing, pack, stack_packings, unpack
 from neuroadapter_jax.cortex.parcellation import (
@@ -11,6 +10,7 @@ from neuroadapter_jax.cortex.parcellation import (
     read_parcellation,
     write_annot,
 )
+from neuroadapter_jax.cortex.roi import AREA_GROUPS, AREA_LEVELS, group_areas, read_areas
 from neuroadapter_jax.cortex.selection import region_snr, select_group_regions, select_regions
 
 __all__ = [

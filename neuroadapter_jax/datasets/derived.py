@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int, Int64, UInt8
 
 from neuroadapter_jax.cortex.parcellation import HEMISPHERES
-from neuroadapter_jax.datasets.records import SPLITS
+from neuroadapter_jax.datasets.prepared.records import SPLITS
 from neuroadapter_jax.datasets.responses import fill_nan_vertices, zscore
 from neuroadapter_jax.datasets.safe_pickle import load_dictionary
 from neuroadapter_jax.datasets.source import Betas

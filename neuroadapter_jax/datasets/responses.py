@@ -6,7 +6,7 @@ import nibabel as nib
 import numpy as np
 from jaxtyping import Int64
 
-from neuroadapter_jax.datasets.nsd_files import MGH_HEADER_BYTES, where_from
+from neuroadapter_jax.datasets.nsd.files import MGH_HEADER_BYTES, where_from
 
 _VERTEX_BLOCK = 8192
 

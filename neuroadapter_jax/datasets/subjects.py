@@ -7,7 +7,7 @@ from typing import SupportsIndex
 import numpy as np
 from jaxtyping import Int32, Int64
 
-from neuroadapter_jax.datasets.records import INDEX, PreparedDataset
+from neuroadapter_jax.datasets.prepared.records import INDEX, PreparedDataset
 
 # What has to be the same for all: the responses' surface and unit, and how the images were encoded.
 _SHARED = ("space", "beta_version", "normalize", "image_size", "encoder")

@@ -1,5 +1,6 @@
 """Stable Diffusion 1.x's U-Net (diffusers' `UNet2DConditionModel`), conditioned by streams."""
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -332,3 +333,19 @@ class UNet2DConditionModel(nnx.Module):
             x = run(block, x, own, temb)
         x = self.conv_out(jax.nn.silu(self.conv_norm_out(x))).astype(latents.dtype)
         return x if probe is None else (x, condition.seen)
+
+
+def with_sample_size(
+    unet: UNet2DConditionModel, sample_size: int, dtype: Any
+) -> UNet2DConditionModel:
+    """The same U-Net for latents of another size, its parameters in a dtype.
+
+    Args:
+        unet: any; it is left as it is.
+        sample_size: rows and columns of the latents.
+        dtype: of the parameters, and so of the arithmetic.
+    """
+    graph, params = nnx.split(unet)
+    unet = nnx.merge(graph, jax.tree.map(lambda x: x.astype(dtype), params))
+    unet.config = dataclasses.replace(unet.config, sample_size=sample_size)
+    return unet

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import re
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +19,7 @@ from neuroadapter_jax.diffusion.noise_schedule import NoiseSchedule
 from neuroadapter_jax.diffusion.text_encoder import CLIPTextModel
 from neuroadapter_jax.diffusion.unet import UNet2DConditionModel
 from neuroadapter_jax.diffusion.vae import AutoencoderKL
+from neuroadapter_jax.files import write_file, write_json
 
 ASSETS = Path(__file__).parent.parent / "assets"
 _CLASSES = {
@@ -366,18 +366,10 @@ def load_pretrained(name: str | Path, dtype: Any = jnp.float32) -> Backbone:
     )
 
 
-def write_json(path: Path, content: dict) -> None:
-    """Write JSON atomically."""
-    temporary = path.with_suffix(".partial")
-    temporary.write_text(json.dumps(content, indent=2) + "\n")
-    os.replace(temporary, path)
-
-
 def write_safetensors(path: Path, tensors: dict[str, np.ndarray]) -> None:
     """Write safetensors atomically."""
-    temporary = path.with_suffix(".partial")
-    temporary.write_bytes(save(tensors, metadata={"format": "pt"}))
-    os.replace(temporary, path)
+    content = save(tensors, metadata={"format": "pt"})
+    write_file(path, lambda partial: partial.write_bytes(content))
 
 
 _EXTRA_CONFIG = {

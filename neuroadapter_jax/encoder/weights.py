@@ -16,10 +16,10 @@ from neuroadapter_jax.diffusion.weights import (
     load_safetensors,
     read_config,
     to_tensors,
-    write_json,
     write_safetensors,
 )
 from neuroadapter_jax.encoder.vit import Dinov2Config, Dinov2Model
+from neuroadapter_jax.files import write_json
 
 _FILES = ("config.json", "model.safetensors")
 # Names before transformers 5, as the published files have them.

@@ -11,7 +11,6 @@ from jaxtyping import Float, Float32, UInt8
 from PIL import Image
 from tqdm import tqdm
 
-from neuroadapter_jax.evaluation.bootstrap import bootstrap_interval
 from neuroadapter_jax.evaluation.features import (
     NETWORKS,
     Extract,
@@ -19,13 +18,14 @@ from neuroadapter_jax.evaluation.features import (
     MissingWeightsError,
     Network,
 )
-from neuroadapter_jax.evaluation.identification import Orientation, set_two_way, two_way
-from neuroadapter_jax.evaluation.metrics import (
+from neuroadapter_jax.metrics.identification import Orientation, set_two_way, two_way
+from neuroadapter_jax.metrics.pixels import (
     check_pairs,
     correlation_distance,
     pixel_correlation,
     ssim,
 )
+from neuroadapter_jax.metrics.statistics import bootstrap_interval
 
 PIXEL_SIDE = 425
 

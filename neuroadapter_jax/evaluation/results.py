@@ -13,10 +13,10 @@ import numpy as np
 from jaxtyping import Int, Real
 
 from neuroadapter_jax.diffusion.weights import ASSETS
-from neuroadapter_jax.evaluation.bootstrap import bootstrap_ratio
 from neuroadapter_jax.evaluation.features import PUBLISHED_NETWORKS
 from neuroadapter_jax.evaluation.protocol import less_is_better, metric_labels
 from neuroadapter_jax.evaluation.selection import selection_table
+from neuroadapter_jax.metrics.statistics import bootstrap_ratio
 
 RESULTS, PER_IMAGE, TABLE = "results.json", "per_image.csv", "results.md"
 PUBLISHED = ASSETS / "published" / "nsd.csv"

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt8
 from safetensors.numpy import load_file, save
 from tqdm import tqdm
 
-from neuroadapter_jax.evaluation.semantics import semantic_precision, semantic_recall
+from neuroadapter_jax.metrics.recall import semantic_precision, semantic_recall
 
 ASSET = Path(__file__).parents[1] / "assets" / "scene_reader"
 _LUMA = np.array([0.2125, 0.7154, 0.0721])

@@ -5,9 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from neuroadapter_jax.datasets.records import PreparedDataset
-from neuroadapter_jax.diffusion.weights import write_json
-from neuroadapter_jax.evaluation.embedded_run import candidates_things, score_embedded
+from neuroadapter_jax.datasets.prepared.records import PreparedDataset
 from neuroadapter_jax.evaluation.protocol import score_candidates, score_images
 from neuroadapter_jax.evaluation.results import (
     PER_IMAGE,
@@ -19,7 +17,9 @@ from neuroadapter_jax.evaluation.results import (
     write_text,
 )
 from neuroadapter_jax.evaluation.selection import selection_scores
-from neuroadapter_jax.reconstruction import Reconstructions, load_reconstructions
+from neuroadapter_jax.evaluation.simulated_folder import candidates_things, score_embedded
+from neuroadapter_jax.files import write_json
+from neuroadapter_jax.pipeline.reconstruct import Reconstructions, load_reconstructions
 
 
 def check_records(folder: str | Path, drawn: Reconstructions, records: PreparedDataset) -> None:

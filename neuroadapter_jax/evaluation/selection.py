@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from neuroadapter_jax.evaluation.bootstrap import bootstrap_interval
+from neuroadapter_jax.metrics.statistics import bootstrap_interval
 
 WAYS = ("chosen", "random", "oracle")
 

@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from neuroadapter_jax.evaluation.causal_tests import MEASURES
+from neuroadapter_jax.studies.causal_tests import MEASURES
 
 _VERBS = {
     "silence": "silenced (tokens dropped)",

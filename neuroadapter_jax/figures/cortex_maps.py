@@ -17,7 +17,7 @@ from matplotlib.patches import Patch
 from nilearn.datasets import load_fsaverage, load_fsaverage_data
 from nilearn.plotting import plot_surf_contours, plot_surf_roi, plot_surf_stat_map
 
-from neuroadapter_jax.figures._files import write_atomically
+from neuroadapter_jax.files import write_file
 
 VIEWS = ("lateral", "medial", "ventral")
 FLAT = "flat"
@@ -226,7 +226,7 @@ def save_figure(path: str | Path, figure: Figure, dpi: int = 110) -> None:
         figure: what to write.
         dpi: resolution.
     """
-    write_atomically(
+    write_file(
         path, lambda partial: figure.savefig(partial, dpi=dpi, format="png", facecolor="white")
     )
     plt.close(figure)

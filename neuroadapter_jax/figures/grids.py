@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
-from neuroadapter_jax.figures._files import write_atomically
+from neuroadapter_jax.files import write_file
 
 _BACKGROUND = (255, 255, 255)
 _INK = (40, 40, 40)
@@ -144,4 +144,4 @@ def save_picture(path: str | Path, picture: Image.Image) -> None:
         path: file to write; its folder is made if missing.
         picture: what to write.
     """
-    write_atomically(path, lambda partial: picture.save(partial, format="PNG"))
+    write_file(path, lambda partial: picture.save(partial, format="PNG"))

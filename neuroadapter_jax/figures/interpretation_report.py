@@ -14,7 +14,7 @@ from PIL import Image
 
 from neuroadapter_jax.cortex.parcellation import Parcellation
 from neuroadapter_jax.diffusion.weights import ASSETS
-from neuroadapter_jax.figures._files import write_atomically
+from neuroadapter_jax.files import write_file
 from neuroadapter_jax.ibbi.views import DEFINITIONS
 
 FSAVERAGE5 = (10_242, 10_242)
@@ -87,7 +87,7 @@ def write_interpretation_report(
     # A script element ends at the first "</".
     text = json.dumps(data).replace("</", "<\\/")
     page = _TEMPLATE.read_text(encoding="utf-8").replace("__DATA__", text)
-    write_atomically(path, lambda partial: partial.write_text(page, encoding="utf-8"))
+    write_file(path, lambda partial: partial.write_text(page, encoding="utf-8"))
 
 
 def _packed(values: Shaped[np.ndarray, "..."], dtype: Any) -> str:

@@ -13,7 +13,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 from neuroadapter_jax.evaluation.protocol import less_is_better, metric_labels
-from neuroadapter_jax.figures._files import write_atomically
+from neuroadapter_jax.files import write_file
 
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 60rem; margin: 2rem auto;
@@ -182,4 +182,4 @@ model, stands in for the networks of those tables. {missing}</small></p>
 them.</small></p>
 </html>
 """
-    write_atomically(path, lambda partial: partial.write_text(page, encoding="utf-8"))
+    write_file(path, lambda partial: partial.write_text(page, encoding="utf-8"))

@@ -15,10 +15,10 @@ from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
 from neuroadapter_jax.cortex.parcellation import Parcellation
-from neuroadapter_jax.evaluation.bootstrap import bootstrap_interval
-from neuroadapter_jax.figures._files import write_atomically
 from neuroadapter_jax.figures.grids import image_grid
+from neuroadapter_jax.files import write_file
 from neuroadapter_jax.ibbi.views import DEFINITIONS
+from neuroadapter_jax.metrics.statistics import bootstrap_interval
 
 _HEAT = np.array([251.0, 113.0, 24.0])
 _STRONGEST = 0.9
@@ -96,9 +96,7 @@ def write_animation(
         for i, k in enumerate(views["shown"].values)
     ]
     options = {"format": "GIF", "save_all": True, "duration": 500, "loop": 0}
-    write_atomically(
-        path, lambda partial: frames[0].save(partial, append_images=frames[1:], **options)
-    )
+    write_file(path, lambda partial: frames[0].save(partial, append_images=frames[1:], **options))
 
 
 def share_figure(views: xarray.Dataset, areas: Sequence[str]) -> Figure:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from neuroadapter_jax.adapter.guided_sampling import expand, guided_prediction
+from neuroadapter_jax.adapter.guidance import expand, guided_prediction
 from neuroadapter_jax.diffusion.attention import HeadSum, Stream, Tap
 from neuroadapter_jax.diffusion.unet import UNet2DConditionModel
 

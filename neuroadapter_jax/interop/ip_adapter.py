@@ -6,7 +6,7 @@ import numpy as np
 
 from neuroadapter_jax.diffusion.unet import UNet2DConditionModel
 from neuroadapter_jax.diffusion.weights import to_tensors, write_safetensors
-from neuroadapter_jax.pipeline import NeuroAdapterPipeline
+from neuroadapter_jax.pipeline.pipeline import NeuroAdapterPipeline
 
 _DIFFUSERS_ORDER = ("down_blocks", "up_blocks", "mid_block")
 

@@ -16,7 +16,7 @@ from neuroadapter_jax.cortex.parcellation import Parcellation
 from neuroadapter_jax.diffusion.unet import UNet2DConditionModel
 from neuroadapter_jax.diffusion.weights import from_tensors, load_pretrained, to_tensors
 from neuroadapter_jax.interop.ip_adapter import processor_indices, refuse_queries
-from neuroadapter_jax.pipeline import NeuroAdapterPipeline
+from neuroadapter_jax.pipeline.pipeline import NeuroAdapterPipeline
 
 # The U-Net with its processors and the token norm; the projection bank.
 _MODEL, _BANK = "pytorch_model.bin", "pytorch_model_1.bin"

@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
-from jaxtyping import Array, Float, Int, UInt8
+from jaxtyping import Array, Int
 
+from neuroadapter_jax.diffusion.images import to_model_range
 from neuroadapter_jax.diffusion.noise_schedule import NoiseSchedule
 from neuroadapter_jax.diffusion.text_encoder import CLIPTextModel
 from neuroadapter_jax.diffusion.unet import UNet2DConditionModel
@@ -48,16 +49,6 @@ class ArrayBatches:
     def set_state(self, state: dict[str, int]) -> None:
         """Go on from a data position."""
         self.position = state["position"]
-
-
-def to_model_range(images: UInt8[Array, "b y x c"]) -> Float[Array, "b y x c"]:
-    """0 ... 255 -> [-1, 1]."""
-    return images.astype(jnp.float32) / 127.5 - 1.0
-
-
-def to_uint8(images: Float[Array, "b y x c"]) -> UInt8[Array, "b y x c"]:
-    """[-1, 1] -> 0 ... 255, rounded, clipped."""
-    return jnp.clip(jnp.round((images + 1.0) * 127.5), 0, 255).astype(jnp.uint8)
 
 
 def initial_state(

@@ -16,27 +16,27 @@ from tqdm import tqdm
 from neuroadapter_jax.cortex.packing import pack
 from neuroadapter_jax.cortex.parcellation import Parcellation, Parcels
 from neuroadapter_jax.datasets.input_pipeline import eval_batches, make_batches
-from neuroadapter_jax.datasets.records import PreparedDataset
+from neuroadapter_jax.datasets.prepared.records import PreparedDataset
+from neuroadapter_jax.encoder.accuracy import vertex_correlation
 from neuroadapter_jax.encoder.brain_encoder import (
+    Features,
+    prepare_images,
+    read_features,
+    save_brain_encoder,
+)
+from neuroadapter_jax.encoder.region_encoder import (
     ROW_LENGTH,
     RegionEncoder,
     RegionEncoderConfig,
     Rows,
     make_rows,
 )
-from neuroadapter_jax.encoder.ensemble import (
-    Features,
-    prepare_images,
-    read_features,
-    save_brain_encoder,
-)
 from neuroadapter_jax.encoder.weights import dinov2_folder, load_dinov2
-from neuroadapter_jax.evaluation.encoding import vertex_correlation
+from neuroadapter_jax.sharding import ShardedBatches, local, make_mesh, shard
 from neuroadapter_jax.training.backbone import initial_state, make_step
 from neuroadapter_jax.training.checkpoints import CheckpointStore
+from neuroadapter_jax.training.loop import fit
 from neuroadapter_jax.training.optimizers import Schedule, make_optimizer
-from neuroadapter_jax.training.sharding import ShardedBatches, local, make_mesh, shard
-from neuroadapter_jax.training.train_loop import fit
 
 MODEL = "model"
 

@@ -7,15 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-
-def write_atomically(path: Path, text: str) -> None:
-    """Writes text to path so that a reader sees the old file or the whole new one."""
-    temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+from neuroadapter_jax.files import write_text
 
 
 def read_metrics(path: str | Path) -> list[dict[str, Any]]:
@@ -55,7 +47,7 @@ class MetricsLog:
         self._writer = _tensorboard_writer(workdir, step) if tensorboard and writes else None
         self.lines = [line for line in read_metrics(path) if line["step"] <= step]
         if writes:
-            write_atomically(path, "".join(_dump(line) for line in self.lines))
+            write_text(path, "".join(_dump(line) for line in self.lines))
             self._metrics = open(path, "a", encoding="utf-8")  # noqa: SIM115
             self._timing = open(workdir / "timing.jsonl", "a", encoding="utf-8")  # noqa: SIM115
         self._last = (step, time.monotonic())

@@ -6,7 +6,7 @@ import torch
 from flax import nnx
 
 from neuroadapter_jax.adapter.region_projection import RegionProjection
-from neuroadapter_jax.training.sharding import partition
+from neuroadapter_jax.sharding import partition
 
 P, V, F = 11, 13, 101
 

@@ -10,8 +10,8 @@ import PIL.Image
 import pytest
 import scipy.stats
 
-from neuroadapter_jax.datasets.prepare import prepare_source
-from neuroadapter_jax.datasets.records import PreparedDataset, describe
+from neuroadapter_jax.datasets.prepared.prepare import prepare_source
+from neuroadapter_jax.datasets.prepared.records import PreparedDataset, describe
 from neuroadapter_jax.datasets.source import Source
 
 pytest.importorskip("tensorflow")

@@ -8,7 +8,7 @@ import pytest
 from prepared_records import write_prepared
 
 from neuroadapter_jax.datasets.input_pipeline import batch_dataset, eval_batches, make_batches
-from neuroadapter_jax.datasets.records import PreparedDataset
+from neuroadapter_jax.datasets.prepared.records import PreparedDataset
 from neuroadapter_jax.datasets.subjects import SubjectsDataset, open_prepared
 
 LH, RH = 5, 7

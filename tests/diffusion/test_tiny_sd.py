@@ -8,10 +8,10 @@ import torch
 from diffusers import StableDiffusionPipeline
 from flax import nnx
 
+from neuroadapter_jax.diffusion.images import to_uint8
 from neuroadapter_jax.diffusion.samplers import plan, sample
 from neuroadapter_jax.diffusion.tokenizer import CLIPTokenizer
 from neuroadapter_jax.diffusion.weights import backbone_folder, load_pretrained, num_parameters
-from neuroadapter_jax.training.backbone import to_uint8
 
 CAPTIONS = ["a dog upper left, castle, meadow, clear sky", "an apple"]
 GUIDANCE, STEPS = 3.5, 7

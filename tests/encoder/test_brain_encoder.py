@@ -1,113 +1,180 @@
-"""The region encoder against PyTorch's own layers, rows against a plain loop."""
+"""The ensemble: its shares against SciPy, its mixing and ranking against plain loops."""
+
+import dataclasses
+import json
 
 import jax
 import numpy as np
 import pytest
-from flax import nnx
+from scipy import special, stats
 from tiny_backbone import random_network
 from tiny_encoder import parcellation
 
+from neuroadapter_jax.cortex.parcellation import Parcellation
 from neuroadapter_jax.encoder.brain_encoder import (
-    RegionEncoder,
-    RegionEncoderConfig,
-    make_rows,
-    sine_positions,
+    BrainEncoder,
+    Features,
+    check_fits,
+    ensemble_weights,
+    prepare_images,
+    read_features,
+    save_brain_encoder,
 )
+from neuroadapter_jax.encoder.region_encoder import RegionEncoder, RegionEncoderConfig, make_rows
+from neuroadapter_jax.encoder.vit import Dinov2Config, Dinov2Model
+from neuroadapter_jax.encoder.weights import save_dinov2
 
-torch = pytest.importorskip("torch")
+VIT = Dinov2Config(20, 2, 5, 4, image_size=15, patch_size=3)
+N = 19 + 13
+DATA = {"subject": 2, "space": "fsaverage5", "beta_version": "b3", "normalize": "session"}
 
-WIDTH, HEADS, MLP = 20, 5, 13
 
-
-def test_rows_hold_every_vertex_once_and_no_row_two_regions():
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Two encoders, of the queries of the last block and of the patch tokens."""
+    folder = tmp_path_factory.mktemp("encoder")
+    save_dinov2(folder / "vit", random_network(lambda rngs: Dinov2Model(VIT, rngs=rngs), 5))
     regions = parcellation()
     rows = make_rows(regions, 4)
-    mask, index = np.asarray(rows.packing.mask), np.asarray(rows.packing.index)
-    assert index.shape == (2 + 3 + 1 + 2, 4)
-    found = {i: [] for i in range(4)}
-    for row, region in enumerate(np.asarray(rows.region)):
-        found[region] += index[row][mask[row]].tolist()
-    for i in range(4):
-        assert found[i] == regions.cortex_indices(i).tolist()
-
-
-def detr_positions(rows, columns, width):
-    """DETR's PositionEmbeddingSine with normalize=True, in PyTorch."""
-    ones = torch.ones(1, rows, columns)
-    y, x = ones.cumsum(1), ones.cumsum(2)
-    y = y / (y[:, -1:, :] + 1e-6) * 2 * torch.pi
-    x = x / (x[:, :, -1:] + 1e-6) * 2 * torch.pi
-    half = width // 2
-    rate = torch.arange(half, dtype=torch.float32)
-    rate = 10000 ** (2 * torch.div(rate, 2, rounding_mode="floor") / half)
-    codes = []
-    for axis in (y, x):
-        angles = axis[..., None] / rate
-        codes.append(
-            torch.stack((angles[..., 0::2].sin(), angles[..., 1::2].cos()), dim=4).flatten(3)
-        )
-    return torch.cat(codes, dim=3)[0].reshape(rows * columns, width)
-
-
-def test_positions_are_detrs():
-    expected = detr_positions(3, 5, WIDTH).numpy()
-    np.testing.assert_allclose(sine_positions(3, 5, WIDTH), expected, atol=2e-5)
-
-
-def test_the_width_of_positions():
-    with pytest.raises(ValueError, match="multiple of 4"):
-        sine_positions(3, 5, 18)
-
-
-def linear(layer):
-    return (
-        torch.from_numpy(np.asarray(layer.kernel[...]).T.copy()),
-        torch.from_numpy(np.asarray(layer.bias[...]).copy()),
+    config = RegionEncoderConfig(4, len(rows.region), 4, 20, 5, 13)
+    members = [random_network(lambda rngs: RegionEncoder(config, rngs=rngs), i) for i in (1, 2)]
+    correlations = np.random.default_rng(3).uniform(-0.2, 0.6, (2, N)).astype(np.float16)
+    correlations[:, 4], correlations[0, 9] = -0.1, np.nan
+    save_brain_encoder(
+        folder / "model",
+        Features(str(folder / "vit"), 13, 15),
+        members,
+        (1, 0),
+        regions,
+        correlations,
+        provenance={"data": DATA},
     )
+    return folder / "model", members, correlations.astype(np.float32)
 
 
-def test_tokens_and_responses_equal_pytorchs_layers():
-    regions = parcellation()
-    rows = make_rows(regions, 4)
-    config = RegionEncoderConfig(4, len(rows.region), 4, WIDTH, HEADS, MLP)
-    ours = random_network(lambda rngs: RegionEncoder(config, rngs=rngs), 1)
-    features = jax.random.normal(jax.random.key(2), (3, 15, WIDTH))
-
-    attention = torch.nn.MultiheadAttention(WIDTH, HEADS, batch_first=True)
-    parts = [linear(getattr(ours.attention, f"to_{name}")) for name in "qkv"]
-    attention.in_proj_weight.data = torch.cat([weight for weight, _ in parts])
-    attention.in_proj_bias.data = torch.cat([bias for _, bias in parts])
-    attention.out_proj.weight.data, attention.out_proj.bias.data = linear(ours.attention.to_out[0])
-
-    def norm(x, layer):
-        scale, bias = (torch.from_numpy(np.array(v[...])) for v in (layer.scale, layer.bias))
-        return torch.nn.functional.layer_norm(x, (WIDTH,), scale, bias, 1e-5)
-
-    with torch.no_grad():
-        memory = torch.from_numpy(np.array(features))
-        queries = torch.from_numpy(np.array(ours.queries[...])).expand(3, -1, -1)
-        x = norm(attention(queries, memory + detr_positions(3, 5, WIDTH), memory)[0], ours.norm1)
-        hidden = torch.relu(torch.nn.functional.linear(x, *linear(ours.linear1)))
-        x = norm(x + torch.nn.functional.linear(hidden, *linear(ours.linear2)), ours.norm2)
-        tokens = norm(x, ours.norm).numpy()
-    np.testing.assert_allclose(ours.tokens(features, (3, 5)), tokens, atol=2e-5)
-
-    found = np.asarray(ours(features, (3, 5), rows))
-    weights, bias = np.asarray(ours.readout_weights[...]), np.asarray(ours.readout_bias[...])
-    for row, region in enumerate(np.asarray(rows.region)):
-        for slot in range(4):
-            expected = tokens[:, region] @ weights[row, slot] + bias[row, slot]
-            if not rows.packing.mask[row, slot]:
-                expected = np.zeros(3)
-            np.testing.assert_allclose(found[:, row, slot], expected, atol=5e-5)
+@pytest.fixture(scope="module")
+def images():
+    return np.random.default_rng(7).integers(0, 256, (2, 3, 17, 17, 3), np.uint8)
 
 
-def test_dropout_keeps_the_mean_and_needs_a_key():
-    rows = make_rows(parcellation(), 4)
-    config = RegionEncoderConfig(4, len(rows.region), 4, WIDTH, HEADS, MLP, dropout=0.5)
-    encoder = RegionEncoder(config, rngs=nnx.Rngs(0))
-    x = jax.numpy.full((1009, 31), 2.0)
-    dropped = np.asarray(encoder._dropped(x, jax.random.key(0)))
-    assert set(np.unique(dropped)) == {0.0, 4.0}
-    assert abs(dropped.mean() - 2.0) < 0.05
-    np.testing.assert_array_equal(encoder._dropped(x, None), x)
+def test_shares_are_a_softmax_over_encoders():
+    correlations = np.random.default_rng(0).uniform(-1, 1, (3, 11)).astype(np.float32)
+    expected = special.softmax(20 * correlations.astype(np.float64), axis=0)
+    np.testing.assert_allclose(ensemble_weights(correlations), expected, atol=1e-6)
+
+
+def test_images_are_resized_normalised_and_padded():
+    torch = pytest.importorskip("torch")
+    images = np.random.default_rng(1).integers(0, 256, (2, 29, 29, 3), np.uint8)
+    found = np.asarray(prepare_images(images, Features("", 13, 15)))
+    in_torch = torch.from_numpy(images).movedim(-1, 1) / 255.0
+    small = torch.nn.functional.interpolate(in_torch, (13, 13), mode="bilinear", antialias=True)
+    mean, sd = (
+        torch.tensor(x)[:, None, None] for x in ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+    )
+    expected = torch.nn.functional.pad((small - mean) / sd, (0, 2, 0, 2)).movedim(1, -1)
+    np.testing.assert_allclose(found, expected.numpy(), atol=1e-5)
+
+
+def test_predictions_are_the_weighted_sum_over_members(folder, images):
+    path, members, correlations = folder
+    encoder = BrainEncoder.from_pretrained(path)
+    flat = images.reshape(6, *images.shape[2:])
+    found = encoder.predict(flat, batch_size=4)
+    shares = special.softmax(20 * np.nan_to_num(correlations), axis=0)
+    backbone = random_network(lambda rngs: Dinov2Model(VIT, rngs=rngs), 5)
+    prepared = prepare_images(flat, encoder.features)
+    expected = np.zeros((6, N))
+    rows = encoder.rows
+    for member, block, share in zip(members, (1, 0), shares, strict=True):
+        packed = np.asarray(member(read_features(backbone, prepared, block), (5, 5), rows))
+        index, mask = np.asarray(rows.packing.index), np.asarray(rows.packing.mask)
+        expected[:, index[mask]] += packed[:, mask] * share[index[mask]]
+    np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
+    # Three vertices of each hemisphere are in no region.
+    assert (found == 0).all(axis=0).sum() == 6
+
+
+def dealt_otherwise(regions):
+    """Two regions of one side that took each other's last vertex, as the control shuffles them."""
+    first, second, *others = regions.vertices
+    dealt = (np.sort(np.r_[first[:-1], second[-1]]), np.sort(np.r_[second[:-1], first[-1]]))
+    return dataclasses.replace(regions, vertices=(*dealt, *others))
+
+
+@pytest.mark.parametrize("shuffled", [False, True])
+@pytest.mark.parametrize("chunk", [1, 4, 32])
+def test_scores_are_pearsons_over_the_reliable_vertices(folder, images, chunk, shuffled):
+    path, _, correlations = folder
+    encoder = BrainEncoder.from_pretrained(path)
+    fmri = np.random.default_rng(8).standard_normal((2, N)).astype(np.float32)
+    regions = encoder.regions.subset([0, 1, 3])
+    found = encoder.rank(
+        images, fmri, dealt_otherwise(regions) if shuffled else regions, chunk=chunk
+    )
+    shares = special.softmax(20 * np.nan_to_num(correlations), axis=0)
+    reliable = (shares * np.nan_to_num(correlations)).sum(axis=0) > 0
+    chosen = np.concatenate([regions.cortex_indices(i) for i in range(3)])
+    chosen = chosen[reliable[chosen]]
+    assert 4 not in chosen and len(chosen) > 10
+    predicted = encoder.predict(images.reshape(6, 17, 17, 3)).reshape(2, 3, N)
+    for i in range(2):
+        for j in range(3):
+            expected = stats.pearsonr(predicted[i, j, chosen], fmri[i, chosen]).statistic
+            np.testing.assert_allclose(found[i, j], expected, atol=1e-5)
+
+
+def test_regions_of_other_vertices_are_not_judged(folder, images):
+    """The vertices of known regions dealt out into other sizes are another parcellation."""
+    encoder = BrainEncoder.from_pretrained(folder[0])
+    first, second, *others = encoder.regions.vertices
+    sizes = (first[:-1], np.sort(np.r_[second, first[-1]]), *others)
+    other = dataclasses.replace(encoder.regions, vertices=sizes)
+    with pytest.raises(ValueError, match="another parcellation"):
+        encoder.rank(images, np.zeros((2, N), np.float32), other)
+
+
+def test_a_folder_is_read_strictly(folder, tmp_path):
+    path, members, correlations = folder
+    with pytest.raises(FileNotFoundError, match=r"regions\.npz|config\.json"):
+        BrainEncoder.from_pretrained(tmp_path)
+    other = tmp_path / "other"
+    save_brain_encoder(
+        other, Features(str(path.parent / "vit"), 13, 15), members, (1, 0), parcellation(),
+        correlations,
+    )  # fmt: skip
+    parcellation().subset([1, 0, 2, 3]).save(other / "regions.npz")
+    with pytest.raises(ValueError, match="not the regions"):
+        BrainEncoder.from_pretrained(other)
+    parcellation().save(other / "regions.npz")
+    config = json.loads((other / "config.json").read_text())
+    config["encoder"]["mlp_width"] = 11
+    (other / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="linear1"):
+        BrainEncoder.from_pretrained(other)
+
+
+def test_what_does_not_fit_is_refused(folder):
+    encoder = BrainEncoder.from_pretrained(folder[0])
+    regions = encoder.regions.subset([2])
+    check_fits(encoder, regions, {"data": DATA})
+    check_fits(encoder, regions, {})  # a converted checkpoint does not say
+    # The same vertices under the name that another file gives them.
+    check_fits(encoder, dataclasses.replace(regions, names=("17Networks_x",)), {})
+    for key, value in {"subject": 5, "space": "fsaverage", "normalize": "none"}.items():
+        with pytest.raises(ValueError, match=f"responses of {key} "):
+            check_fits(encoder, regions, {"data": DATA | {key: value}})
+    moved = Parcellation(("c",), ("rh",), (np.array([0, 12], np.int32),), (19, 13))
+    with pytest.raises(ValueError, match="another parcellation: it has no region 'c'"):
+        check_fits(encoder, moved, {})
+    with pytest.raises(ValueError, match=r"of \(19, 14\)"):
+        check_fits(encoder, dataclasses.replace(regions, num_vertices=(19, 14)), {})
+
+
+def test_the_encoder_runs_as_one_program(folder, images):
+    encoder = BrainEncoder.from_pretrained(folder[0])
+    fmri = np.ones((2, N), np.float32) * np.arange(N)
+    with jax.log_compiles(False):
+        for _ in range(3):
+            encoder.rank(images, fmri, encoder.regions)
+    assert encoder._judge(encoder.regions)[0]._cache_size() == 1

@@ -3,7 +3,7 @@ import pytest
 from sklearn.linear_model import Ridge
 
 from neuroadapter_jax.evaluation.linear_readout import ALPHAS, fit_linear_readout
-from neuroadapter_jax.evaluation.semantics import semantic_recall
+from neuroadapter_jax.metrics.recall import semantic_recall
 
 
 def responses_to(categories, seed, p=5, v=11, noise=0.3, num_categories=3):

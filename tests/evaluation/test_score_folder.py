@@ -7,12 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from neuroadapter_jax.datasets.records import PreparedDataset
+from neuroadapter_jax.datasets.prepared.records import PreparedDataset
 from neuroadapter_jax.evaluation import score_folder as module
-from neuroadapter_jax.evaluation.bootstrap import bootstrap_ratio
-from neuroadapter_jax.evaluation.embedded_run import check_held_out
 from neuroadapter_jax.evaluation.features import TINY_VIT, load_tiny_vit
-from neuroadapter_jax.evaluation.identification import set_two_way, two_way
 from neuroadapter_jax.evaluation.protocol import CONVENTIONS, metric_labels, prepare, score_images
 from neuroadapter_jax.evaluation.results import (
     PerImage,
@@ -23,6 +20,9 @@ from neuroadapter_jax.evaluation.results import (
     read_per_image,
     write_per_image,
 )
+from neuroadapter_jax.evaluation.simulated_folder import check_held_out
+from neuroadapter_jax.metrics.identification import set_two_way, two_way
+from neuroadapter_jax.metrics.statistics import bootstrap_ratio
 
 COUNT, SIDE = 7, 19
 IDS = [3, 5, 11, 40, 41, 60, 999]

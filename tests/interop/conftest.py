@@ -13,12 +13,12 @@ from tiny_backbone import write_backbone
 from torch_reference import randomise
 from torch_released import GuidanceGenerator, Model, write_checkpoint
 
-from neuroadapter_jax.adapter.guided_sampling import draw_latents
+from neuroadapter_jax.adapter.guidance import draw_latents
 from neuroadapter_jax.cortex.packing import pack
 from neuroadapter_jax.cortex.parcellation import Parcellation
+from neuroadapter_jax.diffusion.prompt import empty_prompt
 from neuroadapter_jax.diffusion.samplers import plan, unit_noise
 from neuroadapter_jax.interop import load_released
-from neuroadapter_jax.training.neuroadapter import empty_prompt
 
 B, P, V, F = 3, 5, 7, 8
 LH, RH = 19, 23

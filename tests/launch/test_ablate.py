@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from neuroadapter_jax.evaluation.ablation import ImageScores
+from neuroadapter_jax.studies.ablation import ImageScores
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = f"""

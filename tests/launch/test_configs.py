@@ -9,7 +9,7 @@ import pytest
 from absl import flags
 from ml_collections import config_flags
 
-from neuroadapter_jax.training.neuroadapter import Settings
+from neuroadapter_jax.training.setup import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -14,7 +14,7 @@ from neuroadapter_jax.adapter.decoupled_attention import cross_attention_shapes
 from neuroadapter_jax.adapter.neuroadapter import NeuroAdapter, NeuroAdapterConfig
 from neuroadapter_jax.diffusion.weights import load_pretrained, load_safetensors, to_tensors
 from neuroadapter_jax.interop import save_ip_adapter, save_released, slot_regions
-from neuroadapter_jax.pipeline import NeuroAdapterPipeline
+from neuroadapter_jax.pipeline.pipeline import NeuroAdapterPipeline
 
 ROOT = Path(__file__).resolve().parents[2]
 P, V = 3, 5

@@ -19,11 +19,11 @@ from PIL import Image
 from neuroadapter_jax.adapter.neuroadapter import NeuroAdapter
 from neuroadapter_jax.cortex.packing import make_packing
 from neuroadapter_jax.cortex.parcellation import Parcellation
-from neuroadapter_jax.datasets.records import PreparedDataset
+from neuroadapter_jax.datasets.prepared.records import PreparedDataset
 from neuroadapter_jax.diffusion.weights import load_pretrained
-from neuroadapter_jax.pipeline import NeuroAdapterPipeline
-from neuroadapter_jax.reconstruction import load_reconstructions, reconstruct_split
-from neuroadapter_jax.training.neuroadapter import Settings, Task
+from neuroadapter_jax.pipeline.pipeline import NeuroAdapterPipeline
+from neuroadapter_jax.pipeline.reconstruct import load_reconstructions, reconstruct_split
+from neuroadapter_jax.training.setup import Settings, Task
 
 pytest.importorskip("tensorflow")
 ROOT = Path(__file__).resolve().parents[2]

@@ -17,18 +17,18 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 from neuroadapter_jax.cortex.parcellation import write_annot
-from neuroadapter_jax.datasets.records import PreparedDataset
-from neuroadapter_jax.encoder.ensemble import BrainEncoder
+from neuroadapter_jax.datasets.prepared.records import PreparedDataset
+from neuroadapter_jax.decoders.neuroadapter import pipeline_of_run
+from neuroadapter_jax.encoder.brain_encoder import BrainEncoder
 from neuroadapter_jax.encoder.vit import Dinov2Config, Dinov2Model
 from neuroadapter_jax.encoder.weights import save_dinov2
-from neuroadapter_jax.export import pipeline_of_run
-from neuroadapter_jax.reconstruction import load_reconstructions
+from neuroadapter_jax.pipeline.reconstruct import load_reconstructions
 from neuroadapter_jax.simulation import subject as subject_module
 from neuroadapter_jax.simulation.nsd_writer import write_nsd
 from neuroadapter_jax.simulation.subject import SubjectConfig
 from neuroadapter_jax.training.checkpoints import CheckpointStore
 from neuroadapter_jax.training.metrics_log import read_metrics
-from neuroadapter_jax.training.neuroadapter import Settings, Task
+from neuroadapter_jax.training.setup import Settings, Task
 
 pytest.importorskip("tensorflow")
 ROOT = Path(__file__).resolve().parents[2]

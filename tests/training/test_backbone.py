@@ -6,6 +6,7 @@ import pytest
 from flax import nnx
 from tiny_backbone import random_network
 
+from neuroadapter_jax.diffusion.images import to_model_range, to_uint8
 from neuroadapter_jax.diffusion.noise_schedule import NoiseSchedule
 from neuroadapter_jax.diffusion.text_encoder import CLIPTextConfig, CLIPTextModel
 from neuroadapter_jax.diffusion.unet import UNet2DConditionModel, UNetConfig
@@ -15,8 +16,6 @@ from neuroadapter_jax.training.backbone import (
     initial_state,
     make_autoencoder_step,
     make_text_to_image_step,
-    to_model_range,
-    to_uint8,
 )
 
 

@@ -11,8 +11,7 @@ from flax import nnx
 from tiny_step import SIZE, UNET, B, K, TinyStep
 from torch_reference import carried, nchw, nhwc, randomise
 
-from neuroadapter_jax.diffusion.unet import UNet2DConditionModel, UNetConfig
-from neuroadapter_jax.training.neuroadapter import fitted
+from neuroadapter_jax.diffusion.unet import UNet2DConditionModel, UNetConfig, with_sample_size
 
 # Root mean square of the error, as a share of the prediction's.
 TOLERANCE = 0.03
@@ -26,7 +25,7 @@ def relative(error, truth):
 def networks():
     reference = randomise(TorchUNet(**UNET), seed=5)
     unet = carried(lambda rngs: UNet2DConditionModel(UNetConfig(**UNET), rngs=rngs), reference)
-    return reference, unet, fitted(unet, SIZE, jnp.bfloat16)
+    return reference, unet, with_sample_size(unet, SIZE, jnp.bfloat16)
 
 
 def test_the_prediction_moves_as_little_as_pytorchs(networks):
@@ -75,7 +74,7 @@ def test_a_step_trains_the_adapter_in_float32_and_leaves_the_unet(networks):
 
 def test_an_fp32_unet_is_the_same_to_the_bit(networks):
     _, unet, _ = networks
-    same = fitted(unet, 23, jnp.float32)
+    same = with_sample_size(unet, 23, jnp.float32)
     assert same.config.sample_size == 23 and unet.config.sample_size == SIZE
     for ours, truth in zip(
         jax.tree.leaves(nnx.state(same)), jax.tree.leaves(nnx.state(unet)), strict=True

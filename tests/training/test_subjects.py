@@ -19,11 +19,11 @@ from neuroadapter_jax.adapter.decoupled_attention import cross_attention_shapes
 from neuroadapter_jax.adapter.neuroadapter import NeuroAdapter, NeuroAdapterConfig
 from neuroadapter_jax.cortex.packing import Packing
 from neuroadapter_jax.cortex.parcellation import Parcellation, read_parcellation
+from neuroadapter_jax.decoders.neuroadapter import pipeline_of_run
 from neuroadapter_jax.diffusion.unet import UNet2DConditionModel, UNetConfig
-from neuroadapter_jax.export import pipeline_of_run
 from neuroadapter_jax.training.metrics_log import read_metrics
-from neuroadapter_jax.training.neuroadapter import Settings, Task, load_run, train
-from neuroadapter_jax.training.train_step import make_train_step
+from neuroadapter_jax.training.setup import Settings, Task, load_run, train
+from neuroadapter_jax.training.step import make_train_step
 
 U = 3
 

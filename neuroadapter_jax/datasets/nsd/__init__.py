@@ -1,0 +1,1 @@
+"""The Natural Scenes Dataset and NSD-Imagery, as they are published."""

@@ -1,0 +1,280 @@
+"""What was read, beside what is published: the table that preparation prints, and refuses by."""
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from jaxtyping import Bool, Float32, Int64
+
+from neuroadapter_jax.cortex.noise_ceiling import explainable_variance
+from neuroadapter_jax.datasets.nsd import published
+from neuroadapter_jax.datasets.nsd.files import HEMISPHERES, fetch_command, mask_path
+from neuroadapter_jax.datasets.nsd.subject import NSDSubject
+
+_NONE = "-"
+
+
+@dataclasses.dataclass(frozen=True)
+class Check:
+    """One row: what, what was found, what is published, and "equal", "differs" or "" (neither)."""
+
+    what: str
+    found: str
+    published: str = _NONE
+    verdict: str = ""
+
+
+def check_subject(
+    source: NSDSubject, split: str, image_ids: dict[str, Int64[np.ndarray, " _"]]
+) -> list[Check]:
+    """Counts, first images and median ncsnr of a subject, before any response is read.
+
+    Published values apply to NSD's own design. Another one, such as the embedded subject's, is
+    told by its sizes, and then nothing is compared.
+
+    Args:
+        source: the subject.
+        split: the split's name.
+        image_ids: the images of its parts.
+    """
+    applies, rows = is_published_design(source), []
+
+    def row(what: str, found: Any, value: Any = None, compare: bool = True) -> None:
+        if value is None or not (applies and compare):
+            rows.append(Check(what, _text(found)))
+        else:
+            verdict = "equal" if found == value else "differs"
+            rows.append(Check(what, _text(found), _text(value), verdict))
+
+    s, design = source.subject, source.design
+    size = (len(design.order), *design.image_of.shape, len(design.shared))
+    rows.append(
+        Check(
+            "design: trials, subjects, images each, shared",
+            _text(size),
+            _text(_DESIGN_SIZE),
+            "equal" if applies else "another experiment; no published value applies",
+        )
+    )
+    row("images in the stimulus file", source.num_images, published.NUM_IMAGES)
+    row("sessions listed", len(source.listed_sessions), published.SESSIONS.get(s))
+    row("sessions used", len(source.sessions))
+    row("trials per session", source.trials_per_session, published.TRIALS_PER_SESSION)
+    row("trials used", len(source.trial_numbers))
+    ids = source.trial_image_ids()
+    row("images used", len(np.unique(ids)))
+    shown = _shown(source, s, source.listed_sessions[-1])
+    values, counts = np.unique(shown, return_counts=True)
+    for k in (1, 2, 3):
+        found = int(np.sum(counts >= k))
+        row(f"images listed at least {k}x", found, published.IMAGES_SEEN[k].get(s))
+    found = int(np.isin(values, design.shared).sum())
+    row("shared images listed", found, published.SHARED_SEEN.get(s))
+    if applies:
+        for k, value in _shared_by_all(source).items():
+            row(f"shared images all subjects saw {k}x", value, published.SHARED_SEEN_BY_ALL[k])
+        subjects = [_shown(source, i, n) for i, n in published.SESSIONS.items()]
+        found = len(np.unique(np.concatenate(subjects)))
+        row("images of all subjects", found, published.DISTINCT_IMAGES)
+        ends = (int(design.shared[0]) + 1, int(design.shared[-1]) + 1)
+        row("smallest and largest shared 73k ID", ends, published.SHARED_RANGE)
+    first = tuple(int(i) for i in shown[:10])
+    row("first images (73k ids from 0)", first, published.FIRST_IMAGES.get(s))
+    rows.append(_split_row(source, split, image_ids, applies))
+    rows += _ncsnr_rows(source, applies)
+    return rows
+
+
+def check_responses(
+    source: NSDSubject,
+    recomputed: Float32[np.ndarray, " n"],
+    test_repeats: Int64[np.ndarray, " images"],
+    nan_vertices: dict[str, int],
+) -> list[Check]:
+    """What is known once all responses were read: ncsnr from the repeats, noise ceilings, NaN.
+
+    The ncsnr computed here is from the sessions used, so it is compared by eye, not by a verdict.
+
+    Args:
+        source: the subject.
+        recomputed: ncsnr from the repeats.
+        test_repeats: trials of each test image.
+        nan_vertices: per session, vertices without data.
+    """
+    mask = nsdgeneral(source)
+    where = "all vertices" if mask is None else "nsdgeneral"
+    inside = np.ones(len(recomputed), bool) if mask is None else mask
+    file = source.ncsnr()
+    chosen = inside & np.isfinite(file) & np.isfinite(recomputed)
+    rows = [
+        Check(
+            "vertices without data, set to 0, by session",
+            ", ".join(f"{k}: {v}" for k, v in nan_vertices.items()) or "none",
+        )
+    ]
+    if not chosen.any():
+        return [*rows, Check("ncsnr from the repeats", "no image was seen three times")]
+    a, b = file[chosen].astype(np.float64), recomputed[chosen].astype(np.float64)
+    varied = a.std() > 0 and b.std() > 0
+    correlation = f"{np.corrcoef(a, b)[0, 1]:.4f}" if varied else "none"
+    rows += [
+        Check(f"median ncsnr from the repeats, {where}", f"{np.median(b):.3f}"),
+        Check("  its correlation with the file's", correlation),
+        Check("  its median difference to the file's", f"{np.median(b - a):+.4f}"),
+    ]
+    cases = {f"of {k}": np.array([k]) for k in (1, 2, 3)} | {"of the test images": test_repeats}
+    for name, repeats in cases.items():
+        ceiling = 100 * np.median(explainable_variance(a, repeats))
+        rows.append(Check(f"noise ceiling of an average {name}, {where}", f"{ceiling:.1f} %"))
+    return rows
+
+
+def nsdgeneral(source: NSDSubject) -> Bool[np.ndarray, " n"] | None:
+    """The vertices of the region "nsdgeneral"; None where its label files are not there.
+
+    Raises:
+        ValueError: a label file of another surface.
+    """
+    parts = []
+    for hemisphere, count in zip(HEMISPHERES, source.num_vertices, strict=True):
+        path = source.root / mask_path(source.space, hemisphere)
+        if not path.exists():
+            return None
+        labels = np.asanyarray(nib.load(path).dataobj).reshape(-1)
+        if len(labels) != count:
+            raise ValueError(
+                f"{path} has {len(labels)} vertices, but the betas of its hemisphere have "
+                f"{count}; get it by "
+                f"`{fetch_command(mask_path(source.space, hemisphere), source.root)}`."
+            )
+        parts.append(labels > 0)
+    return np.concatenate(parts)
+
+
+def is_published_design(source: NSDSubject) -> bool:
+    """Whether the design has the sizes of NSD's."""
+    design = source.design
+    return (len(design.order), *design.image_of.shape, len(design.shared)) == _DESIGN_SIZE
+
+
+def table_of(rows: Iterable[Check]) -> list[str]:
+    """The rows as lines of text."""
+    cells = [("check", "found", "published", "")]
+    cells += [(r.what, r.found, r.published, r.verdict) for r in rows]
+    widths = [max(len(row[i]) for row in cells) for i in range(3)]
+    return [
+        "  ".join([*(c.ljust(w) for c, w in zip(row, widths, strict=False)), row[3]]).rstrip()
+        for row in cells
+    ]
+
+
+def refuse_differences(rows: Sequence[Check], root: object, accepted: bool) -> None:
+    """Raises where a value differs from the published one, unless that was accepted.
+
+    Raises:
+        ValueError: naming each difference.
+    """
+    wrong = [r for r in rows if r.verdict == "differs"]
+    if wrong and not accepted:
+        told = "; ".join(f"{r.what}: {r.found}, published {r.published}" for r in wrong)
+        raise ValueError(
+            f"The files in {root} disagree with what is published on {len(wrong)} counts ({told}); "
+            f"check subject and root and download what is damaged, or give --accept_differences to "
+            f"prepare them as they are."
+        )
+
+
+_DESIGN_SIZE = (
+    published.DESIGN_TRIALS,
+    published.DESIGN_SUBJECTS,
+    published.DESIGN_IMAGES,
+    published.NUM_SHARED,
+)
+
+
+def _split_row(
+    source: NSDSubject, split: str, image_ids: dict[str, Int64[np.ndarray, " _"]], applies: bool
+) -> Check:
+    what = f"{split}: training, validation, test images"
+    train, validation, test = (len(image_ids[k]) for k in ("train", "validation", "test"))
+    found, expected = _text((train, validation, test)), None
+    whole = source.sessions == tuple(range(1, 41))
+    if split == "special515" and whole:
+        expected, same = published.SPECIAL515, (train, validation, test) == published.SPECIAL515
+    elif split in ("shared", "shared1000") and whole:
+        expected = ("9,000 together", published.NUM_SHARED)
+        same = (train + validation, test) == (9_000, published.NUM_SHARED)
+    elif split == "shared982" and source.sessions == tuple(range(1, 38)):
+        others, shared = published.SHARED982_OF_37_SESSIONS
+        expected = (f"{others:,} together", shared)
+        same = (train + validation, test) == (others, shared)
+    if expected is None or not applies:
+        return Check(what, found)
+    return Check(what, found, _text(expected), "equal" if same else "differs")
+
+
+def _ncsnr_rows(source: NSDSubject, applies: bool) -> list[Check]:
+    values, mask = source.ncsnr(), nsdgeneral(source)
+    if mask is None:
+        paths = [mask_path(source.space, h) for h in HEMISPHERES]
+        rows = [Check("median ncsnr, all vertices", f"{np.nanmedian(values):.3f}")]
+        if applies:
+            fetch = "; ".join(fetch_command(path, source.root) for path in paths)
+            told = f"not checked: the label files are missing, get them by `{fetch}`"
+            rows.append(Check("median ncsnr, nsdgeneral", "unknown", verdict=told))
+        return rows
+    median = float(np.nanmedian(values[mask]))
+    same_betas = (source.space, source.beta_version) == ("fsaverage", "betas_fithrf_GLMdenoise_RR")
+    if not (applies and same_betas):
+        return [
+            Check("vertices of nsdgeneral", _text(int(mask.sum()))),
+            Check("median ncsnr, nsdgeneral", f"{median:.3f}"),
+        ]
+    s, vertices = source.subject, int(mask.sum())
+    ceiling = 100 * float(explainable_variance(np.array([median]), np.array([3]))[0])
+
+    def close(found: float, value: float, digits: int) -> str:
+        return "equal" if abs(found - value) < 0.6 * 10**-digits else "differs"
+
+    return [
+        Check(
+            "vertices of nsdgeneral",
+            _text(vertices),
+            _text(published.NSDGENERAL_VERTICES),
+            "equal" if vertices == published.NSDGENERAL_VERTICES else "differs",
+        ),
+        Check(
+            "median ncsnr, nsdgeneral",
+            f"{median:.3f}",
+            f"{published.MEDIAN_NCSNR[s]:.3f}",
+            close(median, published.MEDIAN_NCSNR[s], 3),
+        ),
+        Check(
+            "  noise ceiling of three trials there",
+            f"{ceiling:.1f} %",
+            f"{published.MEDIAN_CEILING[s]:.1f} %",
+            close(ceiling, published.MEDIAN_CEILING[s], 1),
+        ),
+    ]
+
+
+def _shown(source: NSDSubject, subject: int, sessions: int) -> Int64[np.ndarray, " trials"]:
+    return source.design.images(subject)[: sessions * source.trials_per_session]
+
+
+def _shared_by_all(source: NSDSubject) -> dict[int, int]:
+    shared = source.design.shared
+    least = np.full(len(shared), 3)
+    for subject, sessions in published.SESSIONS.items():
+        ids, counts = np.unique(_shown(source, subject, sessions), return_counts=True)
+        seen = dict(zip(ids.tolist(), counts.tolist(), strict=True))
+        least = np.minimum(least, [seen.get(i, 0) for i in shared.tolist()])
+    return {k: int(np.sum(least >= k)) for k in (1, 2, 3)}
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, tuple):
+        return " ".join(map(_text, value))
+    return f"{value:,}" if isinstance(value, int) else str(value)

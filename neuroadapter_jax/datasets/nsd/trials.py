@@ -1,0 +1,138 @@
+"""Any trial of a subject, normalised, straight from NSD's files."""
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float16, Float32, Int64
+
+from neuroadapter_jax.datasets.normalization import Scaling
+from neuroadapter_jax.datasets.nsd.files import HEMISPHERES, MGH_HEADER_BYTES
+from neuroadapter_jax.datasets.nsd.subject import NSDSubject
+from neuroadapter_jax.datasets.prepared.work import add_fingerprint, share, thread_count
+from neuroadapter_jax.datasets.repeats import to_half
+
+
+class NSDTrials:
+    """Random access to normalised trials; the files are not copied.
+
+    One pass over each session's files gives its statistics, which are kept in `work`. A trial is
+    then one run of bytes per hemisphere, so it is read where it lies: memory holds the statistics
+    and one image's trials, whatever the number of sessions.
+
+    Args:
+        source: the subject.
+        normalize: see `NSDSubject.session_scaling`.
+        training: which of the trials in use are for training.
+        work: folder for the statistics; those found there are used, see `share`.
+        done: see `share`; a unit is a session.
+
+    Attributes:
+        nan_vertices: per session (as text) that has any, its number of vertices without data.
+        empty_vertices: vertices without data in any session.
+        trials_per_session: of the z-scores that `read` gives.
+    """
+
+    def __init__(
+        self,
+        source: NSDSubject,
+        normalize: str,
+        training: Bool[np.ndarray, " trials"],
+        work: Path,
+        done: Callable[[str, bool], None] = lambda *_: None,
+    ):
+        self.trials_per_session = self._length = source.trials_per_session
+        self._counts = source.num_vertices
+        by_session = training.reshape(len(source.sessions), self._length)
+        sessions = dict(zip(source.sessions, by_session, strict=True))
+        names = {f"session{s:02d}": s for s in source.sessions}
+
+        def compute(unit: str) -> dict[str, Any]:
+            session = names[unit]
+            found = source.session_scaling(session, normalize, sessions[session])
+            arrays = {f"session_{k}": v for k, v in vars(found.session).items()}
+            if found.stored is not None and found.stored is not found.session:
+                arrays |= {f"stored_{k}": v for k, v in vars(found.stored).items()}
+            with open(work / f"{unit}.npz.partial", "wb") as file:
+                np.savez(file, nan_vertices=found.nan_vertices, **arrays)
+            os.replace(work / f"{unit}.npz.partial", work / f"{unit}.npz")
+            return {}
+
+        keys = {}
+        for unit, session in names.items():
+            digest = hashlib.sha256(f"{normalize} ".encode())
+            if normalize == "train-stats":
+                digest.update(sessions[session].tobytes())
+            for hemisphere in HEMISPHERES:
+                path = source.session_file(hemisphere, session)
+                add_fingerprint(digest, path, path.name)
+            keys[unit] = digest.hexdigest()
+        share(keys, work, compute, threads=thread_count(), done=done)
+
+        self._stored: list[Scaling | None] = []
+        self._session: list[Scaling] = []
+        self._empty: list[Int64[np.ndarray, " m"]] = []
+        self._files = []
+        self.nan_vertices: dict[str, int] = {}
+        for unit, session in names.items():
+            with np.load(work / f"{unit}.npz") as arrays:
+                parts = {
+                    prefix: Scaling(
+                        **{
+                            key: arrays[f"{prefix}_{key}"]
+                            for key in ("mean", "scale", "group", "count")
+                        }
+                    )
+                    for prefix in ("session", "stored")
+                    if f"{prefix}_mean" in arrays
+                }
+                self._empty.append(arrays["nan_vertices"])
+            if normalize == "session":  # one array, not two of the same values
+                parts["stored"] = parts["session"]
+            self._stored.append(parts.get("stored"))
+            self._session.append(parts["session"])
+            self._files.append([source.session_file(h, session).open("rb") for h in HEMISPHERES])
+            if len(self._empty[-1]):
+                self.nan_vertices[str(session)] = len(self._empty[-1])
+        self.empty_vertices = np.unique(np.concatenate(self._empty))
+
+    def read(
+        self, positions: Int64[np.ndarray, " k"]
+    ) -> tuple[Float16[np.ndarray, "k n"], Float32[np.ndarray, "k n"]]:
+        """Trials by their position among those in use.
+
+        Returns:
+            The responses to store, and the same trials z-scored over their sessions (divisor N).
+
+        Raises:
+            ValueError: a response that float16 cannot hold.
+        """
+        z = np.empty((len(positions), sum(self._counts)), np.float32)
+        stored = np.empty(z.shape, np.float16)
+        for row, half, position in zip(z, stored, positions, strict=True):
+            session, trial = divmod(int(position), self._length)
+            start = 0
+            for file, count in zip(self._files[session], self._counts, strict=True):
+                raw = os.pread(file.fileno(), 4 * count, MGH_HEADER_BYTES + 4 * count * trial)
+                row[start : start + count] = np.frombuffer(raw, ">f4")
+                start += count
+            row[self._empty[session]] = 0
+            scaling, own = self._session[session], self._stored[session]
+            if own is not scaling:
+                other = row.copy()
+                if own is not None:
+                    own.apply(other, trial)
+                to_half(other, half)
+            scaling.apply(row, trial)
+            if own is scaling:
+                to_half(row, half)
+        return stored, z
+
+    def close(self) -> None:
+        """Closes the files."""
+        for pair in self._files:
+            for file in pair:
+                file.close()

@@ -1,0 +1,1 @@
+"""Prepared records: how they are made, written, shared out and read."""

@@ -1,0 +1,42 @@
+"""The backbone's VAE as a function from images to the moments of their latents."""
+
+import hashlib
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from neuroadapter_jax.datasets.prepared.prepare import EncodeImages
+from neuroadapter_jax.diffusion.weights import backbone_folder, load_component
+
+
+def load_image_encoder(backbone: str | Path) -> tuple[EncodeImages, str]:
+    """Loads the VAE of a backbone, see `backbone_folder`.
+
+    Returns:
+        A function from uint8 images [b, y, x, 3] to (mean, std) [b, h, w, c], not multiplied by
+        the scaling factor; and a hash of the VAE's files.
+    """
+    folder = backbone_folder(backbone)
+    graph, state = nnx.split(load_component(backbone, "vae"))
+
+    @jax.jit
+    def moments(state, images):
+        return nnx.merge(graph, state).encode(images)
+
+    def encode_images(images):
+        mean, std = moments(state, jnp.asarray(images, jnp.float32) / 127.5 - 1)
+        return np.asarray(mean), np.asarray(std)
+
+    return encode_images, _folder_hash(folder / "vae")
+
+
+def _folder_hash(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(p for p in folder.iterdir() if p.suffix in {".json", ".safetensors"}):
+        digest.update(path.name.encode() + b"\0")
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()

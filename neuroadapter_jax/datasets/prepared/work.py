@@ -1,0 +1,130 @@
+"""Work in units that threads and processes share, and that a killed run need not do again."""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+from neuroadapter_jax.files import write_json
+
+_SAMPLE_BYTES = 1 << 16
+
+
+def share(
+    units: dict[str, str],
+    folder: Path,
+    work: Callable[[str], dict[str, Any]],
+    *,
+    threads: int = 1,
+    done: Callable[[str, bool], None] = lambda *_: None,
+) -> dict[str, dict[str, Any]]:
+    """Does each unit once, over the threads of all processes that call this on the same folder.
+
+    A unit is done when `folder/UNIT.json` holds its key; `folder/UNIT.lock` is locked while it is
+    being done, and the system unlocks it when a process dies. On a network folder this needs a
+    file system whose locks reach all hosts (NFS 4 does).
+
+    Args:
+        units: name of each unit, and a key that stands for all it is made from.
+        folder: where the marks are.
+        work: does a unit and returns what to remember of it, as JSON values.
+        threads: of this process.
+        done: called with the name of each unit that is done, and whether this call did it.
+
+    Returns:
+        What is remembered of each unit.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def attempt(unit: str, wait: bool) -> bool:
+        with locked(folder / f"{unit}.lock", wait) as mine:
+            if not mine:
+                return False
+            ours = _remembered(folder, unit, units[unit]) is None
+            if ours:
+                report = work(unit)
+                write_json(folder / f"{unit}.json", {"key": units[unit], **report})
+        done(unit, ours)
+        return True
+
+    with ThreadPoolExecutor(threads) as pool:
+        tasks = {pool.submit(attempt, unit, False): unit for unit in units}
+        try:
+            left = [tasks[task] for task in as_completed(tasks) if not task.result()]
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+    for unit in sorted(left):  # others are at these; should one of them die, it is our turn
+        attempt(unit, True)
+    return {unit: json.loads((folder / f"{unit}.json").read_text()) for unit in units}
+
+
+@contextlib.contextmanager
+def only_request(folder: Path, request: dict[str, Any]) -> Iterator[None]:
+    """Lets several processes work in a folder as long as they want the same.
+
+    Raises:
+        ValueError: a process that wants something else is at work there.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "request.json"
+    with open(folder / "users.lock", "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            write_json(path, request)
+        except BlockingIOError:
+            pass
+        fcntl.flock(file, fcntl.LOCK_SH)
+        other = json.loads(path.read_text())
+        if other != request:
+            key = next(k for k in {*request, *other} if request.get(k) != other.get(k))
+            raise ValueError(
+                f"Another process is at work in {folder} with {key} = {other.get(key)}, but "
+                f"{key} = {request.get(key)} is asked for; wait for it, or name another folder."
+            )
+        yield
+
+
+def _remembered(folder: Path, unit: str, key: str) -> dict[str, Any] | None:
+    path = folder / f"{unit}.json"
+    if not path.exists():
+        return None
+    report = json.loads(path.read_text())
+    return report if report["key"] == key else None
+
+
+@contextlib.contextmanager
+def locked(path: Path, wait: bool = True) -> Iterator[bool]:
+    """Holds the lock of a file, which the system releases when the process dies.
+
+    Yields:
+        Whether it is held; with `wait` always.
+    """
+    with open(path, "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+            return
+        yield True
+
+
+def thread_count() -> int:
+    """One thread per core that this process may use, but no more than four."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return min(4, cores or 1)
+
+
+def add_fingerprint(digest: "hashlib._Hash", path: Path, name: str) -> None:
+    """Adds a file's name, its size, and the bytes at its start, middle and end to a hash."""
+    size = path.stat().st_size
+    digest.update(f"{name}\0{size}\0".encode())
+    with path.open("rb") as file:
+        for start in (0, size // 2, max(0, size - _SAMPLE_BYTES)):
+            file.seek(start)
+            digest.update(file.read(_SAMPLE_BYTES))

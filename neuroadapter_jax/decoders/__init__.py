@@ -1,0 +1,1 @@
+"""What turns responses into images: NeuroAdapter, linear decoders, retrieval and the floors."""

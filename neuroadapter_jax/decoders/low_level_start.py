@@ -1,0 +1,106 @@
+"""Where drawing begins from: latents that another decoder gives, kept in a file or as images."""
+
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, Int
+from PIL import Image
+
+from neuroadapter_jax.pipeline.pipeline import NeuroAdapterPipeline
+from neuroadapter_jax.pipeline.reconstruct import INDEX, load_reconstructions
+
+
+def save_low_level_start(
+    path: str | Path,
+    image_ids: Int[np.ndarray, " b"],
+    latents: Float[np.ndarray, "b y x c"],
+) -> None:
+    """Write an npz file of image_ids and latents, atomically.
+
+    Args:
+        path: the file.
+        image_ids: which stimulus each is of.
+        latents: scaled, as `NeuroAdapterPipeline.encode` gives them.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("wb") as file:
+        np.savez(file, image_ids=image_ids, latents=np.asarray(latents, np.float32))
+    partial.replace(path)
+
+
+def load_low_level_start(
+    path: str | Path, image_ids: Int[np.ndarray, " b"], pipeline: NeuroAdapterPipeline
+) -> Float[np.ndarray, "b y x c"]:
+    """The latents to begin from, in the order of some stimuli.
+
+    Args:
+        path: a file of `save_low_level_start`; or a folder of launch/reconstruct.py or of images
+            ID.png (six digits, the 0-based 73k id), which the pipeline's VAE encodes.
+        image_ids: the stimuli.
+        pipeline: what will draw.
+
+    Raises:
+        FileNotFoundError: neither is there, or the image of a stimulus is not.
+        ValueError: a stimulus is not in the file, or the latents or images have another size.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return _from_folder(path, image_ids, pipeline)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: not found; expected an npz file or a folder of images.")
+    with np.load(path) as file:
+        if lacking := {"image_ids", "latents"} - set(file):
+            raise ValueError(
+                f"{path} lacks {', '.join(sorted(lacking))}; expected what launch/baselines.py "
+                "writes as low_level_test.npz."
+            )
+        ids, latents = file["image_ids"], file["latents"]
+    _require(path, ids, image_ids)
+    config = pipeline.backbone.unet.config
+    shape = (config.sample_size, config.sample_size, config.in_channels)
+    if latents.shape[1:] != shape:
+        raise ValueError(
+            f"{path} holds latents of shape {latents.shape[1:]}; the model draws {shape}, so give "
+            "latents of its own VAE at this size."
+        )
+    rows = {int(i): row for row, i in enumerate(ids)}
+    return latents[[rows[int(i)] for i in image_ids]]
+
+
+def _from_folder(
+    folder: Path, image_ids: Int[np.ndarray, " b"], pipeline: NeuroAdapterPipeline
+) -> Float[np.ndarray, "b y x c"]:
+    if (folder / INDEX).is_file():
+        found = load_reconstructions(folder)
+        _require(folder, found.image_ids, image_ids)
+        pictures = dict(zip(found.image_ids.tolist(), found.best, strict=True))
+        images = [pictures[int(i)] for i in image_ids]
+    else:
+        files = [folder / f"{int(i):06d}.png" for i in image_ids]
+        if missing := [file for file in files if not file.is_file()]:
+            raise FileNotFoundError(
+                f"{missing[0]}: not found, and {len(missing) - 1} others; expected an image for "
+                f"each of {len(files)} stimuli."
+            )
+        images = [np.asarray(Image.open(file).convert("RGB")) for file in files]
+    backbone = pipeline.backbone
+    side = backbone.unet.config.sample_size * backbone.vae.config.downscale
+    if sizes := {image.shape[:2] for image in images} - {(side, side)}:
+        raise ValueError(
+            f"{folder} holds images of {sorted(sizes)} pixels; the model draws {side} x {side}, so "
+            "resize them first."
+        )
+    size = 32
+    return np.concatenate(
+        [pipeline.encode(np.stack(images[i : i + size])) for i in range(0, len(images), size)]
+    )
+
+
+def _require(path: Path, known: Int[np.ndarray, " k"], wanted: Int[np.ndarray, " b"]) -> None:
+    if len(missing := np.setdiff1d(wanted, known)):
+        raise ValueError(
+            f"{path} lacks {len(missing)} of {len(wanted)} stimuli, such as image {missing[0]}; "
+            "give the start of every image to draw."
+        )

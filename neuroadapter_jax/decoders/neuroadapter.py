@@ -1,0 +1,123 @@
+"""From a training run to a pipeline folder with its card."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from neuroadapter_jax.datasets.subjects import SubjectsDataset
+from neuroadapter_jax.figures.report import score_table
+from neuroadapter_jax.pipeline.pipeline import NeuroAdapterPipeline
+from neuroadapter_jax.training.metrics_log import read_metrics
+from neuroadapter_jax.training.setup import load_run
+
+
+def pipeline_of_run(
+    workdir: str | Path, *, last: bool = False, subject: int | str | None = None
+) -> NeuroAdapterPipeline:
+    """The pipeline of a run's best checkpoint, or of its last.
+
+    Args:
+        workdir: of the run.
+        last: take the last checkpoint instead of the best.
+        subject: whose regions and projection bank are taken out of a model of several subjects;
+            None for a model of one.
+
+    Raises:
+        FileNotFoundError: as `load_run`.
+        ValueError: as `load_run`; also no subject, or one that the model was not trained on.
+    """
+    task, adapter, step = load_run(workdir, last=last)
+    known = [str(each) for each in task.subjects]
+    if subject is None and len(known) > 1:
+        raise ValueError(
+            f"{workdir} is a model of subjects {', '.join(known)}, and a pipeline draws for one: "
+            f"take it out with python launch/export.py --run {workdir} --subject {known[0]} "
+            f"--out FOLDER."
+        )
+    if subject is not None and str(subject) not in known:
+        raise ValueError(
+            f"{workdir} was trained on subjects {', '.join(known)}; {subject} is not among them."
+        )
+    index = 0 if subject is None else known.index(str(subject))
+    if adapter.config.num_subjects > 1:
+        adapter = adapter.of_subject(index)
+    data = task.train.parts if isinstance(task.train, SubjectsDataset) else (task.train,)
+    atlas = task.regions[index].atlas
+    return NeuroAdapterPipeline(
+        adapter,
+        task.backbone,
+        task.regions[index],
+        backbone_name=task.settings.backbone,
+        guidance_scale=task.settings.guidance_scale,
+        sampler=task.settings.sampler,
+        start=task.settings.start,
+        num_candidates=task.settings.num_candidates,
+        provenance={
+            "step": step,
+            "training": task.settings.to_dict(),
+            "data": data[index].provenance["request"],
+            "parcellation": None if atlas is None else dataclasses.asdict(atlas),
+        },
+    )
+
+
+def export_run(
+    workdir: str | Path,
+    out: str | Path,
+    *,
+    half: bool = False,
+    last: bool = False,
+    subject: int | str | None = None,
+    results: dict[str, Any] | None = None,
+) -> None:
+    """Write the pipeline of a run's best checkpoint and a card that says how it came about.
+
+    Args:
+        workdir: of the run.
+        out: folder to write.
+        half: write float16 weights.
+        last: take the last checkpoint instead of the best.
+        subject: see `pipeline_of_run`.
+        results: of `score_folder`, for the card; None leaves them out.
+    """
+    pipeline = pipeline_of_run(workdir, last=last, subject=subject)
+    pipeline.save_pretrained(out, np.float16 if half else np.float32)
+    (Path(out) / "README.md").write_text(_card(Path(out).name, pipeline, Path(workdir), results))
+
+
+def _card(
+    name: str, pipeline: NeuroAdapterPipeline, workdir: Path, results: dict[str, Any] | None
+) -> str:
+    training, data = pipeline.provenance["training"], pipeline.provenance["data"]
+    step = pipeline.provenance["step"]
+    losses = {
+        line["step"]: line["validation/loss"]
+        for line in read_metrics(workdir / "metrics.jsonl")
+        if line["kind"] == "evaluation"
+    }
+    seconds = sum(json.loads(line)["seconds"] for line in (workdir / "timing.jsonl").open())
+    config = pipeline.adapter.config
+    facts = {
+        "regions, vertex slots, token width": f"{config.num_regions}, {config.max_vertices}, "
+        f"{config.token_width}",
+        "backbone": pipeline.backbone_name,
+        "subject, surface, normalisation": f"{data['subject']}, {data['space']}, per "
+        f"{data['normalize']}",
+        "batch size, peak learning rate": f"{training['batch_size']}, {training['learning_rate']}",
+        "steps trained, step exported": f"{max(losses)}, {step}",
+        "validation loss there (Min-SNR, all tokens)": f"{losses[step]:.4f}",
+        "minutes of training": f"{seconds / 60:.0f}",
+    }
+    table = "".join(f"| {name} | {value} |\n" for name, value in facts.items())
+    text = f"# {name}: a NeuroAdapter\n\n| | |\n| --- | --- |\n{table}"
+    if results is not None:
+        head, *rows = score_table({"value [95 % interval]": results})
+        lines = [head, ["---"] * len(head), *rows]
+        text += f"\n{results['num_images']} test images, one candidate each:\n\n"
+        text += "".join("| " + " | ".join(line) + " |\n" for line in lines)
+    return text + (
+        "\nconfig.json holds every setting of the training and the fingerprints of its data.\n"
+    )

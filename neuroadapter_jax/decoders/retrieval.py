@@ -1,0 +1,286 @@
+"""The retrieval baseline: the reference image whose predicted response fits the measured one best.
+
+Beside it two floors, a random training image and the mean image: what is reached without looking.
+"""
+
+import dataclasses
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import PIL.ImageOps
+from jaxtyping import Float, Int, UInt8
+from tqdm import tqdm
+
+from neuroadapter_jax.cortex.parcellation import Parcellation
+from neuroadapter_jax.datasets.prepared.records import PreparedDataset
+from neuroadapter_jax.encoder.brain_encoder import BrainEncoder
+from neuroadapter_jax.encoder.ranking import ROUNDING, pairwise_correlation
+
+_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp"}
+_THUMBNAIL = 8
+# Mean absolute difference, in grey levels, up to which two pictures count as one: what saving as
+# JPEG changes. Pictures of different things differ by tens.
+_SAME_PICTURE = 2.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Gallery:
+    """Images to choose from, read a part at a time.
+
+    Attributes:
+        name: where they come from.
+        keys: a name for each.
+        read: rows of the gallery -> images of one size.
+        image_ids: of prepared records, their 0-based 73k ids; None for other pictures.
+    """
+
+    name: str
+    keys: tuple[str, ...]
+    read: Callable[[Int[np.ndarray, " b"]], UInt8[np.ndarray, "b y x c"]]
+    image_ids: Int[np.ndarray, " k"] | None = None
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+
+def gallery_of_records(dataset: PreparedDataset) -> Gallery:
+    """The images of a prepared split.
+
+    Raises:
+        ValueError: it is the test split.
+    """
+    if dataset.split == "test":
+        raise ValueError(
+            "The test split is what is decoded, so it cannot be the reference set; take the "
+            "training split."
+        )
+    return Gallery(
+        f"{dataset.path} ({dataset.split})",
+        tuple(str(i) for i in dataset.image_ids),
+        lambda rows: np.stack([dataset[int(row)]["image"] for row in rows]),
+        dataset.image_ids,
+    )
+
+
+def gallery_of_folder(folder: str | Path, side: int) -> Gallery:
+    """All pictures below a folder, in the order of their paths, such as ImageNet's.
+
+    Each is scaled (bilinear, as prepared images are) and cut at its centre to a square.
+
+    Args:
+        folder: where they lie, in folders of any depth.
+        side: pixels of the stimuli's side.
+
+    Raises:
+        FileNotFoundError: there is no such folder, or no picture in it.
+    """
+    folder = Path(folder)
+    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in _SUFFIXES)
+    if not files:
+        raise FileNotFoundError(
+            f"{folder}: no picture below it; expected files ending in "
+            f"{', '.join(sorted(_SUFFIXES))}."
+        )
+
+    def read(rows: Int[np.ndarray, " b"]) -> UInt8[np.ndarray, "b y x c"]:
+        bilinear = PIL.Image.Resampling.BILINEAR
+        found = []
+        for row in rows:
+            with PIL.Image.open(files[row]) as picture:
+                square = PIL.ImageOps.fit(picture.convert("RGB"), (side, side), bilinear)
+            found.append(np.asarray(square))
+        return np.stack(found)
+
+    return Gallery(str(folder), tuple(file.relative_to(folder).as_posix() for file in files), read)
+
+
+@dataclasses.dataclass(frozen=True)
+class Retrieved:
+    """What was found for each response.
+
+    Attributes:
+        rows: of the gallery.
+        scores: correlation of the predicted with the measured response.
+    """
+
+    rows: Int[np.ndarray, " b"]
+    scores: Float[np.ndarray, " b"]
+
+
+def retrieve(
+    encoder: BrainEncoder,
+    gallery: Gallery,
+    fmri: Float[np.ndarray, "b n"],
+    stimuli: UInt8[np.ndarray, "b y x c"],
+    stimulus_ids: Int[np.ndarray, " b"],
+    regions: Parcellation,
+    *,
+    chunk: int = 256,
+    state: str | Path | None = None,
+    progress: bool = True,
+) -> Retrieved:
+    """For each response, the image of a gallery whose predicted response correlates best.
+
+    argmax_g r(encoder(g), fmri),  r: Pearson over the vertices that `BrainEncoder.rank` uses
+
+    The first of equals (see `encoder.ranking.ROUNDING`), whatever the chunks; an image whose
+    prediction is constant is never chosen. Memory is that of
+    one chunk, whatever the gallery's size. The paper takes ImageNet's training images as gallery
+    and the vertices of labelled areas; here they are those of the model's regions.
+
+    Args:
+        encoder: of the same subject and surface, trained without the stimuli.
+        gallery: what is chosen from.
+        fmri: measured responses of the whole cortex.
+        stimuli: the images that were seen; used to make sure that they are not in the gallery.
+        stimulus_ids: their 0-based 73k ids.
+        regions: whose vertices count.
+        chunk: images predicted and compared at once.
+        state: file from which a killed call goes on.
+        progress: show a bar.
+
+    Raises:
+        ValueError: a stimulus is in the gallery (by id among prepared records, else by its
+            pixels), responses that are not finite, a state of another call, or an encoder of
+            another mesh or parcellation.
+    """
+    if gallery.image_ids is not None:
+        _refuse(gallery, np.flatnonzero(np.isin(gallery.image_ids, stimulus_ids)))
+    mask = encoder.ranked_vertices(regions)
+    measured = np.asarray(fmri, np.float32)[:, mask]
+    if not np.isfinite(measured).all():
+        raise ValueError("The measured responses have NaN or infinite values; replace them by 0.")
+    state = None if state is None else Path(state)
+    of = _fingerprint(encoder, gallery, measured)
+    first, leaders = 0, Leaders.of_none(len(fmri))
+    if state is not None and state.is_file():
+        with np.load(state) as file:
+            if str(file["of"]) != of or "responses" not in file:
+                raise ValueError(
+                    f"{state} belongs to another gallery, encoder or responses, or to an older "
+                    "version; delete it."
+                )
+            first = int(file["first"])
+            leaders = Leaders(file["responses"], file["rows"], file["scores"])
+    bar = tqdm(
+        total=len(gallery), initial=first, desc="Retrieval", unit="image", disable=not progress
+    )
+    while first < len(gallery):
+        part = np.arange(first, min(first + chunk, len(gallery)))
+        images = gallery.read(part)
+        if gallery.image_ids is None:
+            _refuse(gallery, part[same_pictures(images, stimuli)])
+        scores = np.array(pairwise_correlation(measured, encoder.predict(images)[:, mask]))
+        leaders = leaders.joined_by(part, scores)
+        first += len(part)
+        if state is not None:
+            _write_state(state, of=of, first=first, **dataclasses.asdict(leaders))
+        bar.update(len(part))
+    bar.close()
+    # Leaders stand in the gallery's order, so the first of each response is the one to take.
+    _, chosen = np.unique(leaders.responses, return_index=True)
+    return Retrieved(leaders.rows[chosen], leaders.scores[chosen])
+
+
+@dataclasses.dataclass(frozen=True)
+class Leaders:
+    """What a gallery read so far may still answer with, so that its chunks make no difference.
+
+    The answer is the first image within `ROUNDING` of the best of all, and the best is known only
+    at the end. An image that an earlier one equals or surpasses is never the answer; of the others
+    those within `ROUNDING` of the best so far are kept, one or a few for each response.
+
+    Attributes:
+        responses: which response each is for, ascending.
+        rows: of the gallery, ascending for each response.
+        scores: correlation of the predicted with the measured response.
+    """
+
+    responses: Int[np.ndarray, " k"]
+    rows: Int[np.ndarray, " k"]
+    scores: Float[np.ndarray, " k"]
+
+    @classmethod
+    def of_none(cls, count: int) -> "Leaders":
+        """Before any image: row 0 at minus infinity for each of `count` responses."""
+        return cls(np.arange(count), np.zeros(count, np.int64), np.full(count, -np.inf, np.float32))
+
+    def joined_by(self, rows: Int[np.ndarray, " j"], scores: Float[np.ndarray, "b j"]) -> "Leaders":
+        """The leaders after some more images of the gallery; NaN is no score."""
+        scores = np.where(np.isnan(scores), np.float32(-np.inf), scores)
+        best = np.full(len(scores), -np.inf, np.float32)
+        np.maximum.at(best, self.responses, self.scores)
+        before = np.maximum.accumulate(np.concatenate([best[:, None], scores], axis=1), axis=1)
+        responses, places = np.nonzero(scores > before[:, :-1])
+        responses = np.concatenate([self.responses, responses])
+        rows = np.concatenate([self.rows, rows[places]])
+        scores = np.concatenate([self.scores, scores[responses[len(self.rows) :], places]])
+        near = scores >= before[responses, -1] - np.float32(ROUNDING)
+        order = np.argsort(responses[near], kind="stable")
+        return Leaders(*(x[near][order] for x in (responses, rows, scores)))
+
+
+def same_pictures(
+    images: UInt8[np.ndarray, "k y x c"], stimuli: UInt8[np.ndarray, "b y x c"]
+) -> Int[np.ndarray, " _j"]:
+    """Which images show a stimulus: they differ by at most 2 grey levels on average.
+
+    Compressing or rescaling a picture changes it by less.
+    """
+    small, small_stimuli = _thumbnails(images), _thumbnails(stimuli)
+    same = []
+    for row, thumbnail in enumerate(small):
+        # The mean difference of thumbnails is never above that of the pictures.
+        near = np.abs(small_stimuli - thumbnail).mean(axis=1) <= _SAME_PICTURE
+        difference = np.abs(stimuli[near].astype(np.int16) - images[row].astype(np.int16))
+        if (difference.mean(axis=(1, 2, 3)) <= _SAME_PICTURE).any():
+            same.append(row)
+    return np.array(same, np.int64)
+
+
+def _thumbnails(images: UInt8[np.ndarray, "k y x c"]) -> Float[np.ndarray, "k f"]:
+    """Means over blocks of rows and columns that divide the picture evenly."""
+    count, height, width, _ = images.shape
+    rows, columns = np.gcd(height, _THUMBNAIL), np.gcd(width, _THUMBNAIL)
+    blocks = images.reshape(count, rows, height // rows, columns, width // columns, -1)
+    return blocks.mean(axis=(2, 4), dtype=np.float32).reshape(count, -1)
+
+
+def _refuse(gallery: Gallery, rows: Int[np.ndarray, " j"]) -> None:
+    if len(rows):
+        raise ValueError(
+            f"The reference set {gallery.name} holds {len(rows)} of the images to decode, such as "
+            f"{gallery.keys[rows[0]]}; take them out, or what was seen would be found."
+        )
+
+
+def _fingerprint(
+    encoder: BrainEncoder, gallery: Gallery, measured: Float[np.ndarray, "b n"]
+) -> str:
+    digest = hashlib.sha256("\n".join(gallery.keys).encode())
+    for array in (encoder.correlations, measured):
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def _write_state(path: Path, **fields: np.ndarray | int | str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("wb") as file:
+        np.savez(file, **fields)
+    partial.replace(path)
+
+
+def random_rows(gallery: Gallery, count: int, seed: int = 0) -> Int[np.ndarray, " b"]:
+    """A floor: rows of a gallery drawn at random, with replacement."""
+    return np.random.default_rng(seed).integers(len(gallery), size=count)
+
+
+def mean_image(gallery: Gallery, chunk: int = 256) -> UInt8[np.ndarray, "y x c"]:
+    """A floor: the mean over all images of a gallery, rounded."""
+    parts = np.array_split(np.arange(len(gallery)), -(-len(gallery) // chunk))
+    total = sum(gallery.read(part).sum(axis=0, dtype=np.float64) for part in parts)
+    return np.rint(total / len(gallery)).astype(np.uint8)

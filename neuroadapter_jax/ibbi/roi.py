@@ -1,0 +1,215 @@
+"""Areas as weights over a model's regions: which region belongs to which area."""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from neuroadapter_jax.cortex.parcellation import HEMISPHERES, Parcellation
+from neuroadapter_jax.cortex.roi import AREA_LEVELS
+
+# NeuroAdapter (arXiv 2509.23566), appendix P: subject 1, 200 regions, more than half of a region.
+PAPER_COUNTS = {"low-level": 50, "high-level": 53, "labelled": 103}
+
+
+@dataclass(frozen=True)
+class AreaAssignment:
+    """Which regions stand for which area.
+
+    Attributes:
+        names: of the areas.
+        overlap: share of each region's vertices that lie in the area.
+        members: regions that are assigned to the area.
+        vertices: number of vertices of each area.
+    """
+
+    names: tuple[str, ...]
+    overlap: Float[np.ndarray, "r p"]
+    members: Bool[np.ndarray, "r p"]
+    vertices: Int[np.ndarray, " r"]
+
+    @property
+    def weights(self) -> Float[np.ndarray, "r p"]:
+        """Equal weights over an area's regions, summing to 1; all zero without regions."""
+        counts = self.members.sum(axis=1, keepdims=True)
+        return (self.members / np.maximum(counts, 1)).astype(np.float32)
+
+    def without_regions(self) -> list[str]:
+        """A sentence for each area that no region stands for."""
+        return [
+            f"{name}: none of the {self.members.shape[1]} regions lies in it by more than the "
+            f"threshold (area of {count} vertices, highest overlap {best:.2f}); its view is NaN."
+            for name, count, best, own in zip(
+                self.names, self.vertices, self.overlap.max(axis=1), self.members, strict=True
+            )
+            if not own.any()
+        ]
+
+
+def assign_regions(
+    regions: Parcellation,
+    areas: Mapping[str, Bool[np.ndarray, " n"]],
+    threshold: float = 0.5,
+    exclusive: bool = True,
+) -> AreaAssignment:
+    """Assigns regions to areas by the share of their vertices that lie in an area.
+
+    Region p belongs to area r if |V_p and V_r| / |V_p| > threshold; with `exclusive` only to the
+    area of the highest share. NeuroAdapter (arXiv 2509.23566), appendix P: more than half, which
+    leaves out regions that are cut across by narrow areas; with 0 every region that holds a
+    labelled vertex goes to the area that holds most of them (the first named of equals).
+
+    Args:
+        regions: the model's.
+        areas: name -> mask over the left, then the right hemisphere's vertices.
+        threshold: 0 to below 1; the released scripts have 0.1, 0.5 and 0.75 as well.
+        exclusive: False for areas that overlap on purpose, such as a hemisphere and its areas.
+
+    Raises:
+        ValueError: a mask of another number of vertices, no areas, or a threshold out of range.
+    """
+    if not 0.0 <= threshold < 1.0:
+        raise ValueError(f"threshold is {threshold}; expected 0 to below 1.")
+    if not areas:
+        raise ValueError("There are no areas; name at least one.")
+    total = sum(regions.num_vertices)
+    for name, mask in areas.items():
+        if mask.shape != (total,):
+            raise ValueError(
+                f"Area {name!r} has a mask of shape {mask.shape}, the regions are of {total} "
+                "vertices, left then right; use areas of the same surface."
+            )
+    overlap = np.array(
+        [
+            [mask[regions.cortex_indices(i)].mean() for i in range(len(regions))]
+            for mask in areas.values()
+        ]
+    )
+    members = overlap > threshold
+    if exclusive:
+        members &= np.arange(len(overlap))[:, None] == overlap.argmax(axis=0)
+    vertices = np.array([mask.sum() for mask in areas.values()])
+    return AreaAssignment(tuple(areas), overlap, members, vertices)
+
+
+def joined(*assignments: AreaAssignment) -> AreaAssignment:
+    """The areas of several assignments over the same regions, one after the other."""
+    return AreaAssignment(
+        tuple(name for each in assignments for name in each.names),
+        *(
+            np.concatenate([getattr(each, field) for each in assignments])
+            for field in ("overlap", "members", "vertices")
+        ),
+    )
+
+
+def assign_by_name(regions: Parcellation, sets: Mapping[str, Sequence[str]]) -> AreaAssignment:
+    """Areas given as lists of region names.
+
+    A name stands for both hemispheres unless it begins with "lh." or "rh.".
+
+    Raises:
+        ValueError: a name that is no region of the model.
+    """
+    keys = [f"{h}.{n}" for h, n in zip(regions.hemispheres, regions.names, strict=True)]
+    members = np.zeros((len(sets), len(regions)), bool)
+    for row, (area, names) in zip(members, sets.items(), strict=True):
+        for name in names:
+            found = [i for i, key in enumerate(keys) if name in (key, key[3:])]
+            if not found:
+                raise ValueError(
+                    f"Area {area!r} names region {name!r}, which is none of the model's "
+                    f"{len(regions)} regions; the model keeps those of the highest SNR only."
+                )
+            row[found] = True
+    sizes = np.array([len(v) for v in regions.vertices])
+    return AreaAssignment(tuple(sets), members.astype(float), members, members @ sizes)
+
+
+def by_hemisphere(
+    areas: Mapping[str, Bool[np.ndarray, " n"]], num_vertices: tuple[int, int]
+) -> dict[str, Bool[np.ndarray, " n"]]:
+    """Each area's left and right part, named "lh.NAME" and "rh.NAME"."""
+    left = np.arange(sum(num_vertices)) < num_vertices[0]
+    halves = dict(zip(HEMISPHERES, (left, ~left), strict=True))
+    return {
+        f"{h}.{name}": mask & half for name, mask in areas.items() for h, half in halves.items()
+    }
+
+
+def level_counts(assignment: AreaAssignment) -> dict[str, int]:
+    """How many regions belong to a low-level area, to a high-level one, and to either.
+
+    The levels are `cortex.AREA_LEVELS`; areas beside them do not count.
+    """
+    rows = {level: np.isin(assignment.names, groups) for level, groups in AREA_LEVELS.items()}
+    rows["labelled"] = np.logical_or.reduce(list(rows.values()))
+    return {level: int(assignment.members[own].any(axis=0).sum()) for level, own in rows.items()}
+
+
+def overlap_table(
+    regions: Parcellation,
+    areas: Mapping[str, Bool[np.ndarray, " n"]],
+    thresholds: Sequence[float] = (0.1, 0.5, 0.75),
+) -> str:
+    """A line per threshold: regions of each level and area; the paper's counts below.
+
+    Args:
+        regions: the p chosen regions.
+        areas: see `assign_regions`; grouped as `group_areas` does.
+        thresholds: each 0 to below 1.
+
+    Raises:
+        ValueError: see `assign_regions`.
+    """
+    found = {t: assign_regions(regions, areas, t) for t in thresholds}
+    head = ["threshold", *PAPER_COUNTS, "of", *areas]
+    rows = [
+        [f"> {t:g}", *level_counts(each).values(), len(regions), *each.members.sum(axis=1)]
+        for t, each in found.items()
+    ]
+    paper = ["paper", *PAPER_COUNTS.values(), 200, *["" for _ in areas]]
+    cells = [[str(cell) for cell in row] for row in (head, *rows, paper)]
+    widths = [max(len(row[k]) for row in cells) for k in range(len(head))]
+    lines = [
+        "  ".join(cell.rjust(w) for cell, w in zip(row, widths, strict=True)).rstrip()
+        for row in cells
+    ]
+    note = "paper: arXiv 2509.23566, appendix P; subject 1, p = 200, more than half of a region."
+    return "\n".join([*lines, note]) + "\n"
+
+
+def assignment_table(regions: Parcellation, assignment: AreaAssignment) -> str:
+    """CSV: a row per region with its best area, that overlap, and the area it is assigned to."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["region", "hemisphere", "vertices", "best_area", "overlap", "assigned"])
+    for i in range(len(regions)):
+        best = int(assignment.overlap[:, i].argmax())
+        overlap = assignment.overlap[best, i]
+        assigned = [
+            n for n, own in zip(assignment.names, assignment.members[:, i], strict=True) if own
+        ]
+        writer.writerow(
+            [
+                regions.names[i],
+                regions.hemispheres[i],
+                len(regions.vertices[i]),
+                assignment.names[best] if overlap > 0 else "",
+                f"{overlap:.4f}",
+                ";".join(assigned),
+            ]
+        )
+    return text.getvalue()
+
+
+def write_assignment(path: str | Path, regions: Parcellation, assignment: AreaAssignment) -> None:
+    """Write `assignment_table`, atomically."""
+    path = Path(path)
+    partial = path.with_suffix(".partial")
+    partial.write_text(assignment_table(regions, assignment), encoding="utf-8")
+    partial.replace(path)

@@ -1,0 +1,1 @@
+"""Plain metrics of arrays, below everything that chooses settings by them."""

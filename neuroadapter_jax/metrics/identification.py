@@ -1,0 +1,117 @@
+"""Two-way identification: is a reconstruction nearer to its own stimulus than to another?"""
+
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float, Int, Real, UInt8
+
+from neuroadapter_jax.metrics.pixels import check_pairs, correlation_matrix
+
+Orientation = Literal["columns", "rows"]
+# Correlations nearer to one another than this are a tie: the products of one and the same row
+# differ by rounding, depending on where the row stands in the matrix.
+_TIE = 1e-12
+
+
+def two_way(
+    features_true: Real[np.ndarray, "b f"],
+    features_drawn: Real[np.ndarray, "b f"],
+    orientation: Orientation = "columns",
+) -> Float[np.ndarray, " b"]:
+    """Share of distractors that a reconstruction is less like than its own stimulus.
+
+    With R[i, j] the correlation of stimulus i with reconstruction j, the score of j is the share
+    of i != j with R[i, j] < R[j, j] ("columns", MindEye's and Brain-Diffuser's). The released
+    NeuroAdapter code takes reconstructions as distractors: the share of j != i with
+    R[i, j] < R[i, i] ("rows"). Ties are misses; chance is 1/2.
+
+    Args:
+        features_true: features of the stimuli.
+        features_drawn: features of the reconstructions, same order.
+        orientation: which side gives the distractors.
+
+    Returns:
+        Scores in [0, 1], one per image.
+
+    Raises:
+        ValueError: if shapes differ, fewer than two images are given, or the orientation is
+            unknown.
+    """
+    if features_true.ndim != 2 or features_true.shape != features_drawn.shape:
+        raise ValueError(
+            "Two-way identification compares two feature arrays of one shape [b, f], found "
+            f"{features_true.shape} and {features_drawn.shape}."
+        )
+    count = len(features_true)
+    if count < 2:
+        raise ValueError(f"Two-way identification needs at least 2 images, found {count}.")
+    return _hits(correlation_matrix(features_true, features_drawn), orientation) / (count - 1)
+
+
+def set_two_way(
+    features_true: Real[np.ndarray, "b f"],
+    features_drawn: Real[np.ndarray, "b s f"],
+    orientation: Orientation = "rows",
+) -> Float[np.ndarray, " b"]:
+    """Two-way identification of whole sets of candidates, none of them chosen.
+
+    R[i, j] = mean_s r(features_true[i], features_drawn[j, s]), then as in :func:`two_way`. The
+    released NeuroAdapter code scores imagery so, by rows: with the 12 to 18 targets of a session
+    the score moves in coarse steps.
+
+    Args:
+        features_true: features of the targets.
+        features_drawn: features of the s candidates of each, same order.
+        orientation: which side gives the distractors.
+
+    Returns:
+        Scores in [0, 1], one per target.
+
+    Raises:
+        ValueError: as :func:`two_way`.
+    """
+    b, f = features_true.shape
+    if features_drawn.ndim != 3 or features_drawn.shape[::2] != (b, f):
+        raise ValueError(
+            "Set-level identification compares features [b, f] with those of candidates "
+            f"[b, s, f], found {features_true.shape} and {features_drawn.shape}."
+        )
+    if b < 2:
+        raise ValueError(f"Two-way identification needs at least 2 images, found {b}.")
+    sets = range(features_drawn.shape[1])
+    matrices = [correlation_matrix(features_true, features_drawn[:, j]) for j in sets]
+    return _hits(np.mean(matrices, axis=0), orientation) / (b - 1)
+
+
+def _hits(correlation: Float[np.ndarray, "b b"], orientation: Orientation) -> Int[np.ndarray, " b"]:
+    """How many distractors each diagonal entry exceeds by more than a tie."""
+    own = np.diagonal(correlation) - _TIE
+    match orientation:
+        case "columns":
+            return (correlation < own[None, :]).sum(axis=0)
+        case "rows":
+            return (correlation < own[:, None]).sum(axis=1)
+    raise ValueError(f"Two-way orientation must be 'columns' or 'rows', found {orientation!r}.")
+
+
+def two_way_pixels(
+    images_true: UInt8[np.ndarray, "b y x c"],
+    images_drawn: UInt8[np.ndarray, "b y x c"],
+    orientation: Orientation = "columns",
+) -> Float[np.ndarray, " b"]:
+    """Two-way identification with the pixels themselves as features.
+
+    Args:
+        images_true: stimuli, 0..255.
+        images_drawn: reconstructions, 0..255, same order.
+        orientation: as in :func:`two_way`.
+
+    Returns:
+        Scores in [0, 1], one per image.
+
+    Raises:
+        ValueError: as :func:`two_way`, or if the stacks are not uint8 RGB of one shape.
+    """
+    check_pairs(images_true, images_drawn)
+    count = len(images_true)
+    return two_way(images_true.reshape(count, -1), images_drawn.reshape(count, -1), orientation)

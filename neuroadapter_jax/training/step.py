@@ -1,0 +1,173 @@
+"""One pure training step of NeuroAdapter on a frozen Stable Diffusion."""
+
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from jax.sharding import Mesh
+from jaxtyping import Array, Float, Int
+
+from neuroadapter_jax.adapter.token_dropout import keep_mask
+from neuroadapter_jax.cortex.packing import Packing, pack
+from neuroadapter_jax.diffusion.attention import Stream
+from neuroadapter_jax.diffusion.noise_schedule import NoiseSchedule
+from neuroadapter_jax.sharding import constrained, gathered
+from neuroadapter_jax.training.loss import denoising_losses, min_snr_weights, sample_noise
+from neuroadapter_jax.training.optimizers import ema_update
+
+
+class Frozen(NamedTuple):
+    """What the step reads and never changes.
+
+    Attributes:
+        unet: the U-Net's parameters.
+        text: the empty prompt's stream, batch 1.
+        packing: where each region's vertices lie; of each subject where they have a projection
+            bank each.
+        scaling_factor: of the autoencoder's latents.
+    """
+
+    unet: Any
+    text: Stream
+    packing: Packing
+    scaling_factor: float | Array
+
+
+def sample_latents(
+    key: Array, batch: dict[str, Array], scaling_factor: float | Float[Array, ""]
+) -> Array:
+    """Scaled latents from the prepared moments: s (mean + std z)."""
+    mean = batch["latent_mean"].astype(jnp.float32)
+    std = batch["latent_std"].astype(jnp.float32)
+    return scaling_factor * (mean + std * jax.random.normal(key, mean.shape))
+
+
+def bank_indices(batch: dict[str, Any], packing: Packing) -> Int[Array | np.ndarray, " b"] | None:
+    """Whose regions and projection bank each sample takes; None where there is but one."""
+    return batch["subject_index"] if packing.index.ndim == 3 else None
+
+
+def make_train_step(
+    adapter_graph: Any,
+    unet_graph: Any,
+    schedule: NoiseSchedule,
+    optimizer: optax.GradientTransformation,
+    *,
+    seed: int,
+    gamma: float | None = 5.0,
+    drop_rate: float | Literal["uniform"] = "uniform",
+    drop_all: float = 0.0,
+    ema_decay: float | None = None,
+    accumulate: int = 1,
+    remat: bool = False,
+    mesh: Mesh | None = None,
+) -> Callable:
+    """The jitted step (state, frozen, batch) -> (state, metrics); the state is donated.
+
+    loss = mean_b w_b |eps_b - unet(x_t, t, text, brain)|^2, with Min-SNR weights w and random
+    token dropout. The state has params, opt_state, step and, with ema_decay, ema. Every random
+    number comes from fold_in(key(seed), step), drawn for the whole batch, so accumulate, remat
+    and the mesh change the result by rounding alone. With a packing per subject the batch names
+    each sample's as subject_index, and a bank whose subject the batch lacks gets no gradient.
+
+    Args:
+        adapter_graph: NNX graph of the `NeuroAdapter` that trains.
+        unet_graph: NNX graph of the frozen U-Net.
+        schedule: noise schedule and prediction type.
+        optimizer: of the adapter's parameters.
+        seed: of noise, timesteps, latents and dropout.
+        gamma: cap of the Min-SNR weights, 5 in the paper; None for none.
+        drop_rate: see `keep_mask`.
+        drop_all: see `keep_mask`.
+        ema_decay: of a moving average of the parameters; None for none.
+        accumulate: parts of the batch that are computed one after the other, to save memory;
+            divides the batch.
+        remat: keep only what enters each U-Net block and compute the rest anew for the
+            derivative, to save memory.
+        mesh: on which state and frozen part lie by `sharding.shard`, and the batch is cut; each
+            cut parameter is gathered once. None: wherever the arguments are.
+    """
+
+    def whole(tree: Any) -> Any:
+        return tree if mesh is None else gathered(tree, mesh)
+
+    def cut(tree: Any) -> Any:
+        return tree if mesh is None else constrained(tree, mesh)
+
+    def draw(params, frozen: Frozen, batch: dict[str, Array], key: Array) -> dict[str, Array]:
+        latent_key, noise_key, drop_key = jax.random.split(key, 3)
+        latents = sample_latents(latent_key, batch, frozen.scaling_factor)
+        noise, timesteps = sample_noise(noise_key, latents, schedule)
+        subject = bank_indices(batch, frozen.packing)
+        packed = pack(batch["betas"].astype(jnp.float32), frozen.packing, subject)
+        num_tokens = nnx.merge(adapter_graph, params).config.num_tokens
+        return {
+            "noisy": schedule.add_noise(latents, noise, timesteps),
+            "timesteps": timesteps,
+            "target": schedule.target(latents, noise, timesteps),
+            "packed": packed,
+            "keep": keep_mask(drop_key, (len(packed), num_tokens), drop_rate, drop_all),
+            "subject": subject,
+        }
+
+    def loss_fn(params, unet_params, text, inputs: dict[str, Array]):
+        brain = nnx.merge(adapter_graph, params)(
+            inputs["packed"], inputs["keep"], inputs["subject"]
+        )
+        unet = nnx.merge(unet_graph, unet_params)
+        prediction = unet(inputs["noisy"], inputs["timesteps"], [text, brain], remat=remat)
+        weights = min_snr_weights(schedule, inputs["timesteps"], gamma)
+        losses = denoising_losses(prediction, inputs["target"], weights)
+        unweighted = denoising_losses(prediction, inputs["target"], jnp.ones(len(weights)))
+        return losses.mean(), {
+            "unweighted_loss": unweighted.mean(),
+            "kept_tokens": inputs["keep"].mean(),
+        }
+
+    value_and_grad = jax.value_and_grad(loss_fn, has_aux=True)
+
+    def in_parts(params, unet_params, text, inputs):
+        # Row r goes to part r mod accumulate, so that every device works on each part.
+        parts = jax.tree.map(
+            lambda x: x.reshape(-1, accumulate, *x.shape[1:]).swapaxes(0, 1), inputs
+        )
+
+        def add(total, part):
+            return jax.tree.map(jnp.add, total, value_and_grad(params, unet_params, text, part)), ()
+
+        shapes = jax.eval_shape(
+            value_and_grad, params, unet_params, text, jax.tree.map(lambda x: x[0], parts)
+        )
+        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+        total, _ = jax.lax.scan(add, zeros, parts)
+        return jax.tree.map(lambda x: x / accumulate, total)
+
+    def step(state: dict[str, Any], frozen: Frozen, batch: dict[str, Array]):
+        key = jax.random.fold_in(jax.random.key(seed), state["step"])
+        inputs = draw(state["params"], frozen, batch, key)
+        gradient = value_and_grad if accumulate == 1 else in_parts
+        (loss, parts), grads = gradient(
+            whole(state["params"]), whole(frozen.unet), frozen.text, inputs
+        )
+        grads = cut(grads)
+        updates, opt_state = optimizer.update(grads, state["opt_state"], state["params"])
+        params = optax.apply_updates(state["params"], updates)
+        new = {"params": params, "opt_state": opt_state, "step": state["step"] + 1}
+        if ema_decay is not None:
+            # A young average follows closely, so that it never shows the random start.
+            decay = jnp.minimum(ema_decay, (1.0 + state["step"]) / (10.0 + state["step"]))
+            new["ema"] = ema_update(state["ema"], params, decay)
+        metrics = {
+            "loss": loss,
+            **parts,
+            "gradient_norm": optax.global_norm(grads),
+            "update_norm": optax.global_norm(updates),
+            "parameter_norm": optax.global_norm(params),
+        }
+        return cut(new), metrics
+
+    return jax.jit(step, donate_argnums=0)

@@ -1,0 +1,417 @@
+"""tiny-sd, the embedded world's backbone: Stable Diffusion's architecture, trained on scenes."""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Float, UInt8
+
+from neuroadapter_jax.adapter.guidance import draw_from_text
+from neuroadapter_jax.diffusion.images import to_model_range, to_uint8
+from neuroadapter_jax.diffusion.noise_schedule import NoiseSchedule
+from neuroadapter_jax.diffusion.samplers import plan
+from neuroadapter_jax.diffusion.text_encoder import CLIPTextConfig, CLIPTextModel
+from neuroadapter_jax.diffusion.tokenizer import CLIPTokenizer, write_tokenizer
+from neuroadapter_jax.diffusion.unet import UNet2DConditionModel, UNetConfig
+from neuroadapter_jax.diffusion.vae import AutoencoderConfig, AutoencoderKL
+from neuroadapter_jax.diffusion.weights import (
+    load_component,
+    load_pretrained,
+    num_parameters,
+    save_component,
+)
+from neuroadapter_jax.files import write_json
+from neuroadapter_jax.sharding import ShardedBatches, make_mesh, replicate
+from neuroadapter_jax.simulation.scenes import sample_scenes, vocabulary
+from neuroadapter_jax.training.backbone import (
+    ArrayBatches,
+    initial_state,
+    make_autoencoder_step,
+    make_text_to_image_step,
+)
+from neuroadapter_jax.training.loop import fit
+from neuroadapter_jax.training.optimizers import make_optimizer
+
+_NUM_VALIDATION = 512
+
+
+def pretrain(
+    *,
+    export: str | Path,
+    workdir: str | Path,
+    seed: int,
+    num_scenes: int,
+    scene_seed: int,
+    vae: dict[str, Any],
+    text_encoder: dict[str, Any],
+    unet: dict[str, Any],
+    command: str,
+) -> None:
+    """Train the autoencoder, then U-Net and text encoder, and export a diffusers folder.
+
+    Args:
+        export: where the folder goes (fp16 safetensors).
+        workdir: checkpoints, metrics.jsonl and the cached latents of both stages.
+        seed: of weights, noise and batches.
+        num_scenes: scenes to train on; 512 more are held out.
+        scene_seed: of the scenes; the simulated subject looks at others.
+        vae: widths and training settings of the autoencoder.
+        text_encoder: widths of the text encoder and length of a caption in tokens.
+        unet: widths and training settings of the U-Net.
+        command: what was typed, for the card.
+    """
+    export, workdir = Path(export), Path(workdir)
+    scenes = sample_scenes(num_scenes + _NUM_VALIDATION, scene_seed)
+    export.mkdir(parents=True, exist_ok=True)
+    write_json(
+        export / "model_index.json",
+        {
+            "_class_name": "StableDiffusionPipeline",
+            "_diffusers_version": "0.40.0",
+            "feature_extractor": [None, None],
+            "image_encoder": [None, None],
+            "requires_safety_checker": False,
+            "safety_checker": [None, None],
+            "scheduler": ["diffusers", "DDIMScheduler"],
+            "text_encoder": ["transformers", "CLIPTextModel"],
+            "tokenizer": ["transformers", "CLIPTokenizer"],
+            "unet": ["diffusers", "UNet2DConditionModel"],
+            "vae": ["diffusers", "AutoencoderKL"],
+        },
+    )
+    if not (export / "tokenizer" / "tokenizer_config.json").is_file():
+        write_tokenizer(export / "tokenizer", vocabulary(), text_encoder["length"])
+
+    vae_error = _train_autoencoder(vae, scenes.images, seed, workdir / "vae", export)
+    latents = _latents(export, scenes.images, workdir / "latents.npy")
+    tokenizer = CLIPTokenizer(export / "tokenizer")
+    losses = _train_text_to_image(
+        unet,
+        text_encoder,
+        tokenizer,
+        latents,
+        tokenizer(scenes.captions),
+        seed,
+        workdir / "unet",
+        export,
+    )
+    write_json(
+        workdir / "summary.json",
+        {"command": command, "num_scenes": num_scenes, "vae": vae_error, "unet": losses},
+    )
+
+
+def _train_autoencoder(
+    settings: dict[str, Any],
+    images: UInt8[np.ndarray, "n y x 3"],
+    seed: int,
+    workdir: Path,
+    export: Path,
+) -> dict[str, float]:
+    config = AutoencoderConfig(
+        block_out_channels=tuple(settings["block_out_channels"]),
+        layers_per_block=settings["layers_per_block"],
+        norm_num_groups=settings["norm_num_groups"],
+        sample_size=images.shape[1],
+    )
+    model = AutoencoderKL(config, rngs=nnx.Rngs(seed))
+    optimizer = _optimizer(settings)
+    step = make_autoencoder_step(
+        model,
+        optimizer,
+        seed=seed,
+        kl_weight=settings["kl_weight"],
+        absolute_weight=settings["absolute_weight"],
+    )
+    train, held_out = images[:-_NUM_VALIDATION], images[-_NUM_VALIDATION:]
+    graph = nnx.graphdef(model)
+
+    @jax.jit
+    def reconstruct(params, batch):
+        vae = nnx.merge(graph, params)
+        images = to_model_range(batch)
+        mean, _ = vae.encode(images)
+        return mean, jnp.mean((vae.decode(mean) - images) ** 2)
+
+    def evaluate(state, _):
+        pieces = [
+            reconstruct(state["ema"], held_out[i : i + 64]) for i in range(0, len(held_out), 64)
+        ]
+        return {
+            "validation/loss": float(np.mean([error for _, error in pieces])),
+            "validation/latent_std": float(np.std(np.concatenate([mean for mean, _ in pieces]))),
+        }
+
+    mesh = make_mesh()
+    state = fit(
+        step,
+        replicate(initial_state(nnx.state(model, nnx.Param), optimizer), mesh),
+        ShardedBatches(ArrayBatches({"image": train}, settings["batch_size"], seed), mesh),
+        workdir=workdir,
+        num_steps=settings["num_steps"],
+        log_every=50,
+        checkpoint_every=500,
+        evaluate=evaluate,
+        evaluate_every=500,
+        config_fingerprint={"vae": settings, "seed": seed, "num_images": len(train)},
+    )
+    errors = evaluate(state, 0)
+    config = dataclasses.replace(
+        config, scaling_factor=round(1.0 / errors["validation/latent_std"], 5)
+    )
+    trained = nnx.merge(graph, state["ema"])
+    trained.config = config
+    save_component(trained, export, "vae", np.float16)
+    return {"parameters": num_parameters(trained), "squared_error": errors["validation/loss"]}
+
+
+def _latents(
+    export: Path, images: UInt8[np.ndarray, "n Y X 3"], cache: Path
+) -> Float[np.ndarray, "n y x c"]:
+    """Scaled mean latents by the exported (fp16) autoencoder, cached on disk."""
+    if cache.is_file():
+        return np.load(cache)
+    vae = load_component(export, "vae")
+    graph, params = nnx.split(vae)
+    encode = jax.jit(lambda params, x: nnx.merge(graph, params).encode(to_model_range(x))[0])
+    size = 64
+    pieces = [np.asarray(encode(params, images[i : i + size])) for i in range(0, len(images), size)]
+    latents = np.concatenate(pieces) * vae.config.scaling_factor
+    np.save(cache, latents.astype(np.float16))
+    return latents.astype(np.float16)
+
+
+def _train_text_to_image(
+    settings: dict[str, Any],
+    text_settings: dict[str, Any],
+    tokenizer: CLIPTokenizer,
+    latents: Float[np.ndarray, "n y x c"],
+    ids: np.ndarray,
+    seed: int,
+    workdir: Path,
+    export: Path,
+) -> dict[str, float]:
+    levels = len(settings["block_out_channels"])
+    unet = UNet2DConditionModel(
+        UNetConfig(
+            sample_size=latents.shape[1],
+            down_block_types=("CrossAttnDownBlock2D",) * levels,
+            up_block_types=("CrossAttnUpBlock2D",) * levels,
+            block_out_channels=tuple(settings["block_out_channels"]),
+            layers_per_block=settings["layers_per_block"],
+            cross_attention_dim=text_settings["hidden_size"],
+            attention_head_dim=settings["num_heads"],
+            norm_num_groups=settings["norm_num_groups"],
+        ),
+        rngs=nnx.Rngs(seed),
+    )
+    text_encoder = CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=tokenizer.vocab_size,
+            hidden_size=text_settings["hidden_size"],
+            intermediate_size=text_settings["intermediate_size"],
+            num_hidden_layers=text_settings["num_hidden_layers"],
+            num_attention_heads=text_settings["num_attention_heads"],
+            max_position_embeddings=text_settings["length"],
+        ),
+        rngs=nnx.Rngs(seed + 1),
+    )
+    schedule = NoiseSchedule()
+    optimizer = _optimizer(settings)
+
+    def make(optimizer):
+        return make_text_to_image_step(
+            unet,
+            text_encoder,
+            schedule,
+            optimizer,
+            tokenizer([""])[0],
+            seed=seed,
+            gamma=settings["gamma"],
+            drop_rate=settings["drop_rate"],
+        )
+
+    graphs = {"unet": nnx.graphdef(unet), "text_encoder": nnx.graphdef(text_encoder)}
+    validate = _validation(graphs, schedule, latents[-_NUM_VALIDATION:], ids[-_NUM_VALIDATION:])
+    params = {
+        "unet": nnx.state(unet, nnx.Param),
+        "text_encoder": nnx.state(text_encoder, nnx.Param),
+    }
+    mesh = make_mesh()
+    state = fit(
+        make(optimizer),
+        replicate(initial_state(params, optimizer), mesh),
+        ShardedBatches(
+            ArrayBatches(
+                {"latent": latents[:-_NUM_VALIDATION], "ids": ids[:-_NUM_VALIDATION]},
+                settings["batch_size"],
+                seed,
+            ),
+            mesh,
+        ),
+        workdir=workdir,
+        num_steps=settings["num_steps"],
+        log_every=50,
+        checkpoint_every=250,
+        evaluate=validate,
+        evaluate_every=500,
+        config_fingerprint={"unet": settings, "text_encoder": text_settings, "seed": seed},
+    )
+    trained = {name: nnx.merge(graphs[name], state["ema"][name]) for name in graphs}
+    save_component(trained["unet"], export, "unet", np.float16)
+    save_component(
+        trained["text_encoder"],
+        export,
+        "text_encoder",
+        np.float16,
+        bos_token_id=tokenizer.start,
+        eos_token_id=tokenizer.end,
+        pad_token_id=tokenizer.pad,
+    )
+    (export / "scheduler").mkdir(exist_ok=True)
+    write_json(
+        export / "scheduler" / "scheduler_config.json",
+        {
+            "_class_name": "DDIMScheduler",
+            **dataclasses.asdict(schedule),
+            "clip_sample": False,
+            "timestep_spacing": "leading",
+        },
+    )
+    sizes = {f"{name}_parameters": num_parameters(module) for name, module in trained.items()}
+    return sizes | validate(state, 0)
+
+
+def _validation(
+    graphs: dict[str, Any],
+    schedule: NoiseSchedule,
+    latents: np.ndarray,
+    ids: np.ndarray,
+) -> Callable[[Any, int], dict[str, float]]:
+    """Noise-prediction error on held-out scenes at fixed noises and timesteps."""
+    rng = np.random.default_rng(0)
+    noise = rng.standard_normal(latents.shape).astype(np.float32)
+    timesteps = rng.integers(0, schedule.num_train_timesteps, len(latents)).astype(np.int32)
+    latents = latents.astype(np.float32)
+
+    @jax.jit
+    def error(params, latents, noise, timesteps, ids):
+        unet = nnx.merge(graphs["unet"], params["unet"])
+        states = nnx.merge(graphs["text_encoder"], params["text_encoder"])(ids)
+        noisy = schedule.add_noise(latents, noise, timesteps)
+        drawn = unet(noisy, timesteps, [unet.text_context(states)])
+        return jnp.mean((drawn - schedule.target(latents, noise, timesteps)) ** 2)
+
+    def evaluate(state, _):
+        errors = [
+            error(state["ema"], latents[s], noise[s], timesteps[s], ids[s])
+            for s in (slice(i, i + 64) for i in range(0, len(latents), 64))
+        ]
+        return {"validation/loss": float(np.mean(errors))}
+
+    return evaluate
+
+
+def _optimizer(settings: dict[str, Any]):
+    return make_optimizer(
+        settings["learning_rate"],
+        settings["num_steps"],
+        warmup_steps=100,
+        schedule="cosine",
+        weight_decay=1e-4,
+        clip_norm=1.0,
+        b2=settings.get("b2", 0.999),
+    )
+
+
+def draw_captions(
+    folder: str | Path,
+    captions: list[str],
+    *,
+    seed: int = 0,
+    num_steps: int = 50,
+    guidance_scale: float = 3.0,
+) -> UInt8[np.ndarray, "b y x 3"]:
+    """Images of captions by a text-to-image folder (DDIM; the empty caption as unconditional).
+
+    Args:
+        folder: in the diffusers layout.
+        captions: one per image.
+        seed: of the noise.
+        num_steps: denoising steps.
+        guidance_scale: of classifier-free guidance.
+    """
+    backbone = load_pretrained(folder)
+    tokenizer = CLIPTokenizer(backbone.folder / "tokenizer")
+    graphs, params = nnx.split((backbone.unet, backbone.vae, backbone.text_encoder))
+
+    @jax.jit
+    def draw(params, ids, empty, keys):
+        unet, vae, text_encoder = nnx.merge(graphs, params)
+        latents = draw_from_text(
+            unet,
+            unet.text_context(text_encoder(ids)),
+            unet.text_context(text_encoder(empty)),
+            keys,
+            plan(backbone.schedule, "ddim", num_steps),
+            guidance_scale,
+            backbone.schedule.prediction_type,
+        )
+        return to_uint8(vae.decode(latents / vae.config.scaling_factor))
+
+    keys = jax.random.split(jax.random.key(seed), len(captions))
+    return np.asarray(draw(params, tokenizer(captions), tokenizer([""]), keys))
+
+
+def card(workdir: str | Path, samples: str) -> str:
+    """The model card of a finished run, from what it measured.
+
+    Args:
+        workdir: of `pretrain`.
+        samples: file name of the picture of samples beside the card.
+    """
+    workdir = Path(workdir)
+    summary = json.loads((workdir / "summary.json").read_text())
+    rows = []
+    for stage in ("vae", "unet"):
+        timing = [json.loads(line) for line in (workdir / stage / "timing.jsonl").open()]
+        minutes = sum(line["seconds"] for line in timing) / 60
+        rows.append((stage, timing[-1]["step"], minutes))
+    table = "\n".join(f"| {name} | {steps:,} | {minutes:.0f} |" for name, steps, minutes in rows)
+    sizes, losses = summary["unet"], summary["vae"]
+    noise_error = sizes["validation/loss"]
+    return f"""# tiny-sd
+
+A text-to-image latent diffusion model of Stable Diffusion 1.x's architecture for 64 x 64 scenes
+of OpenMoji artwork, in the diffusers layout (float16). It was trained from scratch by
+
+    {summary["command"]}
+
+on {summary["num_scenes"]:,} captioned scenes, on two CPU cores that other work shared:
+
+| stage | steps | minutes |
+| --- | --- | --- |
+{table}
+
+| | |
+| --- | --- |
+| parameters of the autoencoder | {losses["parameters"]:,} |
+| parameters of the U-Net | {sizes["unet_parameters"]:,} |
+| parameters of the text encoder | {sizes["text_encoder_parameters"]:,} |
+| autoencoder, held-out scenes: mean squared error in [-1, 1] | {losses["squared_error"]:.4f} |
+| U-Net, held-out scenes: mean squared error of the predicted noise | {noise_error:.4f} |
+
+A caption reads like "a dog upper left, a clock lower right, castle, grass, night". Samples (DDIM,
+50 steps, guidance 3), the first eight held-out captions, none chosen:
+
+![samples]({samples})
+
+It knows nothing but these scenes. The artwork is OpenMoji's (https://openmoji.org), CC BY-SA 4.0;
+so is what the model draws.
+"""

@@ -1,0 +1,98 @@
+"""The files of launch/interpret.py: what is in them, and that a killed run goes on."""
+
+import numpy as np
+import pytest
+import xarray
+from tiny_pipeline import LH, RH, make_pipeline
+
+from neuroadapter_jax.cortex.parcellation import Parcellation
+from neuroadapter_jax.datasets.prepared.records import PreparedDataset
+from neuroadapter_jax.ibbi.roi import assign_by_name
+from neuroadapter_jax.pipeline.interpret import interpret_split, load_views
+
+IDS = np.array([2, 3, 17, 40, 59])
+OPTIONS = {"num_steps": 3, "num_shown": 2, "group_size": 3, "progress": False}
+
+
+class Records(PreparedDataset):
+    """A split in memory."""
+
+    def __init__(self):
+        rng = np.random.default_rng(0)
+        self.path, self.split, self.image_ids = "prepared", "test", IDS
+        self.num_vertices = (LH, RH)
+        self.betas = rng.standard_normal((len(IDS), 2, LH + RH)).astype(np.float16)
+        self.images = rng.integers(0, 256, (len(IDS), 64, 64, 3), np.uint8)
+
+    def __len__(self):
+        return len(IDS)
+
+    def __getitem__(self, i):
+        latent = np.zeros((16, 16, 4), np.float16)
+        return {
+            "image": self.images[i],
+            "image_id": IDS[i],
+            "betas": self.betas[i],
+            "latent_mean": latent,
+            "latent_std": latent,
+        }
+
+
+@pytest.fixture(scope="module")
+def pipeline(random_backbone):
+    return make_pipeline(random_backbone)
+
+
+@pytest.fixture(scope="module")
+def areas(pipeline):
+    return assign_by_name(pipeline.regions, {"left": ["a", "b"], "none": [], "d": ["rh.d"]})
+
+
+@pytest.fixture(scope="module")
+def folder(pipeline, areas, tmp_path_factory):
+    return interpret_split(pipeline, Records(), tmp_path_factory.mktemp("v"), areas, **OPTIONS)
+
+
+def test_the_files_describe_themselves(pipeline, areas, folder):
+    first = xarray.load_dataset(folder / "views-00000.nc", engine="h5netcdf")
+    assert first.sizes["sample"] == 3
+    views = load_views(folder)
+    assert views["sample"].values.tolist() == IDS.tolist()
+    assert views["region"].values.tolist() == ["lh a", "lh b", "rh c", "rh d"]
+    assert views["area"].values.tolist() == ["left", "none", "d"]
+    assert views["shown"].values.tolist() == [1, 2]
+    assert views["timestep"].values.tolist() == [667, 334, 1]
+    assert views.attrs["reduction"] == "attention" and views.attrs["num_steps"] == 3
+    np.testing.assert_allclose(views["brain_view"].sum("region"), 1, atol=1e-5)
+    for name in ("image_view", "effect_view"):
+        total = views[name].sum(("y", "x"), skipna=False)
+        np.testing.assert_allclose(total.sel(area=["left", "d"]), 1, atol=1e-5)
+        assert np.isnan(views[name].sel(area="none")).all()
+    np.testing.assert_array_equal(views["area_weight"], areas.weights)
+    np.testing.assert_array_equal(views["stimulus"], Records().images)
+
+    # What is in them is what the pipeline draws, last group included.
+    fmri = np.stack([x.astype(np.float32).mean(0).astype(np.float16) for x in Records().betas])
+    drawn = pipeline(fmri.astype(np.float32), num_steps=3)[:, 0]
+    assert np.abs(views["image"].values.astype(int) - drawn).max() <= 1
+    share = views["brain_view"].values[1, 2]
+    entropy = -(share * np.log(share)).sum() / np.log(4)
+    np.testing.assert_allclose(views["entropy"][1, 2], entropy, rtol=1e-5)
+    assert Parcellation.load(folder / "regions.npz").names == ("a", "b", "c", "d")
+    assert (folder / "areas.csv").read_text().count("\n") == 5
+
+
+def test_a_killed_run_goes_on(pipeline, areas, folder):
+    expected = load_views(folder)
+    (folder / "views-00001.nc").unlink()
+    before = (folder / "views-00000.nc").stat().st_mtime_ns
+    interpret_split(pipeline, Records(), folder, areas, **OPTIONS)
+    assert (folder / "views-00000.nc").stat().st_mtime_ns == before
+    xarray.testing.assert_identical(load_views(folder), expected)
+    with pytest.raises(ValueError, match="views made with other num_steps, shown; name another"):
+        interpret_split(pipeline, Records(), folder, areas, **OPTIONS | {"num_steps": 5})
+
+
+def test_a_folder_without_views_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"holds no views-\*\.nc; expected a folder of"):
+        load_views(tmp_path)

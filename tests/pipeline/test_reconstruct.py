@@ -1,0 +1,347 @@
+import json
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from neuroadapter_jax.cortex.parcellation import Parcellation
+from neuroadapter_jax.datasets.prepared.records import PreparedDataset
+from neuroadapter_jax.encoder.brain_encoder import BrainEncoder
+from neuroadapter_jax.pipeline.pipeline import NeuroAdapterPipeline
+from neuroadapter_jax.pipeline.reconstruct import (
+    load_reconstructions,
+    reconstruct_split,
+    write_reconstructions,
+)
+
+LH, RH, SIDE, COUNT = 5, 3, 7, 11
+IDS = np.array([2, 3, 17, 40, 41, 59, 61, 62, 70, 71, 999])
+
+
+class Records(PreparedDataset):
+    """A split in memory."""
+
+    def __init__(self, path, num_vertices=(LH, RH)):
+        rng = np.random.default_rng(0)
+        self.path, self.split, self.image_ids = path, "test", IDS
+        self.num_vertices = num_vertices
+        self.betas = rng.standard_normal((COUNT, 2, LH + RH)).astype(np.float16)
+        self.images = rng.integers(0, 256, (COUNT, SIDE, SIDE, 3), np.uint8)
+
+    def __len__(self):
+        return COUNT
+
+    def __getitem__(self, i):
+        latent = np.zeros((2, 2, 4), np.float16)
+        return {
+            "image": self.images[i],
+            "image_id": IDS[i],
+            "betas": self.betas[i],
+            "latent_mean": latent,
+            "latent_std": latent,
+        }
+
+
+class Painter(NeuroAdapterPipeline):
+    """Paints what it was given, so that a test can read it back from the pixels."""
+
+    def __init__(self):
+        self.regions = Parcellation(("a",), ("lh",), (np.array([1], np.int32),), (LH, RH))
+        self.provenance = {"training": {"parcellation": ("lh.annot", "rh.annot")}}
+        self.guidance_scale, self.sampler = 2.5, "ddim"
+        self.start, self.num_candidates = "noise", 1
+        self.sizes = []
+
+    def _drawing(self, fmri, *, num_candidates, seed, sample_ids, **settings):
+        self.sizes.append(len(fmri))
+
+        def draw(numbers, state, span):
+            images = np.zeros((*numbers.shape, SIDE, SIDE, 3), np.uint8)
+            images[..., 0] = sample_ids[:, None, None, None]
+            images[..., 1] = numbers[..., None, None] + 10 * seed
+            images[..., 2] = np.round(100 + 20 * fmri[:, 0])[:, None, None, None]
+            return images, numbers
+
+        return draw, np.tile(np.arange(num_candidates), (len(fmri), 1))
+
+
+class Judge(BrainEncoder):
+    """A brain encoder that prefers candidate (2 i + 1) mod 3 of the image with noise number i."""
+
+    def __init__(self, regions, space="fsaverage"):
+        self.regions, self.seen = regions, []
+        self.provenance = {"data": {"subject": 1, "space": space}}
+
+    def rank(self, images, fmri, regions):
+        assert regions.fingerprint() == self.regions.fingerprint()
+        self.seen.append(fmri)
+        numbers, candidates = images[..., 0, 0, 0].astype(int), images[..., 0, 0, 1].astype(int)
+        scores = np.where(candidates == (2 * numbers + 1) % 3, 0.5, 0.1 * candidates - 0.2)
+        return scores.astype(np.float32)
+
+
+def blue(betas):
+    mean = betas.astype(np.float32).mean(axis=1).astype(np.float16).astype(np.float32)
+    return np.round(100 + 20 * mean[:, 0]).astype(np.uint8)
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    return Records(tmp_path / "prepared")
+
+
+def test_every_image_is_drawn_and_read_back(dataset, tmp_path):
+    grids, painter = [], Painter()
+    result = reconstruct_split(
+        painter,
+        dataset,
+        tmp_path / "out",
+        num_candidates=3,
+        seed=4,
+        batch_size=4,
+        save_grid=lambda folder, drawn: grids.append((folder, drawn)),
+        progress=False,
+    )
+    assert painter.sizes == [4, 4, 4]  # the last batch is filled up
+    np.testing.assert_array_equal(result.image_ids, IDS)
+    np.testing.assert_array_equal(result.seen, dataset.images)
+    assert result.drawn.shape == (COUNT, 3, SIDE, SIDE, 3)
+    np.testing.assert_array_equal(result.drawn[:, 0, 0, 0, 0], np.arange(COUNT))
+    np.testing.assert_array_equal(result.drawn[0, :, 0, 0, 1], 40 + np.arange(3))
+    np.testing.assert_array_equal(result.drawn[:, 2, 0, 0, 2], blue(dataset.betas))
+    assert len(grids) == 1 and grids[0][1] is result
+
+    files = {str(p.relative_to(tmp_path / "out")) for p in (tmp_path / "out").rglob("*.png")}
+    assert files == {f"seen/{i:06d}.png" for i in IDS} | {
+        f"images/{i:06d}_c{j}.png" for i in IDS for j in range(3)
+    }
+    picture = np.asarray(Image.open(tmp_path / "out" / "images" / "000017_c1.png"))
+    np.testing.assert_array_equal(picture, result.drawn[2, 1])
+    again = load_reconstructions(tmp_path / "out")
+    for name in ("image_ids", "seen", "drawn"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(result, name))
+    assert again.settings == result.settings
+    assert again.settings["guidance_scale"] == 2.5 and again.settings["own_responses"]
+
+
+def test_the_first_images_alone(dataset, tmp_path):
+    options = {"num_candidates": 2, "seed": 4, "batch_size": 4, "progress": False}
+    whole = reconstruct_split(Painter(), dataset, tmp_path / "whole", **options)
+    painter = Painter()
+    part = reconstruct_split(painter, dataset, tmp_path / "part", num_images=5, **options)
+    assert painter.sizes == [4, 4] and part.settings["num_images"] == 5
+    for name in ("image_ids", "seen", "drawn"):
+        np.testing.assert_array_equal(getattr(part, name), getattr(whole, name)[:5])
+    np.testing.assert_array_equal(load_reconstructions(tmp_path / "part").drawn, part.drawn)
+
+
+def test_a_control_draws_from_other_responses_at_the_same_noise(dataset, tmp_path):
+    order = np.roll(np.arange(COUNT), 3)
+    result = reconstruct_split(
+        Painter(), dataset, tmp_path / "out", order=order, batch_size=4, progress=False
+    )
+    np.testing.assert_array_equal(result.drawn[:, 0, 0, 0, 0], np.arange(COUNT))
+    np.testing.assert_array_equal(result.drawn[:, 0, 0, 0, 2], blue(dataset.betas[order]))
+    assert result.settings["own_responses"] is False
+
+
+class Beginner(Painter):
+    """Paints where it begins from, too."""
+
+    def _drawing(self, fmri, *, low_level_start, strength, **settings):
+        draw, numbers = super()._drawing(fmri, **settings)
+
+        def begun(numbers, state, span):
+            images, state = draw(numbers, state, span)
+            images[..., 1] = low_level_start[:, :1, :1, 0, None] + np.round(100 * strength)
+            return images, state
+
+        return begun, numbers
+
+
+def test_a_start_goes_with_its_responses(dataset, tmp_path):
+    low = np.tile(np.arange(COUNT, dtype=np.float32)[:, None, None, None], (1, 2, 2, 4))
+    order = np.roll(np.arange(COUNT), 3)
+    options = {"batch_size": 4, "progress": False, "low_level_start": low}
+    for name, asked, expected in (("own", None, np.arange(COUNT)), ("other", order, order)):
+        result = reconstruct_split(
+            Beginner(), dataset, tmp_path / name, order=asked, strength=0.7, **options
+        )
+        np.testing.assert_array_equal(result.drawn[:, 0, 0, 0, 1], 70 + expected)
+    assert result.settings["strength"] == 0.7
+    with pytest.raises(ValueError, match="drawn with other strength; name another folder"):
+        reconstruct_split(Beginner(), dataset, tmp_path / "own", strength=0.6, **options)
+    with pytest.raises(ValueError, match="drawn with other low_level_start, strength; name"):
+        reconstruct_split(Beginner(), dataset, tmp_path / "own", batch_size=4, progress=False)
+
+
+def test_images_from_elsewhere_make_a_folder(dataset, tmp_path, as_user):
+    drawn = 255 - dataset.images
+    result = write_reconstructions(tmp_path / "out", dataset, drawn, {"method": "negative"})
+    again = load_reconstructions(tmp_path / "out")
+    np.testing.assert_array_equal(again.best, drawn)
+    np.testing.assert_array_equal(again.seen, dataset.images)
+    assert again.settings == result.settings and again.settings["method"] == "negative"
+    assert again.settings["own_responses"] and again.settings["split"] == "test"
+    write_reconstructions(tmp_path / "out", dataset, drawn, {"method": "negative"})
+    with pytest.raises(ValueError, match="drawn with other method; name another folder"):
+        write_reconstructions(tmp_path / "out", dataset, drawn, {"method": "positive"})
+    with pytest.raises(ValueError, match=r"uint8 of shape \(10, 7, 7, 3\); expected uint8"):
+        write_reconstructions(tmp_path / "new", dataset, drawn[1:], {})
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_killed_call_goes_on_where_it_stopped(dataset, tmp_path):
+    class Dying(Painter):
+        def __call__(self, *arguments, **settings):
+            if len(self.sizes) == 2:
+                raise KeyboardInterrupt
+            return super().__call__(*arguments, **settings)
+
+    def draw(painter, out, **settings):
+        settings = {"num_candidates": 2, "batch_size": 4, "progress": False} | settings
+        return reconstruct_split(painter, dataset, out, **settings)
+
+    whole = draw(Painter(), tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        draw(Dying(), tmp_path / "out")
+    with pytest.raises(ValueError, match="drawn with other seed; name another folder"):
+        draw(Painter(), tmp_path / "out", seed=1)
+    (tmp_path / "out" / "images" / "000003_c1.png").unlink()  # as if killed between two files
+    painter = Painter()
+    rest = draw(painter, tmp_path / "out")
+    assert painter.sizes == [4]  # 11 images, 8 done, 1 of them torn
+    np.testing.assert_array_equal(rest.drawn, whole.drawn)
+    for path in (tmp_path / "whole").rglob("*.*"):
+        other = tmp_path / "out" / path.relative_to(tmp_path / "whole")
+        assert other.read_bytes() == path.read_bytes()
+    assert not (tmp_path / "out" / "unfinished.json").exists()
+
+    (tmp_path / "out" / "index.json").unlink()
+    with pytest.raises(ValueError, match=r"images but neither index\.json nor unfinished\.json"):
+        draw(Painter(), tmp_path / "out")
+
+
+def test_a_folder_is_drawn_again_only_alike(dataset, tmp_path):
+    def draw(**settings):
+        return reconstruct_split(
+            Painter(), dataset, tmp_path / "out", batch_size=4, progress=False, **settings
+        )
+
+    draw()
+    before = (tmp_path / "out" / "index.json").read_bytes()
+    draw()
+    with pytest.raises(ValueError, match="drawn with other num_steps, seed; name another folder"):
+        draw(seed=1, num_steps=3)
+    assert (tmp_path / "out" / "index.json").read_bytes() == before
+
+
+def test_records_of_another_surface_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"has \(3, 5\) vertices per hemisphere, the model's"):
+        reconstruct_split(Painter(), Records(tmp_path, (3, 5)), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_unfinished_or_torn_folder_is_named(dataset, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"index\.json: not found; expected a finished"):
+        load_reconstructions(tmp_path)
+    reconstruct_split(Painter(), dataset, tmp_path / "out", progress=False)
+    entries = json.loads((tmp_path / "out" / "index.json").read_text())["images"]
+    (tmp_path / "out" / entries[4]["drawn"][0]).unlink()
+    with pytest.raises(FileNotFoundError, match=r"000041_c0\.png: listed in index\.json but not"):
+        load_reconstructions(tmp_path / "out")
+
+
+def test_unsuited_files_are_refused(dataset, tmp_path):
+    """Grey, with alpha, 16 bits, of another size; listed twice; more candidates of one."""
+    out = tmp_path / "out"
+    reconstruct_split(Painter(), dataset, out, num_candidates=2, progress=False)
+    whole = json.loads((out / "index.json").read_text())
+    name = whole["images"][3]["drawn"][1]
+    genuine = Image.open(out / name)
+    genuine.load()
+    changed = {
+        "mode L; expected RGB": genuine.convert("L"),
+        "mode RGBA; expected RGB": genuine.convert("RGBA"),
+        "mode I;16; expected RGB": Image.fromarray(np.zeros((SIDE, SIDE), np.uint16)),
+        f"is 7 x 8 pixels, the images before it are {SIDE} x {SIDE}": genuine.resize((8, 7)),
+    }
+    for words, image in changed.items():
+        image.save(out / name)
+        with pytest.raises(ValueError, match=re.escape(words)) as error:
+            load_reconstructions(out)
+        assert name in str(error.value)
+    genuine.save(out / name)
+
+    for words, entry, change in (
+        ("lists image 17 more than once", 3, {"image_id": 17}),
+        ("lists 1 to 2 candidates per stimulus", 3, {"drawn": whole["images"][3]["drawn"][:1]}),
+    ):
+        index = json.loads(json.dumps(whole))
+        index["images"][entry] |= change
+        (out / "index.json").write_text(json.dumps(index))
+        with pytest.raises(ValueError, match=words):
+            load_reconstructions(out)
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_an_encoder_chooses_and_its_scores_are_kept(dataset, tmp_path, keep):
+    painter = Painter()
+    judge = Judge(painter.regions)
+    options = {"num_candidates": 3, "batch_size": 4, "encoder": judge, "progress": False}
+    out = tmp_path / "out"
+    result = reconstruct_split(painter, dataset, out, keep_candidates=keep, **options)
+    preferred = (2 * np.arange(COUNT) + 1) % 3
+    np.testing.assert_array_equal(result.best[:, 0, 0, 0], np.arange(COUNT))
+    np.testing.assert_array_equal(result.best[:, 0, 0, 1], preferred)
+    assert result.drawn.shape[1] == (3 if keep else 1) and result.scores.shape == (COUNT, 3)
+    np.testing.assert_array_equal(result.scores.argmax(axis=1), preferred)
+    assert len(list((out / "images").glob("*.png"))) == COUNT * (3 if keep else 1)
+
+    # A killed run goes on: what is missing is drawn, what is there keeps its scores.
+    index = json.loads((out / "index.json").read_text())
+    (out / "index.json").unlink()
+    scores = {str(e["image_id"]): e["scores"] for e in index["images"]}
+    del scores["17"], scores["70"]
+    unfinished = {"settings": index["settings"], "scores": scores}
+    (out / "unfinished.json").write_text(json.dumps(unfinished))
+    painter.sizes.clear()
+    reconstruct_split(painter, dataset, out, keep_candidates=keep, **options)
+    assert painter.sizes == [4]
+    again = load_reconstructions(out)
+    np.testing.assert_array_equal(again.best, result.best)
+    np.testing.assert_array_equal(again.scores, result.scores)
+
+
+def test_an_encoder_of_other_data_is_refused(dataset, tmp_path):
+    painter = Painter()
+    painter.provenance["data"] = {"subject": 1, "space": "fsaverage5"}
+    with pytest.raises(ValueError, match="responses of space 'fsaverage', the adapter on"):
+        reconstruct_split(painter, dataset, tmp_path / "out", encoder=Judge(painter.regions))
+    other = Parcellation(("a",), ("lh",), (np.array([2], np.int32),), (LH, RH))
+    with pytest.raises(ValueError, match="another parcellation: it has no region 'a'"):
+        reconstruct_split(painter, dataset, tmp_path / "out", encoder=Judge(other, "fsaverage5"))
+    mesh = Parcellation(("a",), ("lh",), (np.array([1], np.int32),), (LH, RH + 1))
+    with pytest.raises(ValueError, match=r"\(5, 4\) vertices per hemisphere"):
+        reconstruct_split(painter, dataset, tmp_path / "out", encoder=Judge(mesh, "fsaverage5"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_halving_keeps_what_was_drawn_to_the_end(dataset, tmp_path):
+    painter, out = Painter(), tmp_path / "out"
+    options = {"num_candidates": 3, "batch_size": 4, "num_steps": 5, "progress": False}
+    result = reconstruct_split(
+        painter,
+        dataset,
+        out,
+        encoder=Judge(painter.regions),
+        halving=[(2, 2)],
+        keep_candidates=True,
+        **options,
+    )
+    preferred = (2 * np.arange(COUNT) + 1) % 3
+    np.testing.assert_array_equal(result.best[:, 0, 0, 1], preferred)
+    assert result.drawn.shape[1] == 2 and result.scores.shape == (COUNT, 2)
+    assert result.settings["halving"] == [[2, 2]]
+    np.testing.assert_array_equal(load_reconstructions(out).best, result.best)

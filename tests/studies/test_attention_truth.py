@@ -1,0 +1,189 @@
+"""The tables of launch/attention_truth.py on made-up views whose answers are known."""
+
+import json
+
+import numpy as np
+import pytest
+import xarray
+from scipy.stats import spearmanr
+
+from neuroadapter_jax.cortex.parcellation import Parcellation
+from neuroadapter_jax.evaluation.scene_reader import load_scene_reader
+from neuroadapter_jax.simulation.scenes import CATEGORIES, sample_scenes
+from neuroadapter_jax.studies import attention_truth
+from neuroadapter_jax.studies.causal_tests import MEASURES
+
+B, T, SIDE = 23, 3, 8
+AREAS = ["Face", "VTC-food", "lh.V1", "rh.V1"]
+
+
+def made_truth(rng):
+    """Two masks per image: a face at one corner, food at another, not in every image."""
+    masks = np.zeros((B, 3, SIDE, SIDE), bool)
+    slots = np.full((B, 3), -1, np.int8)
+    categories = np.full((B, 6), -1, np.int8)
+    for i in range(B):
+        y, x = rng.integers(0, 3, 2)
+        masks[i, 0, y : y + 2, x : x + 2] = True
+        slots[i, 0], categories[i, 2] = 2, CATEGORIES.index("face")
+        if i % 3 == 0:
+            masks[i, 1, 5 + y % 2 :, 4:6] = True
+            slots[i, 1], categories[i, 5] = 5, CATEGORIES.index("food")
+    return {
+        "masks": masks,
+        "mask_slots": slots,
+        "categories": categories,
+        "category_names": np.array(CATEGORIES),
+    }
+
+
+@pytest.fixture
+def truth(rng):
+    return made_truth(rng)
+
+
+@pytest.fixture
+def views(truth, rng):
+    """The face area looks at the face; the food area at noise; V1 of each side to the right."""
+    maps = 0.1 * rng.random((B, T, 4, SIDE, SIDE))
+    maps[:, :, 0] += truth["masks"][:, None, 0]
+    maps[:, :, 2, :, :4], maps[:, :, 2, :, 4:] = 1.0, 3.0
+    maps[:, :, 3] = maps[:, :, 2]
+    maps = (maps / maps.sum((-2, -1), keepdims=True)).astype(np.float32)
+    effect = maps[:, ::2]
+    return xarray.Dataset(
+        {
+            "image_view": (("sample", "step", "area", "y", "x"), maps),
+            "effect_view": (("sample", "shown", "area", "y", "x"), effect),
+        },
+        {"area": AREAS},
+        {"reduction": "attention"},
+    )
+
+
+def test_masks_of_categories(truth):
+    found = attention_truth.category_masks(truth, np.arange(B)[::-1])
+    np.testing.assert_array_equal(found["face"], truth["masks"][::-1, 0])
+    assert found["food"].any((1, 2)).tolist() == [i % 3 == 0 for i in range(B)][::-1]
+    assert not found["word"].any()
+
+
+def test_a_map_that_looks_at_the_thing_is_told_from_one_that_does_not(views, truth):
+    masks = attention_truth.category_masks(truth, np.arange(B))
+    found = attention_truth.localisation_tables(views, masks)
+    assert list(found) == ["attention", "attention, contrast", "effect", "effect, contrast"]
+    own = found["attention"]
+    assert list(own) == ["Face", "VTC-food", "all areas"]
+    assert own["Face"]["pointing"]["value"] == 1 and own["Face"]["num_images"] == B
+    assert own["VTC-food"]["num_images"] == 8 and own["VTC-food"]["auc"]["value"] < 0.8
+    assert own["all areas"]["num_images"] == B + 8
+    halves = attention_truth.retinotopy_tables(views)["attention"]
+    np.testing.assert_allclose(halves["lh.V1"]["value"], 0.75, rtol=1e-5)
+    np.testing.assert_allclose(halves["rh.V1"]["value"], 0.25, rtol=1e-5)
+
+
+def test_rank_agreement_is_spearmans(rng):
+    view, effect, planted = rng.random((5, 11)), rng.random((5, 11)), rng.random(11)
+    found = attention_truth.rank_agreement(view, {"effect": effect}, planted)
+    assert list(found) == ["brain view and effect", "brain view and planted", "effect and planted"]
+    rows = [spearmanr(view[i], effect[i]).statistic for i in range(5)]
+    np.testing.assert_allclose(found["brain view and effect"]["value"], np.mean(rows))
+    mean = spearmanr(effect.mean(0), planted).statistic
+    np.testing.assert_allclose(found["effect and planted"]["of_means"], mean)
+
+
+def test_planted_influence_is_the_regions_signal():
+    regions = Parcellation(
+        ("a", "b"), ("lh", "rh"), (np.array([0, 2], np.int32), np.array([1], np.int32)), (3, 2)
+    )
+    truth = {"signal_sd": np.array([1.0, 5, 2, 7, 3]), "noise_sd": np.array([1.0, 1, 4, 1, 2])}
+    found = attention_truth.planted_influence(truth, regions)
+    np.testing.assert_allclose(found, [1 + 0.25, 2.25])
+
+
+def test_changed_categories_are_counted():
+    scenes = sample_scenes(29, 5)
+    intact, other = scenes.images, sample_scenes(29, 7).images
+    names = list(CATEGORIES)
+    areas = {"Face": np.arange(11) < 2, "LO": np.arange(11) == 5, "Word": np.zeros(11, bool)}
+
+    def draw(rows, members, perturbation):
+        # Without the face area every image becomes another; any other set changes nothing.
+        assert perturbation == "mean"
+        gone = members[:, :2].all(axis=1)[:, None, None, None]
+        return np.where(gone, other[rows], intact[rows])
+
+    reader = load_scene_reader()
+    found = attention_truth.category_table(
+        draw,
+        intact,
+        scenes.categories,
+        names,
+        areas,
+        np.arange(11.0),
+        reader,
+        "mean",
+        num_random=2,
+    )
+    assert list(found) == ["Face", "LO", "all areas"]
+    assert found["Face"]["changed"]["value"] > 0.6 and found["LO"]["changed"]["value"] == 0
+    assert found["Face"]["changed_by_random_sets"]["value"] == 0
+    assert found["Face"]["over_random"]["value"] is None
+    # The reader is right on nearly all stimuli, so nearly every face and object is counted.
+    shown = {
+        name: int((scenes.categories == names.index(name)).sum()) for name in ("face", "object")
+    }
+    assert 0.9 * shown["face"] <= found["Face"]["things"] <= shown["face"]
+    assert found["all areas"]["things"] == found["Face"]["things"] + found["LO"]["things"]
+
+
+def test_parts_are_kept_with_their_settings(tmp_path):
+    calls = []
+
+    def compute():
+        calls.append(1)
+        return {"x": (1.5, len(calls))}
+
+    path = tmp_path / "parts" / "a.json"
+    for settings, expected in (({"k": (1, 2)}, 1), ({"k": (1, 2)}, 1), ({"k": (1, 3)}, 2)):
+        found = attention_truth.kept(path, settings, compute)
+        assert found == {"x": [1.5, expected]}
+
+
+def test_tables_hold_the_results(views, truth, rng):
+    masks = attention_truth.category_masks(truth, np.arange(B))
+    score = {"value": 0.5, "interval": [0.25, 0.75]}
+    lost = {"things": 7, "changed": score, "changed_by_random_sets": score, "over_random": score}
+    moved = dict.fromkeys([*MEASURES, "pixel_correlation", "recall"], score) | {"regions": 5}
+    both = {key: {"curve": [score] * 2, "area": score} for key in ("pixel_correlation", "recall")}
+    gain = dict.fromkeys(("pixel_correlation", "recall"), score | {"value": 0.625})
+    results = {
+        "num_images": B,
+        "regions": dict.fromkeys(AREAS, 3),
+        "localisation": attention_truth.localisation_tables(views, masks),
+        "retinotopy": attention_truth.retinotopy_tables(views),
+        "ranks": {
+            name: attention_truth.rank_agreement(
+                rng.random((5, 11)), {"effect": rng.random((5, 11))}, rng.random(11)
+            )
+            for name in ("attention", "gradient")
+        },
+        "categories": {"swap": {"Face": lost, "LO": lost | {"over_random": {"value": None}}}},
+        "changes": {"mean": {"early": moved}},
+        "deletion": {
+            "num_images": 3,
+            "shares": [0.0, 1.0],
+            "curves": {"random": {"deletion": both, "insertion": both, "gain": gain}},
+        },
+        "counts": {"effects": 5, "categories": {"swap": 19}, "changes": 17, "random": {"swap": 3}},
+    }
+    json.dumps(results)
+    text = attention_truth.tables(results)
+    assert "| Face | face | 3 | 23 |" in text
+    assert "| swap | LO |  | 7 | 0.50 [0.25, 0.75] | 0.50 [0.25, 0.75] | – |" in text
+    assert "| gradient | brain view and effect |" in text
+    assert "| gradient | effect and planted |" not in text
+    assert "(swap: 19 images and 3 random sets per area)" in text and "(17 images;" in text
+    assert "| mean | early | 5 | 0.500 [0.250, 0.750] |" in text
+    assert "| random | 0.500 [0.250, 0.750] | 0.500 [0.250, 0.750] | 0.625 [" in text
+    assert text.count("\n| ---") == 8

@@ -1,0 +1,247 @@
+"""The baselines from end to end on a few scenes, and that no test image is used before its turn."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy import stats
+from tiny_pipeline import LH, RH, make_pipeline
+from tiny_prepared import SPLITS, write_prepared
+
+from neuroadapter_jax.datasets.prepared.records import PreparedDataset
+from neuroadapter_jax.decoders.retrieval import gallery_of_folder
+from neuroadapter_jax.encoder.brain_encoder import BrainEncoder
+from neuroadapter_jax.pipeline.reconstruct import load_reconstructions
+from neuroadapter_jax.studies import baselines
+from neuroadapter_jax.studies.baselines import (
+    METHODS,
+    choose_strength,
+    fit_latents,
+    fit_states,
+    run_baselines,
+    simulated_captions,
+    summarise,
+)
+
+MIXING = np.random.default_rng(2).standard_normal((3, LH + RH))
+DRAW = {"num_steps": 2, "batch_size": 3, "num_candidates": 2, "progress": False}
+
+
+class Judge(BrainEncoder):
+    """Predicts a linear function of the mean colour, and prefers the redder candidate."""
+
+    def __init__(self, regions):
+        self.regions, self.provenance = regions, {}
+        self.correlations = np.ones((1, LH + RH), np.float32)
+        self.predictions = 0
+
+    def reliable(self):
+        return np.ones(LH + RH, bool)
+
+    def predict(self, images, batch_size=32):
+        self.predictions += len(images)
+        return (images.mean(axis=(1, 2)) @ MIXING).astype(np.float32)
+
+    def rank(self, images, fmri, regions):
+        return np.asarray(images)[..., 0].mean(axis=(2, 3)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("world")
+    return folder / "prepared", folder / "nsd", write_prepared(folder / "prepared", folder / "nsd")
+
+
+@pytest.fixture(scope="module")
+def pipeline(random_backbone):
+    return make_pipeline(random_backbone)
+
+
+@pytest.fixture(scope="module")
+def ran(world, pipeline, tmp_path_factory):
+    prepared, root, _ = world
+    out = tmp_path_factory.mktemp("baselines")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(baselines, "STRENGTHS", (0.5,))
+        patch.setattr(baselines, "GUIDANCE_SCALES", (2.0, 4.0))
+        results = run_baselines(
+            pipeline,
+            prepared,
+            out,
+            encoder=Judge(pipeline.regions),
+            captions=simulated_captions(root),
+            root=root,
+            **DRAW,
+        )
+    return out, results
+
+
+def test_every_method_has_its_folder_and_its_row(ran, world, pipeline):
+    out, results = ran
+    prepared, _, images = world
+    assert list(results["methods"]) == list(METHODS) and results["missing"] == {}
+    best = {}
+    for name, scores in results["methods"].items():
+        found = load_reconstructions(out / name)
+        np.testing.assert_array_equal(found.image_ids, SPLITS["test"])
+        np.testing.assert_array_equal(found.seen, [images[i] for i in SPLITS["test"]])
+        best[name] = found.best
+        r = [
+            stats.pearsonr(a.ravel().astype(float), b.ravel()).statistic
+            for a, b in zip(found.seen, found.best, strict=True)
+            if b.std() > 0
+        ]
+        np.testing.assert_allclose(
+            scores["pixel_correlation"]["value"], sum(r) / 3, rtol=1e-6, atol=1e-9
+        )
+    trained = [images[i].astype(float) for i in SPLITS["train"]]
+    np.testing.assert_array_equal(best["mean_image"][1], np.rint(np.mean(trained, axis=0)))
+    for name in ("random_image", "retrieval"):
+        for image in best[name]:
+            assert any((image == images[i]).all() for i in SPLITS["train"])
+    # The reference image whose predicted response fits best, by a plain loop.
+    vertices = np.concatenate(
+        [pipeline.regions.cortex_indices(i) for i in range(len(pipeline.regions))]
+    )
+    test = PreparedDataset(prepared, "test")
+    for i, image in enumerate(best["retrieval"]):
+        measured = test[i]["betas"].astype(np.float32).mean(axis=0)[vertices]
+        r = [
+            stats.pearsonr(measured, (x.mean(axis=(0, 1)) @ MIXING)[vertices]).statistic
+            for x in trained
+        ]
+        np.testing.assert_array_equal(image, trained[int(np.argmax(r))])
+    # Chosen is the redder of two candidates, the first of which is drawn without choosing.
+    reds = [best[x][..., 0].mean(axis=(1, 2)) for x in ("neuroadapter_chosen", "neuroadapter")]
+    assert (reds[0] >= reds[1]).all() and (reds[0] > reds[1]).any()
+    assert (best["neuroadapter_low_level"] != best["neuroadapter"]).any()
+    scale = pipeline.backbone.vae.config.scaling_factor
+    latents = np.stack([test[i]["latent_mean"] for i in range(3)]).astype(np.float32)
+    np.testing.assert_array_equal(best["autoencoder"], pipeline.decode(scale * latents))
+
+    table = (out / "table.md").read_text()
+    assert all(table.count(f"| {label} |") >= 1 for label in METHODS.values())
+    assert json.loads((out / "results.json").read_text()) == results
+
+
+def test_a_second_call_draws_nothing(ran, world, pipeline, monkeypatch):
+    out, results = ran
+    prepared, root, _ = world
+    monkeypatch.setattr(baselines, "STRENGTHS", (0.5,))
+    monkeypatch.setattr(baselines, "GUIDANCE_SCALES", (2.0, 4.0))
+    monkeypatch.setattr(baselines, "fit_linear_map", None)
+    pipeline = make_pipeline(pipeline.backbone.folder)
+    monkeypatch.setattr(pipeline, "_drawing", None)
+    judge = Judge(pipeline.regions)
+    arguments = (pipeline, prepared, out)
+    options = {"encoder": judge, "captions": simulated_captions(root), "root": root, **DRAW}
+    assert run_baselines(*arguments, **options) == results
+    assert judge.predictions == 0
+    with pytest.raises(ValueError, match="holds baselines of other num_steps; name another folder"):
+        run_baselines(*arguments, **options | {"num_steps": 3})
+
+
+def test_fitting_never_sees_a_test_or_validation_image(world, pipeline, ran, tmp_path):
+    prepared, root, _ = world
+    copy = tmp_path / "prepared"
+    shutil.copytree(prepared, copy)
+    for split in ("test", "validation"):
+        for path in (copy / "records").glob(f"*-{split}.*"):
+            path.unlink()
+    held_out = SPLITS["test"] + SPLITS["validation"]
+    captions = simulated_captions(root)
+    for i in held_out:
+        del captions[i]
+    latents = fit_latents(copy, pipeline, tmp_path / "maps", progress=False)
+    states = fit_states(copy, pipeline, captions, tmp_path / "maps", progress=False)
+    for name, made in (("latents", latents), ("states", states)):
+        assert not set(made.image_ids.tolist()) & set(held_out)
+        with np.load(ran[0] / "linear" / f"{name}.npz") as file:
+            np.testing.assert_array_equal(made.weights, file["weights"])
+    # Nor do the responses to them: they are not there to be read.
+    with pytest.raises(FileNotFoundError, match="no records of split 'test'"):
+        PreparedDataset(copy, "test")
+
+
+def test_a_stimulus_in_the_gallery_is_refused(world, pipeline, tmp_path):
+    prepared, _, images = world
+    for i in (3, 6):
+        Image.fromarray(images[i]).save(tmp_path / f"{i}.png")
+    with pytest.raises(ValueError, match=r"holds 1 of the images to decode, such as 6\.png"):
+        run_baselines(
+            pipeline,
+            prepared,
+            tmp_path / "out",
+            encoder=Judge(pipeline.regions),
+            gallery=gallery_of_folder(tmp_path, 64),
+            methods=["retrieval"],
+            strength=0.5,
+            linear_guidance_scale=2.0,
+            **DRAW,
+        )
+
+
+def test_what_cannot_be_run_is_said(world, pipeline, tmp_path):
+    prepared, _, _ = world
+    options = {"encoder": Judge(pipeline.regions), **DRAW}
+    with pytest.raises(ValueError, match=r"There is no method oracle; choose of mean_image, "):
+        run_baselines(pipeline, prepared, tmp_path / "out", methods=["oracle"], **options)
+    with pytest.raises(ValueError, match="so name strength and linear_guidance_scale"):
+        run_baselines(pipeline, prepared, tmp_path / "out", **options)
+    assert not (tmp_path / "out").exists()
+    # Without captions the linear decoder is missing, and the table says so.
+    results = run_baselines(
+        pipeline,
+        prepared,
+        tmp_path / "out",
+        methods=["mean_image", "linear", "linear_latents"],
+        strength=0.5,
+        linear_guidance_scale=2.0,
+        **options,
+    )
+    assert list(results["methods"]) == ["mean_image", "linear_latents"]
+    assert list(results["methods"]["mean_image"]) == ["pixel_correlation", "ssim", "two_way_pixels"]
+    missing = "Missing: Linear two-stage, without low-level path (no captions were given"
+    assert missing in (tmp_path / "out" / "table.md").read_text()
+
+
+def test_the_strength_costs_no_meaning():
+    def scores(correlation, ssim, recall, named):
+        return {
+            "pixel_correlation": correlation,
+            "ssim": ssim,
+            "semantic_recall": recall,
+            "thing_identification": named,
+        }
+
+    without = scores(0.5, 0.3, 0.8, 0.6)
+    tried = {
+        0.3: scores(0.9, 0.6, 0.79, 0.7),
+        0.4: scores(0.9, 0.6, 0.81, 0.59),
+        0.5: scores(0.7, 0.4, 0.8, 0.6),
+        0.7: scores(0.6, 0.4, 0.9, 0.7),
+    }
+    assert choose_strength(without, tried) == 0.5
+    assert choose_strength(without, {0.3: tried[0.3], 0.4: tried[0.4]}) == 1.0
+
+
+def test_differences_and_improvement():
+    rng = np.random.default_rng(4)
+    values = {
+        name: rng.uniform(0.2, 0.6, 101) for name in ("retrieval", "linear", "linear_low_level")
+    }
+    ones = np.ones(101)
+    found = summarise({name: {"ssim": (x, ones)} for name, x in values.items()})
+    mean = {name: x.mean() for name, x in values.items()}
+    improved = found["improvement_over_retrieval"]
+    assert set(improved) == {"linear", "linear_low_level"}
+    np.testing.assert_allclose(
+        improved["linear"]["ssim"]["value"], mean["linear"] / mean["retrieval"] - 1
+    )
+    paired = found["low_level_start"]["linear_low_level - linear"]["ssim"]
+    difference = values["linear_low_level"] - values["linear"]
+    np.testing.assert_allclose(paired["value"], difference.mean())
+    reference = stats.bootstrap((difference,), np.mean, method="percentile", rng=0)
+    np.testing.assert_allclose(paired["interval"], reference.confidence_interval, atol=0.005)

@@ -1,0 +1,85 @@
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+
+from neuroadapter_jax.studies.localisation import (
+    enlarge,
+    half_share,
+    localisation,
+    pointing_hits,
+    roc_areas,
+)
+
+
+@pytest.fixture
+def maps(rng):
+    return rng.random((11, 7, 7)).astype(np.float32)
+
+
+@pytest.fixture
+def masks(rng):
+    masks = rng.random((11, 13, 13)) < 0.2
+    masks[3] = False
+    return masks
+
+
+def test_maps_are_enlarged_bilinearly(maps):
+    expected = torch.nn.functional.interpolate(
+        torch.from_numpy(maps)[:, None], (13, 13), mode="bilinear"
+    )
+    np.testing.assert_allclose(enlarge(maps, 13), expected[:, 0], rtol=1e-5)
+
+
+def test_scores_of_maps(maps, masks):
+    large = enlarge(maps, 13)
+    found = localisation(maps, masks)
+    hits, areas, shares = [], [], []
+    for i in range(11):
+        if i == 3:
+            continue
+        y, x = np.unravel_index(np.argmax(large[i]), (13, 13))
+        hits.append(float(masks[i, y, x]))
+        areas.append(roc_auc_score(masks[i].ravel(), large[i].ravel()))
+        shares.append(masks[i].mean())
+    assert found["num_images"] == 10
+    np.testing.assert_allclose(found["chance"], np.mean(shares))
+    np.testing.assert_allclose(found["pointing"]["value"], np.mean(hits))
+    np.testing.assert_allclose(
+        found["pointing_over_chance"]["value"], np.sum(hits) / np.sum(shares)
+    )
+    np.testing.assert_allclose(found["auc"]["value"], np.mean(areas), rtol=1e-6)
+    mean = large.mean(0)
+    own = [roc_auc_score(masks[i].ravel(), mean.ravel()) for i in range(11) if i != 3]
+    np.testing.assert_allclose(found["mean_map"]["auc"]["value"], np.mean(own), rtol=1e-6)
+
+
+def test_controls_fall_to_chance(rng):
+    """A map that shows its own mask points well; another image's does not."""
+    masks = np.zeros((101, 8, 8), bool)
+    y, x = rng.integers(0, 7, (2, 101))
+    for i in range(101):
+        masks[i, y[i] : y[i] + 2, x[i] : x[i] + 2] = True
+    maps = masks + 0.3 * rng.random((101, 8, 8))
+    found = localisation(maps.astype(np.float32), masks)
+    assert found["pointing"]["value"] == 1 and found["auc"]["value"] == 1
+    assert abs(found["permuted"]["auc"]["value"] - 0.5) < 0.1
+    assert found["permuted"]["pointing"]["value"] < 0.3
+
+
+def test_ties_count_half():
+    mask = np.array([[[True, False, True, False]]])
+    np.testing.assert_allclose(roc_areas(np.ones((1, 1, 4)), mask), 0.5)
+    np.testing.assert_allclose(roc_areas(np.array([[[2.0, 1.0, 1.0, 0.0]]]), mask), 3.5 / 4)
+    assert np.isnan(roc_areas(np.ones((1, 1, 4)), np.zeros((1, 1, 4), bool))).all()
+    assert pointing_hits(np.array([[[0.0, 3.0, 1.0, 2.0]]]), mask).tolist() == [False]
+
+
+def test_halves():
+    maps = np.array([[[1.0, 1.0, 2.0, 4.0]], [[3.0, 0.0, 0.0, 1.0]]])
+    np.testing.assert_allclose(half_share(maps, "right")["value"], (6 / 8 + 1 / 4) / 2)
+    np.testing.assert_allclose(half_share(maps, "left")["value"], (2 / 8 + 3 / 4) / 2)
+    odd = np.array([[[1.0, 2.0, 1.0]], [[4.0, 2.0, 0.0]]])
+    np.testing.assert_allclose(half_share(odd, "left")["value"], (0.5 + 5 / 6) / 2)
+    with pytest.raises(ValueError, match="half is 'up'"):
+        half_share(maps, "up")
