@@ -1,4 +1,4 @@
-"""The paper's ablations on the embedded subject: one command trains, draws, scores, tabulates.
+"""The paper's ablations on the simulated subject: one command trains, draws, scores, tabulates.
 
     python launch/ablate.py --config configs/ablation.py
 

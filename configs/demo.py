@@ -1,4 +1,4 @@
-"""The embedded subject, trained from scratch within the few minutes of `make demo`.
+"""The simulated subject, trained from scratch within the few minutes of `make demo`.
 
     python launch/train.py --config configs/demo.py
 
@@ -14,8 +14,8 @@ def get_config() -> ConfigDict:
     config.backbone = "tiny-sd"
 
     config.data = ConfigDict()
-    config.data.root = "runs/embedded/nsd"
-    config.data.prepared = "runs/embedded/prepared"
+    config.data.root = "runs/simulated/nsd"
+    config.data.prepared = "runs/simulated/prepared"
     config.data.subject = 1
     config.data.space = "fsaverage5"
     config.data.beta_version = "betas_fithrf_GLMdenoise_RR"
@@ -24,10 +24,10 @@ def get_config() -> ConfigDict:
     config.data.num_validation = 50
     # The simulated subject whose files are written to data.root; None for real files.
     config.data.simulation = ConfigDict({"num_images": 2500, "num_shared": 200, "seed": 1})
-    labels = "runs/embedded/nsd/nsddata/freesurfer/fsaverage5/label"
+    labels = "runs/simulated/nsd/nsddata/freesurfer/fsaverage5/label"
     config.data.parcellation = (
-        f"{labels}/lh.Embedded640Parcels.annot",
-        f"{labels}/rh.Embedded640Parcels.annot",
+        f"{labels}/lh.Simulated640Parcels.annot",
+        f"{labels}/rh.Simulated640Parcels.annot",
     )
 
     config.train = ConfigDict()

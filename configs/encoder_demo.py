@@ -1,4 +1,4 @@
-"""The embedded subject's brain encoder, trained in about three minutes.
+"""The simulated subject's brain encoder, trained in about three minutes.
 
     python launch/train_encoder.py --config configs/encoder_demo.py
 
@@ -16,7 +16,7 @@ def get_config() -> ConfigDict:
     demo = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(demo)
     config = ConfigDict()
-    config.workdir = "runs/embedded/encoder"
+    config.workdir = "runs/simulated/encoder"
     config.backbone = "tiny-sd"  # of the prepared records, which the adapter's training shares
     config.data = demo.get_config().data
 

@@ -5,7 +5,7 @@
 Hardware: one GPU of 40 GB or more. Without weights or without NSD:
 
     --config.backbone=random             random weights of the same architecture
-    --config configs/nsd.py:embedded     the embedded subject of configs/demo.py, 64 x 64 pixels
+    --config configs/nsd.py:simulated     the simulated subject of configs/demo.py, 64 x 64 pixels
 
 Where the released code leaves a choice open, or its versions differ, a comment names the choice
 taken here; its alternative is the override beside it. The paper's variants likewise:
@@ -24,13 +24,13 @@ from ml_collections import ConfigDict, config_dict
 
 
 def get_config(dataset: str = "nsd") -> ConfigDict:
-    if dataset not in ("nsd", "embedded"):
-        raise ValueError(f"configs/nsd.py:{dataset}: expected configs/nsd.py or nsd.py:embedded.")
+    if dataset not in ("nsd", "simulated"):
+        raise ValueError(f"configs/nsd.py:{dataset}: expected configs/nsd.py or nsd.py:simulated.")
     config = ConfigDict()
     config.workdir = f"runs/{dataset}-sd15/train"
     # A local folder in the diffusers layout, a Hub id, or "random".
     config.backbone = "stable-diffusion-v1-5/stable-diffusion-v1-5"
-    config.data = nsd_data() if dataset == "nsd" else embedded_data()
+    config.data = nsd_data() if dataset == "nsd" else simulated_data()
 
     config.train = ConfigDict()
     config.train.seed = 42
@@ -110,10 +110,10 @@ def nsd_data() -> ConfigDict:
     return data
 
 
-def embedded_data() -> ConfigDict:
+def simulated_data() -> ConfigDict:
     spec = importlib.util.spec_from_file_location("demo", Path(__file__).with_name("demo.py"))
     demo = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(demo)
     data = demo.get_config().data
-    data.prepared = "runs/embedded-sd15/prepared"
+    data.prepared = "runs/simulated-sd15/prepared"
     return data

@@ -83,11 +83,11 @@ def stage(lock: TextIO, folder: Path, made: Path, *arguments: str) -> None:
     write_json(record, seconds | {command: round(time.monotonic() - start)})
 
 
-def scored(drawn: Path, name: str, score: Callable, simulated: str | None) -> ImageScores:
+def scored(reconstructions: Path, name: str, score: Callable, simulated: str | None) -> ImageScores:
     """The scores of a folder of drawings, kept beside them."""
-    path = drawn / f"{name}.npz"
+    path = reconstructions / f"{name}.npz"
     if not path.exists():
-        score(load_reconstructions(drawn), simulated).save(path)
+        score(load_reconstructions(reconstructions), simulated).save(path)
     return ImageScores.load(path)
 
 
@@ -128,12 +128,20 @@ def run(config: ConfigDict, file: str, overrides: list[str], out: Path) -> None:
         train = ["--config", f"{file}:{name}", *overrides, f"--config.train.seed={seed}"]
         train += ["--workdir", str(folder)]
         stage(lock, folder, folder / "metrics.jsonl", "launch/train.py", *train)
-        drawn = folder / "drawn"
-        draw = ["--run", str(folder), *drawing, "--seed", str(seed), "--out", str(drawn)]
-        stage(lock, folder, drawn / "index.json", "launch/reconstruct.py", *draw)
-        runs[name].append(scored(drawn, "scores", score_choice, simulated))
+        reconstructions = folder / "drawn"
+        reconstruct = [
+            "--run",
+            str(folder),
+            *drawing,
+            "--seed",
+            str(seed),
+            "--out",
+            str(reconstructions),
+        ]
+        stage(lock, folder, reconstructions / "index.json", "launch/reconstruct.py", *reconstruct)
+        runs[name].append(scored(reconstructions, "scores", score_choice, simulated))
         if name == FULL:
-            mean = scored(drawn, "mean_scores", score_mean_candidate, simulated)
+            mean = scored(reconstructions, "mean_scores", score_mean_candidate, simulated)
             runs[NO_SELECTION].append(mean)
         if name == list(chosen.variants)[-1]:
             write_table(out, runs, chosen)

@@ -17,7 +17,7 @@ from absl import flags
 from train import settings_of
 
 from neuroadapter_jax.cortex.parcellation import read_parcellation
-from neuroadapter_jax.cortex.roi import NSD_ATLASES, group_areas, read_areas
+from neuroadapter_jax.cortex.roi import NSD_ATLASES, group_rois, read_rois
 from neuroadapter_jax.datasets.nsd.subject import NSDSubject
 from neuroadapter_jax.ibbi.roi import assign_regions, overlap_table, write_assignment
 from neuroadapter_jax.training.setup import choose_regions
@@ -42,8 +42,8 @@ def main(_) -> None:
             sources, choose_regions(parcellation, ncsnr, settings), strict=True
         ):
             subject = f"subj{source.subject:02d}"
-            masks = group_areas(
-                read_areas(
+            masks = group_rois(
+                read_rois(
                     Path(source.root) / "nsddata" / "freesurfer" / subject / "label",
                     Path(source.root) / "nsddata" / "ppdata" / subject / "transforms",
                     (*NSD_ATLASES, *FLAGS.extra_atlases),

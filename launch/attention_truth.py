@@ -1,6 +1,6 @@
-"""Does attention tell the truth? The views against the embedded subject, whose truth is known.
+"""Does attention tell the truth? The views against the simulated subject, whose truth is known.
 
-    python launch/attention_truth.py --prepared runs/embedded/prepared --root runs/embedded/nsd \
+    python launch/attention_truth.py --prepared runs/simulated/prepared --root runs/simulated/nsd \
         --out runs/attention_truth
 
 Where the views look under every reduction (pointing game, ROC area), whether shares of attention
@@ -16,7 +16,7 @@ import command_line
 import numpy as np
 from absl import flags
 
-from neuroadapter_jax.cortex.roi import NSD_ATLASES, group_areas, read_areas
+from neuroadapter_jax.cortex.roi import NSD_ATLASES, group_rois, read_rois
 from neuroadapter_jax.cortex.selection import region_snr
 from neuroadapter_jax.datasets.input_pipeline import eval_batches
 from neuroadapter_jax.datasets.prepared.records import PreparedDataset
@@ -34,7 +34,7 @@ from neuroadapter_jax.studies.causal_tests import (
     change_table,
     deletion_table,
     make_appearance,
-    perturbed_drawings,
+    perturbed_reconstructions,
 )
 
 FLAGS = flags.FLAGS
@@ -50,11 +50,11 @@ def main(_) -> None:
         pipeline = NeuroAdapterPipeline.from_pretrained(FLAGS.model)
         split = PreparedDataset(FLAGS.prepared, "test")
         truth = load_truth(root)
-        masks = group_areas(
-            read_areas(
+        masks = group_rois(
+            read_rois(
                 root / "nsddata/freesurfer/subj01/label",
                 root / "nsddata/ppdata/subj01/transforms",
-                (*NSD_ATLASES, "embedded-vtc"),
+                (*NSD_ATLASES, "simulated-vtc"),
             )
         )
         whole = assign_regions(pipeline.regions, masks)
@@ -64,13 +64,13 @@ def main(_) -> None:
         halves = assign_regions(
             pipeline.regions, by_hemisphere(early, pipeline.regions.num_vertices)
         )
-        areas = joined(whole, halves)
+        rois = joined(whole, halves)
         folders = [
             interpret_split(
                 pipeline,
                 split,
                 out / reduction,
-                areas,
+                rois,
                 num_images=FLAGS.num_images,
                 num_shown=3,
                 group_size=FLAGS.batch_size,
@@ -89,10 +89,10 @@ def main(_) -> None:
     betas = np.concatenate(
         [b["betas"][: b["num_valid"]].astype(np.float32) for b in eval_batches(split, 50)]
     )[:count]
-    seen, intact = (views[0][name].values for name in ("stimulus", "image"))
+    stimuli, intact = (views[0][name].values for name in ("stimulus", "image"))
     categories, names = truth["categories"][ids], truth["category_names"].tolist()
     reader, snr = load_scene_reader(), region_snr(pipeline.regions, split.ncsnr)
-    draw = perturbed_drawings(
+    reconstruct = perturbed_reconstructions(
         pipeline, betas, batch_size=FLAGS.batch_size, seed=FLAGS.seed, **SAMPLING
     )
     settings = {"model": pipeline.provenance, "seed": FLAGS.seed, "images": ids.tolist()}
@@ -106,7 +106,7 @@ def main(_) -> None:
         results["localisation"] |= truth_of.localisation_tables(each, pictures, FLAGS.seed)
         results["retinotopy"] |= truth_of.retinotopy_tables(each, FLAGS.seed)
     results["regions"] = {
-        name: int(row.sum()) for name, row in zip(areas.names, areas.members, strict=True)
+        name: int(row.sum()) for name, row in zip(rois.names, rois.members, strict=True)
     }
 
     some = min(count, FLAGS.num_ranked)
@@ -134,7 +134,7 @@ def main(_) -> None:
     results["deletion"] = part(
         "deletion",
         lambda: deletion_table(
-            draw, seen[:few], categories[:few], reader, rankings, seed=FLAGS.seed
+            reconstruct, stimuli[:few], categories[:few], reader, rankings, seed=FLAGS.seed
         ),
         num_images=few,
     )
@@ -153,7 +153,7 @@ def main(_) -> None:
         name: part(
             f"categories, {name}",
             lambda kind=kind, assigned=assigned, n=n, random=random: truth_of.category_table(
-                draw,
+                reconstruct,
                 intact[:n],
                 categories[:n],
                 names,
@@ -173,9 +173,9 @@ def main(_) -> None:
     def union(assigned, wanted):
         return np.logical_or.reduce([assigned[name] for name in wanted if name in assigned])
 
-    sets = {
+    region_sets = {
         f"{label} ({rule})": union(assigned, wanted)
-        for label, wanted in (("V1 to V3", EARLY), ("category areas", truth_of.CATEGORY_OF_AREA))
+        for label, wanted in (("V1 to V3", EARLY), ("category areas", truth_of.CATEGORY_OF_ROI))
         for rule, assigned in (("more than half", members), ("largest share", widest))
     }
     moved = min(count, FLAGS.num_moved)
@@ -183,11 +183,11 @@ def main(_) -> None:
     results["changes"] = part(
         "changes",
         lambda: change_table(
-            draw,
-            seen[:moved],
+            reconstruct,
+            stimuli[:moved],
             intact[:moved],
             categories[:moved],
-            sets,
+            region_sets,
             snr,
             appearance,
             seed=FLAGS.seed,
@@ -215,8 +215,8 @@ def main(_) -> None:
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("model", "neuroadapter-embedded", "The model's folder or shipped name.")
-    flags.DEFINE_string("prepared", None, "Folder of prepared records of the embedded subject.")
+    flags.DEFINE_string("model", "neuroadapter-simulated", "The model's folder or shipped name.")
+    flags.DEFINE_string("prepared", None, "Folder of prepared records of the simulated subject.")
     flags.DEFINE_string("root", None, "The simulated subject's folder, with truth.npz.")
     flags.DEFINE_string("out", None, "Folder for views, results.json, tables.md and figures.")
     flags.DEFINE_integer("num_images", 200, "Test images.", lower_bound=2)

@@ -1,7 +1,7 @@
 """Floors, retrieval, a linear two-stage decoder and the ceiling, beside NeuroAdapter.
 
-    python launch/baselines.py --model neuroadapter-embedded --prepared runs/embedded/prepared \
-        --root runs/embedded/nsd --encoder runs/embedded/encoder/model --out runs/baselines
+    python launch/baselines.py --model neuroadapter-simulated --prepared runs/simulated/prepared \
+        --root runs/simulated/nsd --encoder runs/simulated/encoder/model --out runs/baselines
 
 Fits on training images, chooses on validation images, draws the test images, and writes a folder
 of reconstructions per method, results.json and table.md. A killed run goes on. On the simulated
@@ -30,7 +30,7 @@ NUM_SHOWN = 10
 
 def save_grid(folder: Path, result: Reconstructions, num_shown: int = 40) -> None:
     """A grid with each stimulus above its reconstruction."""
-    rows = {"seen": result.seen[:num_shown], "drawn": result.best[:num_shown]}
+    rows = {"seen": result.stimuli[:num_shown], "drawn": result.best[:num_shown]}
     save_picture(folder / "grid.png", image_grid(rows))
 
 
@@ -66,16 +66,16 @@ def main(_) -> None:
         )
     except (ValueError, FileNotFoundError) as error:
         sys.exit(f"baselines: {error}")
-    drawn = {name: load_reconstructions(out / name) for name in results["methods"]}
-    rows = {"seen": next(iter(drawn.values())).seen[:NUM_SHOWN]}
-    rows |= {METHODS[name]: found.best[:NUM_SHOWN] for name, found in drawn.items()}
+    reconstructions = {name: load_reconstructions(out / name) for name in results["methods"]}
+    rows = {"seen": next(iter(reconstructions.values())).stimuli[:NUM_SHOWN]}
+    rows |= {METHODS[name]: found.best[:NUM_SHOWN] for name, found in reconstructions.items()}
     save_picture(out / "methods.png", image_grid(rows))
     print((out / "table.md").read_text())
     print(f"Written: {out / 'results.json'}, {out / 'table.md'}, {out / 'methods.png'}")
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("model", "neuroadapter-embedded", "The model's folder or shipped name.")
+    flags.DEFINE_string("model", "neuroadapter-simulated", "The model's folder or shipped name.")
     flags.DEFINE_string("prepared", None, "Folder of prepared records.")
     flags.DEFINE_string("encoder", None, "Folder of launch/train_encoder.py.")
     flags.DEFINE_string("out", None, "Folder for everything.")

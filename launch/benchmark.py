@@ -96,17 +96,17 @@ def full_size() -> str:
     return "\n".join(lines)
 
 
-def views(num_images: int = 20, num_areas: int = 12) -> str:
+def views(num_images: int = 20, num_rois: int = 12) -> str:
     """What each reduction costs beside a plain call, on made-up responses."""
     command_line.use_cpu_cores(num_images)
-    pipeline = NeuroAdapterPipeline.from_pretrained("neuroadapter-embedded")
+    pipeline = NeuroAdapterPipeline.from_pretrained("neuroadapter-simulated")
     rng = np.random.default_rng(0)
     fmri = rng.standard_normal((num_images, pipeline.num_vertices), np.float32)
-    interest = rng.dirichlet(np.ones(len(pipeline.regions)), num_areas).astype(np.float32)
+    roi_weights = rng.dirichlet(np.ones(len(pipeline.regions)), num_rois).astype(np.float32)
     cost = views_cost(
         pipeline,
         fmri,
-        interest,
+        roi_weights,
         ("attention", "value_norm", "difference", "gradient"),
         num_steps=FLAGS.num_steps,
         repeats=FLAGS.repeats,

@@ -14,18 +14,18 @@ from pathlib import Path
 import command_line
 from absl import flags
 
-from neuroadapter_jax.figures.cortex_maps import area_figure, save_figure
+from neuroadapter_jax.figures.cortex_maps import roi_figure, save_figure
 from neuroadapter_jax.figures.grids import image_grid, save_picture
 from neuroadapter_jax.figures.report import score_table, write_report
 from neuroadapter_jax.files import write_json
 from neuroadapter_jax.pipeline.reconstruct import load_reconstructions
 from neuroadapter_jax.simulation.nsd_writer import load_truth
-from neuroadapter_jax.simulation.subject import AREAS
+from neuroadapter_jax.simulation.subject import ROIS
 from neuroadapter_jax.training.metrics_log import read_metrics
 
 FLAGS = flags.FLAGS
-SHIPPED = "neuroadapter-embedded"
-ROOT, PREPARED = "runs/embedded/nsd", "runs/embedded/prepared"
+SHIPPED = "neuroadapter-simulated"
+ROOT, PREPARED = "runs/simulated/nsd", "runs/simulated/prepared"
 SAMPLING = ["--sampler", "dpmsolver++", "--num_steps", "19"]
 NUM_SHOWN = 30
 # Fewer steps for more candidates: the choice makes up for them (docs/encoder.md).
@@ -52,7 +52,7 @@ def stage(done: Path, *arguments: str) -> None:
     write_json(path, seconds | {command: round(time.monotonic() - start)})
 
 
-def draw(model: str, out: Path, *options: str) -> None:
+def reconstruct(model: str, out: Path, *options: str) -> None:
     """Draw the test images."""
     known = ["--model", model, "--prepared", PREPARED, *SAMPLING, "--out", str(out)]
     stage(out / "index.json", "launch/reconstruct.py", *known, *options)
@@ -76,8 +76,8 @@ def main(_) -> None:
     models = {"minutes": str(model), "hour": SHIPPED}
     for label, name in models.items():
         own, permuted = out / label / "own", out / label / "permuted"
-        draw(name, own)
-        draw(name, permuted, "--permute_responses")
+        reconstruct(name, own)
+        reconstruct(name, permuted, "--permute_responses")
         score(own, permuted, name)
 
     run_encoder, chosen = out / "encoder", out / "chosen" / "own"
@@ -86,31 +86,31 @@ def main(_) -> None:
     stage(encoder / "config.json", "launch/train_encoder.py", *train)
     known = ["--encoder", str(encoder), "--prepared", PREPARED, "--root", ROOT]
     stage(encoder / "accuracy.json", "launch/evaluate_encoder.py", *known)
-    draw(SHIPPED, chosen, *CANDIDATES, "--encoder", str(encoder))
+    reconstruct(SHIPPED, chosen, *CANDIDATES, "--encoder", str(encoder))
     score(chosen, out / "hour" / "permuted", SHIPPED)
 
     views = out / "interpretation"
     known = ["--model", SHIPPED, "--prepared", PREPARED, *SAMPLING, "--out", str(views)]
-    areas = ["--root", ROOT, "--extra_atlases", "embedded-vtc"]
+    rois = ["--root", ROOT, "--extra_atlases", "simulated-vtc"]
     licence = ["--licence", "Scenes are composed of OpenMoji artwork (openmoji.org), CC BY-SA 4.0."]
-    stage(views / "report.html", "launch/interpret.py", *known, *areas, *licence)
+    stage(views / "report.html", "launch/interpret.py", *known, *rois, *licence)
 
     results = {
         TITLES[label]: json.loads((out / label / "own" / "results.json").read_text())
         for label in TITLES
     }
-    drawn = {label: load_reconstructions(out / label / "own") for label in TITLES}
-    rows = {"seen": drawn["minutes"].seen[:NUM_SHOWN]}
-    rows |= {label: result.best[:NUM_SHOWN] for label, result in drawn.items()}
+    reconstructions = {label: load_reconstructions(out / label / "own") for label in TITLES}
+    rows = {"seen": reconstructions["minutes"].stimuli[:NUM_SHOWN]}
+    rows |= {label: result.best[:NUM_SHOWN] for label, result in reconstructions.items()}
     save_picture(out / "reconstructions.png", image_grid(rows))
-    save_figure(out / "areas.png", area_figure(load_truth(ROOT)["area"], order=AREAS))
+    save_figure(out / "areas.png", roi_figure(load_truth(ROOT)["roi"], order=ROIS))
     write_json(out / "results.json", results)
     seconds = json.loads((out / "seconds.json").read_text())
     write_report(
         out / "report.html",
         results=results,
         grid=out / "reconstructions.png",
-        areas=out / "areas.png",
+        rois=out / "areas.png",
         metrics=read_metrics(run / "metrics.jsonl"),
         facts={command: f"{number} s" for command, number in seconds.items()},
     )

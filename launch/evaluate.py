@@ -5,7 +5,7 @@
 Of the simulated subject, whose truth is known, more can be said:
 
     python launch/evaluate.py runs/demo/minutes/own --permuted runs/demo/minutes/permuted \
-        --model runs/demo/model --prepared runs/embedded/prepared --root runs/embedded/nsd
+        --model runs/demo/model --prepared runs/simulated/prepared --root runs/simulated/nsd
 
 What the second of two scored folders has more, image by image:
 

@@ -33,9 +33,9 @@ def main(_) -> None:
                 f"{FLAGS.prepared} has {split.num_vertices} vertices per hemisphere, the encoder "
                 f"{encoder.regions.num_vertices}; use records of the encoder's surface."
             )
-        area = np.full(encoder.num_vertices, "")
+        roi = np.full(encoder.num_vertices, "")
         if FLAGS.root is not None:
-            area = load_truth(FLAGS.root)["area"]
+            roi = load_truth(FLAGS.root)["roi"]
     except (ValueError, FileNotFoundError) as error:
         sys.exit(f"evaluate_encoder: {error}")
     images, measured = [], []
@@ -45,7 +45,7 @@ def main(_) -> None:
     predicted = encoder.predict(np.concatenate(images))
     num_trials = len(split[0]["betas"])
     result, correlation = encoding_accuracy(
-        predicted, np.concatenate(measured), split.ncsnr, num_trials, area
+        predicted, np.concatenate(measured), split.ncsnr, num_trials, roi
     )
     out = Path(FLAGS.out or FLAGS.encoder)
     out.mkdir(parents=True, exist_ok=True)
@@ -56,7 +56,7 @@ def main(_) -> None:
         save_figure(out / "correlation.png", value_figure(correlation.astype(float), label))
     for name, value in result["predictable"].items():
         print(f"{name}: {value:.3f}")
-    print(f"without area: {result['median_correlation_without_area']:.3f}")
+    print(f"without area: {result['median_correlation_without_roi']:.3f}")
     print(f"Accuracy: {out / 'accuracy.json'}")
 
 

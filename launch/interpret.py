@@ -1,7 +1,7 @@
 """Which region drove a reconstruction, and where in the image each area looked, step by step.
 
-    python launch/interpret.py --model neuroadapter-embedded --prepared runs/embedded/prepared \
-        --root runs/embedded/nsd --subject 1 --extra_atlases embedded-vtc --out runs/views
+    python launch/interpret.py --model neuroadapter-simulated --prepared runs/simulated/prepared \
+        --root runs/simulated/nsd --subject 1 --extra_atlases simulated-vtc --out runs/views
 
 Areas come from a subject's label files in NSD's layout under --root (visual areas and the face,
 body, place and word areas), or from --areas, a JSON file {"name": ["region", ...]}.
@@ -16,7 +16,7 @@ import numpy as np
 import xarray
 from absl import flags
 
-from neuroadapter_jax.cortex.roi import NSD_ATLASES, group_areas, read_areas
+from neuroadapter_jax.cortex.roi import NSD_ATLASES, group_rois, read_rois
 from neuroadapter_jax.datasets.prepared.records import PreparedDataset
 from neuroadapter_jax.diffusion.sampling import SAMPLERS
 from neuroadapter_jax.figures.cortex_maps import FLAT, save_figure, steps_figure, value_figure
@@ -28,7 +28,7 @@ from neuroadapter_jax.figures.timelines import (
     timeline,
     write_animation,
 )
-from neuroadapter_jax.ibbi.roi import AreaAssignment, assign_by_name, assign_regions
+from neuroadapter_jax.ibbi.roi import ROIAssignment, assign_by_name, assign_regions
 from neuroadapter_jax.ibbi.views import DEFAULT_REDUCTION, DEFINITIONS, REDUCTIONS
 from neuroadapter_jax.pipeline.interpret import interpret_split, load_views
 from neuroadapter_jax.pipeline.pipeline import NeuroAdapterPipeline
@@ -38,17 +38,17 @@ NUM_REPORTED = 40  # about 10 MB of page at 64 x 64 pixels
 NUM_TIMELINES = 5
 
 
-def areas_of(pipeline: NeuroAdapterPipeline) -> tuple[AreaAssignment, dict[str, np.ndarray]]:
+def rois_of(pipeline: NeuroAdapterPipeline) -> tuple[ROIAssignment, dict[str, np.ndarray]]:
     """The areas that the flags name, over the model's regions and as masks over vertices."""
-    if (FLAGS.areas is None) == (FLAGS.root is None):
+    if (FLAGS.rois is None) == (FLAGS.root is None):
         raise ValueError("give either --areas or --root.")
-    if FLAGS.areas is not None:
-        areas = assign_by_name(pipeline.regions, json.loads(Path(FLAGS.areas).read_text()))
-        named = zip(areas.names, areas.members, strict=True)
-        return areas, {n: on_vertices(own, pipeline.regions) == 1 for n, own in named}
+    if FLAGS.rois is not None:
+        rois = assign_by_name(pipeline.regions, json.loads(Path(FLAGS.rois).read_text()))
+        named = zip(rois.names, rois.members, strict=True)
+        return rois, {n: on_vertices(own, pipeline.regions) == 1 for n, own in named}
     subject = f"subj{FLAGS.subject:02d}"
-    masks = group_areas(
-        read_areas(
+    masks = group_rois(
+        read_rois(
             Path(FLAGS.root) / "nsddata" / "freesurfer" / subject / "label",
             Path(FLAGS.root) / "nsddata" / "ppdata" / subject / "transforms",
             (*NSD_ATLASES, *FLAGS.extra_atlases),
@@ -57,22 +57,20 @@ def areas_of(pipeline: NeuroAdapterPipeline) -> tuple[AreaAssignment, dict[str, 
     return assign_regions(pipeline.regions, masks, FLAGS.threshold), masks
 
 
-def draw_figures(
+def write_figures(
     folder: Path,
     views: xarray.Dataset,
     pipeline: NeuroAdapterPipeline,
     masks: dict[str, np.ndarray],
 ) -> None:
     """Timelines of the first images, shares over steps, and the mean brain view on the cortex."""
-    areas = [
-        name for name in views["area"].values if (views["area_weight"].sel(area=name) > 0).any()
-    ]
-    outlines = {name: masks[name] for name in areas}
+    rois = [name for name in views["roi"].values if (views["roi_weight"].sel(roi=name) > 0).any()]
+    outlines = {name: masks[name] for name in rois}
     for i in range(min(NUM_TIMELINES, views.sizes["sample"])):
         name = f"{int(views['sample'][i]):06d}"
-        save_picture(folder / f"{name}.png", timeline(views, i, areas))
-        write_animation(folder / f"{name}.gif", views, i, areas)
-    save_figure(folder / "shares.png", share_figure(views, areas))
+        save_picture(folder / f"{name}.png", timeline(views, i, rois))
+        write_animation(folder / f"{name}.gif", views, i, rois)
+    save_figure(folder / "shares.png", share_figure(views, rois))
     share = views["brain_view"].mean("sample") * views.sizes["region"]
     label = (
         f"share of the attention / uniform share; mean of {views.sizes['sample']} images\n"
@@ -98,14 +96,14 @@ def main(_) -> None:
     command_line.use_cpu_cores(FLAGS.group_size)
     try:
         pipeline = NeuroAdapterPipeline.from_pretrained(FLAGS.model)
-        areas, masks = areas_of(pipeline)
-        for sentence in areas.without_regions():
+        rois, masks = rois_of(pipeline)
+        for sentence in rois.without_regions():
             print(f"interpret: {sentence}", file=sys.stderr)
         interpret_split(
             pipeline,
             PreparedDataset(FLAGS.prepared, FLAGS.split),
             FLAGS.out,
-            areas,
+            rois,
             num_images=FLAGS.num_images,
             num_shown=FLAGS.num_shown,
             group_size=FLAGS.group_size,
@@ -125,7 +123,7 @@ def main(_) -> None:
         return
     report, figures = Path(FLAGS.out) / "report.html", Path(FLAGS.out) / "figures"
     views = load_views(FLAGS.out)
-    draw_figures(figures, views, pipeline, masks)
+    write_figures(figures, views, pipeline, masks)
     write_interpretation_report(
         report,
         views.isel(sample=slice(NUM_REPORTED)),
@@ -145,7 +143,7 @@ if __name__ == "__main__":
     flags.DEFINE_string("root", None, "Folder in NSD's layout with the subject's label files.")
     flags.DEFINE_integer("subject", 1, "Number of the subject under --root.", lower_bound=1)
     flags.DEFINE_list("extra_atlases", [], "Label files beside NSD's own five.")
-    flags.DEFINE_string("areas", None, "JSON file of areas as lists of the model's regions.")
+    flags.DEFINE_string("rois", None, "JSON file of areas as lists of the model's regions.")
     flags.DEFINE_float(
         "threshold",
         0.5,

@@ -13,7 +13,7 @@ import command_line
 
 from neuroadapter_jax.figures.grids import caption_grid, save_picture
 from neuroadapter_jax.simulation.scenes import sample_scenes
-from neuroadapter_jax.training.tiny_sd import card, draw_captions, pretrain
+from neuroadapter_jax.training.tiny_sd import card, pretrain, sample_captions
 
 
 def main(_) -> None:
@@ -32,7 +32,7 @@ def main(_) -> None:
     )
     export = Path(config.export)
     captions = sample_scenes(8, config.scene_seed, start=config.num_scenes).captions
-    picture = caption_grid(draw_captions(export, captions), captions)
+    picture = caption_grid(sample_captions(export, captions), captions)
     save_picture(export / "samples.png", picture)
     (export / "README.md").write_text(card(config.workdir, "samples.png"))
     print(f"Trained: {export}")

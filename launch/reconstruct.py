@@ -28,10 +28,10 @@ FLAGS = flags.FLAGS
 
 def save_grid(folder: Path, result: Reconstructions, num_shown: int = 40) -> None:
     """A grid with each stimulus, or "none", above its reconstruction."""
-    seen = np.where(
-        result.has_target[:, None, None, None], result.seen, no_image(*result.seen.shape[1:3])
+    stimuli = np.where(
+        result.has_target[:, None, None, None], result.stimuli, no_image(*result.stimuli.shape[1:3])
     )
-    rows = {"seen": seen[:num_shown], "drawn": result.best[:num_shown]}
+    rows = {"seen": stimuli[:num_shown], "drawn": result.best[:num_shown]}
     names = result.names[:num_shown] if any(result.names) else None
     save_picture(folder / "grid.png", image_grid(rows, names))
 

@@ -60,9 +60,9 @@ def run(config: ConfigDict, workdir: str | Path) -> None:
             prepare(one)
     wait_for_all("prepared")
 
-    def save_grid(step, seen, drawn):
+    def save_grid(step, stimuli, reconstructions):
         path = Path(workdir) / "validation" / f"{step:06d}.png"
-        save_picture(path, image_grid({"seen": seen, "drawn": drawn}))
+        save_picture(path, image_grid({"seen": stimuli, "drawn": reconstructions}))
 
     train(
         settings,

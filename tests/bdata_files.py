@@ -9,7 +9,7 @@ NAMES = [f"n0{1440764 + 17 * i}_{11 * i + 3}" for i in range(7)]
 TEST_NAMES = ["n02071294_46212", "n04252077_10859", "n03272010_11001"]
 NAN = np.nan
 # Which of the 23 voxels each area holds; LOC and FFA share voxel 17.
-AREAS = {
+ROIS = {
     "V1": (0, 5),
     "V2": (5, 8),
     "V3": (8, 12),
@@ -17,7 +17,7 @@ AREAS = {
     "LOC": (14, 18),
     "FFA": (17, 21),
 }
-PLAIN = {f"ROI_{name}": range(*span) for name, span in AREAS.items()}
+PLAIN = {f"ROI_{name}": range(*span) for name, span in ROIS.items()}
 SIDES = {
     "ROI_LH_V1": [3, 0, 9],
     "ROI_RH_V1": [1, 2],

@@ -32,14 +32,14 @@ class PublishedDesign:
 def make_design(seed=0):
     rng = np.random.default_rng(seed)
     is_shared = np.arange(10_000) < 1_000
-    seen = np.zeros(10_000, int)
+    stimuli = np.zeros(10_000, int)
     order = []
 
     def show(count, times, only):
         """Shows, once more, so many images of a kind that were shown so often."""
-        chosen = rng.permutation(np.flatnonzero((seen == times) & only))[:count]
+        chosen = rng.permutation(np.flatnonzero((stimuli == times) & only))[:count]
         assert len(chosen) == count
-        seen[chosen] += 1
+        stimuli[chosen] += 1
         return chosen
 
     # 30 sessions: (shared, other) images seen at least once, twice, three times.
@@ -58,7 +58,7 @@ def make_design(seed=0):
     stage = [show(1056, 1, anything), show(2264, 2, anything)]
     stage += [show(52, 0, is_shared), show(378, 0, ~is_shared)]
     order.append(rng.permutation(np.concatenate(stage)))
-    order.append(rng.permutation(np.repeat(np.arange(10_000), 3 - seen)))
+    order.append(rng.permutation(np.repeat(np.arange(10_000), 3 - stimuli)))
     order = np.concatenate(order)
     assert len(order) == 30_000
 

@@ -1,4 +1,4 @@
-"""Prepared records of a few embedded scenes, with the truth that stands beside NSD's files."""
+"""Prepared records of a few simulated scenes, with the truth that stands beside NSD's files."""
 
 import json
 from pathlib import Path
@@ -21,7 +21,7 @@ def write_prepared(folder: Path, root: Path, seed: int = 5) -> dict[int, np.ndar
     count = 1 + max(i for ids in SPLITS.values() for i in ids)
     scenes = sample_scenes(count, seed + STIMULUS_SEED_OFFSET)
     root.mkdir(parents=True)
-    (root / "embedded.json").write_text(json.dumps({"seed": seed}))
+    (root / "simulation.json").write_text(json.dumps({"seed": seed}))
     masks = np.packbits(scenes.masks.reshape(*scenes.masks.shape[:2], -1), axis=-1)
     np.savez(
         root / "truth.npz",

@@ -34,8 +34,10 @@ class _BrainAttention(_TextAttention):
     def forward(self, layer, x, encoder_hidden_states=None, **_):
         text, brain = encoder_hidden_states.tensor_split([-self.num_tokens], dim=1)
         out, _ = self.attend(layer, x, layer.to_k(text), layer.to_v(text))
-        drawn, self.seen = self.attend(layer, x, self.to_k_ip(brain), self.to_v_ip(brain))
-        return layer.to_out[0](out + drawn)
+        reconstructions, self.stimuli = self.attend(
+            layer, x, self.to_k_ip(brain), self.to_v_ip(brain)
+        )
+        return layer.to_out[0](out + reconstructions)
 
 
 class ImageProjModel(torch.nn.Module):
@@ -96,7 +98,7 @@ class Model(torch.nn.Module):
     def attention(self):
         """{layer: [b, h, q, p]} of the last call."""
         return {
-            name.removesuffix(".processor"): processor.seen
+            name.removesuffix(".processor"): processor.stimuli
             for name, processor in self.unet.attn_processors.items()
             if isinstance(processor, _BrainAttention)
         }

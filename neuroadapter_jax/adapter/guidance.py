@@ -50,7 +50,7 @@ def clean_start(vae: AutoencoderKL, start: Start, sample_size: int) -> Float[Arr
     return vae.config.scaling_factor * mean[0]
 
 
-def draw_latents(
+def sample_latents(
     unet: UNet2DConditionModel,
     text: Stream | None,
     brain: Stream,
@@ -85,13 +85,13 @@ def draw_latents(
         Latents [b, y, x, c], and the probe's results per layer stacked over steps, or None.
     """
     state = first_state(unet, keys, steps, clean)
-    state, seen = advance_latents(
+    state, probed = advance_latents(
         unet, text, brain, unconditional, state, keys, steps, guidance_scale, prediction_type, probe
     )
-    return state.latents, seen
+    return state.latents, probed
 
 
-def draw_from_text(
+def sample_latents_from_text(
     unet: UNet2DConditionModel,
     text: Stream,
     empty: Stream,
@@ -101,7 +101,7 @@ def draw_from_text(
     prediction_type: str = "epsilon",
     clean: Float[Array, "y x c"] | Float[Array, "b y x c"] | None = None,
 ) -> Float[Array, "b y x c"]:
-    """Scaled latents drawn from text alone: `draw_latents` with the empty prompt as other half.
+    """Scaled latents drawn from text alone: `sample_latents` with the empty prompt as other half.
 
     That half attends, since the empty prompt's tokens are not alike as dropped brain tokens are.
 
@@ -109,7 +109,7 @@ def draw_from_text(
         unet: frozen.
         text: the samples' states as a stream, batch b.
         empty: the empty prompt's, batch 1.
-        keys: as of `draw_latents`, like the rest.
+        keys: as of `sample_latents`, like the rest.
         steps: likewise.
         guidance_scale: likewise.
         prediction_type: likewise.
@@ -147,7 +147,7 @@ def first_state(
     steps: SamplingPlan,
     clean: Float[Array, "y x c"] | Float[Array, "b y x c"] | None = None,
 ) -> SamplerState:
-    """The state before the first step; arguments as in `draw_latents`."""
+    """The state before the first step; arguments as in `sample_latents`."""
     config = unet.config
     shape = (config.sample_size, config.sample_size, config.in_channels)
     start = unit_noise(keys, 0, shape)
@@ -169,7 +169,7 @@ def advance_latents(
     probe: Probe | Sequence[Probe] | None = None,
     span: tuple[int, int] | None = None,
 ) -> tuple[SamplerState, list | None]:
-    """Some of the steps of `draw_latents`, see `samplers.advance`; other arguments as there."""
+    """Some of the steps of `sample_latents`, see `samplers.advance`; other arguments as there."""
     predict = guided_prediction(unet, text, brain, unconditional, guidance_scale, probe)
     return advance(predict, state, keys, steps, prediction_type, span)
 
@@ -182,13 +182,13 @@ def guided_prediction(
     guidance_scale: float | Float[Array, ""] | None,
     probe: Probe | Sequence[Probe] | None = None,
 ) -> Callable[[Array, Array], tuple[Array, list | None]]:
-    """(latents, timestep) -> (guided prediction, the probe's results); see `draw_latents`.
+    """(latents, timestep) -> (guided prediction, the probe's results); see `sample_latents`.
 
     Both halves of guidance go through the U-Net as one batch of pairs.
     """
     guided = guidance_scale is not None
     if guided:
-        brain = brain._replace(alike=tuple(v[:, :, :1] for v in unconditional.values))
+        brain = brain._replace(unconditional_value=tuple(v[:, :, :1] for v in unconditional.values))
 
     def predict(x, timestep):
         if guided:
@@ -196,11 +196,11 @@ def guided_prediction(
         timesteps = jnp.full((len(x),), timestep)
         streams = [brain] if text is None else [text, brain]
         out = unet(x, timesteps, streams, probe)
-        out, seen = (out, None) if probe is None else out
+        out, probed = (out, None) if probe is None else out
         if guided:
             pairs = out.reshape(-1, 2, *out.shape[1:])
             conditional, without = pairs[:, 0], pairs[:, 1]
             out = without + guidance_scale * (conditional - without)
-        return out, seen
+        return out, probed
 
     return predict

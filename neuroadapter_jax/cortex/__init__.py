@@ -1,4 +1,4 @@
-"""The cortical surface: parcellations, selection of regions, packing, areas, noise ceilings."""
+"""The cortical surface: parcellations, selection of regions, packing, ROIs, noise ceilings."""
 
 from neuroadapter_jax.cortex.noise_ceiling import NoiseCeiling
 from neuroadapter_jax.cortex.packing import Packing, make_packing, pack, stack_packings, unpack
@@ -10,23 +10,23 @@ from neuroadapter_jax.cortex.parcellation import (
     read_parcellation,
     write_annot,
 )
-from neuroadapter_jax.cortex.roi import AREA_GROUPS, AREA_LEVELS, group_areas, read_areas
+from neuroadapter_jax.cortex.roi import ROI_GROUPS, ROI_LEVELS, group_rois, read_rois
 from neuroadapter_jax.cortex.selection import region_snr, select_group_regions, select_regions
 
 __all__ = [
-    "AREA_GROUPS",
-    "AREA_LEVELS",
+    "ROI_GROUPS",
+    "ROI_LEVELS",
     "Atlas",
     "NoiseCeiling",
     "Packing",
     "Parcellation",
-    "group_areas",
+    "group_rois",
     "make_packing",
     "match_regions",
     "pack",
     "parcellate_sphere",
-    "read_areas",
     "read_parcellation",
+    "read_rois",
     "region_snr",
     "select_group_regions",
     "select_regions",

@@ -566,14 +566,14 @@ def write_annot(
             f"Cannot write {path}: labels run from {labels.min()} to {labels.max()}, but there are "
             f"{len(names)} names; use -1 for no region."
         )
-    colours, seen = [(1, 1, 1)], {(1, 1, 1), (0, 0, 0)}
+    colours, stimuli = [(1, 1, 1)], {(1, 1, 1), (0, 0, 0)}
     hue = 0
     while len(colours) <= len(names):
         value = 0.95 - 0.15 * (hue % 3)
         rgb = colorsys.hsv_to_rgb(hue * 0.61803398875 % 1, 0.45 + 0.1 * (hue % 5), value)
         colour = tuple(round(255 * c) for c in rgb)
-        if colour not in seen:
-            seen.add(colour)
+        if colour not in stimuli:
+            stimuli.add(colour)
             colours.append(colour)
         hue += 1
     table = np.zeros((len(colours), 5), dtype=np.int64)

@@ -19,7 +19,7 @@ from neuroadapter_jax.cortex.parcellation import (
 )
 
 NSD_ATLASES = ("prf-visualrois", "floc-bodies", "floc-faces", "floc-places", "floc-words")
-AREA_GROUPS = {
+ROI_GROUPS = {
     "V1": ("V1v", "V1d"),
     "V2": ("V2v", "V2d"),
     "V3": ("V3v", "V3d"),
@@ -30,7 +30,7 @@ AREA_GROUPS = {
     "Word": ("OWFA", "VWFA-1", "VWFA-2", "mfs-words", "mTL-words"),
 }
 # Groups whose regions the paper counts as low-level and as high-level.
-AREA_LEVELS = {
+ROI_LEVELS = {
     "low-level": ("V1", "V2", "V3", "V4"),
     "high-level": ("Face", "Body", "Scene", "Word"),
 }
@@ -55,7 +55,7 @@ def native_to_fsaverage(
     return values[transform.astype(np.int64) - 1]
 
 
-def read_areas(
+def read_rois(
     label_dir: str | os.PathLike,
     transform_dir: str | os.PathLike | None = None,
     atlases: Sequence[str] = NSD_ATLASES,
@@ -86,7 +86,7 @@ def read_areas(
     """
     label_dir = Path(label_dir)
     to_fsaverage = _Transforms(None if transform_dir is None else Path(transform_dir))
-    areas, origin = {}, {}
+    rois, origin = {}, {}
     for atlas in atlases:
         halves = [
             _named_masks(label_dir / f"{hemisphere}.{atlas}.mgz", hemisphere, to_fsaverage)
@@ -96,14 +96,14 @@ def read_areas(
             name: np.concatenate([names.get(name, np.zeros(n, bool)) for names, n in halves])
             for name in {**halves[0][0], **halves[1][0]}
         }
-        if twice := sorted(found.keys() & areas.keys()):
+        if twice := sorted(found.keys() & rois.keys()):
             raise ValueError(
                 f"{twice[0]!r} is an area of {origin[twice[0]]} and of {atlas} "
                 f"({len(twice)} such in all), and they are not the same; read one of the two."
             )
-        areas |= found
+        rois |= found
         origin |= dict.fromkeys(found, atlas)
-    return areas
+    return rois
 
 
 def _named_masks(
@@ -182,9 +182,9 @@ def _refuse_stacked(source: str, found: int) -> None:
         )
 
 
-def group_areas(
-    areas: Mapping[str, Bool[np.ndarray, " n"]],
-    groups: Mapping[str, Sequence[str]] = AREA_GROUPS,
+def group_rois(
+    rois: Mapping[str, Bool[np.ndarray, " n"]],
+    groups: Mapping[str, Sequence[str]] = ROI_GROUPS,
 ) -> dict[str, Bool[np.ndarray, " n"]]:
     """Joins areas into groups (the paper's, by default); areas a subject lacks are left out.
 
@@ -192,7 +192,7 @@ def group_areas(
     """
     grouped = {m for members in groups.values() for m in members}
     return {
-        group: np.logical_or.reduce([areas[m] for m in members if m in areas])
+        group: np.logical_or.reduce([rois[m] for m in members if m in rois])
         for group, members in groups.items()
-        if any(m in areas for m in members)
-    } | {name: mask for name, mask in areas.items() if name not in grouped}
+        if any(m in rois for m in members)
+    } | {name: mask for name, mask in rois.items() if name not in grouped}

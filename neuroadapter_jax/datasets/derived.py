@@ -132,7 +132,7 @@ class DerivedNSD:
         """The file's own."""
         return self._ncsnr
 
-    def areas(self) -> dict[str, Bool[np.ndarray, " n"]]:
+    def rois(self) -> dict[str, Bool[np.ndarray, " n"]]:
         """Name of functional area -> mask over the left, then the right hemisphere."""
         key = "fsaverage_rois" if self._layout == "berg" else "rois"
         masks: dict[str, np.ndarray] = {}

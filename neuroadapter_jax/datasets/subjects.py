@@ -88,11 +88,11 @@ class SubjectsDataset:
         ids = {split: [_ids(part, split) for part in self.parts] for split in ("train", "test")}
         for i, part in enumerate(self.parts):
             for j, other in enumerate(self.parts):
-                seen = np.intersect1d(ids["train"][i], ids["test"][j])
-                if len(seen):
+                stimuli = np.intersect1d(ids["train"][i], ids["test"][j])
+                if len(stimuli):
                     raise ValueError(
-                        f"{part.path} trains on {len(seen)} image(s) that {other.path} tests with, "
-                        f"such as {seen[0]}: a model of both would be tested with images it has "
+                        f"{part.path} trains on {len(stimuli)} image(s) that {other.path} tests with, "
+                        f"such as {stimuli[0]}: a model of both would be tested with images it has "
                         f"seen; prepare them with splits that agree."
                     )
 

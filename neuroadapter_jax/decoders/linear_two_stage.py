@@ -22,7 +22,7 @@ from jaxtyping import Array, Float, Int, UInt8
 from sklearn.linear_model import RidgeCV
 from tqdm import tqdm
 
-from neuroadapter_jax.adapter.guidance import clean_start, draw_from_text
+from neuroadapter_jax.adapter.guidance import clean_start, sample_latents_from_text
 from neuroadapter_jax.cortex.parcellation import Parcellation
 from neuroadapter_jax.diffusion.images import to_uint8
 from neuroadapter_jax.diffusion.samplers import plan, skipped_steps, without_first
@@ -310,7 +310,7 @@ class LinearTwoStage:
         clean = per_image.get("low_level")
         if clean is None:
             clean = clean_start(vae, start, unet.config.sample_size)
-        latents = draw_from_text(
+        latents = sample_latents_from_text(
             unet,
             unet.text_context(per_image["states"]),
             unet.text_context(empty),

@@ -29,8 +29,8 @@ def pipeline_of_run(
         FileNotFoundError: as `load_run`.
         ValueError: as `load_run`; also no subject, or one that the model was not trained on.
     """
-    task, adapter, step = load_run(workdir, last=last)
-    known = [str(each) for each in task.subjects]
+    setup, adapter, step = load_run(workdir, last=last)
+    known = [str(each) for each in setup.subjects]
     if subject is None and len(known) > 1:
         raise ValueError(
             f"{workdir} is a model of subjects {', '.join(known)}, and a pipeline draws for one: "
@@ -44,20 +44,20 @@ def pipeline_of_run(
     index = 0 if subject is None else known.index(str(subject))
     if adapter.config.num_subjects > 1:
         adapter = adapter.of_subject(index)
-    data = task.train.parts if isinstance(task.train, SubjectsDataset) else (task.train,)
-    atlas = task.regions[index].atlas
+    data = setup.train.parts if isinstance(setup.train, SubjectsDataset) else (setup.train,)
+    atlas = setup.regions[index].atlas
     return NeuroAdapterPipeline(
         adapter,
-        task.backbone,
-        task.regions[index],
-        backbone_name=task.settings.backbone,
-        guidance_scale=task.settings.guidance_scale,
-        sampler=task.settings.sampler,
-        start=task.settings.start,
-        num_candidates=task.settings.num_candidates,
+        setup.backbone,
+        setup.regions[index],
+        backbone_name=setup.settings.backbone,
+        guidance_scale=setup.settings.guidance_scale,
+        sampler=setup.settings.sampler,
+        start=setup.settings.start,
+        num_candidates=setup.settings.num_candidates,
         provenance={
             "step": step,
-            "training": task.settings.to_dict(),
+            "training": setup.settings.to_dict(),
             "data": data[index].provenance["request"],
             "parcellation": None if atlas is None else dataclasses.asdict(atlas),
         },

@@ -63,7 +63,7 @@ class Stream(NamedTuple):
     keys: tuple[Float[Array, "b h k d"], ...]
     values: tuple[Float[Array, "b h k d"], ...]
     scale: float | Float[Array, ""] = 1.0
-    alike: tuple[Float[Array, "1 h 1 d"], ...] | None = None
+    unconditional_value: tuple[Float[Array, "1 h 1 d"], ...] | None = None
 
 
 class LayerStream(NamedTuple):
@@ -72,7 +72,7 @@ class LayerStream(NamedTuple):
     keys: Float[Array, "b h k d"]
     values: Float[Array, "b h k d"]
     scale: float | Float[Array, ""] = 1.0
-    alike: Float[Array, "1 h 1 d"] | None = None
+    unconditional_value: Float[Array, "1 h 1 d"] | None = None
 
 
 def split_heads(x: Float[Array, "b k c"], num_heads: int) -> Float[Array, "b h k d"]:
@@ -117,29 +117,31 @@ def attend(
     if by_head and isinstance(probe, HeadSum):
         out, total = _attend_summing_heads(q, k, v, probe)
         return out, probe.reduce(total)
-    weights, seen = attention_weights(q, k), None
+    weights, probed = attention_weights(q, k), None
     if isinstance(probe, Tap):
-        weights, seen = probe.function(weights)
+        weights, probed = probe.function(weights)
     elif isinstance(probe, HeadSum):
         shares = jnp.broadcast_to(probe.shares, (*weights.shape[:2], weights.shape[3]))
-        seen = probe.reduce(jax.vmap(probe.head, 1, 1)(weights, shares).sum(axis=1))
+        probed = probe.reduce(jax.vmap(probe.head, 1, 1)(weights, shares).sum(axis=1))
     elif probe is not None:
-        seen = probe(weights)
-    return jnp.einsum("...qk,...kd->...qd", weights.astype(v.dtype), v), seen
+        probed = probe(weights)
+    return jnp.einsum("...qk,...kd->...qd", weights.astype(v.dtype), v), probed
 
 
 def attend_in_pairs(
     q: Float[Array, "b2 h q d"],
     k: Float[Array, "#b h k d"],
     v: Float[Array, "#b h k d"],
-    alike: Float[Array, "1 h 1 d"],
+    unconditional_value: Float[Array, "1 h 1 d"],
     probe: Probe | None = None,
 ) -> tuple[Float[Array, "b2 h q d"], Any]:
-    """`attend` for the first sample of each pair, `alike` for the second; see `Stream`."""
+    """`attend` for the first sample of each pair, `unconditional_value` for the second; see `Stream`."""
     # Pairs stand side by side, so that cutting the batch over devices cuts between pairs.
     pairs = q.reshape(-1, 2, *q.shape[1:])
-    out, seen = attend(pairs[:, 0], k, v, probe)
-    return jnp.stack([out, jnp.broadcast_to(alike, out.shape)], axis=1).reshape(q.shape), seen
+    out, probed = attend(pairs[:, 0], k, v, probe)
+    return jnp.stack([out, jnp.broadcast_to(unconditional_value, out.shape)], axis=1).reshape(
+        q.shape
+    ), probed
 
 
 @jax.custom_vjp
@@ -291,14 +293,14 @@ class Attention(nnx.Module):
         q = split_heads(self.to_q(x), self.num_heads)
         if streams is None:
             streams = [LayerStream(*self.keys_values(x))]
-        out, seen = 0.0, None
-        for i, (k, v, scale, alike) in enumerate(streams):
+        out, probed = 0.0, None
+        for i, (k, v, scale, unconditional_value) in enumerate(streams):
             last = i == len(streams) - 1
             used = probe if last else None
-            if alike is None:
-                drawn, new = attend(q, k, v, used)
+            if unconditional_value is None:
+                attended, new = attend(q, k, v, used)
             else:
-                drawn, new = attend_in_pairs(q, k, v, alike, used)
-            out = out + scale * drawn
-            seen = new if last else None
-        return self.to_out[0](merge_heads(out).astype(x.dtype)), seen
+                attended, new = attend_in_pairs(q, k, v, unconditional_value, used)
+            out = out + scale * attended
+            probed = new if last else None
+        return self.to_out[0](merge_heads(out).astype(x.dtype)), probed

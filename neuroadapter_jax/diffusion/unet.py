@@ -119,9 +119,9 @@ class _BasicTransformerBlock(nnx.Module):
         self, x: Float[Array, "b q c"], streams: Sequence[LayerStream], probe: Probe | None
     ) -> tuple[Float[Array, "b q c"], Any]:
         x = x + self.attn1(self.norm1(x))[0]
-        out, seen = self.attn2(self.norm2(x), streams, probe)
+        out, probed = self.attn2(self.norm2(x), streams, probe)
         x = x + out
-        return x + self.ff(self.norm3(x)), seen
+        return x + self.ff(self.norm3(x)), probed
 
 
 class _Transformer2D(nnx.Module):
@@ -137,29 +137,33 @@ class _Transformer2D(nnx.Module):
         self, x: Float[Array, "b y x c"], streams: Sequence[LayerStream], probe: Probe | None
     ) -> tuple[Float[Array, "b y x c"], Any]:
         h = self.proj_in(self.norm(x))
-        flat, seen = self.transformer_blocks[0](
+        flat, probed = self.transformer_blocks[0](
             h.reshape(h.shape[0], -1, h.shape[-1]), streams, probe
         )
-        return x + self.proj_out(flat.reshape(h.shape)), seen
+        return x + self.proj_out(flat.reshape(h.shape)), probed
 
 
 class _Conditioning:
     """Hands each cross-attention layer its keys and values, and keeps what the probe saw."""
 
     def __init__(self, streams: Sequence[Stream], probe: Probe | Sequence[Probe] | None):
-        self.streams, self.probe, self.seen, self.layer = streams, probe, [], 0
+        self.streams, self.probe, self.probed, self.layer = streams, probe, [], 0
 
     def __call__(self, attention: _Transformer2D, x: Array) -> Array:
         layer = self.layer
         self.layer += 1
         streams = []
         for s in self.streams:
-            alike = None if s.alike is None else s.alike[layer].astype(x.dtype)
+            unconditional_value = (
+                None
+                if s.unconditional_value is None
+                else s.unconditional_value[layer].astype(x.dtype)
+            )
             keys, values = s.keys[layer].astype(x.dtype), s.values[layer].astype(x.dtype)
-            streams.append(LayerStream(keys, values, s.scale, alike))
+            streams.append(LayerStream(keys, values, s.scale, unconditional_value))
         probe = self.probe[layer] if isinstance(self.probe, Sequence) else self.probe
-        x, seen = attention(x, streams, probe)
-        self.seen.append(seen)
+        x, probed = attention(x, streams, probe)
+        self.probed.append(probed)
         return x
 
 
@@ -332,7 +336,7 @@ class UNet2DConditionModel(nnx.Module):
             skips, own = skips[:-taken], skips[-taken:]
             x = run(block, x, own, temb)
         x = self.conv_out(jax.nn.silu(self.conv_norm_out(x))).astype(latents.dtype)
-        return x if probe is None else (x, condition.seen)
+        return x if probe is None else (x, condition.probed)
 
 
 def with_sample_size(

@@ -315,7 +315,7 @@ def load_component(backbone: str | Path, name: str, dtype: Any = jnp.float32) ->
     folder = backbone_folder(backbone)
     abstract = abstract_component(folder, name)
     if str(backbone).partition(":")[0] == _RANDOM:
-        return draw_parameters(abstract, list(_CLASSES).index(name), dtype)
+        return random_parameters(abstract, list(_CLASSES).index(name), dtype)
     weights = find_weights(folder, name)
     if weights is None:
         raise FileNotFoundError(
@@ -327,7 +327,7 @@ def load_component(backbone: str | Path, name: str, dtype: Any = jnp.float32) ->
     return from_tensors(abstract, tensors, str(weights), dtype)
 
 
-def draw_parameters(abstract: nnx.Module, seed: int, dtype: Any = jnp.float32) -> nnx.Module:
+def random_parameters(abstract: nnx.Module, seed: int, dtype: Any = jnp.float32) -> nnx.Module:
     """Random parameters that keep variances: U(-a, a), a = sqrt(3 / inputs); norms start at 1.
 
     NumPy draws them one by one, so that nothing is compiled and none is held twice.
@@ -335,7 +335,7 @@ def draw_parameters(abstract: nnx.Module, seed: int, dtype: Any = jnp.float32) -
     rng = np.random.default_rng(seed)
     graph, state = nnx.split(abstract)
 
-    def draw(path: tuple, leaf: Any) -> Any:
+    def reconstruct(path: tuple, leaf: Any) -> Any:
         if len(leaf.shape) == 1:
             value = np.full(leaf.shape, float(path[-1] == "scale"), np.float32)
         else:
@@ -345,7 +345,7 @@ def draw_parameters(abstract: nnx.Module, seed: int, dtype: Any = jnp.float32) -
             value *= 2 * np.sqrt(3.0 / inputs, dtype=np.float32)
         return leaf.replace(jnp.asarray(value, dtype))
 
-    flat = [(path, draw(path, leaf)) for path, leaf in nnx.to_flat_state(state)]
+    flat = [(path, reconstruct(path, leaf)) for path, leaf in nnx.to_flat_state(state)]
     return nnx.merge(graph, nnx.from_flat_state(flat))
 
 

@@ -56,7 +56,7 @@ def encoding_accuracy(
     measured: Float[np.ndarray, "i n"],
     ncsnr: Float[np.ndarray, " n"],
     num_trials: int,
-    area: Shaped[np.ndarray, " n"],
+    roi: Shaped[np.ndarray, " n"],
     least_ceiling: float = 0.3,
 ) -> tuple[dict[str, Any], Float[np.ndarray, " n"]]:
     """Correlation per vertex, and its summary per area.
@@ -66,7 +66,7 @@ def encoding_accuracy(
         measured: means over `num_trials` trials of each image.
         ncsnr: noise-ceiling SNR.
         num_trials: see `noise_ceiling`.
-        area: name of the area of each vertex, "" for none.
+        roi: name of the area of each vertex, "" for none.
         least_ceiling: vertices with a ceiling above it are summarised as "predictable".
 
     Returns:
@@ -91,13 +91,13 @@ def encoding_accuracy(
             "explained_share": float(np.nanmedian(share[chosen])),
         }
 
-    names = sorted(set(np.unique(area).tolist()) - {""})
+    names = sorted(set(np.unique(roi).tolist()) - {""})
     result = {
         "num_images": len(measured),
         "num_trials": num_trials,
         "least_ceiling": least_ceiling,
         "predictable": summary(ceiling > least_ceiling),
-        "areas": {name: summary(area == name) for name in names},
-        "median_correlation_without_area": float(np.median(correlation[area == ""])),
+        "rois": {name: summary(roi == name) for name in names},
+        "median_correlation_without_roi": float(np.median(correlation[roi == ""])),
     }
     return result, correlation

@@ -7,11 +7,11 @@ import numpy as np
 from jaxtyping import Int, UInt8
 
 from neuroadapter_jax.metrics.recall import EMPTY
-from neuroadapter_jax.simulation.scenes import SLOTS, THINGS, PlacedThing, Scene, render
+from neuroadapter_jax.simulation.scenes import OBJECTS, SLOTS, PlacedObject, Scene, render
 
 
-def identify_things(
-    drawn: UInt8[np.ndarray, "b y x c"], scenes: Sequence[Scene]
+def identify_objects(
+    reconstructions: UInt8[np.ndarray, "b y x c"], scenes: Sequence[Scene]
 ) -> Int[np.ndarray, "b slot"]:
     """Names each thing of a scene by what is drawn within its square.
 
@@ -21,7 +21,7 @@ def identify_things(
     an image that shows nothing of the thing is right once in 48 over scenes drawn at random.
 
     Args:
-        drawn: images, 0..255, one per scene.
+        reconstructions: images, 0..255, one per scene.
         scenes: what was shown, same order.
 
     Returns:
@@ -30,40 +30,40 @@ def identify_things(
     Raises:
         ValueError: the counts differ.
     """
-    if len(drawn) != len(scenes):
+    if len(reconstructions) != len(scenes):
         raise ValueError(
-            f"There should be one image per scene, found {len(drawn)} images and {len(scenes)} "
+            f"There should be one image per scene, found {len(reconstructions)} images and {len(scenes)} "
             "scenes."
         )
     named = np.full((len(scenes), len(SLOTS)), EMPTY, np.int16)
-    for image, scene, row in zip(drawn, scenes, named, strict=True):
-        for item in scene.things:
+    for image, scene, row in zip(reconstructions, scenes, named, strict=True):
+        for item in scene.objects:
             window = _square(image, item).astype(np.int32)
             errors = [
-                ((_square(_with_thing(scene, item, index), item) - window) ** 2).sum()
-                for index in range(len(THINGS))
+                ((_square(_with_object(scene, item, index), item) - window) ** 2).sum()
+                for index in range(len(OBJECTS))
             ]
             row[item.slot] = np.argmin(errors)
     return named
 
 
-def things_shown(scenes: Sequence[Scene]) -> Int[np.ndarray, "b slot"]:
+def objects_shown(scenes: Sequence[Scene]) -> Int[np.ndarray, "b slot"]:
     """int16 index into THINGS of what stands in each slot, -1 for empty."""
     shown = np.full((len(scenes), len(SLOTS)), EMPTY, np.int16)
     for scene, row in zip(scenes, shown, strict=True):
-        for item in scene.things:
-            row[item.slot] = THINGS.index(item.thing)
+        for item in scene.objects:
+            row[item.slot] = OBJECTS.index(item.scene_object)
     return shown
 
 
 def _square(
-    image: UInt8[np.ndarray, "y x c"], item: PlacedThing
+    image: UInt8[np.ndarray, "y x c"], item: PlacedObject
 ) -> UInt8[np.ndarray, "side side c"]:
     top, left = item.corner
     return image[top : top + item.size, left : left + item.size]
 
 
-def _with_thing(scene: Scene, item: PlacedThing, index: int) -> UInt8[np.ndarray, "y x c"]:
-    other = dataclasses.replace(item, thing=THINGS[index])
-    things = tuple(other if one is item else one for one in scene.things)
-    return render(dataclasses.replace(scene, things=things))[0]
+def _with_object(scene: Scene, item: PlacedObject, index: int) -> UInt8[np.ndarray, "y x c"]:
+    other = dataclasses.replace(item, scene_object=OBJECTS[index])
+    objects = tuple(other if one is item else one for one in scene.objects)
+    return render(dataclasses.replace(scene, objects=objects))[0]

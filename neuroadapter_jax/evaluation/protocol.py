@@ -151,8 +151,8 @@ def prepare(
 
 
 def score_images(
-    seen: UInt8[np.ndarray, "b y x c"],
-    drawn: UInt8[np.ndarray, "b y x c"],
+    stimuli: UInt8[np.ndarray, "b y x c"],
+    reconstructions: UInt8[np.ndarray, "b y x c"],
     *,
     convention: str = "mindeye",
     candidates: UInt8[np.ndarray, "b s y x c"] | None = None,
@@ -177,14 +177,14 @@ def score_images(
 
     The networks up to SwAV are those of every published table (Scotti et al. 2023,
     arXiv 2305.18274, appendix; Ozcelik & VanRullen 2023); tiny-vit is this project's own, stands
-    in no published table, and knows scenes of the embedded world alone. "mindeye" resizes
+    in no published table, and knows scenes of the simulated data alone. "mindeye" resizes
     everything to 256 x 256 first and never antialiases; "neuroadapter" does not, lets Pillow
     resize for AlexNet, Inception and EfficientNet, and identifies by rows. An image without
     contrast has correlation 0 in both, where MindEye's notebook would have NaN.
 
     Args:
-        seen: stimuli, square, 0..255.
-        drawn: reconstructions, same shape and order.
+        stimuli: stimuli, square, 0..255.
+        reconstructions: reconstructions, same shape and order.
         convention: a name in `CONVENTIONS`.
         candidates: all reconstructions of each stimulus, for set-level identification.
         networks: those to use.
@@ -201,28 +201,28 @@ def score_images(
         raise ValueError(
             f"There is no convention {convention!r}; choose {' or '.join(map(repr, CONVENTIONS))}."
         )
-    check_pairs(seen, drawn)
-    if seen.dtype != np.uint8 or seen.shape[1] != seen.shape[2]:
+    check_pairs(stimuli, reconstructions)
+    if stimuli.dtype != np.uint8 or stimuli.shape[1] != stimuli.shape[2]:
         raise ValueError(
-            f"The metrics need square uint8 images, found {seen.dtype} of {seen.shape[1]} x "
-            f"{seen.shape[2]} pixels: crop them first."
+            f"The metrics need square uint8 images, found {stimuli.dtype} of {stimuli.shape[1]} x "
+            f"{stimuli.shape[2]} pixels: crop them first."
         )
-    if len(seen) < 2:
-        raise ValueError(f"The metrics need at least 2 images to tell apart, found {len(seen)}.")
+    if len(stimuli) < 2:
+        raise ValueError(f"The metrics need at least 2 images to tell apart, found {len(stimuli)}.")
     if (
         candidates is not None
         and (
             len(candidates),
             *candidates.shape[2:],
         )
-        != seen.shape
+        != stimuli.shape
     ):
         raise ValueError(
             "Candidates must be [b, s, y, x, 3] beside stimuli [b, y, x, 3], found "
-            f"{candidates.shape} and {seen.shape}."
+            f"{candidates.shape} and {stimuli.shape}."
         )
     how = CONVENTIONS[convention]
-    scores = Scores(how, _pixel_scores(seen, drawn, how, batch_size), {}, {})
+    scores = Scores(how, _pixel_scores(stimuli, reconstructions, how, batch_size), {}, {})
     folder = None if weights is None else Path(weights)
     for network in tqdm(networks, desc="features", unit="network", disable=not progress):
         try:
@@ -230,7 +230,9 @@ def score_images(
         except MissingWeightsError as error:
             scores.missing.update(dict.fromkeys((m.name for m in network.metrics), str(error)))
             continue
-        true, own = (_features(extract, x, network, how, batch_size) for x in (seen, drawn))
+        true, own = (
+            _features(extract, x, network, how, batch_size) for x in (stimuli, reconstructions)
+        )
         for metric in network.metrics:
             pair = true[metric.layer], own[metric.layer]
             scores.per_image[metric.name] = _compare(metric, *pair, how.orientation)
@@ -248,7 +250,9 @@ def score_images(
 
 
 def score_candidates(
-    seen: UInt8[np.ndarray, "b y x c"], candidates: UInt8[np.ndarray, "b s y x c"], **options: Any
+    stimuli: UInt8[np.ndarray, "b y x c"],
+    candidates: UInt8[np.ndarray, "b s y x c"],
+    **options: Any,
 ) -> dict[str, Float[np.ndarray, "b s"]]:
     """Every score of `score_images` that can be had, of each candidate.
 
@@ -256,28 +260,28 @@ def score_candidates(
     identification are stimuli, so a candidate's score does not depend on which others are taken.
 
     Args:
-        seen: stimuli, square, 0..255.
+        stimuli: stimuli, square, 0..255.
         candidates: reconstructions of each.
         options: of `score_images`.
     """
     columns = [
-        score_images(seen, np.ascontiguousarray(x), **options).per_image
+        score_images(stimuli, np.ascontiguousarray(x), **options).per_image
         for x in np.moveaxis(candidates, 1, 0)
     ]
     return {name: np.stack([x[name] for x in columns], axis=1) for name in columns[0]}
 
 
 def _pixel_scores(
-    seen: UInt8[np.ndarray, "b y x c"],
-    drawn: UInt8[np.ndarray, "b y x c"],
+    stimuli: UInt8[np.ndarray, "b y x c"],
+    reconstructions: UInt8[np.ndarray, "b y x c"],
     convention: Convention,
     batch_size: int,
 ) -> dict[str, Float[np.ndarray, " b"]]:
     values: dict[str, list[np.ndarray]] = {"pixcorr": [], "ssim": []}
-    for rows in _batches(len(seen), batch_size):
+    for rows in _batches(len(stimuli), batch_size):
         a, b = (
             resize(_first(x[rows], convention), PIXEL_SIDE, antialias=convention.antialias)
-            for x in (seen, drawn)
+            for x in (stimuli, reconstructions)
         )
         values["pixcorr"].append(pixel_correlation(a, b))
         values["ssim"].append(ssim(a, b))
@@ -304,12 +308,12 @@ def _features(
 def _compare(
     metric: FeatureMetric,
     true: Float[np.ndarray, "b f"],
-    drawn: Float[np.ndarray, "b f"],
+    reconstructions: Float[np.ndarray, "b f"],
     orientation: Orientation,
 ) -> Float[np.ndarray, " b"]:
     if metric.kind == "distance":
-        return correlation_distance(true, drawn)
-    return two_way(true, drawn, orientation)
+        return correlation_distance(true, reconstructions)
+    return two_way(true, reconstructions, orientation)
 
 
 def _first(

@@ -22,8 +22,8 @@ RESULTS, PER_IMAGE, TABLE = "results.json", "per_image.csv", "results.md"
 PUBLISHED = ASSETS / "published" / "nsd.csv"
 # Scores that are a ratio of sums over images, by the columns of both sums.
 RATIOS = {
-    "semantic_recall": ("things_read_rightly", "things_shown"),
-    "thing_identification": ("things_identified", "things_shown"),
+    "semantic_recall": ("objects_read_rightly", "objects_shown"),
+    "object_identity": ("objects_identified", "objects_shown"),
 }
 
 
@@ -185,7 +185,7 @@ def summary_lines(results: Mapping[str, Any]) -> list[str]:
     """The scores of a folder as lines for the terminal, with what is missing and why."""
     labels = metric_labels()
     lines = [f"{labels[x]}: {_with_interval(x, e)}" for x, e in results["metrics"].items()]
-    for name in ("semantic_recall", "thing_identification", "recall_relative_to_readout"):
+    for name in ("semantic_recall", "object_identity", "recall_relative_to_readout"):
         if results.get(name, {}).get("value") is not None:
             lines.append(f"{name.replace('_', ' ')}: {results[name]['value']:.3f}")
     reasons: dict[str, list[str]] = {}

@@ -330,7 +330,7 @@ def model_card(
     last = losses[-50:]
     return f"""# Scene reader
 
-Reads, from a 64 x 64 scene of the embedded world, which category (or nothing) stands in each of six
+Reads, from a 64 x 64 scene of the simulated data, which category (or nothing) stands in each of six
 slots. It gives the semantic score of reconstructions. Trained on rendered scenes alone: it has
 seen no response of a brain, no reconstruction and no output of a diffusion model.
 

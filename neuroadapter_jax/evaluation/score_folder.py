@@ -17,12 +17,14 @@ from neuroadapter_jax.evaluation.results import (
     write_text,
 )
 from neuroadapter_jax.evaluation.selection import selection_scores
-from neuroadapter_jax.evaluation.simulated_folder import candidates_things, score_embedded
+from neuroadapter_jax.evaluation.simulated_folder import candidates_objects, score_simulated
 from neuroadapter_jax.files import write_json
 from neuroadapter_jax.pipeline.reconstruct import Reconstructions, load_reconstructions
 
 
-def check_records(folder: str | Path, drawn: Reconstructions, records: PreparedDataset) -> None:
+def check_records(
+    folder: str | Path, reconstructions: Reconstructions, records: PreparedDataset
+) -> None:
     """Checks that a folder shows a split's images, in its order, beside the right stimuli.
 
     Raises:
@@ -30,28 +32,28 @@ def check_records(folder: str | Path, drawn: Reconstructions, records: PreparedD
             record's.
     """
     where = f"split {records.split!r} of {records.path}"
-    if not np.array_equal(drawn.image_ids, records.image_ids):
-        if set(drawn.image_ids.tolist()) == set(records.image_ids.tolist()):
+    if not np.array_equal(reconstructions.image_ids, records.image_ids):
+        if set(reconstructions.image_ids.tolist()) == set(records.image_ids.tolist()):
             raise ValueError(
                 f"{folder} holds the images of {where} in another order; list them in ascending "
                 "order of image_id."
             )
-        lacking = np.setdiff1d(records.image_ids, drawn.image_ids)
-        more = np.setdiff1d(drawn.image_ids, records.image_ids)
+        lacking = np.setdiff1d(records.image_ids, reconstructions.image_ids)
+        more = np.setdiff1d(reconstructions.image_ids, records.image_ids)
         named = f"image {lacking[0]} is missing" if len(lacking) else f"image {more[0]} is too many"
         raise ValueError(
-            f"{folder} holds {len(drawn.image_ids)} images, {where} {len(records)}: {named}; draw "
+            f"{folder} holds {len(reconstructions.image_ids)} images, {where} {len(records)}: {named}; draw "
             "it again from these records."
         )
-    for row, image_id in enumerate(drawn.image_ids.tolist()):
+    for row, image_id in enumerate(reconstructions.image_ids.tolist()):
         truth = records[row]["image"]
-        if truth.shape != drawn.seen[row].shape:
+        if truth.shape != reconstructions.stimuli[row].shape:
             raise ValueError(
-                f"{folder} holds images of {drawn.seen.shape[1]} x {drawn.seen.shape[2]} pixels, "
+                f"{folder} holds images of {reconstructions.stimuli.shape[1]} x {reconstructions.stimuli.shape[2]} pixels, "
                 f"{where} of {truth.shape[0]} x {truth.shape[1]}; resize the reconstructions or "
                 "prepare the records at their size."
             )
-        if not np.array_equal(truth, drawn.seen[row]):
+        if not np.array_equal(truth, reconstructions.stimuli[row]):
             raise ValueError(
                 f"{folder}: the stimulus of image {image_id} is not the one in {where}; the files "
                 "in seen/ are mixed up or of another preparation."
@@ -74,7 +76,7 @@ def score_folder(
     """Score the reconstructions that count, and write the scores into their folder.
 
     results.json holds "num_images", "reconstructions" (how they were drawn), "convention",
-    "metrics", "missing" and "set_level" (see `Scores.summary`), and what `evaluate_embedded` says
+    "metrics", "missing" and "set_level" (see `Scores.summary`), and what `evaluate_simulated` says
     where `root` is given; per_image.csv a row per image; results.md the table beside published
     numbers. Where an encoder chose and all candidates were kept, "selection" says what the choice
     gave; see `selection_scores`. Nothing is written before everything is scored.
@@ -99,24 +101,24 @@ def score_folder(
             together.
     """
     folder = Path(folder)
-    drawn = load_reconstructions(folder)
+    reconstructions = load_reconstructions(folder)
     if root is not None and prepared is None:
         raise ValueError("--root needs --prepared: the records say which scenes were shown.")
     if root is None and (model is not None or permuted is not None):
         raise ValueError("--model and --permuted need --root: they belong to its scores.")
-    if set_level and drawn.drawn.shape[1] == 1:
+    if set_level and reconstructions.reconstructions.shape[1] == 1:
         raise ValueError(
             f"{folder} holds one candidate per stimulus; set-level identification needs several, "
             "so draw with --num_candidates (and --keep_candidates beside --encoder)."
         )
     records = control = None
     if prepared is not None:
-        records = PreparedDataset(prepared, drawn.settings.get("split", "test"))
-        check_records(folder, drawn, records)
+        records = PreparedDataset(prepared, reconstructions.settings.get("split", "test"))
+        check_records(folder, reconstructions, records)
     if permuted is not None:
         control = load_reconstructions(permuted)
         check_records(permuted, control, records)
-        if not drawn.settings.get("own_responses", True) or control.settings.get(
+        if not reconstructions.settings.get("own_responses", True) or control.settings.get(
             "own_responses", True
         ):
             raise ValueError(
@@ -124,35 +126,40 @@ def score_folder(
                 "--permute_responses; exchange or draw them again."
             )
     scores = score_images(
-        drawn.seen,
-        drawn.best,
+        reconstructions.stimuli,
+        reconstructions.best,
         convention=convention,
-        candidates=drawn.drawn if set_level else None,
+        candidates=reconstructions.reconstructions if set_level else None,
         weights=weights,
         download=download,
         progress=progress,
     )
     columns = dict(scores.per_image)
     columns |= {f"set_level_{name}": values for name, values in scores.set_level.items()}
-    results = {"num_images": len(drawn.seen), "reconstructions": drawn.settings}
+    results = {
+        "num_images": len(reconstructions.stimuli),
+        "reconstructions": reconstructions.settings,
+    }
     results |= scores.summary()
     if root is not None:
-        embedded, further = score_embedded(drawn, records, root, model=model, permuted=control)
-        results |= embedded
+        simulated, further = score_simulated(
+            reconstructions, records, root, model=model, permuted=control
+        )
+        results |= simulated
         columns |= further
-    if drawn.scores is not None and drawn.drawn.shape[1] > 1:
+    if reconstructions.scores is not None and reconstructions.reconstructions.shape[1] > 1:
         found = score_candidates(
-            drawn.seen,
-            drawn.drawn,
+            reconstructions.stimuli,
+            reconstructions.reconstructions,
             convention=convention,
             weights=weights,
             download=download,
             progress=progress,
         )
-        found |= {} if root is None else candidates_things(drawn, root)
-        results["selection"] = selection_scores(found, drawn.chosen)
+        found |= {} if root is None else candidates_objects(reconstructions, root)
+        results["selection"] = selection_scores(found, reconstructions.chosen)
     table = markdown(results, title=f"Scores of {folder.name}", comparable=root is None)
-    write_per_image(folder / PER_IMAGE, PerImage(drawn.image_ids, columns))
+    write_per_image(folder / PER_IMAGE, PerImage(reconstructions.image_ids, columns))
     write_text(folder / TABLE, table)
     write_json(folder / RESULTS, results)
     return results

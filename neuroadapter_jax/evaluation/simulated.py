@@ -1,4 +1,4 @@
-"""All scores of reconstructions in the embedded world, in one JSON-able dictionary."""
+"""All scores of reconstructions in the simulated data, in one JSON-able dictionary."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int, Real, UInt8
 
-from neuroadapter_jax.evaluation.object_identity import identify_things, things_shown
+from neuroadapter_jax.evaluation.object_identity import identify_objects, objects_shown
 from neuroadapter_jax.evaluation.scene_reader import SceneReader, read_scenes
 from neuroadapter_jax.metrics.identification import two_way_pixels
 from neuroadapter_jax.metrics.pixels import pixel_correlation, ssim
@@ -16,16 +16,16 @@ from neuroadapter_jax.metrics.recall import (
     semantic_counts,
 )
 from neuroadapter_jax.metrics.statistics import bootstrap_interval, bootstrap_ratio
-from neuroadapter_jax.simulation.scenes import THINGS, Scene
+from neuroadapter_jax.simulation.scenes import OBJECTS, Scene
 
 
 def _pixel_values(
-    drawn: UInt8[np.ndarray, "b y x c"], images: UInt8[np.ndarray, "b y x c"]
+    reconstructions: UInt8[np.ndarray, "b y x c"], images: UInt8[np.ndarray, "b y x c"]
 ) -> dict[str, Float[np.ndarray, " b"]]:
     return {
-        "two_way_pixels": two_way_pixels(images, drawn),
-        "pixel_correlation": pixel_correlation(images, drawn),
-        "ssim": ssim(images, drawn),
+        "two_way_pixels": two_way_pixels(images, reconstructions),
+        "pixel_correlation": pixel_correlation(images, reconstructions),
+        "ssim": ssim(images, reconstructions),
     }
 
 
@@ -44,21 +44,19 @@ def _semantic_scores(
         "semantic_recall": bootstrap_ratio(hits, shown, seed)
         | {"chance": chance_recall(read, truth), "chance_interval_99": null.tolist()},
         "semantic_precision": bootstrap_ratio(hits, claimed, seed),
-        "things_read": int(claimed.sum()),
+        "objects_read": int(claimed.sum()),
     }
 
 
-def _thing_scores(
+def _object_scores(
     named: Int[np.ndarray, "b slot"], truth: Int[np.ndarray, "b slot"], seed: int
 ) -> dict[str, Any]:
     hits, shown, _ = semantic_counts(named, truth)
-    return {
-        "thing_identification": bootstrap_ratio(hits, shown, seed) | {"chance": 1 / len(THINGS)}
-    }
+    return {"object_identity": bootstrap_ratio(hits, shown, seed) | {"chance": 1 / len(OBJECTS)}}
 
 
-def evaluate_embedded(
-    drawn: UInt8[np.ndarray, "b y x c"],
+def evaluate_simulated(
+    reconstructions: UInt8[np.ndarray, "b y x c"],
     images: UInt8[np.ndarray, "b y x c"],
     categories: Int[np.ndarray, "b slot"],
     reader: SceneReader,
@@ -66,11 +64,11 @@ def evaluate_embedded(
     category_names: Sequence[str],
     scenes: Sequence[Scene] | None = None,
     readout: Int[np.ndarray, "b slot"] | None = None,
-    thing_readout: Int[np.ndarray, "b slot"] | None = None,
-    drawn_permuted: UInt8[np.ndarray, "b y x c"] | None = None,
+    object_readout: Int[np.ndarray, "b slot"] | None = None,
+    permuted_reconstructions: UInt8[np.ndarray, "b y x c"] | None = None,
     seed: int = 0,
 ) -> tuple[dict[str, Any], dict[str, Real[np.ndarray, " b"]]]:
-    """Scores one reconstruction per test image of the embedded world.
+    """Scores one reconstruction per test image of the simulated data.
 
     Every score is ``{"value", "interval"}`` with a 95 % bootstrap interval over images.
 
@@ -81,23 +79,23 @@ def evaluate_embedded(
       readings and the central 99 % of that null distribution. ``semantic_precision``: share of
       the things it reads that were shown so. ``recall_by_category``: the recall by true category.
     * ``reader_on_stimuli``: the same two for the stimuli themselves, the reader's own limit.
-    * ``thing_identification``: share of the things shown that are the one, of all 48, that their
-      square of the reconstruction resembles most (see ``identify_things``); chance 1/48.
+    * ``object_identification``: share of the things shown that are the one, of all 48, that their
+      square of the reconstruction resembles most (see ``identify_objects``); chance 1/48.
     * ``linear_readout``: the same two for readings straight from the responses;
       ``recall_relative_to_readout``: hits in the reconstructions over hits of the readout.
     * ``permuted_responses``: the scores of reconstructions drawn from permuted responses, and
       ``at_chance``: identification within 5 points of 50 %, recall inside its own 99 % null.
 
     Args:
-        drawn: reconstructions, 0..255, one per stimulus.
+        reconstructions: reconstructions, 0..255, one per stimulus.
         images: stimuli, 0..255, same order.
         categories: true category per slot, -1 for empty.
         reader: the scene reader.
         category_names: name of each category index.
         scenes: what the stimuli show; without them things are not identified.
         readout: category per slot read from the same responses by the linear readout.
-        thing_readout: index into THINGS per slot, read likewise; needs `scenes` and `readout`.
-        drawn_permuted: reconstructions from the responses permuted across images (see
+        object_readout: index into THINGS per slot, read likewise; needs `scenes` and `readout`.
+        permuted_reconstructions: reconstructions from the responses permuted across images (see
             ``semantics.derangement``), still in the stimuli's order.
         seed: seed of resampling and permutations.
 
@@ -109,30 +107,32 @@ def evaluate_embedded(
     Raises:
         ValueError: if shapes, dtypes or counts do not fit together.
     """
-    things = None if scenes is None else things_shown(scenes)
+    objects = None if scenes is None else objects_shown(scenes)
 
     def identified(images: UInt8[np.ndarray, "b y x c"]) -> dict[str, Any]:
         return (
-            {} if things is None else _thing_scores(identify_things(images, scenes), things, seed)
+            {}
+            if objects is None
+            else _object_scores(identify_objects(images, scenes), objects, seed)
         )
 
-    read, pixels = read_scenes(reader, drawn), _pixel_values(drawn, images)
+    read, pixels = read_scenes(reader, reconstructions), _pixel_values(reconstructions, images)
     hits, shown, _ = semantic_counts(read, categories)
     per_image = {
         "two_way_pixels": pixels["two_way_pixels"],
         "pixel_correlation_own_size": pixels["pixel_correlation"],
         "ssim_own_size": pixels["ssim"],
-        "things_shown": shown,
-        "things_read_rightly": hits,
+        "objects_shown": shown,
+        "objects_read_rightly": hits,
     }
     named = {}
-    if things is not None:
-        names = identify_things(drawn, scenes)
-        named = _thing_scores(names, things, seed)
-        per_image["things_identified"] = semantic_counts(names, things)[0]
+    if objects is not None:
+        names = identify_objects(reconstructions, scenes)
+        named = _object_scores(names, objects, seed)
+        per_image["objects_identified"] = semantic_counts(names, objects)[0]
     result = {
         "num_images": len(images),
-        "num_things": int(shown.sum()),
+        "num_objects": int(shown.sum()),
         "identification_orientation": "columns",
         **_pixel_scores(pixels, seed),
         **_semantic_scores(read, categories, seed),
@@ -151,14 +151,14 @@ def evaluate_embedded(
     if readout is not None:
         readout_hits, _, _ = semantic_counts(readout, categories)
         result["linear_readout"] = _semantic_scores(readout, categories, seed)
-        if thing_readout is not None:
-            result["linear_readout"] |= _thing_scores(thing_readout, things, seed)
+        if object_readout is not None:
+            result["linear_readout"] |= _object_scores(object_readout, objects, seed)
         result["recall_relative_to_readout"] = bootstrap_ratio(hits, readout_hits, seed)
-    if drawn_permuted is not None:
+    if permuted_reconstructions is not None:
         control = (
-            _pixel_scores(_pixel_values(drawn_permuted, images), seed)
-            | _semantic_scores(read_scenes(reader, drawn_permuted), categories, seed)
-            | identified(drawn_permuted)
+            _pixel_scores(_pixel_values(permuted_reconstructions, images), seed)
+            | _semantic_scores(read_scenes(reader, permuted_reconstructions), categories, seed)
+            | identified(permuted_reconstructions)
         )
         low, high = control["semantic_recall"]["chance_interval_99"]
         control["at_chance"] = {

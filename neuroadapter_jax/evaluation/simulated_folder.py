@@ -10,27 +10,27 @@ from neuroadapter_jax.cortex.packing import Packing, pack
 from neuroadapter_jax.datasets.input_pipeline import eval_batches
 from neuroadapter_jax.datasets.prepared.records import PreparedDataset
 from neuroadapter_jax.evaluation.linear_readout import fit_linear_readout
-from neuroadapter_jax.evaluation.object_identity import identify_things, things_shown
+from neuroadapter_jax.evaluation.object_identity import identify_objects, objects_shown
 from neuroadapter_jax.evaluation.scene_reader import load_scene_reader, read_scenes
-from neuroadapter_jax.evaluation.simulated import evaluate_embedded
+from neuroadapter_jax.evaluation.simulated import evaluate_simulated
 from neuroadapter_jax.metrics.recall import semantic_counts
 from neuroadapter_jax.pipeline.pipeline import NeuroAdapterPipeline
 from neuroadapter_jax.pipeline.reconstruct import Reconstructions
 from neuroadapter_jax.simulation.nsd_writer import load_scenes, load_truth
 
 
-def score_embedded(
-    drawn: Reconstructions,
+def score_simulated(
+    reconstructions: Reconstructions,
     split: PreparedDataset,
     root: str | Path,
     *,
     model: str | Path | None = None,
     permuted: Reconstructions | None = None,
 ) -> tuple[dict[str, Any], dict[str, Real[np.ndarray, " b"]]]:
-    """What `evaluate_embedded` says of the chosen candidates, and its values per image.
+    """What `evaluate_simulated` says of the chosen candidates, and its values per image.
 
     Args:
-        drawn: reconstructions of the split's images, in its order.
+        reconstructions: reconstructions of the split's images, in its order.
         split: prepared records of the simulated subject.
         root: the simulated subject's folder, with truth.npz.
         model: the pipeline's folder or name; a linear readout sees the same regions. None: no
@@ -53,17 +53,17 @@ def score_embedded(
 
         readouts = {
             "readout": read_out("categories", len(truth["category_names"]), may_be_empty=True),
-            "thing_readout": read_out("things", len(truth["thing_names"]), may_be_empty=False),
+            "object_readout": read_out("objects", len(truth["object_names"]), may_be_empty=False),
         }
     scenes, categories = load_scenes(root, split.image_ids), truth["categories"][split.image_ids]
-    return evaluate_embedded(
-        drawn.best,
-        drawn.seen,
+    return evaluate_simulated(
+        reconstructions.best,
+        reconstructions.stimuli,
         categories,
         load_scene_reader(),
         category_names=truth["category_names"].tolist(),
         scenes=scenes,
-        drawn_permuted=None if permuted is None else permuted.best,
+        permuted_reconstructions=None if permuted is None else permuted.best,
         **readouts,
     )
 
@@ -81,26 +81,29 @@ def check_held_out(train_ids: Int[np.ndarray, " _n"], test_ids: Int[np.ndarray, 
         )
 
 
-def candidates_things(
-    drawn: Reconstructions, root: str | Path
+def candidates_objects(
+    reconstructions: Reconstructions, root: str | Path
 ) -> dict[str, Float[np.ndarray, "b s"]]:
     """Share of a scene's things that each candidate shows: of the right category, and themselves.
 
     Args:
-        drawn: reconstructions of the simulated subject's images.
+        reconstructions: reconstructions of the simulated subject's images.
         root: the subject's folder, with truth.npz.
     """
-    truth, scenes = load_truth(root), load_scenes(root, drawn.image_ids)
-    things, reader = things_shown(scenes), load_scene_reader()
+    truth, scenes = load_truth(root), load_scenes(root, reconstructions.image_ids)
+    objects, reader = objects_shown(scenes), load_scene_reader()
 
     def share(read: Int[np.ndarray, "b slot"], truth: Int[np.ndarray, "b slot"]) -> np.ndarray:
         hits, shown, _ = semantic_counts(read, truth)
         return hits / np.maximum(shown, 1)
 
-    columns = [np.ascontiguousarray(x) for x in np.moveaxis(drawn.drawn, 1, 0)]
-    read = [share(read_scenes(reader, x), truth["categories"][drawn.image_ids]) for x in columns]
-    named = [share(identify_things(x, scenes), things) for x in columns]
-    return {"semantic_recall": np.stack(read, 1), "thing_identification": np.stack(named, 1)}
+    columns = [np.ascontiguousarray(x) for x in np.moveaxis(reconstructions.reconstructions, 1, 0)]
+    read = [
+        share(read_scenes(reader, x), truth["categories"][reconstructions.image_ids])
+        for x in columns
+    ]
+    named = [share(identify_objects(x, scenes), objects) for x in columns]
+    return {"semantic_recall": np.stack(read, 1), "object_identity": np.stack(named, 1)}
 
 
 def _packed(dataset: PreparedDataset, packing: Packing) -> Float[np.ndarray, "b p v"]:

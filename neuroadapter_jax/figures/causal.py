@@ -37,7 +37,7 @@ def deletion_figure(result: Mapping[str, Any]) -> Figure:
             for name, own in result["curves"].items():
                 points = own[way][measure]["curve"]
                 style = {"color": "black", "ls": "--", "zorder": 3} if name == "random" else {}
-                text = f"{name} ({own[way][measure]['area']['value']:.3f})"
+                text = f"{name} ({own[way][measure]['roi']['value']:.3f})"
                 (line,) = axis.plot(
                     result["shares"], [x["value"] for x in points], marker=".", label=text, **style
                 )
@@ -88,10 +88,10 @@ def loss_figure(result: Mapping[str, Mapping[str, Any]], images: Mapping[str, in
         _dots(axis, [own[n]["changed"] for n in names], at + 0.12, "the category's area", "C0")
         random = [own[n]["changed_by_random_sets"] for n in names]
         _dots(axis, random, at - 0.12, "random sets, same size and SNR", _GREY)
-        things = [f"{n} ({own[n]['things']})" for n in names]
-        axis.set_yticks(at, things)
-        kind, *sets = perturbation.split(", ")
-        what = ", ".join([f"{images[perturbation]} images", *sets])
+        objects = [f"{n} ({own[n]['objects']})" for n in names]
+        axis.set_yticks(at, objects)
+        kind, *region_sets = perturbation.split(", ")
+        what = ", ".join([f"{images[perturbation]} images", *region_sets])
         axis.set_title(f"{_VERBS[kind]}\n{what}", fontsize=10)
         axis.set_xlabel("share of the things drawn right\nthat are not any more")
         axis.axvline(0.5, color="#cccccc", lw=1, ls=":", zorder=0)
@@ -119,9 +119,9 @@ def change_figure(result: Mapping[str, Mapping[str, Any]], num_images: int) -> F
         1, len(result), figsize=(4.4 * len(result), 4.8), sharey=True, squeeze=False
     )
     for axis, (perturbation, own) in zip(axes[0], result.items(), strict=True):
-        sets = [name for name in own if not name.endswith(", random")]
-        for i, name in enumerate(sets):
-            shift = 0.16 * (i - (len(sets) - 1) / 2)
+        region_sets = [name for name in own if not name.endswith(", random")]
+        for i, name in enumerate(region_sets):
+            shift = 0.16 * (i - (len(region_sets) - 1) / 2)
             at = np.arange(len(MEASURES)) + shift
             text = f"{name}, {own[name]['regions']} regions"
             _dots(axis, [own[name][m] for m in MEASURES], at, text, f"C{i}", upright=True)

@@ -23,8 +23,8 @@ VIEWS = ("lateral", "medial", "ventral")
 FLAT = "flat"
 
 
-def area_figure(
-    area: Shaped[np.ndarray, " n"],
+def roi_figure(
+    roi: Shaped[np.ndarray, " n"],
     *,
     views: Sequence[str] = VIEWS,
     order: Sequence[str] | None = None,
@@ -33,7 +33,7 @@ def area_figure(
     """Draws named areas on the inflated fsaverage5, a row of views per hemisphere.
 
     Args:
-        area: name of the area of each vertex, left hemisphere then right, "" for none.
+        roi: name of the area of each vertex, left hemisphere then right, "" for none.
         views: nilearn's names of the views, one column each.
         order: names in the order of the legend and colours; alphabetical if left out.
         title: text over the figure.
@@ -44,15 +44,15 @@ def area_figure(
     Raises:
         ValueError: if the number of vertices is not fsaverage5's, or ``order`` misses an area.
     """
-    present = sorted(set(np.unique(area).tolist()) - {""})
+    present = sorted(set(np.unique(roi).tolist()) - {""})
     names = list(order) if order is not None else present
     if missing := [name for name in present if name not in names]:
         raise ValueError(f"The order of areas lacks {missing}, which the map holds.")
     palette = np.delete(plt.get_cmap("tab20").colors, [14, 15], axis=0)  # no grey: those are sulci
     colours = palette[np.arange(len(names)) % len(palette)]
-    index = np.full(len(area), np.nan)
+    index = np.full(len(roi), np.nan)
     for i, name in enumerate(names):
-        index[area == name] = i
+        index[roi == name] = i
     figure = _on_the_cortex(
         [(view, view, index) for view in views],
         plot_surf_roi,

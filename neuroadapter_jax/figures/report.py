@@ -51,10 +51,10 @@ ROWS: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("Semantic precision", ("semantic_precision",), ".1%"),
     (
         "The thing itself: nearest of 48 in place (chance 2 %)",
-        ("thing_identification",),
+        ("object_identity",),
         ".1%",
     ),
-    ("… of a linear readout", ("linear_readout", "thing_identification"), ".1%"),
+    ("… of a linear readout", ("linear_readout", "object_identity"), ".1%"),
 )
 
 
@@ -132,7 +132,7 @@ def write_report(
     *,
     results: Mapping[str, Mapping[str, Any]],
     grid: str | Path,
-    areas: str | Path,
+    rois: str | Path,
     metrics: Sequence[Mapping[str, Any]],
     facts: Mapping[str, str],
 ) -> None:
@@ -142,7 +142,7 @@ def write_report(
         path: the HTML file.
         results: dictionaries of `score_folder` by the model's label.
         grid: PNG with each stimulus above its reconstructions.
-        areas: PNG of the simulated subject's areas.
+        rois: PNG of the simulated subject's areas.
         metrics: the lines of the demo training's metrics.jsonl.
         facts: short statements by name, such as times and commands.
     """
@@ -170,12 +170,12 @@ def write_report(
 <p><small>{number} test images; 95 % bootstrap intervals over images. Two-way
 identification: how often a reconstruction is more like its own stimulus than like another one.
 Semantic recall: a classifier trained on scenes alone reads which category stands where. The last
-rows are scored as published tables are, after resizing; tiny-vit, the embedded world's own image
+rows are scored as published tables are, after resizing; tiny-vit, the simulated data's own image
 model, stands in for the networks of those tables. {missing}</small></p>
 <h2>Training of this run</h2>
 {training_curve(metrics)}
 <h2>The simulated subject</h2>
-{_picture(areas, "Planted areas on the inflated fsaverage5; every other vertex is noise.")}
+{_picture(rois, "Planted areas on the inflated fsaverage5; every other vertex is noise.")}
 <h2>This run</h2>
 <table>{statements}</table>
 <p><small>Scenes are composed of OpenMoji artwork (openmoji.org), CC BY-SA 4.0; so are pictures of

@@ -40,40 +40,40 @@ def overlay(
 
 
 def _rows(
-    views: xarray.Dataset, sample: int, areas: Sequence[str]
+    views: xarray.Dataset, sample: int, rois: Sequence[str]
 ) -> dict[str, UInt8[np.ndarray, "k y x c"]]:
     one = views.isel(sample=sample)
     clean, shown = one["predicted_clean"].values, one["shown"].values
     rows = {"noisy": one["noisy"].values, "predicted clean": clean}
     if "stimulus" in one:
         rows = {"seen": np.repeat(one["stimulus"].values[None], len(shown), axis=0)} | rows
-    for area in areas:
-        maps = one["image_view"].sel(area=area).isel(step=shown).values
-        rows[f"{area} looks at"] = np.stack(
+    for roi in rois:
+        maps = one["image_view"].sel(roi=roi).isel(step=shown).values
+        rows[f"{roi} looks at"] = np.stack(
             [overlay(image, view) for image, view in zip(clean, maps, strict=True)]
         )
     return rows
 
 
 def timeline(
-    views: xarray.Dataset, sample: int, areas: Sequence[str], scale: int = 2
+    views: xarray.Dataset, sample: int, rois: Sequence[str], scale: int = 2
 ) -> Image.Image:
     """A grid with a column per shown step: seen, noisy, predicted clean, and each area's view.
 
     Args:
         views: from `load_views`.
         sample: which image, from 0.
-        areas: names of areas.
+        rois: names of areas.
         scale: whole-number enlargement of each pixel.
     """
     steps = views.sizes["step"]
     labels = [f"step {k + 1} of {steps}" for k in views["shown"].values]
-    rows = _rows(views, sample, areas)
+    rows = _rows(views, sample, rois)
     return image_grid(rows, labels, columns=len(labels), scale=scale)
 
 
 def write_animation(
-    path: str | Path, views: xarray.Dataset, sample: int, areas: Sequence[str], scale: int = 3
+    path: str | Path, views: xarray.Dataset, sample: int, rois: Sequence[str], scale: int = 3
 ) -> None:
     """The same as a GIF of one frame per shown step, written atomically.
 
@@ -81,10 +81,10 @@ def write_animation(
         path: the file.
         views: see `timeline`, like the rest.
         sample: likewise.
-        areas: likewise.
+        rois: likewise.
         scale: likewise.
     """
-    rows = _rows(views, sample, areas)
+    rows = _rows(views, sample, rois)
     frames = [
         image_grid(
             {f"step {k + 1}": np.stack([images[i] for images in rows.values()])},
@@ -99,14 +99,14 @@ def write_animation(
     write_file(path, lambda partial: frames[0].save(partial, append_images=frames[1:], **options))
 
 
-def share_figure(views: xarray.Dataset, areas: Sequence[str]) -> Figure:
+def share_figure(views: xarray.Dataset, rois: Sequence[str]) -> Figure:
     """Each area's share of the attention over steps, mean over images with 95 % intervals.
 
     The share is divided by the area's number of regions over all regions, so that 1 is uniform.
 
     Args:
         views: from `load_views`.
-        areas: names; those without regions are left out.
+        rois: names; those without regions are left out.
 
     Returns:
         The figure; the caller closes it.
@@ -114,14 +114,14 @@ def share_figure(views: xarray.Dataset, areas: Sequence[str]) -> Figure:
     figure, axis = plt.subplots(figsize=(7, 4.2))
     reduction = views.attrs["reduction"]
     brain, steps = views["brain_view"].values, np.arange(views.sizes["step"]) + 1
-    for area in areas:
-        members = views["area_weight"].sel(area=area).values > 0
+    for roi in rois:
+        members = views["roi_weight"].sel(roi=roi).values > 0
         if not members.any():
             continue
         share = brain[..., members].sum(axis=-1) / members.mean()
         found = [bootstrap_interval(column.astype(float)) for column in share.T]
         low, high = np.array([x["interval"] for x in found]).T
-        (line,) = axis.plot(steps, [x["value"] for x in found], label=area)
+        (line,) = axis.plot(steps, [x["value"] for x in found], label=roi)
         axis.fill_between(steps, low, high, color=line.get_color(), alpha=0.2, lw=0)
     axis.axhline(1, color="#999", lw=1, ls="--")
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -80,7 +80,7 @@ def perturb(
 def matched_sets(
     members: Bool[np.ndarray, " p"],
     snr: Float[np.ndarray, " p"],
-    num_sets: int,
+    num_region_sets: int,
     seed: int = 0,
     nearest: int = 10,
 ) -> Bool[np.ndarray, "k p"]:
@@ -92,7 +92,7 @@ def matched_sets(
     Args:
         members: the set.
         snr: of each region.
-        num_sets: how many.
+        num_region_sets: how many.
         seed: of the draws.
         nearest: how many candidates a replacement is drawn from.
 
@@ -106,13 +106,13 @@ def matched_sets(
             "many outside it."
         )
     rng = np.random.default_rng(seed)
-    sets = np.zeros((num_sets, len(members)), bool)
-    for row in sets:
+    region_sets = np.zeros((num_region_sets, len(members)), bool)
+    for row in region_sets:
         for region in rng.permutation(own):
             free = np.flatnonzero(~members & ~row)
             order = free[np.argsort(np.abs(snr[free] - snr[region]), kind="stable")]
             row[rng.choice(order[:nearest])] = True
-    return sets
+    return region_sets
 
 
 def cumulative_sets(

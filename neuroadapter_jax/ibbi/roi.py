@@ -10,14 +10,14 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from neuroadapter_jax.cortex.parcellation import HEMISPHERES, Parcellation
-from neuroadapter_jax.cortex.roi import AREA_LEVELS
+from neuroadapter_jax.cortex.roi import ROI_LEVELS
 
 # NeuroAdapter (arXiv 2509.23566), appendix P: subject 1, 200 regions, more than half of a region.
 PAPER_COUNTS = {"low-level": 50, "high-level": 53, "labelled": 103}
 
 
 @dataclass(frozen=True)
-class AreaAssignment:
+class ROIAssignment:
     """Which regions stand for which area.
 
     Attributes:
@@ -52,10 +52,10 @@ class AreaAssignment:
 
 def assign_regions(
     regions: Parcellation,
-    areas: Mapping[str, Bool[np.ndarray, " n"]],
+    rois: Mapping[str, Bool[np.ndarray, " n"]],
     threshold: float = 0.5,
     exclusive: bool = True,
-) -> AreaAssignment:
+) -> ROIAssignment:
     """Assigns regions to areas by the share of their vertices that lie in an area.
 
     Region p belongs to area r if |V_p and V_r| / |V_p| > threshold; with `exclusive` only to the
@@ -65,7 +65,7 @@ def assign_regions(
 
     Args:
         regions: the model's.
-        areas: name -> mask over the left, then the right hemisphere's vertices.
+        rois: name -> mask over the left, then the right hemisphere's vertices.
         threshold: 0 to below 1; the released scripts have 0.1, 0.5 and 0.75 as well.
         exclusive: False for areas that overlap on purpose, such as a hemisphere and its areas.
 
@@ -74,10 +74,10 @@ def assign_regions(
     """
     if not 0.0 <= threshold < 1.0:
         raise ValueError(f"threshold is {threshold}; expected 0 to below 1.")
-    if not areas:
+    if not rois:
         raise ValueError("There are no areas; name at least one.")
     total = sum(regions.num_vertices)
-    for name, mask in areas.items():
+    for name, mask in rois.items():
         if mask.shape != (total,):
             raise ValueError(
                 f"Area {name!r} has a mask of shape {mask.shape}, the regions are of {total} "
@@ -86,19 +86,19 @@ def assign_regions(
     overlap = np.array(
         [
             [mask[regions.cortex_indices(i)].mean() for i in range(len(regions))]
-            for mask in areas.values()
+            for mask in rois.values()
         ]
     )
     members = overlap > threshold
     if exclusive:
         members &= np.arange(len(overlap))[:, None] == overlap.argmax(axis=0)
-    vertices = np.array([mask.sum() for mask in areas.values()])
-    return AreaAssignment(tuple(areas), overlap, members, vertices)
+    vertices = np.array([mask.sum() for mask in rois.values()])
+    return ROIAssignment(tuple(rois), overlap, members, vertices)
 
 
-def joined(*assignments: AreaAssignment) -> AreaAssignment:
+def joined(*assignments: ROIAssignment) -> ROIAssignment:
     """The areas of several assignments over the same regions, one after the other."""
-    return AreaAssignment(
+    return ROIAssignment(
         tuple(name for each in assignments for name in each.names),
         *(
             np.concatenate([getattr(each, field) for each in assignments])
@@ -107,7 +107,9 @@ def joined(*assignments: AreaAssignment) -> AreaAssignment:
     )
 
 
-def assign_by_name(regions: Parcellation, sets: Mapping[str, Sequence[str]]) -> AreaAssignment:
+def assign_by_name(
+    regions: Parcellation, region_sets: Mapping[str, Sequence[str]]
+) -> ROIAssignment:
     """Areas given as lists of region names.
 
     A name stands for both hemispheres unless it begins with "lh." or "rh.".
@@ -116,63 +118,61 @@ def assign_by_name(regions: Parcellation, sets: Mapping[str, Sequence[str]]) -> 
         ValueError: a name that is no region of the model.
     """
     keys = [f"{h}.{n}" for h, n in zip(regions.hemispheres, regions.names, strict=True)]
-    members = np.zeros((len(sets), len(regions)), bool)
-    for row, (area, names) in zip(members, sets.items(), strict=True):
+    members = np.zeros((len(region_sets), len(regions)), bool)
+    for row, (roi, names) in zip(members, region_sets.items(), strict=True):
         for name in names:
             found = [i for i, key in enumerate(keys) if name in (key, key[3:])]
             if not found:
                 raise ValueError(
-                    f"Area {area!r} names region {name!r}, which is none of the model's "
+                    f"Area {roi!r} names region {name!r}, which is none of the model's "
                     f"{len(regions)} regions; the model keeps those of the highest SNR only."
                 )
             row[found] = True
     sizes = np.array([len(v) for v in regions.vertices])
-    return AreaAssignment(tuple(sets), members.astype(float), members, members @ sizes)
+    return ROIAssignment(tuple(region_sets), members.astype(float), members, members @ sizes)
 
 
 def by_hemisphere(
-    areas: Mapping[str, Bool[np.ndarray, " n"]], num_vertices: tuple[int, int]
+    rois: Mapping[str, Bool[np.ndarray, " n"]], num_vertices: tuple[int, int]
 ) -> dict[str, Bool[np.ndarray, " n"]]:
     """Each area's left and right part, named "lh.NAME" and "rh.NAME"."""
     left = np.arange(sum(num_vertices)) < num_vertices[0]
     halves = dict(zip(HEMISPHERES, (left, ~left), strict=True))
-    return {
-        f"{h}.{name}": mask & half for name, mask in areas.items() for h, half in halves.items()
-    }
+    return {f"{h}.{name}": mask & half for name, mask in rois.items() for h, half in halves.items()}
 
 
-def level_counts(assignment: AreaAssignment) -> dict[str, int]:
+def level_counts(assignment: ROIAssignment) -> dict[str, int]:
     """How many regions belong to a low-level area, to a high-level one, and to either.
 
-    The levels are `cortex.AREA_LEVELS`; areas beside them do not count.
+    The levels are `cortex.ROI_LEVELS`; areas beside them do not count.
     """
-    rows = {level: np.isin(assignment.names, groups) for level, groups in AREA_LEVELS.items()}
+    rows = {level: np.isin(assignment.names, groups) for level, groups in ROI_LEVELS.items()}
     rows["labelled"] = np.logical_or.reduce(list(rows.values()))
     return {level: int(assignment.members[own].any(axis=0).sum()) for level, own in rows.items()}
 
 
 def overlap_table(
     regions: Parcellation,
-    areas: Mapping[str, Bool[np.ndarray, " n"]],
+    rois: Mapping[str, Bool[np.ndarray, " n"]],
     thresholds: Sequence[float] = (0.1, 0.5, 0.75),
 ) -> str:
     """A line per threshold: regions of each level and area; the paper's counts below.
 
     Args:
         regions: the p chosen regions.
-        areas: see `assign_regions`; grouped as `group_areas` does.
+        rois: see `assign_regions`; grouped as `group_rois` does.
         thresholds: each 0 to below 1.
 
     Raises:
         ValueError: see `assign_regions`.
     """
-    found = {t: assign_regions(regions, areas, t) for t in thresholds}
-    head = ["threshold", *PAPER_COUNTS, "of", *areas]
+    found = {t: assign_regions(regions, rois, t) for t in thresholds}
+    head = ["threshold", *PAPER_COUNTS, "of", *rois]
     rows = [
         [f"> {t:g}", *level_counts(each).values(), len(regions), *each.members.sum(axis=1)]
         for t, each in found.items()
     ]
-    paper = ["paper", *PAPER_COUNTS.values(), 200, *["" for _ in areas]]
+    paper = ["paper", *PAPER_COUNTS.values(), 200, *["" for _ in rois]]
     cells = [[str(cell) for cell in row] for row in (head, *rows, paper)]
     widths = [max(len(row[k]) for row in cells) for k in range(len(head))]
     lines = [
@@ -183,11 +183,11 @@ def overlap_table(
     return "\n".join([*lines, note]) + "\n"
 
 
-def assignment_table(regions: Parcellation, assignment: AreaAssignment) -> str:
+def assignment_table(regions: Parcellation, assignment: ROIAssignment) -> str:
     """CSV: a row per region with its best area, that overlap, and the area it is assigned to."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["region", "hemisphere", "vertices", "best_area", "overlap", "assigned"])
+    writer.writerow(["region", "hemisphere", "vertices", "best_roi", "overlap", "assigned"])
     for i in range(len(regions)):
         best = int(assignment.overlap[:, i].argmax())
         overlap = assignment.overlap[best, i]
@@ -207,7 +207,7 @@ def assignment_table(regions: Parcellation, assignment: AreaAssignment) -> str:
     return text.getvalue()
 
 
-def write_assignment(path: str | Path, regions: Parcellation, assignment: AreaAssignment) -> None:
+def write_assignment(path: str | Path, regions: Parcellation, assignment: ROIAssignment) -> None:
     """Write `assignment_table`, atomically."""
     path = Path(path)
     partial = path.with_suffix(".partial")

@@ -77,7 +77,7 @@ def value_norms(unet: UNet2DConditionModel, brain: Stream) -> tuple[Float[Array,
 
 def layer_views(
     weights: Float[Array, "b h q p"],
-    interest: Float[Array, "r p"],
+    roi_weights: Float[Array, "r p"],
     norms: Float[Array, "b h p"] | None = None,
 ) -> LayerViews:
     """One layer's views.
@@ -87,23 +87,25 @@ def layer_views(
 
     Args:
         weights: A, the attention to the regions.
-        interest: w, each area's weights over regions.
+        roi_weights: w, each area's weights over regions.
         norms: n, from `value_norms`.
     """
     if norms is None:
-        return _shares_read(weights.mean(axis=1), interest)
-    return _shares_read(_over_regions(jnp.einsum("bhqp,bhp->bqp", weights, norms)), interest)
+        return _shares_read(weights.mean(axis=1), roi_weights)
+    return _shares_read(_over_regions(jnp.einsum("bhqp,bhp->bqp", weights, norms)), roi_weights)
 
 
 def _over_regions(amounts: Float[Array, "b q p"]) -> Float[Array, "b q p"]:
     return amounts / amounts.sum(axis=-1, keepdims=True)
 
 
-def _shares_read(mean: Float[Array, "b q p"], interest: Float[Array, "r p"]) -> LayerViews:
-    return LayerViews(mean.mean(axis=1), jnp.einsum("bqp,rp->brq", mean, interest))
+def _shares_read(mean: Float[Array, "b q p"], roi_weights: Float[Array, "r p"]) -> LayerViews:
+    return LayerViews(mean.mean(axis=1), jnp.einsum("bqp,rp->brq", mean, roi_weights))
 
 
-def difference_views(weights: Float[Array, "b h q p"], interest: Float[Array, "r p"]) -> LayerViews:
+def difference_views(
+    weights: Float[Array, "b h q p"], roi_weights: Float[Array, "r p"]
+) -> LayerViews:
     """One layer's views of the attention that the conditional half pays beyond the other half.
 
     M_qp = mean over heads of max(A_hqp - U, 0); views as in `positive_views`.
@@ -111,13 +113,13 @@ def difference_views(weights: Float[Array, "b h q p"], interest: Float[Array, "r
     In the unconditional half every token is dropped, so all keys are the same and the softmax is
     U = 1 / p at every query, whatever the query: that half need not be looked at.
     """
-    return positive_views(jax.nn.relu(weights - 1.0 / weights.shape[-1]), interest)
+    return positive_views(jax.nn.relu(weights - 1.0 / weights.shape[-1]), roi_weights)
 
 
 def gradient_views(
     weights: Float[Array, "b h q p"],
     gradient: Float[Array, "b h q p"],
-    interest: Float[Array, "r p"],
+    roi_weights: Float[Array, "r p"],
 ) -> LayerViews:
     """One layer's views of gradient times attention.
 
@@ -125,26 +127,28 @@ def gradient_views(
     2021 (arXiv 2103.15679, eq. 5), without their propagation through later layers: the scalar S is
     differentiated through them instead.
     """
-    return positive_views(jax.nn.relu(gradient * weights), interest)
+    return positive_views(jax.nn.relu(gradient * weights), roi_weights)
 
 
-def positive_views(amounts: Float[Array, "b h q p"], interest: Float[Array, "r p"]) -> LayerViews:
+def positive_views(
+    amounts: Float[Array, "b h q p"], roi_weights: Float[Array, "r p"]
+) -> LayerViews:
     """One layer's views of amounts that sum to nothing in particular.
 
     M_qp = mean over heads; brain_p = sum_q M_qp / sum_qp' M_qp' (1 / p where that is 0),
     image_rq = sum_p w_rp M_qp.
     """
-    return _amounts_read(amounts.mean(axis=1), interest)
+    return _amounts_read(amounts.mean(axis=1), roi_weights)
 
 
-def _amounts_read(mean: Float[Array, "b q p"], interest: Float[Array, "r p"]) -> LayerViews:
+def _amounts_read(mean: Float[Array, "b q p"], roi_weights: Float[Array, "r p"]) -> LayerViews:
     brain = mean.sum(axis=1)
     total = brain.sum(axis=-1, keepdims=True)
     brain = jnp.where(total > 0, brain / jnp.where(total > 0, total, 1), 1 / brain.shape[-1])
-    return LayerViews(brain, jnp.einsum("bqp,rp->brq", mean, interest))
+    return LayerViews(brain, jnp.einsum("bqp,rp->brq", mean, roi_weights))
 
 
-def named_reduction(reduction: str, layer_weighting: str) -> tuple[Reduction, LayerWeighting]:
+def validate_reduction(reduction: str, layer_weighting: str) -> tuple[Reduction, LayerWeighting]:
     """Both choices, checked; "paper" is "attention" with layers weighted by queries.
 
     Raises:
@@ -162,13 +166,13 @@ def named_reduction(reduction: str, layer_weighting: str) -> tuple[Reduction, La
     return "attention" if reduction == "paper" else reduction, layer_weighting
 
 
-def watched_prediction(
+def prediction_with_views(
     unet: UNet2DConditionModel,
     text: Stream | None,
     brain: Stream,
     unconditional: Stream,
     guidance_scale: float | Float[Array, ""] | None,
-    interest: Float[Array, "r p"],
+    roi_weights: Float[Array, "r p"],
     reduction: Reduction = DEFAULT_REDUCTION,
 ) -> Callable[[Array, Array], tuple[Array, list[LayerViews]]]:
     """(latents, timestep) -> (guided prediction, every layer's views of the conditional half).
@@ -179,18 +183,21 @@ def watched_prediction(
         brain: likewise.
         unconditional: likewise.
         guidance_scale: likewise.
-        interest: see `layer_views`.
+        roi_weights: see `layer_views`.
         reduction: "attention", the paper's; "value_norm", see `value_norms`; "difference", see
             `difference_views`; "gradient", see `gradient_prediction`.
     """
     options = (unet, text, brain, unconditional, guidance_scale)
     if reduction == "gradient":
-        return gradient_prediction(*options, interest)
-    return guided_prediction(*options, attention_probes(unet, brain, interest, reduction))
+        return gradient_prediction(*options, roi_weights)
+    return guided_prediction(*options, attention_probes(unet, brain, roi_weights, reduction))
 
 
 def attention_probes(
-    unet: UNet2DConditionModel, brain: Stream, interest: Float[Array, "r p"], reduction: Reduction
+    unet: UNet2DConditionModel,
+    brain: Stream,
+    roi_weights: Float[Array, "r p"],
+    reduction: Reduction,
 ) -> list[HeadSum]:
     """For every layer, what `layer_views` or `difference_views` make of its weights."""
 
@@ -201,7 +208,7 @@ def attention_probes(
         return jax.nn.relu(weights - 1.0 / weights.shape[-1]) * shares[:, None]
 
     def read_norms(amounts):
-        return _shares_read(_over_regions(amounts), interest)
+        return _shares_read(_over_regions(amounts), roi_weights)
 
     if reduction == "value_norm":
         return [HeadSum(weighed, norms, read_norms) for norms in value_norms(unet, brain)]
@@ -209,7 +216,7 @@ def attention_probes(
     if reduction == "difference":
         head, read = beyond_even, _amounts_read
     means = [jnp.full((1, x.shape[1], x.shape[2]), 1 / x.shape[1]) for x in brain.keys]
-    return [HeadSum(head, mean, functools.partial(read, interest=interest)) for mean in means]
+    return [HeadSum(head, mean, functools.partial(read, roi_weights=roi_weights)) for mean in means]
 
 
 def gradient_prediction(
@@ -218,7 +225,7 @@ def gradient_prediction(
     brain: Stream,
     unconditional: Stream,
     guidance_scale: float | Float[Array, ""] | None,
-    interest: Float[Array, "r p"],
+    roi_weights: Float[Array, "r p"],
 ) -> Callable[[Array, Array], tuple[Array, list[LayerViews]]]:
     """As `guided_prediction`, with every layer's `gradient_views`.
 
@@ -235,11 +242,13 @@ def gradient_prediction(
         base = unet(x, timesteps, [*others, without])
 
         def scalar(slots):
-            taps = [Tap(lambda a, slot=slot: (_tapped(a, interest, slot), None)) for slot in slots]
+            taps = [
+                Tap(lambda a, slot=slot: (_tapped(a, roi_weights, slot), None)) for slot in slots
+            ]
             out, _ = unet(x, timesteps, [*others, brain], taps)
             return jnp.square(out - base).sum(), out
 
-        p, r = brain.keys[0].shape[2], len(interest)
+        p, r = brain.keys[0].shape[2], len(roi_weights)
         slots = [
             LayerViews(jnp.zeros((size, p)), jnp.zeros((size, r, side**2)))
             for side in layer_sides(unet)
@@ -254,24 +263,24 @@ def gradient_prediction(
 
 @jax.custom_vjp
 def _tapped(
-    weights: Float[Array, "b h q p"], interest: Float[Array, "r p"], slot: LayerViews
+    weights: Float[Array, "b h q p"], roi_weights: Float[Array, "r p"], slot: LayerViews
 ) -> Float[Array, "b h q p"]:
     """The weights; the slot's "derivative" is the layer's `gradient_views`.
 
     So the derivative of a whole network leaves each layer reduced, one after the other.
     """
-    del interest, slot
+    del roi_weights, slot
     return weights
 
 
-def _tapped_forward(weights, interest, slot):
+def _tapped_forward(weights, roi_weights, slot):
     del slot
-    return weights, (weights, interest)
+    return weights, (weights, roi_weights)
 
 
 def _tapped_backward(saved, gradient):
-    weights, interest = saved
-    return gradient, jnp.zeros_like(interest), gradient_views(weights, gradient, interest)
+    weights, roi_weights = saved
+    return gradient, jnp.zeros_like(roi_weights), gradient_views(weights, gradient, roi_weights)
 
 
 _tapped.defvjp(_tapped_forward, _tapped_backward)

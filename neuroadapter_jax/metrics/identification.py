@@ -15,7 +15,7 @@ _TIE = 1e-12
 
 def two_way(
     features_true: Real[np.ndarray, "b f"],
-    features_drawn: Real[np.ndarray, "b f"],
+    features_reconstructed: Real[np.ndarray, "b f"],
     orientation: Orientation = "columns",
 ) -> Float[np.ndarray, " b"]:
     """Share of distractors that a reconstruction is less like than its own stimulus.
@@ -27,7 +27,7 @@ def two_way(
 
     Args:
         features_true: features of the stimuli.
-        features_drawn: features of the reconstructions, same order.
+        features_reconstructed: features of the reconstructions, same order.
         orientation: which side gives the distractors.
 
     Returns:
@@ -37,20 +37,22 @@ def two_way(
         ValueError: if shapes differ, fewer than two images are given, or the orientation is
             unknown.
     """
-    if features_true.ndim != 2 or features_true.shape != features_drawn.shape:
+    if features_true.ndim != 2 or features_true.shape != features_reconstructed.shape:
         raise ValueError(
             "Two-way identification compares two feature arrays of one shape [b, f], found "
-            f"{features_true.shape} and {features_drawn.shape}."
+            f"{features_true.shape} and {features_reconstructed.shape}."
         )
     count = len(features_true)
     if count < 2:
         raise ValueError(f"Two-way identification needs at least 2 images, found {count}.")
-    return _hits(correlation_matrix(features_true, features_drawn), orientation) / (count - 1)
+    return _hits(correlation_matrix(features_true, features_reconstructed), orientation) / (
+        count - 1
+    )
 
 
 def set_two_way(
     features_true: Real[np.ndarray, "b f"],
-    features_drawn: Real[np.ndarray, "b s f"],
+    features_reconstructed: Real[np.ndarray, "b s f"],
     orientation: Orientation = "rows",
 ) -> Float[np.ndarray, " b"]:
     """Two-way identification of whole sets of candidates, none of them chosen.
@@ -61,7 +63,7 @@ def set_two_way(
 
     Args:
         features_true: features of the targets.
-        features_drawn: features of the s candidates of each, same order.
+        features_reconstructed: features of the s candidates of each, same order.
         orientation: which side gives the distractors.
 
     Returns:
@@ -71,15 +73,15 @@ def set_two_way(
         ValueError: as :func:`two_way`.
     """
     b, f = features_true.shape
-    if features_drawn.ndim != 3 or features_drawn.shape[::2] != (b, f):
+    if features_reconstructed.ndim != 3 or features_reconstructed.shape[::2] != (b, f):
         raise ValueError(
             "Set-level identification compares features [b, f] with those of candidates "
-            f"[b, s, f], found {features_true.shape} and {features_drawn.shape}."
+            f"[b, s, f], found {features_true.shape} and {features_reconstructed.shape}."
         )
     if b < 2:
         raise ValueError(f"Two-way identification needs at least 2 images, found {b}.")
-    sets = range(features_drawn.shape[1])
-    matrices = [correlation_matrix(features_true, features_drawn[:, j]) for j in sets]
+    sets = range(features_reconstructed.shape[1])
+    matrices = [correlation_matrix(features_true, features_reconstructed[:, j]) for j in sets]
     return _hits(np.mean(matrices, axis=0), orientation) / (b - 1)
 
 
@@ -96,14 +98,14 @@ def _hits(correlation: Float[np.ndarray, "b b"], orientation: Orientation) -> In
 
 def two_way_pixels(
     images_true: UInt8[np.ndarray, "b y x c"],
-    images_drawn: UInt8[np.ndarray, "b y x c"],
+    images_reconstructed: UInt8[np.ndarray, "b y x c"],
     orientation: Orientation = "columns",
 ) -> Float[np.ndarray, " b"]:
     """Two-way identification with the pixels themselves as features.
 
     Args:
         images_true: stimuli, 0..255.
-        images_drawn: reconstructions, 0..255, same order.
+        images_reconstructed: reconstructions, 0..255, same order.
         orientation: as in :func:`two_way`.
 
     Returns:
@@ -112,6 +114,8 @@ def two_way_pixels(
     Raises:
         ValueError: as :func:`two_way`, or if the stacks are not uint8 RGB of one shape.
     """
-    check_pairs(images_true, images_drawn)
+    check_pairs(images_true, images_reconstructed)
     count = len(images_true)
-    return two_way(images_true.reshape(count, -1), images_drawn.reshape(count, -1), orientation)
+    return two_way(
+        images_true.reshape(count, -1), images_reconstructed.reshape(count, -1), orientation
+    )

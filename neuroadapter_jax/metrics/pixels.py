@@ -76,7 +76,7 @@ def correlation_matrix(
 
 
 def correlation_distance(
-    features_true: Real[np.ndarray, "b f"], features_drawn: Real[np.ndarray, "b f"]
+    features_true: Real[np.ndarray, "b f"], features_reconstructed: Real[np.ndarray, "b f"]
 ) -> Float[np.ndarray, " b"]:
     """1 - Pearson's r between the features of a stimulus and of its reconstruction.
 
@@ -85,7 +85,7 @@ def correlation_distance(
 
     Args:
         features_true: features of the stimuli.
-        features_drawn: features of the reconstructions, same order.
+        features_reconstructed: features of the reconstructions, same order.
 
     Returns:
         Distances in [0, 2], one per image.
@@ -93,12 +93,12 @@ def correlation_distance(
     Raises:
         ValueError: if the shapes differ.
     """
-    if features_true.ndim != 2 or features_true.shape != features_drawn.shape:
+    if features_true.ndim != 2 or features_true.shape != features_reconstructed.shape:
         raise ValueError(
             "A correlation distance compares two feature arrays of one shape [b, f], found "
-            f"{features_true.shape} and {features_drawn.shape}."
+            f"{features_true.shape} and {features_reconstructed.shape}."
         )
-    rows = (standardise(stack) for stack in (features_true, features_drawn))
+    rows = (standardise(stack) for stack in (features_true, features_reconstructed))
     return 1.0 - np.einsum("bf,bf->b", *rows)
 
 

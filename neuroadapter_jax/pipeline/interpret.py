@@ -12,11 +12,11 @@ from tqdm import tqdm
 from neuroadapter_jax.datasets.input_pipeline import eval_batches
 from neuroadapter_jax.datasets.prepared.records import PreparedDataset
 from neuroadapter_jax.files import write_json
-from neuroadapter_jax.ibbi.roi import AreaAssignment, write_assignment
+from neuroadapter_jax.ibbi.roi import ROIAssignment, write_assignment
 from neuroadapter_jax.ibbi.views import DEFAULT_REDUCTION, concentration, relative_entropy
 from neuroadapter_jax.pipeline.pipeline import Interpretation, NeuroAdapterPipeline
 
-SETTINGS, REGIONS, ASSIGNMENT = "settings.json", "regions.npz", "areas.csv"
+SETTINGS, REGIONS, ASSIGNMENT = "settings.json", "regions.npz", "rois.csv"
 NORMALISATION = (
     "brain_view sums to 1 over regions; image_view and effect_view sum to 1 over y and x"
 )
@@ -26,7 +26,7 @@ def interpret_split(
     pipeline: NeuroAdapterPipeline,
     dataset: PreparedDataset,
     out: str | Path,
-    areas: AreaAssignment,
+    rois: ROIAssignment,
     *,
     num_images: int | None = None,
     num_shown: int = 6,
@@ -45,7 +45,7 @@ def interpret_split(
         pipeline: trained on the same subject and normalisation.
         dataset: the split.
         out: the folder.
-        areas: see `assign_regions`.
+        rois: see `assign_regions`.
         num_images: the first so many; all when None.
         num_shown: steps, evenly spaced, whose noisy and predicted clean images are kept.
         group_size: images per file and call.
@@ -66,9 +66,9 @@ def interpret_split(
         "split": dataset.split,
         "num_images": num_images,
         "group_size": group_size,
-        "areas": {
+        "rois": {
             name: np.flatnonzero(row).tolist()
-            for name, row in zip(areas.names, areas.members, strict=True)
+            for name, row in zip(rois.names, rois.members, strict=True)
         },
         "shown": shown.tolist(),
         "effects": effects,
@@ -94,7 +94,7 @@ def interpret_split(
     out.mkdir(parents=True, exist_ok=True)
     write_json(known, settings)
     pipeline.regions.save(out / REGIONS)
-    write_assignment(out / ASSIGNMENT, pipeline.regions, areas)
+    write_assignment(out / ASSIGNMENT, pipeline.regions, rois)
     bar = tqdm(total=num_images, unit="image", disable=not progress)
     for group, batch in enumerate(eval_batches(dataset, group_size)):
         first = group * group_size
@@ -107,19 +107,19 @@ def interpret_split(
             betas = batch["betas"].astype(np.float32)
             numbers = np.arange(first, first + group_size)
             found = pipeline.interpret(
-                betas, areas.weights, shown=shown.tolist(), sample_ids=numbers, **options
+                betas, rois.weights, shown=shown.tolist(), sample_ids=numbers, **options
             )
             changes = None
             if effects:
                 changes = np.stack(
                     [
-                        pipeline.effects(betas, x, int(found.timesteps[step]), areas.members)
+                        pipeline.effects(betas, x, int(found.timesteps[step]), rois.members)
                         for x, step in zip(found.noisy, found.shown, strict=True)
                     ]
                 )
             noisy = np.stack([pipeline.decode(x) for x in found.noisy])
             views = views_dataset(
-                pipeline, areas, found, noisy, changes, dataset.image_ids[first : first + count]
+                pipeline, rois, found, noisy, changes, dataset.image_ids[first : first + count]
             )
             views["stimulus"] = (
                 ("sample", "row", "column", "channel"),
@@ -141,7 +141,7 @@ def interpret_split(
 
 def views_dataset(
     pipeline: NeuroAdapterPipeline,
-    areas: AreaAssignment,
+    rois: ROIAssignment,
     found: Interpretation,
     noisy: np.ndarray,
     changes: Float[np.ndarray, "k b r y x"] | None,
@@ -181,7 +181,7 @@ def views_dataset(
             {"units": "1, sums to 1 over regions"},
         ),
         "image_view": (
-            ("sample", "step", "area", "y", "x"),
+            ("sample", "step", "roi", "y", "x"),
             of_samples(found.views.image),
             {"long_name": "where the area is attended", "units": "1, sums to 1 over y and x"},
         ),
@@ -195,7 +195,7 @@ def views_dataset(
             np.asarray(concentration(brain)),
             {"long_name": "share of the most attended tenth of the regions", "units": "1"},
         ),
-        "area_weight": (("area", "region"), areas.weights, {"units": "1, sums to 1 per area"}),
+        "roi_weight": (("roi", "region"), rois.weights, {"units": "1, sums to 1 per area"}),
     }
     if changes is not None:
         changes = of_samples(changes)
@@ -203,7 +203,7 @@ def views_dataset(
         with np.errstate(invalid="ignore", divide="ignore"):
             shares = changes / totals[..., None, None]
         variables["effect_view"] = (
-            ("sample", "shown", "area", "y", "x"),
+            ("sample", "shown", "roi", "y", "x"),
             shares.astype(np.float32),
             {
                 "long_name": "where the noise prediction changes without the area's tokens",
@@ -211,7 +211,7 @@ def views_dataset(
             },
         )
         variables["effect"] = (
-            ("sample", "shown", "area"),
+            ("sample", "shown", "roi"),
             totals.astype(np.float32),
             {"long_name": "squared change of the noise prediction", "units": "latent units^2"},
         )
@@ -222,7 +222,7 @@ def views_dataset(
         "timestep": ("step", found.timesteps),
         "shown": list(found.shown),
         "region": names,
-        "area": list(areas.names),
+        "roi": list(rois.names),
         "layer": [name for name, _ in pipeline.backbone.unet.cross_attentions()],
     }
     return xarray.Dataset(variables, coordinates, {"normalisation": NORMALISATION})

@@ -49,8 +49,8 @@ from neuroadapter_jax.ibbi.views import (
     Reduction,
     Views,
     combine_layers,
-    named_reduction,
-    watched_prediction,
+    prediction_with_views,
+    validate_reduction,
 )
 from neuroadapter_jax.sharding import ROWS, make_mesh, replicate
 
@@ -161,7 +161,7 @@ class NeuroAdapterPipeline:
         """Load a folder written by `save_pretrained`, or one shipped in the package by name.
 
         Args:
-            folder: the folder, or a shipped name such as "neuroadapter-embedded".
+            folder: the folder, or a shipped name such as "neuroadapter-simulated".
             backbone: another place of the backbone than config.json names.
 
         Raises:
@@ -286,8 +286,8 @@ class NeuroAdapterPipeline:
             return found.images[np.arange(len(found.images)), found.chosen][:, None]
         if halving:
             raise ValueError("halving needs an encoder, which decides what is kept.")
-        draw, numbers = self._drawing(fmri, **options)
-        images, _ = draw(numbers, None, None)
+        reconstruct, numbers = self._drawing(fmri, **options)
+        images, _ = reconstruct(numbers, None, None)
         return np.asarray(images)
 
     def candidates(
@@ -323,19 +323,19 @@ class NeuroAdapterPipeline:
         check_fits(encoder, self.regions, self.provenance)
         if low_level_start is not None:
             options |= {"low_level_start": low_level_start, "strength": strength}
-        draw, numbers = self._drawing(fmri, num_steps=num_steps, **options)
+        reconstruct, numbers = self._drawing(fmri, num_steps=num_steps, **options)
         measured = np.asarray(fmri, np.float32)
         left_out = 0 if low_level_start is None else skipped_steps(num_steps, strength)
         last = num_steps - left_out
         _check_halving(halving, last, numbers.shape[1])
         state, taken = None, 0
         for steps, kept in halving:
-            images, state = draw(numbers, state, (taken, steps))
+            images, state = reconstruct(numbers, state, (taken, steps))
             scores = encoder.rank(images, measured, self.regions)
             best = np.sort(best_candidates(scores, kept), axis=1)
             numbers, state = _candidates_at(best, (numbers, state))
             taken = steps
-        images, _ = draw(numbers, state, (taken, last))
+        images, _ = reconstruct(numbers, state, (taken, last))
         scores = encoder.rank(images, measured, self.regions)
         return Candidates(np.asarray(images), scores, choose(scores), numbers)
 
@@ -362,7 +362,7 @@ class NeuroAdapterPipeline:
         ids = np.arange(len(fmri)) if sample_ids is None else np.asarray(sample_ids)
         scale = self.guidance_scale if guidance_scale is None else float(guidance_scale)
 
-        def draw(numbers, state, span):
+        def reconstruct(numbers, state, span):
             mesh, params = self._placement(numbers.size)
             return self._draw_jitted(
                 params,
@@ -385,12 +385,12 @@ class NeuroAdapterPipeline:
             )
 
         count = num_candidates or self.num_candidates
-        return draw, np.tile(np.arange(count), (len(fmri), 1))
+        return reconstruct, np.tile(np.arange(count), (len(fmri), 1))
 
     def interpret(
         self,
         fmri: Float[np.ndarray | Array, "b n"],
-        interest: Float[np.ndarray | Array, "r p"],
+        roi_weights: Float[np.ndarray | Array, "r p"],
         *,
         reduction: Reduction = DEFAULT_REDUCTION,
         layer_weighting: LayerWeighting = "queries",
@@ -411,8 +411,8 @@ class NeuroAdapterPipeline:
 
         Args:
             fmri: as in a call.
-            interest: each area's weights over the model's regions; see `ibbi.areas`.
-            reduction: see `ibbi.views.watched_prediction`; "paper" is "attention" with layers
+            roi_weights: each area's weights over the model's regions; see `ibbi.rois`.
+            reduction: see `ibbi.views.prediction_with_views`; "paper" is "attention" with layers
                 weighted by queries.
             layer_weighting: see `ibbi.views.combine_layers`.
             shown: steps, from 0, whose noisy latents and predicted clean images are kept.
@@ -435,14 +435,14 @@ class NeuroAdapterPipeline:
                 "This model's tokens are learned queries over all regions; the views need one "
                 "token per region (token_queries=None)."
             )
-        if np.ndim(interest) != 2 or np.shape(interest)[1] != len(self.regions):
+        if np.ndim(roi_weights) != 2 or np.shape(roi_weights)[1] != len(self.regions):
             raise ValueError(
-                f"interest has shape {np.shape(interest)}; expected [areas, {len(self.regions)}], "
+                f"interest has shape {np.shape(roi_weights)}; expected [areas, {len(self.regions)}], "
                 "a weight per region of the model."
             )
         if any(not 0 <= step < num_steps for step in shown):
             raise ValueError(f"shown is {tuple(shown)}; expected steps from 0 to {num_steps - 1}.")
-        reduction, layer_weighting = named_reduction(reduction, layer_weighting)
+        reduction, layer_weighting = validate_reduction(reduction, layer_weighting)
         scale = self.guidance_scale if guidance_scale is None else float(guidance_scale)
         ids = np.arange(len(fmri)) if sample_ids is None else np.asarray(sample_ids)
         sampler = sampler or self.sampler
@@ -451,7 +451,7 @@ class NeuroAdapterPipeline:
             params,
             self._text,
             fmri,
-            jnp.asarray(interest, jnp.float32),
+            jnp.asarray(roi_weights, jnp.float32),
             jnp.asarray(ids, jnp.int32),
             jnp.int32(candidate),
             jax.random.key(seed),
@@ -474,7 +474,7 @@ class NeuroAdapterPipeline:
         params,
         text,
         fmri,
-        interest,
+        roi_weights,
         ids,
         candidate,
         key,
@@ -501,8 +501,8 @@ class NeuroAdapterPipeline:
             (keys, (brain.keys, brain.values)), NamedSharding(mesh, ROWS)
         )
         brain = Stream(*streams, brain.scale)
-        guided = watched_prediction(
-            unet, text, brain, adapter.unconditional(), guidance_scale, interest, reduction
+        guided = prediction_with_views(
+            unet, text, brain, adapter.unconditional(), guidance_scale, roi_weights, reduction
         )
 
         def predict(x, timestep):
@@ -526,7 +526,7 @@ class NeuroAdapterPipeline:
         fmri: Float[np.ndarray | Array, "b n"],
         noisy: Float[np.ndarray | Array, "b y x c"],
         timestep: int,
-        sets: Bool[np.ndarray, "r p"],
+        region_sets: Bool[np.ndarray, "r p"],
         *,
         alone: bool = False,
     ) -> Float[np.ndarray, "b r y x"]:
@@ -542,16 +542,16 @@ class NeuroAdapterPipeline:
             fmri: as in a call.
             noisy: x_t, such as `Interpretation.noisy` of a step.
             timestep: t.
-            sets: the regions of each set.
+            region_sets: the regions of each set.
             alone: what a set does by itself, in place of what is lacking without it.
 
         Raises:
             ValueError: as in a call, or sets of another number of regions.
         """
         fmri = self._whole_cortex(fmri)
-        if np.ndim(sets) != 2 or np.shape(sets)[1] != self.adapter.config.num_tokens:
+        if np.ndim(region_sets) != 2 or np.shape(region_sets)[1] != self.adapter.config.num_tokens:
             raise ValueError(
-                f"sets have shape {np.shape(sets)}; expected [sets, "
+                f"sets have shape {np.shape(region_sets)}; expected [sets, "
                 f"{self.adapter.config.num_tokens}], an entry per token."
             )
         mesh, params = self._placement(len(fmri))
@@ -561,7 +561,7 @@ class NeuroAdapterPipeline:
             fmri,
             jnp.asarray(noisy, jnp.float32),
             jnp.int32(timestep),
-            jnp.asarray(sets, bool) if alone else ~jnp.asarray(sets, bool),
+            jnp.asarray(region_sets, bool) if alone else ~jnp.asarray(region_sets, bool),
             jnp.asarray(not alone),
             mesh=mesh,
         )
@@ -663,7 +663,7 @@ class NeuroAdapterPipeline:
                 f"latents have shape {np.shape(latents)}; expected [{len(packed)}, "
                 f"{config.in_channels}, rows, columns], rows and columns multiples of {multiple}."
             )
-        out, seen = self._predict_jitted(
+        out, probed = self._predict_jitted(
             self._params,
             self._text,
             packed,
@@ -674,7 +674,7 @@ class NeuroAdapterPipeline:
         if not return_attention:
             return out
         names = [name for name, _ in self.backbone.unet.cross_attentions()]
-        return out, dict(zip(names, seen, strict=True))
+        return out, dict(zip(names, probed, strict=True))
 
     def _predict(self, params, text, packed, latents, timesteps, *, return_attention):
         adapter, unet = (
@@ -683,8 +683,8 @@ class NeuroAdapterPipeline:
         probe = (lambda weights: weights) if return_attention else None
         streams = [text, adapter(packed)]
         out = unet(jnp.moveaxis(latents, 1, -1), timesteps, streams, probe)
-        out, seen = out if return_attention else (out, None)
-        return jnp.moveaxis(out, -1, 1), seen
+        out, probed = out if return_attention else (out, None)
+        return jnp.moveaxis(out, -1, 1), probed
 
     def _whole_cortex(self, fmri: np.ndarray | Array) -> Float[Array, "b n"]:
         fmri = np.asarray(fmri)

@@ -26,7 +26,7 @@ INDEX, UNFINISHED = "index.json", "unfinished.json"
 
 
 @runtime_checkable
-class Drawer(Protocol):
+class Decoder(Protocol):
     """What draws images from responses as `NeuroAdapterPipeline` does."""
 
     regions: Parcellation
@@ -48,18 +48,18 @@ class Reconstructions:
 
     Attributes:
         image_ids: one per stimulus.
-        seen: stimuli [b, y, x, 3]; black where there is none.
+        stimuli: stimuli [b, y, x, 3]; black where there is none.
         has_target: whether a stimulus has an image.
         names: of the stimuli; "" where a number says all.
-        drawn: candidates [b, s, y, x, 3].
+        reconstructions: candidates [b, s, y, x, 3].
         settings: how they were drawn.
-        chosen: which of `drawn` counts as the reconstruction; the first without an encoder.
+        chosen: which of `reconstructions` counts as the reconstruction; the first without an encoder.
         scores: the encoder's, of all candidates drawn; None without one.
     """
 
     image_ids: Int[np.ndarray, " b"]
-    seen: UInt8[np.ndarray, "b y x c"]
-    drawn: UInt8[np.ndarray, "b s y x c"]
+    stimuli: UInt8[np.ndarray, "b y x c"]
+    reconstructions: UInt8[np.ndarray, "b s y x c"]
     settings: dict[str, Any]
     chosen: Int[np.ndarray, " b"]
     has_target: Bool[np.ndarray, " b"]
@@ -69,11 +69,11 @@ class Reconstructions:
     @property
     def best(self) -> UInt8[np.ndarray, "b y x c"]:
         """The reconstructions: the chosen candidates."""
-        return self.drawn[np.arange(len(self.drawn)), self.chosen]
+        return self.reconstructions[np.arange(len(self.reconstructions)), self.chosen]
 
 
 def reconstruct_split(
-    pipeline: Drawer,
+    pipeline: Decoder,
     dataset: PreparedDataset,
     out: str | Path,
     *,
@@ -103,7 +103,7 @@ def reconstruct_split(
         pipeline: trained on the same subject and normalisation.
         dataset: the split.
         out: folder that gets images/ID_cJ.png (images/ID.png where only the chosen candidate is
-            kept), seen/ID.png and index.json, in which `seen` is null for a stimulus without an
+            kept), seen/ID.png and index.json, in which `stimuli` is null for a stimulus without an
             image.
         num_candidates: s per response; like the next three the pipeline's own when None.
         seed: of the noise.
@@ -180,18 +180,18 @@ def reconstruct_split(
     for batch in eval_batches(dataset, batch_size):
         betas.append(batch["betas"][: batch["num_valid"]])
         images.append(batch["image"][: batch["num_valid"]])
-    betas, seen = np.concatenate(betas), np.concatenate(images)
+    betas, stimuli = np.concatenate(betas), np.concatenate(images)
     if order is not None:
         betas = betas[order]
         low_level_start = None if low_level_start is None else low_level_start[order]
-    betas, seen = betas[:num_images], seen[:num_images]
-    num_drawn = halving[-1][1] if halving else num_candidates
+    betas, stimuli = betas[:num_images], stimuli[:num_images]
+    num_reconstructed = halving[-1][1] if halving else num_candidates
     files = [
         {
             "image_id": int(image_id),
             **({"stimulus": name} if name else {}),
             "seen": f"seen/{int(image_id):06d}.png" if has_image else None,
-            "drawn": [f"images/{int(image_id):06d}_c{j}.png" for j in range(num_drawn)]
+            "drawn": [f"images/{int(image_id):06d}_c{j}.png" for j in range(num_reconstructed)]
             if keep_candidates
             else [f"images/{int(image_id):06d}.png"],
         }
@@ -202,13 +202,13 @@ def reconstruct_split(
             strict=True,
         )
     ]
-    drawn: list[np.ndarray | None] = [
+    reconstructions: list[np.ndarray | None] = [
         None
         if encoder is not None and str(entry["image_id"]) not in scores
         else _read_candidates(out, entry["drawn"])
         for entry in files
     ]
-    missing = np.flatnonzero([image is None for image in drawn])
+    missing = np.flatnonzero([image is None for image in reconstructions])
     bar = tqdm(
         total=len(files), initial=len(files) - len(missing), unit="image", disable=not progress
     )
@@ -236,9 +236,9 @@ def reconstruct_split(
         if not keep_candidates:
             kept = kept[np.arange(len(kept)), found.chosen][:, None]
         for row, candidates in zip(rows, kept, strict=False):
-            drawn[row] = candidates
+            reconstructions[row] = candidates
             if files[row]["seen"]:
-                _write_png(out / files[row]["seen"], seen[row])
+                _write_png(out / files[row]["seen"], stimuli[row])
             for name, image in zip(files[row]["drawn"], candidates, strict=True):
                 _write_png(out / name, image)
         if encoder is not None:
@@ -250,7 +250,7 @@ def reconstruct_split(
     for entry in files if encoder is not None else []:
         entry["scores"] = scores[str(entry["image_id"])]
         entry["chosen"] = int(choose(np.array([entry["scores"]]))[0])
-    result = _result(files, seen, np.stack(drawn), settings)
+    result = _result(files, stimuli, np.stack(reconstructions), settings)
     if save_grid is not None:
         save_grid(out, result)
     write_json(out / INDEX, {"settings": settings, "images": files})
@@ -261,7 +261,7 @@ def reconstruct_split(
 def write_reconstructions(
     out: str | Path,
     dataset: PreparedDataset,
-    drawn: UInt8[np.ndarray, "b y x c"],
+    reconstructions: UInt8[np.ndarray, "b y x c"],
     settings: dict[str, Any],
     save_grid: Callable[[Path, Reconstructions], None] | None = None,
 ) -> Reconstructions:
@@ -269,8 +269,8 @@ def write_reconstructions(
 
     Args:
         out: the folder.
-        dataset: the split, whose order `drawn` has.
-        drawn: one image per stimulus, of its size.
+        dataset: the split, whose order `reconstructions` has.
+        reconstructions: one image per stimulus, of its size.
         settings: how they were made.
         save_grid: called at the end with (folder, reconstructions).
 
@@ -278,11 +278,11 @@ def write_reconstructions(
         ValueError: the folder holds other images, or the images do not fit the stimuli.
     """
     out = Path(out)
-    seen = np.concatenate([b["image"][: b["num_valid"]] for b in eval_batches(dataset, 50)])
-    if drawn.shape != seen.shape or drawn.dtype != np.uint8:
+    stimuli = np.concatenate([b["image"][: b["num_valid"]] for b in eval_batches(dataset, 50)])
+    if reconstructions.shape != stimuli.shape or reconstructions.dtype != np.uint8:
         raise ValueError(
-            f"The images for {out} are {drawn.dtype} of shape {drawn.shape}; expected uint8 of "
-            f"shape {seen.shape}, one for each stimulus of split {dataset.split!r}."
+            f"The images for {out} are {reconstructions.dtype} of shape {reconstructions.shape}; expected uint8 of "
+            f"shape {stimuli.shape}, one for each stimulus of split {dataset.split!r}."
         )
     settings = {
         "prepared": str(dataset.path),
@@ -297,14 +297,14 @@ def write_reconstructions(
     (out / "seen").mkdir(exist_ok=True)
     write_json(out / UNFINISHED, {"settings": settings})
     files = []
-    for image_id, stimulus, image in zip(dataset.image_ids, seen, drawn, strict=True):
+    for image_id, stimulus, image in zip(dataset.image_ids, stimuli, reconstructions, strict=True):
         name = f"{int(image_id):06d}.png"
         files.append(
             {"image_id": int(image_id), "seen": f"seen/{name}", "drawn": [f"images/{name}"]}
         )
         _write_png(out / "seen" / name, stimulus)
         _write_png(out / "images" / name, image)
-    result = _result(files, seen, drawn[:, None], settings)
+    result = _result(files, stimuli, reconstructions[:, None], settings)
     if save_grid is not None:
         save_grid(out, result)
     write_json(out / INDEX, {"settings": settings, "images": files})
@@ -352,7 +352,7 @@ def _require_regions(dataset: PreparedDataset, regions: Parcellation) -> None:
 
 
 def _draw(
-    pipeline: Drawer,
+    pipeline: Decoder,
     encoder: BrainEncoder | None,
     betas: Float[np.ndarray, "b n"],
     halving: Sequence[tuple[int, int]],
@@ -367,16 +367,16 @@ def _draw(
 
 def _result(
     files: list[dict[str, Any]],
-    seen: UInt8[np.ndarray, "b y x c"],
-    drawn: UInt8[np.ndarray, "b s y x c"],
+    stimuli: UInt8[np.ndarray, "b y x c"],
+    reconstructions: UInt8[np.ndarray, "b s y x c"],
     settings: dict[str, Any],
 ) -> Reconstructions:
     scored = all("scores" in entry for entry in files)
-    several = drawn.shape[1] > 1
+    several = reconstructions.shape[1] > 1
     return Reconstructions(
         np.array([entry["image_id"] for entry in files]),
-        seen,
-        drawn,
+        stimuli,
+        reconstructions,
         settings,
         np.array([entry.get("chosen", 0) if several else 0 for entry in files]),
         np.array([entry["seen"] is not None for entry in files]),

@@ -1,1 +1,1 @@
-"""The embedded world: OpenMoji scenes and a simulated subject that looks at them."""
+"""The simulated data: OpenMoji scenes and a simulated subject that looks at them."""

@@ -1,6 +1,6 @@
 """Writes a simulated subject to disk in the Natural Scenes Dataset's own layout and formats.
 
-Beside NSD's files stand `embedded.json`, the configuration, and `truth.npz`, what no scanner tells:
+Beside NSD's files stand `simulation.json`, the configuration, and `truth.npz`, what no scanner tells:
 area, receptive field, tuning, signal and noise per vertex, and what each image shows where.
 """
 
@@ -25,9 +25,9 @@ from neuroadapter_jax.cortex.parcellation import HEMISPHERES, parcellate_sphere,
 from neuroadapter_jax.simulation.scenes import (
     CATEGORIES,
     GROUNDS,
+    OBJECTS,
     PLACES,
     SKIES,
-    THINGS,
     Scene,
     SceneBatch,
     sample_scenes,
@@ -50,14 +50,14 @@ SUBJECT_NAME = "subj01"
 RUNS_PER_SESSION = 12
 # Sds of a session's drift: offset and linear trend in units of noise_sd, gain around 1.
 OFFSET_SD, TREND_SD, GAIN_SD = 0.5, 0.5, 0.1
-# Native label files: atlas -> its labels by value, 0 being Unknown. NSD draws no "embedded-vtc".
+# Native label files: atlas -> its labels by value, 0 being Unknown. NSD draws no "simulated-vtc".
 ATLASES = {
     "prf-visualrois": ("V1v", "V1d", "V2v", "V2d", "V3v", "V3d", "hV4"),
     "floc-bodies": ("EBA", "FBA-1", "FBA-2", "mTL-bodies"),
     "floc-faces": ("OFA", "FFA-1", "FFA-2", "mTL-faces", "aTL-faces"),
     "floc-places": ("OPA", "PPA", "RSC"),
     "floc-words": ("OWFA", "VWFA-1", "VWFA-2", "mfs-words", "mTL-words"),
-    "embedded-vtc": ("LO", "VTC-food", "VTC-animal"),
+    "simulated-vtc": ("LO", "VTC-food", "VTC-animal"),
 }
 
 _BEHAVIOUR_COLUMNS = (
@@ -176,7 +176,7 @@ def write_nsd(
     _write_anatomy(partial, config, subject)
     _write_betas(partial, subject, design, signal, progress)
     _write_truth(partial / "truth.npz", subject, scenes)
-    (partial / "embedded.json").write_text(json.dumps(_identity(config), indent=2) + "\n")
+    (partial / "simulation.json").write_text(json.dumps(_identity(config), indent=2) + "\n")
     os.replace(partial, root)
     return root
 
@@ -208,7 +208,7 @@ def load_scenes(root: str | os.PathLike, images: Int[np.ndarray, " b"]) -> list[
         root: a folder of `write_nsd`.
         images: 0-based image ids (73k ID - 1).
     """
-    seed = json.loads((Path(root) / "embedded.json").read_text())["seed"] + STIMULUS_SEED_OFFSET
+    seed = json.loads((Path(root) / "simulation.json").read_text())["seed"] + STIMULUS_SEED_OFFSET
     return [scene_of_sequence(seed, int(index)) for index in images]
 
 
@@ -218,13 +218,13 @@ def _identity(config: SubjectConfig) -> dict:
 
 def _holds(root: Path, config: SubjectConfig) -> bool:
     try:
-        found = json.loads((root / "embedded.json").read_text())
+        found = json.loads((root / "simulation.json").read_text())
     except FileNotFoundError:
         if root.is_dir() and not any(root.iterdir()):
             root.rmdir()
             return False
         raise ValueError(
-            f"{root} exists and holds no simulated subject (it lacks embedded.json); choose "
+            f"{root} exists and holds no simulated subject (it lacks simulation.json); choose "
             f"another folder."
         ) from None
     wanted = _identity(config)
@@ -282,7 +282,7 @@ def _write_experiment(
         writer.writerow(header)
         for image, trials in enumerate(order.tolist()):
             crop, trials = "(0.0, 0.0, 0.0, 0.0)", [*trials, 0][:3]
-            row = [image, image, "embedded", crop, 0.0, image, False, False, image in shared]
+            row = [image, image, "simulated", crop, 0.0, image, False, False, image in shared]
             writer.writerow([*row, 1, *[0] * 7, *trials, *[0] * 21])
 
     stimuli = root / "nsddata_stimuli" / "stimuli" / "nsd"
@@ -340,15 +340,15 @@ def _write_anatomy(root: Path, config: SubjectConfig, subject: Subject) -> None:
     for atlas, names in ATLASES.items():
         lines = [f"{value} {name}" for value, name in enumerate(("Unknown", *names))]
         (native / f"{atlas}.mgz.ctab").write_text("\n".join(lines) + "\n")
-    areas = np.split(subject.area, [subject.num_vertices[0]])
+    rois = np.split(subject.roi, [subject.num_vertices[0]])
     for side, (name, hemisphere) in enumerate(zip(HEMISPHERES, load_hemispheres(), strict=True)):
         labels = parcellate_sphere(
             hemisphere.sphere, per_hemisphere, ~hemisphere.medial_wall, config.seed
         )
         write_annot(
-            freesurfer / SPACE / "label" / f"{name}.Embedded{2 * per_hemisphere}Parcels.annot",
+            freesurfer / SPACE / "label" / f"{name}.Simulated{2 * per_hemisphere}Parcels.annot",
             labels,
-            [f"Embedded_{name.upper()}_{k + 1:03d}" for k in range(per_hemisphere)],
+            [f"Simulated_{name.upper()}_{k + 1:03d}" for k in range(per_hemisphere)],
         )
         to_native = rng.permutation(len(labels))
         _save_surface(
@@ -357,8 +357,8 @@ def _write_anatomy(root: Path, config: SubjectConfig, subject: Subject) -> None:
         )
         for atlas, names in ATLASES.items():
             values = np.zeros(len(labels), dtype=np.int32)
-            for value, area in enumerate(names, start=1):
-                values[to_native[areas[side] == area]] = value
+            for value, roi in enumerate(names, start=1):
+                values[to_native[rois[side] == roi]] = value
             _save_surface(native / f"{name}.{atlas}.mgz", values)
 
 
@@ -397,23 +397,23 @@ def _write_truth(path: Path, subject: Subject, scenes: SceneBatch) -> None:
     np.savez_compressed(
         path,
         num_vertices=np.array(subject.num_vertices),
-        area=subject.area,
+        roi=subject.roi,
         channel=on_cortex(subject.channel, -1).astype(np.int8),
         rf_centre=on_cortex(subject.rf_centre, np.nan),
         rf_sigma=on_cortex(subject.rf_sigma, np.nan),
-        thing_tuning=on_cortex(subject.thing_tuning, 0),
+        object_tuning=on_cortex(subject.object_tuning, 0),
         scene_tuning=on_cortex(subject.scene_tuning, 0),
         signal_sd=on_cortex(subject.signal_sd, 0),
         noise_sd=subject.noise_sd.astype(np.float32),
         baseline=subject.baseline.astype(np.float32),
         channel_names=np.array(CHANNELS),
         category_names=np.array(CATEGORIES),
-        thing_names=np.array([thing.name for thing in THINGS]),
+        object_names=np.array([scene_object.name for scene_object in OBJECTS]),
         place_names=np.array(PLACES),
         ground_names=np.array(GROUNDS),
         sky_names=np.array(SKIES),
         categories=scenes.categories,
-        things=scenes.things,
+        objects=scenes.objects,
         place=scenes.place,
         ground=scenes.ground,
         sky=scenes.sky,

@@ -14,9 +14,9 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 IMAGE_SIZE = 64
 HORIZON = 45  # first row of the ground
-MIN_THING_SIZE, MAX_THING_SIZE = 20, 25
+MIN_OBJECT_SIZE, MAX_OBJECT_SIZE = 20, 25
 MAX_JITTER = 2.0
-MAX_THINGS = 3
+MAX_OBJECTS = 3
 
 CATEGORIES = ("face", "body", "animal", "food", "word", "object")
 
@@ -32,7 +32,7 @@ SLOT_CENTRES = ((18, 11), (18, 32), (18, 53), (47, 11), (47, 32), (47, 53))  # (
 
 
 @dataclasses.dataclass(frozen=True)
-class Thing:
+class SceneObject:
     """One kind of thing: its caption word, its category and its emoji."""
 
     name: str
@@ -40,7 +40,7 @@ class Thing:
     emoji: str
 
 
-_THINGS_OF_CATEGORY = {
+_OBJECTS_OF_CATEGORY = {
     "face": "smiley 😀 grouch 😡 dude 😎 queasy 🤢 clown 🤡 cowboy 🤠 devil 😈 frosty 🥶",
     "body": "dancer 💃 runner 🏃 yogi 🧘 lifter 🏋 hand ✋ thumb 👍 muscle 💪 foot 🦶",
     "animal": "dog 🐶 pig 🐷 frog 🐸 turtle 🐢 penguin 🐧 crab 🦀 fish 🐟 snake 🐍",
@@ -48,10 +48,10 @@ _THINGS_OF_CATEGORY = {
     "word": "ok 🆗 sos 🆘 free 🆓 cool 🆒 wc 🚾 stop 🛑 atm 🏧 hundred 💯",
     "object": "key 🔑 balloon 🎈 ball ⚽ car 🚗 clock ⏰ guitar 🎸 gift 🎁 camera 📷",
 }
-THINGS: tuple[Thing, ...] = tuple(
-    Thing(name, category, emoji)
+OBJECTS: tuple[SceneObject, ...] = tuple(
+    SceneObject(name, category, emoji)
     for category in CATEGORIES
-    for name, emoji in zip(*[iter(_THINGS_OF_CATEGORY[category].split())] * 2, strict=True)
+    for name, emoji in zip(*[iter(_OBJECTS_OF_CATEGORY[category].split())] * 2, strict=True)
 )
 
 _PLACE_EMOJI = {
@@ -96,7 +96,7 @@ _PLACE_BASE = 55  # first row below the place
 
 
 @dataclasses.dataclass(frozen=True)
-class PlacedThing:
+class PlacedObject:
     """A thing in a slot, as a square of `size` pixels around (y, x).
 
     Args:
@@ -107,7 +107,7 @@ class PlacedThing:
         size: side in pixels, 20 to 25, white outline included.
     """
 
-    thing: Thing
+    scene_object: SceneObject
     slot: int
     y: float
     x: float
@@ -127,19 +127,19 @@ class Scene:
         place: one of PLACES.
         ground: one of GROUNDS.
         sky: one of SKIES.
-        things: one to three, in distinct slots; later ones are drawn over earlier ones.
+        objects: one to three, in distinct slots; later ones are drawn over earlier ones.
     """
 
     place: str
     ground: str
     sky: str
-    things: tuple[PlacedThing, ...]
+    objects: tuple[PlacedObject, ...]
 
     @property
     def caption(self) -> str:
         """The scene in words, such as "a dog upper left, castle, grass, night" (at most 15)."""
-        placed = sorted(self.things, key=lambda item: item.slot)
-        phrases = [f"{_with_article(item.thing.name)} {SLOTS[item.slot]}" for item in placed]
+        placed = sorted(self.objects, key=lambda item: item.slot)
+        phrases = [f"{_with_article(item.scene_object.name)} {SLOTS[item.slot]}" for item in placed]
         return ", ".join([*phrases, self.place, self.ground, self.sky])
 
 
@@ -150,7 +150,7 @@ class SceneBatch:
     Args:
         images: uint8 [n, 64, 64, 3].
         categories: int8 [n, 6], index into CATEGORIES per slot; -1 where the slot is empty.
-        things: int16 [n, 6], index into THINGS per slot; -1 where the slot is empty.
+        objects: int16 [n, 6], index into THINGS per slot; -1 where the slot is empty.
         place: int8 [n], index into PLACES.
         ground: int8 [n], index into GROUNDS.
         sky: int8 [n], index into SKIES.
@@ -162,7 +162,7 @@ class SceneBatch:
 
     images: np.ndarray
     categories: np.ndarray
-    things: np.ndarray
+    objects: np.ndarray
     place: np.ndarray
     ground: np.ndarray
     sky: np.ndarray
@@ -175,7 +175,7 @@ class SceneBatch:
 def vocabulary() -> tuple[str, ...]:
     """All words that a caption may contain, and the comma, sorted."""
     words = {"a", "an", ",", *PLACES, *GROUNDS, *SKIES}
-    words.update(thing.name for thing in THINGS)
+    words.update(scene_object.name for scene_object in OBJECTS)
     words.update(word for slot in SLOTS for word in slot.split())
     return tuple(sorted(words))
 
@@ -189,9 +189,9 @@ def sample_scene(rng: np.random.Generator) -> Scene:
     place = PLACES[rng.integers(len(PLACES))]
     ground = GROUNDS[rng.integers(len(GROUNDS))]
     sky = SKIES[rng.integers(len(SKIES))]
-    num = rng.integers(1, MAX_THINGS + 1)
+    num = rng.integers(1, MAX_OBJECTS + 1)
     slots = sorted(rng.permutation(len(SLOTS))[:num].tolist())
-    return Scene(place, ground, sky, tuple(_sample_thing(rng, slot) for slot in slots))
+    return Scene(place, ground, sky, tuple(_sample_object(rng, slot) for slot in slots))
 
 
 def render(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
@@ -205,9 +205,9 @@ def render(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
         thing, its outline included, is what one sees.
     """
     image = _background(scene.place, scene.ground, scene.sky).copy()
-    masks = np.zeros((len(scene.things), IMAGE_SIZE, IMAGE_SIZE), bool)
-    for index, item in enumerate(scene.things):
-        sprite = _sticker(item.thing.emoji, item.size)
+    masks = np.zeros((len(scene.objects), IMAGE_SIZE, IMAGE_SIZE), bool)
+    for index, item in enumerate(scene.objects):
+        sprite = _sticker(item.scene_object.emoji, item.size)
         top, left = item.corner
         _paste(image, sprite, top, left)
         window = np.s_[top : top + item.size, left : left + item.size]
@@ -237,21 +237,21 @@ def sample_scenes(num: int, seed: int, start: int = 0) -> SceneBatch:
     batch = SceneBatch(
         images=np.zeros((*shape, 3), np.uint8),
         categories=np.full((num, len(SLOTS)), -1, np.int8),
-        things=np.full((num, len(SLOTS)), -1, np.int16),
+        objects=np.full((num, len(SLOTS)), -1, np.int16),
         place=np.array([PLACES.index(scene.place) for scene in scenes], np.int8),
         ground=np.array([GROUNDS.index(scene.ground) for scene in scenes], np.int8),
         sky=np.array([SKIES.index(scene.sky) for scene in scenes], np.int8),
-        masks=np.zeros((num, MAX_THINGS, *shape[1:]), bool),
-        mask_slots=np.full((num, MAX_THINGS), -1, np.int8),
+        masks=np.zeros((num, MAX_OBJECTS, *shape[1:]), bool),
+        mask_slots=np.full((num, MAX_OBJECTS), -1, np.int8),
         captions=[scene.caption for scene in scenes],
         scenes=scenes,
     )
     for i, scene in enumerate(scenes):
-        batch.images[i], batch.masks[i, : len(scene.things)] = render(scene)
-        for j, item in enumerate(scene.things):
+        batch.images[i], batch.masks[i, : len(scene.objects)] = render(scene)
+        for j, item in enumerate(scene.objects):
             batch.mask_slots[i, j] = item.slot
-            batch.things[i, item.slot] = THINGS.index(item.thing)
-            batch.categories[i, item.slot] = CATEGORIES.index(item.thing.category)
+            batch.objects[i, item.slot] = OBJECTS.index(item.scene_object)
+            batch.categories[i, item.slot] = CATEGORIES.index(item.scene_object.category)
     return batch
 
 
@@ -259,23 +259,23 @@ def _with_article(noun: str) -> str:
     return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"
 
 
-def _sample_thing(rng: np.random.Generator, slot: int) -> PlacedThing:
+def _sample_object(rng: np.random.Generator, slot: int) -> PlacedObject:
     category = CATEGORIES[rng.integers(len(CATEGORIES))]
-    choices = _things_of(category)
-    thing = choices[rng.integers(len(choices))]
-    size = int(rng.integers(MIN_THING_SIZE, MAX_THING_SIZE + 1))
+    choices = _objects_of(category)
+    scene_object = choices[rng.integers(len(choices))]
+    size = int(rng.integers(MIN_OBJECT_SIZE, MAX_OBJECT_SIZE + 1))
     y, x = (
         min(max(centre + jitter, size / 2), IMAGE_SIZE - size / 2)
         for centre, jitter in zip(
             SLOT_CENTRES[slot], rng.uniform(-MAX_JITTER, MAX_JITTER, 2).tolist(), strict=True
         )
     )
-    return PlacedThing(thing, slot, y, x, size)
+    return PlacedObject(scene_object, slot, y, x, size)
 
 
 @functools.cache
-def _things_of(category: str) -> tuple[Thing, ...]:
-    return tuple(thing for thing in THINGS if thing.category == category)
+def _objects_of(category: str) -> tuple[SceneObject, ...]:
+    return tuple(scene_object for scene_object in OBJECTS if scene_object.category == category)
 
 
 @functools.cache

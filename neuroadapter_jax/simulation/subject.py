@@ -44,10 +44,10 @@ from neuroadapter_jax.simulation.scenes import (
     CATEGORIES,
     GROUNDS,
     IMAGE_SIZE,
+    OBJECTS,
     PLACES,
     SKIES,
     SLOT_CENTRES,
-    THINGS,
     SceneBatch,
     sample_scenes,
 )
@@ -61,7 +61,7 @@ CALIBRATION_SEED_OFFSET = 2_000_003
 
 
 @dataclass(frozen=True)
-class _Area:
+class _ROI:
     size: int
     mni: tuple[float, float, float]  # left hemisphere, mm
     category: str | None = None
@@ -70,19 +70,19 @@ class _Area:
 # One disc of early visual cortex is divided into V1, V2 and V3.
 _EARLY_SIZES = {"V1": 250, "V2": 200, "V3": 150}
 _DISCS = {
-    "early": _Area(sum(_EARLY_SIZES.values()), (-7, -84, 5)),
-    "hV4": _Area(75, (-28, -80, -14)),
-    "OFA": _Area(40, (-38, -80, -12), "face"),
-    "FFA-1": _Area(55, (-40, -50, -20), "face"),
-    "EBA": _Area(60, (-47, -74, 5), "body"),
-    "FBA-1": _Area(40, (-42, -38, -24), "body"),
-    "OPA": _Area(45, (-32, -84, 22)),
-    "PPA": _Area(60, (-26, -46, -9)),
-    "RSC": _Area(45, (-14, -56, 10)),
-    "VWFA-1": _Area(50, (-48, -58, -15), "word"),
-    "LO": _Area(60, (-42, -82, -2), "object"),
-    "VTC-food": _Area(45, (-30, -54, -14), "food"),
-    "VTC-animal": _Area(45, (-37, -64, -16), "animal"),
+    "early": _ROI(sum(_EARLY_SIZES.values()), (-7, -84, 5)),
+    "hV4": _ROI(75, (-28, -80, -14)),
+    "OFA": _ROI(40, (-38, -80, -12), "face"),
+    "FFA-1": _ROI(55, (-40, -50, -20), "face"),
+    "EBA": _ROI(60, (-47, -74, 5), "body"),
+    "FBA-1": _ROI(40, (-42, -38, -24), "body"),
+    "OPA": _ROI(45, (-32, -84, 22)),
+    "PPA": _ROI(60, (-26, -46, -9)),
+    "RSC": _ROI(45, (-14, -56, 10)),
+    "VWFA-1": _ROI(50, (-48, -58, -15), "word"),
+    "LO": _ROI(60, (-42, -82, -2), "object"),
+    "VTC-food": _ROI(45, (-30, -54, -14), "food"),
+    "VTC-animal": _ROI(45, (-37, -64, -16), "animal"),
 }
 _SIGMA = {"V1": 2.0, "V2": 2.6, "V3": 3.4, "hV4": 5.0}  # pixels, at the midline
 CATEGORY_SIGMA = 11.0
@@ -93,8 +93,8 @@ SCENE_STRENGTHS = {  # place, ground, sky
     "PPA": (1.0, 0.5, 0.3),
     "RSC": (0.5, 0.4, 1.0),
 }
-CATEGORY_AREAS = {name: a.category for name, a in _DISCS.items() if a.category is not None}
-AREAS = (
+CATEGORY_ROIS = {name: a.category for name, a in _DISCS.items() if a.category is not None}
+ROIS = (
     *(f"{early}{half}" for early in _EARLY_SIZES for half in "vd"),
     *(name for name in _DISCS if name != "early"),
 )
@@ -297,12 +297,12 @@ def _place_hemisphere(hemisphere: Hemisphere, right: bool):
         np.array([disc.size for disc in _DISCS.values()]),
         ~hemisphere.medial_wall,
     )
-    area = np.full(len(owner), "", dtype=f"<U{max(map(len, AREAS))}")
+    roi = np.full(len(owner), "", dtype=f"<U{max(map(len, ROIS))}")
     position = np.full((len(owner), 2), np.nan)
     for k, name in enumerate(_DISCS):
-        area[owner == k] = name
+        roi[owner == k] = name
 
-    early = np.flatnonzero(area == "early")
+    early = np.flatnonzero(roi == "early")
     axes = _anatomical_axes(hemisphere, early)
     radius = np.linalg.norm(axes[early], axis=1)
     rings = np.split(early[np.argsort(radius)], np.cumsum(list(_EARLY_SIZES.values()))[:-1])
@@ -314,13 +314,13 @@ def _place_hemisphere(hemisphere: Hemisphere, right: bool):
             # Distance from the horizontal meridian: it is V1's middle and the border of V2 and V3.
             meridian = -from_inside if name == "V2" else from_inside
             polar, eccentric = _even_positions(meridian, axes[members, 0])
-            area[members] = f"{name}{half}"
+            roi[members] = f"{name}{half}"
             position[members, 0] = eccentric
             position[members, 1] = 0.5 + (-0.5 if half == "v" else 0.5) * polar
-    members = np.flatnonzero(area == "hV4")
+    members = np.flatnonzero(roi == "hV4")
     axes = _anatomical_axes(hemisphere, members)
     position[members, 1], position[members, 0] = _even_positions(*axes[members].T[::-1])
-    return area, position
+    return roi, position
 
 
 def feature_maps(images: Integer[np.ndarray, "i y x 3"]) -> Float32[np.ndarray, "c i y x"]:
@@ -345,7 +345,7 @@ class Subject:
     Attributes:
         config: what it was made from.
         num_vertices: of the left and the right hemisphere.
-        area: name of the area per vertex [n], empty outside.
+        roi: name of the area per vertex [n], empty outside.
         responsive: indices of the responsive vertices [m], ascending.
         channel: index into CHANNELS [m]; -1 outside the retinotopic areas.
         rf_centre: (y, x) in pixels [m, 2]; NaN in the scene areas, which see the whole image.
@@ -362,12 +362,12 @@ class Subject:
 
     config: SubjectConfig
     num_vertices: tuple[int, int]
-    area: np.ndarray
+    roi: np.ndarray
     responsive: Int[np.ndarray, " m"]
     channel: Int[np.ndarray, " m"]
     rf_centre: Float[np.ndarray, "m 2"]
     rf_sigma: Float[np.ndarray, " m"]
-    thing_tuning: Float[np.ndarray, "m things"]
+    object_tuning: Float[np.ndarray, "m things"]
     scene_tuning: Float[np.ndarray, "m settings"]
     drive_mean: Float[np.ndarray, " m"]
     drive_sd: Float[np.ndarray, " m"]
@@ -406,12 +406,12 @@ def _drive(subject: Subject, scenes: SceneBatch) -> Float[np.ndarray, "i m"]:
             pixels = np.ascontiguousarray(feature.reshape(len(feature), -1).T)
             drive[part, columns] = (field @ pixels).T
 
-    columns = np.flatnonzero(np.abs(subject.thing_tuning).sum(axis=1) > 0)
+    columns = np.flatnonzero(np.abs(subject.object_tuning).sum(axis=1) > 0)
     centre, sigma = subject.rf_centre[columns], subject.rf_sigma[columns]
     for i, scene in enumerate(scenes.scenes):
-        for item in scene.things:
+        for item in scene.objects:
             squared = ((centre - (item.y, item.x)) ** 2).sum(axis=1)
-            weight = subject.thing_tuning[columns, THINGS.index(item.thing)]
+            weight = subject.object_tuning[columns, OBJECTS.index(item.scene_object)]
             drive[i, columns] += np.exp(-squared / (2 * sigma**2)) * weight
 
     columns = np.flatnonzero(np.abs(subject.scene_tuning).sum(axis=1) > 0)
@@ -441,23 +441,23 @@ def make_subject(config: SubjectConfig) -> Subject:
     placed = [
         _place_hemisphere(h, right) for h, right in zip(hemispheres, (False, True), strict=True)
     ]
-    area = np.concatenate([a for a, _ in placed])
+    roi = np.concatenate([a for a, _ in placed])
     position = np.concatenate([p for _, p in placed])
     num_vertices = tuple(len(h.sphere) for h in hemispheres)
-    responsive = np.flatnonzero(area != "")
-    names, right = area[responsive], responsive >= num_vertices[0]
+    responsive = np.flatnonzero(roi != "")
+    names, right = roi[responsive], responsive >= num_vertices[0]
     m = len(responsive)
 
     half = IMAGE_SIZE / 2
-    thing_category = np.array([CATEGORIES.index(t.category) for t in THINGS])
+    object_category = np.array([CATEGORIES.index(t.category) for t in OBJECTS])
     settings = (len(PLACES), len(GROUNDS), len(SKIES))
     channel = np.full(m, -1)
     centre = np.full((m, 2), np.nan)
     sigma = np.full(m, np.inf)
-    things = np.zeros((m, len(THINGS)))
+    objects = np.zeros((m, len(OBJECTS)))
     scene = np.zeros((m, sum(settings)))
     slots = np.array(SLOT_CENTRES, dtype=float)
-    for name in AREAS:
+    for name in ROIS:
         rows = np.flatnonzero(names == name)
         if name.removesuffix("v").removesuffix("d") in _SIGMA:
             eccentric, vertical = position[responsive[rows]].T
@@ -468,18 +468,18 @@ def make_subject(config: SubjectConfig) -> Subject:
             base = _SIGMA[name.removesuffix("v").removesuffix("d")]
             sigma[rows] = base * (1 + 0.4 * eccentric) * rng.lognormal(0, 0.1, len(rows))
             channel[rows] = rng.choice(len(CHANNELS), size=len(rows), p=CHANNEL_SHARES)
-        elif name in CATEGORY_AREAS:
+        elif name in CATEGORY_ROIS:
             for side in (False, True):
                 own = rows[right[rows] == side]
-                seen = slots[slots[:, 1] <= half] if side else slots[slots[:, 1] >= half]
-                chosen = seen[rng.permutation(np.arange(len(own)) % len(seen))]
+                stimuli = slots[slots[:, 1] <= half] if side else slots[slots[:, 1] >= half]
+                chosen = stimuli[rng.permutation(np.arange(len(own)) % len(stimuli))]
                 centre[own] = chosen + rng.normal(0, CATEGORY_JITTER, (len(own), 2))
             sigma[rows] = CATEGORY_SIGMA * rng.lognormal(0, 0.15, len(rows))
-            preferred = thing_category == CATEGORIES.index(CATEGORY_AREAS[name])
-            things[rows] = np.where(
+            preferred = object_category == CATEGORIES.index(CATEGORY_ROIS[name])
+            objects[rows] = np.where(
                 preferred,
-                1 + IDENTITY_STRENGTH * rng.normal(size=(len(rows), len(THINGS))),
-                0.05 * rng.normal(size=(len(rows), len(THINGS))),
+                1 + IDENTITY_STRENGTH * rng.normal(size=(len(rows), len(OBJECTS))),
+                0.05 * rng.normal(size=(len(rows), len(OBJECTS))),
             )
         else:
             strengths = np.repeat(SCENE_STRENGTHS[name], settings)
@@ -487,19 +487,19 @@ def make_subject(config: SubjectConfig) -> Subject:
 
     signal_sd = rng.lognormal(0, 0.25, m)
     snr = config.snr * rng.lognormal(0, 0.25, m)
-    noise_sd = 1.2 * rng.lognormal(0, 0.3, len(area))
+    noise_sd = 1.2 * rng.lognormal(0, 0.3, len(roi))
     noise_sd[responsive] = signal_sd / snr
-    baseline = rng.normal(0.3, 0.5, len(area))
+    baseline = rng.normal(0.3, 0.5, len(roi))
 
     uncalibrated = Subject(
         config=config,
         num_vertices=num_vertices,
-        area=area,
+        roi=roi,
         responsive=responsive,
         channel=channel,
         rf_centre=centre,
         rf_sigma=sigma,
-        thing_tuning=things,
+        object_tuning=objects,
         scene_tuning=scene,
         drive_mean=np.zeros(m),
         drive_sd=np.ones(m),

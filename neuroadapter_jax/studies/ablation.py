@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int, Real, UInt8
 
 from neuroadapter_jax.evaluation.features import NETWORKS, PUBLISHED_NETWORKS
-from neuroadapter_jax.evaluation.object_identity import identify_things, things_shown
+from neuroadapter_jax.evaluation.object_identity import identify_objects, objects_shown
 from neuroadapter_jax.evaluation.protocol import less_is_better, metric_labels, score_images
 from neuroadapter_jax.evaluation.scene_reader import load_scene_reader, read_scenes
 from neuroadapter_jax.metrics.recall import semantic_counts
@@ -36,8 +36,8 @@ PAPER = {
     "quarter_p": "worse",
     "double_p": "worse",
 }
-# In the embedded world, beside the field's metrics: things found over things shown.
-THINGS_FOUND = {"semantic_recall": "semantic recall", "thing_identification": "the thing itself"}
+# In the simulated data, beside the field's metrics: things found over things shown.
+OBJECTS_FOUND = {"semantic_recall": "semantic recall", "object_identity": "the thing itself"}
 # Which score decides the direction of a level: the first of these that there is.
 LEVELS = {
     "low level": ("pixcorr",),
@@ -83,50 +83,58 @@ class ImageScores(NamedTuple):
             return cls(arrays["image_ids"], **parts)
 
 
-def score_choice(drawn: Reconstructions, simulated: str | Path | None = None) -> ImageScores:
+def score_choice(
+    reconstructions: Reconstructions, simulated: str | Path | None = None
+) -> ImageScores:
     """Scores of the chosen candidates: the field's metrics, and things found.
 
     Args:
-        drawn: a folder's reconstructions.
+        reconstructions: a folder's reconstructions.
         simulated: the simulated subject's folder, with truth.npz: adds the semantic recall and
             the identification of things, and metrics over the project's own small network. None
             for a real subject.
     """
-    return _score(drawn.image_ids, drawn.seen, drawn.best, simulated)
+    return _score(
+        reconstructions.image_ids, reconstructions.stimuli, reconstructions.best, simulated
+    )
 
 
 def score_mean_candidate(
-    drawn: Reconstructions, simulated: str | Path | None = None
+    reconstructions: Reconstructions, simulated: str | Path | None = None
 ) -> ImageScores:
     """What a candidate taken at random is expected to score: the mean over all of them.
 
     Args:
-        drawn: with all candidates.
+        reconstructions: with all candidates.
         simulated: see `score_choice`.
     """
-    columns = [np.ascontiguousarray(x) for x in np.moveaxis(drawn.drawn, 1, 0)]
-    scores = [_score(drawn.image_ids, drawn.seen, x, simulated) for x in columns]
+    columns = [np.ascontiguousarray(x) for x in np.moveaxis(reconstructions.reconstructions, 1, 0)]
+    scores = [
+        _score(reconstructions.image_ids, reconstructions.stimuli, x, simulated) for x in columns
+    ]
     means = {name: np.mean([x.points[name] for x in scores], axis=0) for name in scores[0].points}
     return scores[0]._replace(points=means)
 
 
 def _score(
     image_ids: Int[np.ndarray, " b"],
-    seen: UInt8[np.ndarray, "b y x c"],
-    drawn: UInt8[np.ndarray, "b y x c"],
+    stimuli: UInt8[np.ndarray, "b y x c"],
+    reconstructions: UInt8[np.ndarray, "b y x c"],
     simulated: str | Path | None,
 ) -> ImageScores:
     networks = PUBLISHED_NETWORKS if simulated is None else NETWORKS
-    fields = score_images(seen, drawn, networks=networks, progress=False)
+    fields = score_images(stimuli, reconstructions, networks=networks, progress=False)
     points = dict(fields.per_image)
     out_of = {name: np.ones(len(image_ids)) for name in points}
     if simulated is not None:
         scenes = load_scenes(simulated, image_ids)
         categories = load_truth(simulated)["categories"][image_ids]
         for name, counts in {
-            "semantic_recall": semantic_counts(read_scenes(load_scene_reader(), drawn), categories),
-            "thing_identification": semantic_counts(
-                identify_things(drawn, scenes), things_shown(scenes)
+            "semantic_recall": semantic_counts(
+                read_scenes(load_scene_reader(), reconstructions), categories
+            ),
+            "object_identity": semantic_counts(
+                identify_objects(reconstructions, scenes), objects_shown(scenes)
             ),
         }.items():
             points[name], out_of[name] = counts[0].astype(float), counts[1].astype(float)
@@ -249,7 +257,7 @@ def tables(results: Mapping[str, Mapping[str, Any]], missing: Mapping[str, str])
     columns = [_labels()[score] for score in scores]
 
     def cell(score: str, found: Mapping[str, Any], sign: str = "") -> str:
-        percent = score in THINGS_FOUND or score.startswith("two_way")
+        percent = score in OBJECTS_FOUND or score.startswith("two_way")
         form = f"{sign}.1f" if percent else f"{sign}.3f"
         numbers = [found["value"], *found["interval"]]
         value, low, high = (f"{100 * x if percent else x:{form}}" for x in numbers)
@@ -284,4 +292,4 @@ def tables(results: Mapping[str, Mapping[str, Any]], missing: Mapping[str, str])
 
 
 def _labels() -> dict[str, str]:
-    return metric_labels() | THINGS_FOUND
+    return metric_labels() | OBJECTS_FOUND

@@ -1,4 +1,4 @@
-"""Does attention tell the truth? The views against the embedded subject, whose truth is known."""
+"""Does attention tell the truth? The views against the simulated subject, whose truth is known."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -18,11 +18,11 @@ from neuroadapter_jax.ibbi.perturbation import Perturbation, matched_sets
 from neuroadapter_jax.ibbi.views import contrast
 from neuroadapter_jax.metrics.statistics import bootstrap_interval, bootstrap_ratio
 from neuroadapter_jax.pipeline.pipeline import NeuroAdapterPipeline
-from neuroadapter_jax.studies.causal_tests import MEASURES, Draw
+from neuroadapter_jax.studies.causal_tests import MEASURES, Reconstruct
 from neuroadapter_jax.studies.localisation import half_share, localisation
 
 # Area (group of areas) -> the category of things that drives it in the simulated subject.
-CATEGORY_OF_AREA = {
+CATEGORY_OF_ROI = {
     "Face": "face",
     "Body": "body",
     "VTC-animal": "animal",
@@ -69,23 +69,23 @@ def localisation_tables(
     """`localisation` of every way of making a map and every category area.
 
     Args:
-        views: of many images, with areas named as in `CATEGORY_OF_AREA`.
+        views: of many images, with areas named as in `CATEGORY_OF_ROI`.
         masks: from `category_masks`, of the same images.
         seed: of permutations and bootstrap.
 
     Returns:
         way -> area -> scores, and way -> "all areas": scores pooled over areas.
     """
-    names = list(views["area"].values)
+    names = list(views["roi"].values)
     result: dict[str, dict[str, Any]] = {}
     for way, maps in maps_of(views).items():
         own, everywhere = {}, []
-        for area, category in CATEGORY_OF_AREA.items():
-            of_area = maps[:, names.index(area)] if area in names else None
-            if of_area is None or not np.isfinite(of_area).all():
+        for roi, category in CATEGORY_OF_ROI.items():
+            of_roi = maps[:, names.index(roi)] if roi in names else None
+            if of_roi is None or not np.isfinite(of_roi).all():
                 continue
-            own[area] = localisation(of_area, masks[category], seed=seed)
-            everywhere.append((of_area, masks[category]))
+            own[roi] = localisation(of_roi, masks[category], seed=seed)
+            everywhere.append((of_roi, masks[category]))
         pooled = (np.concatenate(x) for x in zip(*everywhere, strict=True))
         own["all areas"] = localisation(*pooled, seed=seed)
         result[way] = own
@@ -97,14 +97,14 @@ def retinotopy_tables(views: xarray.Dataset, seed: int = 0) -> dict[str, dict[st
 
     The left hemisphere sees the right half. Areas are named "lh.V1" and so on; 0.5 is chance.
     """
-    names = list(views["area"].values)
+    names = list(views["roi"].values)
     result: dict[str, dict[str, Any]] = {}
     for way, maps in maps_of(views).items():
         result[way] = {
-            f"{h}.{area}": half_share(maps[:, names.index(f"{h}.{area}")], half, seed)
-            for area in RETINOTOPIC
+            f"{h}.{roi}": half_share(maps[:, names.index(f"{h}.{roi}")], half, seed)
+            for roi in RETINOTOPIC
             for h, half in (("lh", "right"), ("rh", "left"))
-            if f"{h}.{area}" in names and np.isfinite(maps[:, names.index(f"{h}.{area}")]).all()
+            if f"{h}.{roi}" in names and np.isfinite(maps[:, names.index(f"{h}.{roi}")]).all()
         }
     return result
 
@@ -150,11 +150,11 @@ def rank_agreement(
 
 
 def category_table(
-    draw: Draw,
+    reconstruct: Reconstruct,
     intact: UInt8[np.ndarray, "b y x c"],
     categories: Int[np.ndarray, "b slot"],
     category_names: list[str],
-    areas: Mapping[str, Bool[np.ndarray, " p"]],
+    rois: Mapping[str, Bool[np.ndarray, " p"]],
     snr: Float[np.ndarray, " p"],
     reader: SceneReader,
     perturbation: Perturbation = "silence",
@@ -169,11 +169,11 @@ def category_table(
     whose category was found right in no image has no row.
 
     Args:
-        draw: see `causal_tests.perturbed_drawings`; rows are those of the next two.
+        reconstruct: see `causal_tests.perturbed_reconstructions`; rows are those of the next two.
         intact: drawings with nothing perturbed.
         categories: true category per slot, -1 for empty.
         category_names: name of each index.
-        areas: name -> regions, named as in `CATEGORY_OF_AREA`.
+        rois: name -> regions, named as in `CATEGORY_OF_ROI`.
         snr: of each region, for `matched_sets`.
         reader: the scene reader.
         perturbation: see `ibbi.perturbation.perturb`.
@@ -182,34 +182,36 @@ def category_table(
     """
     right = (read_scenes(reader, intact) == categories) & (categories >= 0)
     tests = []
-    for area, category in CATEGORY_OF_AREA.items():
-        if area in areas and areas[area].any():
+    for roi, category in CATEGORY_OF_ROI.items():
+        if roi in rois and rois[roi].any():
             index = category_names.index(category)
             wanted = right & (categories == index)
             shown = np.flatnonzero(wanted.any(axis=1))
-            sets = [areas[area], *matched_sets(areas[area], snr, num_random, seed)]
+            region_sets = [rois[roi], *matched_sets(rois[roi], snr, num_random, seed)]
             if len(shown):
-                tests.append((area, index, wanted, shown, sets))
+                tests.append((roi, index, wanted, shown, region_sets))
     if not tests:
         return {}
     # All drawings of all areas in one go, so that only the last batch is filled up.
-    rows = [rows for *_, rows, sets in tests for _ in sets]
-    members = [np.tile(x, (len(rows), 1)) for *_, rows, sets in tests for x in sets]
-    read = read_scenes(reader, draw(np.concatenate(rows), np.concatenate(members), perturbation))
+    rows = [rows for *_, rows, region_sets in tests for _ in region_sets]
+    members = [np.tile(x, (len(rows), 1)) for *_, rows, region_sets in tests for x in region_sets]
+    read = read_scenes(
+        reader, reconstruct(np.concatenate(rows), np.concatenate(members), perturbation)
+    )
     read = iter(np.split(read, np.cumsum([len(x) for x in rows])[:-1]))
     result, pooled = {}, []
-    for area, index, wanted, shown, sets in tests:
-        own, *random = ((wanted[shown] & (next(read) != index)).sum(axis=1) for _ in sets)
+    for roi, index, wanted, shown, region_sets in tests:
+        own, *random = ((wanted[shown] & (next(read) != index)).sum(axis=1) for _ in region_sets)
         number = wanted[shown].sum(axis=1)
         pooled.append((own, np.mean(random, axis=0), number))
-        result[area] = _losses(*pooled[-1], seed) | {"regions": int(areas[area].sum())}
+        result[roi] = _losses(*pooled[-1], seed) | {"regions": int(rois[roi].sum())}
     result["all areas"] = _losses(*(np.concatenate(x) for x in zip(*pooled, strict=True)), seed)
     return result
 
 
 def _losses(own: np.ndarray, random: np.ndarray, number: np.ndarray, seed: int) -> dict[str, Any]:
     return {
-        "things": int(number.sum()),
+        "objects": int(number.sum()),
         "changed": bootstrap_ratio(own, number, seed),
         "changed_by_random_sets": bootstrap_ratio(random, number, seed),
         "over_random": bootstrap_ratio(own, random, seed) if random.sum() else {"value": None},
@@ -243,12 +245,16 @@ def region_effects(
     for first in tqdm(range(0, len(fmri), batch_size), unit="batch", desc="regions"):
         numbers = np.arange(first, first + batch_size)
         part = np.resize(fmri[first : first + batch_size], (batch_size, fmri.shape[1]))
-        drawn = pipeline.interpret(
+        reconstructions = pipeline.interpret(
             part, none, shown=(step,), seed=seed, sample_ids=numbers, **sampling
         )
         for name, own in found.items():
             changes = pipeline.effects(
-                part, drawn.noisy[0], int(drawn.timesteps[step]), each, alone=name != "effect"
+                part,
+                reconstructions.noisy[0],
+                int(reconstructions.timesteps[step]),
+                each,
+                alone=name != "effect",
             )
             own.append(changes.sum(axis=(2, 3))[: len(fmri) - first])
     return {name: np.concatenate(own) for name, own in found.items()}
@@ -298,23 +304,23 @@ def tables(results: Mapping[str, Any]) -> str:
                 for text in (cell(block["pointing_over_chance"]), cell(block["auc"], ".3f"))
             ]
         )
-    per_area = [
+    per_roi = [
         [
-            area,
-            CATEGORY_OF_AREA[area],
-            str(results["regions"][area]),
+            roi,
+            CATEGORY_OF_ROI[roi],
+            str(results["regions"][roi]),
             str(scores["num_images"]),
             f"{scores['chance']:.3f}",
             cell(scores["pointing"]),
             cell(scores["pointing_over_chance"], ".1f"),
             cell(scores["auc"], ".3f"),
         ]
-        for area, scores in ways["attention"].items()
-        if area in CATEGORY_OF_AREA
+        for roi, scores in ways["attention"].items()
+        if roi in CATEGORY_OF_ROI
     ]
     retinotopy = [
-        [area, *(cell(own[area], ".3f") for own in results["retinotopy"].values())]
-        for area in results["retinotopy"]["attention"]
+        [roi, *(cell(own[roi], ".3f") for own in results["retinotopy"].values())]
+        for roi in results["retinotopy"]["attention"]
     ]
     ranks = [
         [reduction, pair, cell(entry), f"{entry['of_means']:.2f}"]
@@ -326,15 +332,15 @@ def tables(results: Mapping[str, Any]) -> str:
     losses = [
         [
             perturbation,
-            area,
+            roi,
             str(entry.get("regions", "")),
-            str(entry["things"]),
+            str(entry["objects"]),
             cell(entry["changed"]),
             cell(entry["changed_by_random_sets"]),
             cell(entry["over_random"], ".1f") if entry["over_random"]["value"] else "–",
         ]
         for perturbation, own in results["categories"].items()
-        for area, entry in own.items()
+        for roi, entry in own.items()
     ]
     moved = [
         [perturbation, name, str(entry["regions"]), *(cell(entry[m], ".3f") for m in MEASURES)]
@@ -350,7 +356,7 @@ def tables(results: Mapping[str, Any]) -> str:
         [
             name,
             *(
-                cell(own[way][measure]["area"] if way != "gain" else own[way][measure], ".3f")
+                cell(own[way][measure]["roi"] if way != "gain" else own[way][measure], ".3f")
                 for measure in ("pixel_correlation", "recall")
                 for way in ("deletion", "insertion", "gain")
             ),
@@ -371,11 +377,11 @@ def tables(results: Mapping[str, Any]) -> str:
             table(["map", *pointing] + [f"{x}, {c}" for c in controls for x in pointing], pooled),
             "By area, `attention`:\n",
             table(
-                ["area", "category", "regions", "images", "chance", "pointing", *pointing],
-                per_area,
+                ["roi", "category", "regions", "images", "chance", "pointing", *pointing],
+                per_roi,
             ),
             "Share of a map in the half of the image that the hemisphere sees (chance 0.5):\n",
-            table(["area", *results["retinotopy"]], retinotopy),
+            table(["roi", *results["retinotopy"]], retinotopy),
             "## Which region matters\n",
             f"Spearman's correlation over regions, {counts['effects']} images:\n",
             table(["reduction", "between", "per image", "of means"], ranks),
@@ -395,7 +401,7 @@ def tables(results: Mapping[str, Any]) -> str:
             "Things that were drawn right and are not any more, with a category's area perturbed "
             f"({tested}):\n",
             table(
-                ["perturbation", "area", "regions", "things", "changed", "random sets", "ratio"],
+                ["perturbation", "roi", "regions", "objects", "changed", "random sets", "ratio"],
                 losses,
             ),
             f"Distance from the intact drawing, as a share of another image's ({counts['changes']} "

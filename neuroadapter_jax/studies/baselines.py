@@ -33,7 +33,7 @@ from neuroadapter_jax.decoders.retrieval import (
     retrieve,
 )
 from neuroadapter_jax.encoder.brain_encoder import BrainEncoder
-from neuroadapter_jax.evaluation.object_identity import identify_things, things_shown
+from neuroadapter_jax.evaluation.object_identity import identify_objects, objects_shown
 from neuroadapter_jax.evaluation.scene_reader import load_scene_reader, read_scenes
 from neuroadapter_jax.files import write_json
 from neuroadapter_jax.metrics.identification import two_way_pixels
@@ -42,7 +42,7 @@ from neuroadapter_jax.metrics.recall import semantic_counts
 from neuroadapter_jax.metrics.statistics import bootstrap_ratio
 from neuroadapter_jax.pipeline.pipeline import NeuroAdapterPipeline
 from neuroadapter_jax.pipeline.reconstruct import (
-    Drawer,
+    Decoder,
     Reconstructions,
     load_reconstructions,
     reconstruct_split,
@@ -72,7 +72,7 @@ COLUMNS = {
     "ssim": ("SSIM", ".3f"),
     "two_way_pixels": ("Two-way, pixels", ".1%"),
     "semantic_recall": ("Semantic recall", ".1%"),
-    "thing_identification": ("The thing itself", ".1%"),
+    "object_identity": ("The thing itself", ".1%"),
 }
 # With the low-level path, without it.
 PAIRS = (
@@ -84,40 +84,42 @@ STRENGTHS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 GUIDANCE_SCALES = (1.0, 2.0, 4.0, 7.0)
 
 
-def pixel_scores(seen: UInt8[np.ndarray, "b y x c"], drawn: UInt8[np.ndarray, "b y x c"]) -> Scores:
+def pixel_scores(
+    stimuli: UInt8[np.ndarray, "b y x c"], reconstructions: UInt8[np.ndarray, "b y x c"]
+) -> Scores:
     """Pixel correlation, SSIM and two-way identification by pixels, per image."""
-    ones = np.ones(len(seen))
+    ones = np.ones(len(stimuli))
     return {
-        "pixel_correlation": (pixel_correlation(seen, drawn), ones),
-        "ssim": (ssim(seen, drawn), ones),
-        "two_way_pixels": (two_way_pixels(seen, drawn), ones),
+        "pixel_correlation": (pixel_correlation(stimuli, reconstructions), ones),
+        "ssim": (ssim(stimuli, reconstructions), ones),
+        "two_way_pixels": (two_way_pixels(stimuli, reconstructions), ones),
     }
 
 
 def scorer(
-    seen: UInt8[np.ndarray, "b y x c"],
+    stimuli: UInt8[np.ndarray, "b y x c"],
     image_ids: Int[np.ndarray, " b"],
     root: str | Path | None = None,
 ) -> Score:
     """What scores images drawn of some stimuli.
 
     Args:
-        seen: the stimuli.
+        stimuli: the stimuli.
         image_ids: their ids.
         root: the simulated subject's folder, which adds semantic recall and the identification of
             things; None for pixels alone.
     """
     if root is None:
-        return lambda drawn: pixel_scores(seen, drawn)
+        return lambda reconstructions: pixel_scores(stimuli, reconstructions)
     categories, scenes = load_truth(root)["categories"][image_ids], load_scenes(root, image_ids)
-    things, reader = things_shown(scenes), load_scene_reader()
+    objects, reader = objects_shown(scenes), load_scene_reader()
 
-    def score(drawn: UInt8[np.ndarray, "b y x c"]) -> Scores:
-        read = semantic_counts(read_scenes(reader, drawn), categories)
-        named = semantic_counts(identify_things(drawn, scenes), things)
-        return pixel_scores(seen, drawn) | {
+    def score(reconstructions: UInt8[np.ndarray, "b y x c"]) -> Scores:
+        read = semantic_counts(read_scenes(reader, reconstructions), categories)
+        named = semantic_counts(identify_objects(reconstructions, scenes), objects)
+        return pixel_scores(stimuli, reconstructions) | {
             "semantic_recall": read[:2],
-            "thing_identification": named[:2],
+            "object_identity": named[:2],
         }
 
     return score
@@ -150,7 +152,7 @@ def choose_strength(
     kept = {
         strength: scores["pixel_correlation"] + scores["ssim"]
         for strength, scores in by_strength.items()
-        if all(scores[k] >= without[k] for k in ("semantic_recall", "thing_identification"))
+        if all(scores[k] >= without[k] for k in ("semantic_recall", "object_identity"))
     }
     return max(kept, key=lambda strength: (kept[strength], strength), default=1.0)
 
@@ -160,7 +162,7 @@ class _Split:
     dataset: PreparedDataset
     fmri: Float[np.ndarray, "b n"]
     latents: Float[np.ndarray, "b y x c"]
-    seen: UInt8[np.ndarray, "b Y X 3"]
+    stimuli: UInt8[np.ndarray, "b Y X 3"]
 
 
 def _read(prepared: str | Path, name: str) -> _Split:
@@ -367,12 +369,12 @@ def run_baselines(
         progress,
     )
 
-    def draw(
-        name: str, drawer: Drawer, start: bool, judge: BrainEncoder | None = None, **more: Any
+    def reconstruct(
+        name: str, decoder: Decoder, start: bool, judge: BrainEncoder | None = None, **more: Any
     ) -> None:
-        which = "linear" if drawer is linear else "neuroadapter"
+        which = "linear" if decoder is linear else "neuroadapter"
         reconstruct_split(
-            drawer,
+            decoder,
             test.dataset,
             out / name,
             low_level_start=low if start else None,
@@ -398,7 +400,7 @@ def run_baselines(
             encoder,
             gallery,
             test.fmri,
-            test.seen,
+            test.stimuli,
             test.dataset.image_ids,
             pipeline.regions,
             state=out / "retrieval.npz",
@@ -407,7 +409,7 @@ def run_baselines(
         write("retrieval", gallery.read(found.rows), gallery=gallery.name, size=len(gallery))
 
     training = gallery_of_records(train)
-    count = len(test.seen)
+    count = len(test.stimuli)
     scale = pipeline.backbone.vae.config.scaling_factor
     guided = {"guidance_scale": chosen["linear_guidance_scale"]}
     make: dict[str, Callable[[], None]] = {
@@ -417,17 +419,17 @@ def run_baselines(
         ),
         "retrieval": retrieval,
         "linear_latents": lambda: write("linear_latents", decoded(low)),
-        "linear": lambda: draw("linear", linear, False, **guided),
-        "linear_low_level": lambda: draw("linear_low_level", linear, True, **guided),
-        "neuroadapter": lambda: draw("neuroadapter", pipeline, False),
-        "neuroadapter_low_level": lambda: draw("neuroadapter_low_level", pipeline, True),
-        "neuroadapter_chosen": lambda: draw("neuroadapter_chosen", pipeline, False, encoder),
-        "neuroadapter_chosen_low_level": lambda: draw(
+        "linear": lambda: reconstruct("linear", linear, False, **guided),
+        "linear_low_level": lambda: reconstruct("linear_low_level", linear, True, **guided),
+        "neuroadapter": lambda: reconstruct("neuroadapter", pipeline, False),
+        "neuroadapter_low_level": lambda: reconstruct("neuroadapter_low_level", pipeline, True),
+        "neuroadapter_chosen": lambda: reconstruct("neuroadapter_chosen", pipeline, False, encoder),
+        "neuroadapter_chosen_low_level": lambda: reconstruct(
             "neuroadapter_chosen_low_level", pipeline, True, encoder
         ),
         "autoencoder": lambda: write("autoencoder", decoded(scale * test.latents)),
     }
-    score = scorer(test.seen, test.dataset.image_ids, root)
+    score = scorer(test.stimuli, test.dataset.image_ids, root)
     scores = {}
     bar = tqdm(wanted, desc="Methods", unit="method", disable=not progress)
     for name in bar:
@@ -466,12 +468,12 @@ def _choose(
     """
     known = json.loads(path.read_text()) if path.is_file() else {}
     options = {key: drawing[key] for key in ("num_steps", "sampler", "seed")}
-    size, count = drawing["batch_size"], len(split.seen)
+    size, count = drawing["batch_size"], len(split.stimuli)
     low = None if latents is None else latents(split.fmri)
-    score = None if root is None else scorer(split.seen, split.dataset.image_ids, root)
+    score = None if root is None else scorer(split.stimuli, split.dataset.image_ids, root)
     choose_guidance = linear is not None and guidance is None
     choose_start = low is not None and strength is None
-    drawers: dict[str, Drawer] = {"neuroadapter": pipeline}
+    drawers: dict[str, Decoder] = {"neuroadapter": pipeline}
     if linear is not None:
         drawers["linear"] = linear
     total = choose_guidance * len(GUIDANCE_SCALES) + choose_start * len(drawers) * (
@@ -479,7 +481,7 @@ def _choose(
     )
     bar = tqdm(total=total, desc="Validation", unit="setting", disable=not progress)
 
-    def scored(name: str, drawer: Drawer, guidance: float | None, strength: float | None):
+    def scored(name: str, decoder: Decoder, guidance: float | None, strength: float | None):
         key = f"{name}, guidance {guidance}, strength {strength}"
         if key not in known:
             images = []
@@ -489,7 +491,7 @@ def _choose(
                 begin = {}
                 if strength is not None:
                     begin = {"low_level_start": low[rows], "strength": strength}
-                drawn = drawer(
+                reconstructions = decoder(
                     split.fmri[rows],
                     sample_ids=rows,
                     num_candidates=1,
@@ -497,7 +499,7 @@ def _choose(
                     **begin,
                     **options,
                 )
-                images.append(drawn[:, 0])
+                images.append(reconstructions[:, 0])
             known[key] = mean_scores(score(np.concatenate(images)[:count]))
             write_json(path, known)
         bar.update()
@@ -510,10 +512,10 @@ def _choose(
         )
     strengths = {"neuroadapter": strength, "linear": strength}
     if choose_start:
-        for name, drawer in drawers.items():
-            own = guidance if drawer is linear else None
-            without = scored(name, drawer, own, None)
-            by_strength = {s: scored(name, drawer, own, s) for s in STRENGTHS}
+        for name, decoder in drawers.items():
+            own = guidance if decoder is linear else None
+            without = scored(name, decoder, own, None)
+            by_strength = {s: scored(name, decoder, own, s) for s in STRENGTHS}
             strengths[name] = choose_strength(without, by_strength)
     bar.close()
     return {

@@ -31,12 +31,12 @@ from neuroadapter_jax.metrics.statistics import bootstrap_interval, bootstrap_ra
 from neuroadapter_jax.pipeline.pipeline import NeuroAdapterPipeline
 
 # (rows of the images, regions of each row's set, what is done to them) -> drawings
-Draw = Callable[
+Reconstruct = Callable[
     [Int[np.ndarray, " b"], Bool[np.ndarray, "b p"], Perturbation], UInt8[np.ndarray, "b y x c"]
 ]
 
 
-def perturbed_drawings(
+def perturbed_reconstructions(
     pipeline: NeuroAdapterPipeline,
     fmri: Float[np.ndarray, "b n"],
     *,
@@ -44,7 +44,7 @@ def perturbed_drawings(
     seed: int = 0,
     progress: bool = True,
     **sampling: Any,
-) -> Draw:
+) -> Reconstruct:
     """A function that draws images anew with sets of regions perturbed, all else the same.
 
     The noise is that of row i's own number; "swap" takes the responses to another image, see
@@ -60,15 +60,17 @@ def perturbed_drawings(
     """
     others = derangement(len(fmri), seed)
 
-    def draw(rows, members, perturbation):
+    def reconstruct(rows, members, perturbation):
         found = []
         starts = range(0, len(rows), batch_size)
         for first in tqdm(starts, unit="batch", desc=perturbation, disable=not progress):
             # The last batch is filled up, so that one compilation serves all.
             part = np.resize(rows[first : first + batch_size], batch_size)
-            sets = np.resize(members[first : first + batch_size], (batch_size, members.shape[1]))
+            region_sets = np.resize(
+                members[first : first + batch_size], (batch_size, members.shape[1])
+            )
             responses, keep = perturb(
-                perturbation, fmri[part], pipeline.regions, sets, fmri[others[part]]
+                perturbation, fmri[part], pipeline.regions, region_sets, fmri[others[part]]
             )
             images = pipeline(
                 responses, keep=keep, seed=seed, sample_ids=part, num_candidates=1, **sampling
@@ -76,7 +78,7 @@ def perturbed_drawings(
             found.append(images[: len(rows) - first, 0])
         return np.concatenate(found)
 
-    return draw
+    return reconstruct
 
 
 class Appearance(NamedTuple):
@@ -117,8 +119,8 @@ def make_appearance(
         for first in range(0, len(images), batch_size):
             part = images[first : first + batch_size]
             filled = np.resize(part, (batch_size, *part.shape[1:]))
-            seen = look(vae_params, vit_params, jnp.asarray(filled))
-            found.append([np.asarray(x)[: len(part)].reshape(len(part), -1) for x in seen])
+            stimuli = look(vae_params, vit_params, jnp.asarray(filled))
+            found.append([np.asarray(x)[: len(part)].reshape(len(part), -1) for x in stimuli])
         latents, tokens = (np.concatenate(x) for x in zip(*found, strict=True))
         return Appearance(images, latents, tokens, read_scenes(reader, images))
 
@@ -151,11 +153,11 @@ def distances(a: Appearance, b: Appearance) -> dict[str, Float[np.ndarray, " b"]
 
 
 def change_table(
-    draw: Draw,
-    seen: UInt8[np.ndarray, "b y x c"],
+    reconstruct: Reconstruct,
+    stimuli: UInt8[np.ndarray, "b y x c"],
     intact: UInt8[np.ndarray, "b y x c"],
     categories: Int[np.ndarray, "b slot"],
-    sets: Mapping[str, Bool[np.ndarray, " p"]],
+    region_sets: Mapping[str, Bool[np.ndarray, " p"]],
     snr: Float[np.ndarray, " p"],
     appearance: Callable[[UInt8[np.ndarray, "b y x c"]], Appearance],
     perturbations: Sequence[Perturbation] = ("silence", "mean", "swap"),
@@ -169,11 +171,11 @@ def change_table(
     of its things are given over the intact drawings' ("left").
 
     Args:
-        draw: see `perturbed_drawings`; rows are those of the next three.
-        seen: stimuli.
+        reconstruct: see `perturbed_reconstructions`; rows are those of the next three.
+        stimuli: stimuli.
         intact: drawings with nothing perturbed.
         categories: true category per slot, -1 for empty.
-        sets: name -> regions. A random set, matched in size and SNR, goes with each that holds at
+        region_sets: name -> regions. A random set, matched in size and SNR, goes with each that holds at
             most half of all regions, under the name "NAME, random".
         snr: of each region, for `matched_sets`.
         appearance: see `make_appearance`.
@@ -184,29 +186,33 @@ def change_table(
         perturbation -> set -> measure -> value and interval, and its number of ``regions``.
     """
     count = len(intact)
-    all_sets: dict[str, np.ndarray] = {}
-    for name, members in sets.items():
-        all_sets[name] = members
+    all_region_sets: dict[str, np.ndarray] = {}
+    for name, members in region_sets.items():
+        all_region_sets[name] = members
         if 0 < 2 * members.sum() <= len(members):
-            all_sets[f"{name}, random"] = matched_sets(members, snr, 1, seed)[0]
-    rows = np.tile(np.arange(count), len(all_sets))
-    members = np.repeat(np.stack(list(all_sets.values())), count, axis=0)
+            all_region_sets[f"{name}, random"] = matched_sets(members, snr, 1, seed)[0]
+    rows = np.tile(np.arange(count), len(all_region_sets))
+    members = np.repeat(np.stack(list(all_region_sets.values())), count, axis=0)
     whole = appearance(intact)
     order = derangement(count, seed)
     unlike = distances(whole, Appearance(*(x[order] for x in whole)))
 
-    def likeness(drawn: Appearance) -> tuple[np.ndarray, np.ndarray]:
-        return pixel_correlation(seen, drawn.images), semantic_counts(drawn.read, categories)[0]
+    def likeness(reconstructions: Appearance) -> tuple[np.ndarray, np.ndarray]:
+        return pixel_correlation(stimuli, reconstructions.images), semantic_counts(
+            reconstructions.read, categories
+        )[0]
 
     reference = likeness(whole)
     result: dict[str, dict[str, dict[str, Any]]] = {}
     for perturbation in perturbations:
-        drawings = draw(rows, members, perturbation).reshape(-1, *intact.shape)
+        reconstructions = reconstruct(rows, members, perturbation).reshape(-1, *intact.shape)
         result[perturbation] = {}
-        for (name, own), images in zip(all_sets.items(), drawings, strict=True):
-            drawn = appearance(images)
-            moved = distances(drawn, whole)
-            left = zip(("pixel_correlation", "recall"), likeness(drawn), reference, strict=True)
+        for (name, own), images in zip(all_region_sets.items(), reconstructions, strict=True):
+            reconstructions = appearance(images)
+            moved = distances(reconstructions, whole)
+            left = zip(
+                ("pixel_correlation", "recall"), likeness(reconstructions), reference, strict=True
+            )
             result[perturbation][name] = {
                 **{m: bootstrap_ratio(moved[m], unlike[m], seed) for m in MEASURES},
                 **{name: bootstrap_ratio(now, before, seed) for name, now, before in left},
@@ -216,8 +222,8 @@ def change_table(
 
 
 def deletion_table(
-    draw: Draw,
-    seen: UInt8[np.ndarray, "b y x c"],
+    reconstruct: Reconstruct,
+    stimuli: UInt8[np.ndarray, "b y x c"],
     categories: Int[np.ndarray, "b slot"],
     reader: SceneReader,
     rankings: Mapping[str, Float[np.ndarray, "b p"]],
@@ -232,8 +238,8 @@ def deletion_table(
     (Petsiuk et al. 2018, arXiv 1806.07421); equal areas are those of a random order.
 
     Args:
-        draw: see `perturbed_drawings`; rows are those of the next two.
-        seen: stimuli.
+        reconstruct: see `perturbed_reconstructions`; rows are those of the next two.
+        stimuli: stimuli.
         categories: true category per slot, -1 for empty.
         reader: the scene reader.
         rankings: name -> a number per region and image; higher goes first.
@@ -261,26 +267,29 @@ def deletion_table(
     ends = [np.zeros((count, p), bool), np.ones((count, p), bool)]
     members = np.concatenate([*ends, *middle])
     rows = np.tile(np.arange(count), len(ends) + len(middle))
-    drawings = draw(rows, members, "silence").reshape(-1, *seen.shape)
+    reconstructions = reconstruct(rows, members, "silence").reshape(-1, *stimuli.shape)
     shown = np.maximum((categories != EMPTY).sum(axis=1), 1)
     values = {
-        "pixel_correlation": [pixel_correlation(seen, drawn) for drawn in drawings],
+        "pixel_correlation": [
+            pixel_correlation(stimuli, reconstructions) for reconstructions in reconstructions
+        ],
         "recall": [
-            semantic_counts(read_scenes(reader, drawn), categories)[0] / shown for drawn in drawings
+            semantic_counts(read_scenes(reader, reconstructions), categories)[0] / shown
+            for reconstructions in reconstructions
         ],
     }
     curves: dict[str, Any] = {name: {"deletion": {}, "insertion": {}} for name in rankings}
     for measure, (none, everything, *rest) in values.items():
-        areas: dict[str, dict[str, np.ndarray]] = {name: {} for name in rankings}
+        rois: dict[str, dict[str, np.ndarray]] = {name: {} for name in rankings}
         for (name, which), own in zip(orders, np.split(np.array(rest), len(orders)), strict=True):
             curve = np.stack([none, *own, everything])
             curve = curve if which == "deletion" else curve[::-1]
-            areas[name][which] = np.trapezoid(curve, shares, axis=0)
+            rois[name][which] = np.trapezoid(curve, shares, axis=0)
             curves[name][which][measure] = {
                 "curve": [bootstrap_interval(point, seed) for point in curve],
-                "area": bootstrap_interval(areas[name][which], seed),
+                "roi": bootstrap_interval(rois[name][which], seed),
             }
-        for name, own in areas.items():
+        for name, own in rois.items():
             gain = bootstrap_interval(own["insertion"] - own["deletion"], seed)
             curves[name].setdefault("gain", {})[measure] = gain
     return {"num_images": count, "shares": shares.tolist(), "curves": curves}

@@ -34,14 +34,14 @@ def roc_areas(
 
     NaN where a mask is empty or full.
     """
-    areas = np.full(len(maps), np.nan)
+    rois = np.full(len(maps), np.nan)
     for i, (pixels, mask) in enumerate(zip(maps, masks, strict=True)):
         inside = int(mask.sum())
         outside = mask.size - inside
         if inside and outside:
             ranks = rankdata(pixels)[mask.ravel()].sum()
-            areas[i] = (ranks - inside * (inside + 1) / 2) / (inside * outside)
-    return areas
+            rois[i] = (ranks - inside * (inside + 1) / 2) / (inside * outside)
+    return rois
 
 
 def localisation(

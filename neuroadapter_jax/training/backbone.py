@@ -119,9 +119,9 @@ def make_autoencoder_step(
         model = nnx.merge(graph, params)
         images = to_model_range(batch["image"])
         mean, std = model.encode(images)
-        drawn = model.decode(mean + std * jax.random.normal(key, mean.shape))
-        squared = jnp.mean((drawn - images) ** 2)
-        absolute = jnp.mean(jnp.abs(drawn - images))
+        reconstructed = model.decode(mean + std * jax.random.normal(key, mean.shape))
+        squared = jnp.mean((reconstructed - images) ** 2)
+        absolute = jnp.mean(jnp.abs(reconstructed - images))
         kl = 0.5 * jnp.sum(mean**2 + std**2 - 1.0 - 2.0 * jnp.log(std)) / len(images)
         loss = squared + absolute_weight * absolute + kl_weight * kl
         return loss, {"squared_error": squared, "absolute_error": absolute, "kl": kl}

@@ -203,7 +203,7 @@ def make_encoder_loss(
     return loss_fn
 
 
-class EncoderTask:
+class EncoderTrainingSetup:
     """Data, regions and parcellation that all encoders of a run share.
 
     Training and validation images only: the test split is never opened.
@@ -278,7 +278,7 @@ def train_encoders(
         ValueError: a parcellation of another mesh, or a work folder of other settings.
     """
     workdir = Path(workdir)
-    task = EncoderTask(settings)
+    setup = EncoderTrainingSetup(settings)
     members, blocks, correlations = [], [], []
     for block in settings.blocks:
         cached = {
@@ -289,11 +289,11 @@ def train_encoders(
                 workdir / "features" / f"{name}_block{block}.npy",
                 progress=progress,
             )
-            for name, split in (("train", task.train), ("validation", task.validation))
+            for name, split in (("train", setup.train), ("validation", setup.validation))
         }
         for run in range(settings.num_runs):
             folder = workdir / f"block{block}_run{run}"
-            member, correlation = _train_one(task, cached, block, run, folder, progress)
+            member, correlation = _train_one(setup, cached, block, run, folder, progress)
             members.append(member)
             blocks.append(block)
             correlations.append(correlation)
@@ -302,47 +302,47 @@ def train_encoders(
         settings.features,
         members,
         blocks,
-        task.regions,
+        setup.regions,
         np.stack(correlations),
         sharpness=settings.sharpness,
-        provenance={"training": settings.to_dict(), "data": task.train.provenance["request"]},
+        provenance={"training": settings.to_dict(), "data": setup.train.provenance["request"]},
     )
     return workdir / MODEL
 
 
 def _train_one(
-    task: EncoderTask,
+    setup: EncoderTrainingSetup,
     cached: dict[str, np.ndarray],
     block: int,
     run: int,
     folder: Path,
     progress: bool,
 ) -> tuple[RegionEncoder, Float[np.ndarray, " n"]]:
-    settings = task.settings
+    settings = setup.settings
     seed = settings.seed + run
     mesh = make_mesh()
-    loss_fn = make_encoder_loss(task.graph, task.grid, task.rows)
+    loss_fn = make_encoder_loss(setup.graph, setup.grid, setup.rows)
     batches = make_batches(
-        FeatureDataset(task.train, cached["train"]),
+        FeatureDataset(setup.train, cached["train"]),
         settings.batch_size,
         seed,
         repeats=settings.repeats,
         process=(jax.process_index(), jax.process_count()),
     )
-    predict = _make_predict(task, cached["validation"])
-    measured = np.concatenate(list(_measured(task.validation)))
+    predict = _make_predict(setup, cached["validation"])
+    measured = np.concatenate(list(_measured(setup.validation)))
 
     def evaluate(state: dict[str, Any], step: int) -> dict[str, float]:
-        correlation = vertex_correlation(predict(task.trained(state)), measured)
-        return {"validation/correlation": float(correlation[_in_region(task)].mean())}
+        correlation = vertex_correlation(predict(setup.trained(state)), measured)
+        return {"validation/correlation": float(correlation[_in_region(setup)].mean())}
 
-    state = task.initial_state(seed)
+    state = setup.initial_state(seed)
     fit(
-        make_step(loss_fn, task.optimizer, seed, settings.ema_decay),
+        make_step(loss_fn, setup.optimizer, seed, settings.ema_decay),
         shard(state, mesh),
         ShardedBatches(batches, mesh),
         workdir=folder,
-        num_steps=task.num_steps,
+        num_steps=setup.num_steps,
         log_every=settings.log_every,
         checkpoint_every=settings.checkpoint_every,
         evaluate=evaluate,
@@ -358,21 +358,21 @@ def _train_one(
         _, best = store.restore_best(state)
     finally:
         store.close()
-    params = task.trained(best)
-    return nnx.merge(task.graph, params), vertex_correlation(predict(params), measured)
+    params = setup.trained(best)
+    return nnx.merge(setup.graph, params), vertex_correlation(predict(params), measured)
 
 
 def _make_predict(
-    task: EncoderTask, features: Float[np.ndarray, "i k f"], batch_size: int = 25
+    setup: EncoderTrainingSetup, features: Float[np.ndarray, "i k f"], batch_size: int = 25
 ) -> Callable[[Any], Float[np.ndarray, "i n"]]:
     """Predicted responses of the whole cortex for given parameters."""
-    num_vertices = sum(task.regions.num_vertices)
+    num_vertices = sum(setup.regions.num_vertices)
     # On the host: NumPy scatters into the whole cortex without a copy per device.
-    mask, vertices = np.asarray(task.rows.packing.mask), _in_region(task)
+    mask, vertices = np.asarray(setup.rows.packing.mask), _in_region(setup)
 
     @jax.jit
     def packed(params, features):
-        return nnx.merge(task.graph, params)(features.astype(jnp.float32), task.grid, task.rows)
+        return nnx.merge(setup.graph, params)(features.astype(jnp.float32), setup.grid, setup.rows)
 
     def predict(params: Any) -> Float[np.ndarray, "i n"]:
         result = np.zeros((len(features), num_vertices), np.float32)
@@ -390,5 +390,5 @@ def _measured(dataset: PreparedDataset) -> Iterator[np.ndarray]:
         yield batch["betas"][: batch["num_valid"]].astype(np.float32)
 
 
-def _in_region(task: EncoderTask) -> np.ndarray:
-    return np.asarray(task.rows.packing.index)[np.asarray(task.rows.packing.mask)]
+def _in_region(setup: EncoderTrainingSetup) -> np.ndarray:
+    return np.asarray(setup.rows.packing.index)[np.asarray(setup.rows.packing.mask)]

@@ -193,8 +193,8 @@ class _Signals:
             return self.received
         if not now:
             return None
-        seen = multihost_utils.process_allgather(np.int32(self.received or 0))
-        return int(seen.max()) or None
+        stimuli = multihost_utils.process_allgather(np.int32(self.received or 0))
+        return int(stimuli.max()) or None
 
     def restore(self):
         for number, handler in self._earlier.items():

@@ -13,7 +13,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, UInt8
 
-from neuroadapter_jax.adapter.guidance import clean_start, draw_latents
+from neuroadapter_jax.adapter.guidance import clean_start, sample_latents
 from neuroadapter_jax.adapter.neuroadapter import NeuroAdapter
 from neuroadapter_jax.adapter.region_projection import Initial
 from neuroadapter_jax.adapter.token_dropout import check_rates
@@ -46,8 +46,8 @@ from neuroadapter_jax.training.optimizers import make_optimizer
 from neuroadapter_jax.training.step import (
     Frozen,
     bank_indices,
+    latents_from_moments,
     make_train_step,
-    sample_latents,
 )
 
 SaveGrid = Callable[[int, UInt8[np.ndarray, "b y x c"], UInt8[np.ndarray, "b y x c"]], None]
@@ -198,7 +198,7 @@ class Settings:
         return json.loads(json.dumps(dataclasses.asdict(self)))
 
 
-class Task:
+class TrainingSetup:
     """Everything a run is made of before its first step: data, regions, networks, optimizer.
 
     The U-Net draws images of the records' size, whatever size its own config.json names. `regions`
@@ -314,10 +314,10 @@ def _regions_file(workdir: Path, subject: int | str | None, several: bool) -> Pa
     return workdir / (f"regions-subj{subject:0>2}.npz" if several else "regions.npz")
 
 
-def _keep_regions(workdir: Path, task: Task) -> None:
+def _keep_regions(workdir: Path, setup: TrainingSetup) -> None:
     """Writes the chosen regions beside the checkpoints, which hold no word of them."""
-    for subject, regions in zip(task.subjects, task.chosen, strict=True):
-        path = _regions_file(workdir, subject, len(task.subjects) > 1)
+    for subject, regions in zip(setup.subjects, setup.chosen, strict=True):
+        path = _regions_file(workdir, subject, len(setup.subjects) > 1)
         if not path.exists():
             regions.save(path)
 
@@ -396,7 +396,7 @@ def train(
         The adapter after the last step; `load_run` gives the one of the best validation loss.
     """
     check_config(workdir, settings.to_dict(), Settings.defaults())
-    task = Task(settings, workdir=workdir)
+    setup = TrainingSetup(settings, workdir=workdir)
     mesh = make_mesh(settings.fsdp)
     if settings.batch_size % (mesh.size * settings.accumulate):
         raise ValueError(
@@ -404,12 +404,12 @@ def train(
             f"{settings.accumulate} parts cannot share evenly; choose a multiple of "
             f"{mesh.size * settings.accumulate}."
         )
-    frozen = shard(task.frozen, mesh)
+    frozen = shard(setup.frozen, mesh)
     jitted = make_train_step(
-        task.adapter_graph,
-        task.unet_graph,
-        task.backbone.schedule,
-        task.optimizer,
+        setup.adapter_graph,
+        setup.unet_graph,
+        setup.backbone.schedule,
+        setup.optimizer,
         seed=settings.seed,
         gamma=settings.gamma,
         drop_rate=settings.drop_rate,
@@ -420,7 +420,7 @@ def train(
         mesh=mesh,
     )
     batches = make_batches(
-        task.train,
+        setup.train,
         settings.batch_size,
         settings.seed,
         repeats=settings.repeats,
@@ -428,26 +428,26 @@ def train(
     )
     if jax.process_index() == 0:
         Path(workdir).mkdir(parents=True, exist_ok=True)
-        _keep_regions(Path(workdir), task)
+        _keep_regions(Path(workdir), setup)
     state = fit(
         lambda state, batch: jitted(state, frozen, batch),
-        shard(task.initial_state(), mesh),
+        shard(setup.initial_state(), mesh),
         ShardedBatches(batches, mesh),
         workdir=workdir,
-        num_steps=task.num_steps,
+        num_steps=setup.num_steps,
         log_every=settings.log_every,
         checkpoint_every=settings.checkpoint_every,
-        evaluate=make_evaluation(task, save_grid),
+        evaluate=make_evaluation(setup, save_grid),
         evaluate_every=settings.evaluate_every,
         config_fingerprint=settings.to_dict(),
         config_defaults=Settings.defaults(),
         progress=progress,
         tensorboard=tensorboard,
     )
-    return task.trained(local(state))
+    return setup.trained(local(state))
 
 
-def load_run(workdir: str | Path, *, last: bool = False) -> tuple[Task, NeuroAdapter, int]:
+def load_run(workdir: str | Path, *, last: bool = False) -> tuple[TrainingSetup, NeuroAdapter, int]:
     """The task of a finished or running work folder, its best adapter and that one's step.
 
     With `last` the adapter of the last checkpoint instead: the best is the one of the lowest
@@ -467,18 +467,18 @@ def load_run(workdir: str | Path, *, last: bool = False) -> tuple[Task, NeuroAda
             "launch/train.py as --workdir."
         )
     settings = Settings.from_dict(json.loads(path.read_text()))
-    task = Task(settings, precision="fp32", workdir=workdir)
+    setup = TrainingSetup(settings, precision="fp32", workdir=workdir)
     store = CheckpointStore(workdir)
     try:
-        like = task.initial_state()
+        like = setup.initial_state()
         step, state = store.restore(like)[:2] if last else store.restore_best(like)
     finally:
         store.close()
-    return task, task.trained(state), step
+    return setup, setup.trained(state), step
 
 
 def make_evaluation(
-    task: Task, save_grid: SaveGrid | None, num_drawn: int = 10
+    setup: TrainingSetup, save_grid: SaveGrid | None, num_reconstructed: int = 10
 ) -> Callable[[dict[str, Any], int], dict[str, float]]:
     """Validation: the Min-SNR loss with all tokens kept, at fixed noise, and a few drawn images.
 
@@ -486,23 +486,23 @@ def make_evaluation(
     that losses of different steps differ by the parameters alone. With several subjects each one's
     loss is given as well.
     """
-    settings, schedule = task.settings, task.backbone.schedule
-    batches = list(eval_batches(task.validation, min(settings.batch_size, len(task.validation))))
+    settings, schedule = setup.settings, setup.backbone.schedule
+    batches = list(eval_batches(setup.validation, min(settings.batch_size, len(setup.validation))))
     steps = plan(schedule, settings.sampler, settings.sample_steps)
-    vae_graph, vae_params = nnx.split(task.backbone.vae)
+    vae_graph, vae_params = nnx.split(setup.backbone.vae)
     visits = 4
     read = ("betas", "latent_mean", "latent_std", "subject_index")
 
     @jax.jit
     def losses(params, frozen: Frozen, batch, key) -> Float[Array, " b"]:
         latent_key, noise_key = jax.random.split(key)
-        latents = sample_latents(latent_key, batch, frozen.scaling_factor)
+        latents = latents_from_moments(latent_key, batch, frozen.scaling_factor)
         noise, timesteps = sample_noise(noise_key, latents, schedule)
         subject = bank_indices(batch, frozen.packing)
-        brain = nnx.merge(task.adapter_graph, params)(
+        brain = nnx.merge(setup.adapter_graph, params)(
             pack(batch["betas"].astype(jnp.float32), frozen.packing, subject), subject=subject
         )
-        prediction = nnx.merge(task.unet_graph, frozen.unet)(
+        prediction = nnx.merge(setup.unet_graph, frozen.unet)(
             schedule.add_noise(latents, noise, timesteps), timesteps, [frozen.text, brain]
         )
         return denoising_losses(
@@ -512,11 +512,11 @@ def make_evaluation(
         )
 
     @jax.jit
-    def drawn(params, frozen: Frozen, vae_params, batch, keys) -> UInt8[Array, "b y x c"]:
+    def reconstructions(params, frozen: Frozen, vae_params, batch, keys) -> UInt8[Array, "b y x c"]:
         subject = bank_indices(batch, frozen.packing)
-        adapter = nnx.merge(task.adapter_graph, params)
-        unet, vae = nnx.merge(task.unet_graph, frozen.unet), nnx.merge(vae_graph, vae_params)
-        latents, _ = draw_latents(
+        adapter = nnx.merge(setup.adapter_graph, params)
+        unet, vae = nnx.merge(setup.unet_graph, frozen.unet), nnx.merge(vae_graph, vae_params)
+        latents, _ = sample_latents(
             unet,
             frozen.text,
             adapter(
@@ -540,21 +540,21 @@ def make_evaluation(
             arrays = {name: batch[name] for name in read if name in batch}
             for visit in range(visits):
                 each = losses(
-                    params, task.frozen, arrays, jax.random.fold_in(key, i * visits + visit)
+                    params, setup.frozen, arrays, jax.random.fold_in(key, i * visits + visit)
                 )
                 values.append(np.asarray(each)[: batch["num_valid"]])
         if save_grid is not None and jax.process_index() == 0:
             first = batches[0]
-            count = min(num_drawn, first["num_valid"])
+            count = min(num_reconstructed, first["num_valid"])
             keys = jax.random.split(key, count)
             some = {name: first[name][:count] for name in read if name in first}
-            images = drawn(params, task.frozen, vae_params, some, keys)
+            images = reconstructions(params, setup.frozen, vae_params, some, keys)
             save_grid(step, first["image"][:count], np.asarray(images))
         found = np.concatenate(values)
         result = {"validation/loss": float(found.mean())}
-        if len(task.subjects) > 1:
+        if len(setup.subjects) > 1:
             place = [b["subject_index"][: b["num_valid"]] for b in batches for _ in range(visits)]
-            for index, subject in enumerate(task.subjects):
+            for index, subject in enumerate(setup.subjects):
                 own = found[np.concatenate(place) == index]
                 result[f"validation/loss_subj{subject:0>2}"] = float(own.mean())
         return result

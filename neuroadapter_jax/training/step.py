@@ -37,7 +37,7 @@ class Frozen(NamedTuple):
     scaling_factor: float | Array
 
 
-def sample_latents(
+def latents_from_moments(
     key: Array, batch: dict[str, Array], scaling_factor: float | Float[Array, ""]
 ) -> Array:
     """Scaled latents from the prepared moments: s (mean + std z)."""
@@ -100,7 +100,7 @@ def make_train_step(
 
     def draw(params, frozen: Frozen, batch: dict[str, Array], key: Array) -> dict[str, Array]:
         latent_key, noise_key, drop_key = jax.random.split(key, 3)
-        latents = sample_latents(latent_key, batch, frozen.scaling_factor)
+        latents = latents_from_moments(latent_key, batch, frozen.scaling_factor)
         noise, timesteps = sample_noise(noise_key, latents, schedule)
         subject = bank_indices(batch, frozen.packing)
         packed = pack(batch["betas"].astype(jnp.float32), frozen.packing, subject)

@@ -1,4 +1,4 @@
-"""tiny-sd, the embedded world's backbone: Stable Diffusion's architecture, trained on scenes."""
+"""tiny-sd, the simulated data's backbone: Stable Diffusion's architecture, trained on scenes."""
 
 import dataclasses
 import json
@@ -12,7 +12,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Float, UInt8
 
-from neuroadapter_jax.adapter.guidance import draw_from_text
+from neuroadapter_jax.adapter.guidance import sample_latents_from_text
 from neuroadapter_jax.diffusion.images import to_model_range, to_uint8
 from neuroadapter_jax.diffusion.noise_schedule import NoiseSchedule
 from neuroadapter_jax.diffusion.samplers import plan
@@ -305,8 +305,8 @@ def _validation(
         unet = nnx.merge(graphs["unet"], params["unet"])
         states = nnx.merge(graphs["text_encoder"], params["text_encoder"])(ids)
         noisy = schedule.add_noise(latents, noise, timesteps)
-        drawn = unet(noisy, timesteps, [unet.text_context(states)])
-        return jnp.mean((drawn - schedule.target(latents, noise, timesteps)) ** 2)
+        reconstructed = unet(noisy, timesteps, [unet.text_context(states)])
+        return jnp.mean((reconstructed - schedule.target(latents, noise, timesteps)) ** 2)
 
     def evaluate(state, _):
         errors = [
@@ -330,7 +330,7 @@ def _optimizer(settings: dict[str, Any]):
     )
 
 
-def draw_captions(
+def sample_captions(
     folder: str | Path,
     captions: list[str],
     *,
@@ -352,9 +352,9 @@ def draw_captions(
     graphs, params = nnx.split((backbone.unet, backbone.vae, backbone.text_encoder))
 
     @jax.jit
-    def draw(params, ids, empty, keys):
+    def reconstruct(params, ids, empty, keys):
         unet, vae, text_encoder = nnx.merge(graphs, params)
-        latents = draw_from_text(
+        latents = sample_latents_from_text(
             unet,
             unet.text_context(text_encoder(ids)),
             unet.text_context(text_encoder(empty)),
@@ -366,7 +366,7 @@ def draw_captions(
         return to_uint8(vae.decode(latents / vae.config.scaling_factor))
 
     keys = jax.random.split(jax.random.key(seed), len(captions))
-    return np.asarray(draw(params, tokenizer(captions), tokenizer([""]), keys))
+    return np.asarray(reconstruct(params, tokenizer(captions), tokenizer([""]), keys))
 
 
 def card(workdir: str | Path, samples: str) -> str:

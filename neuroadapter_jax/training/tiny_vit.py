@@ -1,4 +1,4 @@
-"""tiny-vit, the embedded world's image model: DINOv2's architecture, trained on scenes."""
+"""tiny-vit, the simulated data's image model: DINOv2's architecture, trained on scenes."""
 
 import json
 from collections.abc import Callable
@@ -19,9 +19,9 @@ from neuroadapter_jax.encoder.weights import load_dinov2, save_dinov2
 from neuroadapter_jax.sharding import ShardedBatches, make_mesh, replicate
 from neuroadapter_jax.simulation.scenes import (
     GROUNDS,
+    OBJECTS,
     PLACES,
     SKIES,
-    THINGS,
     SceneBatch,
     sample_scenes,
 )
@@ -39,21 +39,21 @@ class _Heads(nnx.Module):
 
     def __init__(self, config: Dinov2Config, *, rngs: nnx.Rngs):
         width = config.hidden_size
-        self.things = nnx.Linear(width, len(THINGS) + 1, rngs=rngs)
+        self.objects = nnx.Linear(width, len(OBJECTS) + 1, rngs=rngs)
         self.pixels = nnx.Linear(width, 3 * config.patch_size**2, rngs=rngs)
         self.settings = nnx.Linear(width, sum(len(names) for _, names in _SETTINGS), rngs=rngs)
 
 
-def thing_shares(scenes: SceneBatch, patch: int) -> Float16[np.ndarray, "n k things"]:
+def object_shares(scenes: SceneBatch, patch: int) -> Float16[np.ndarray, "n k things"]:
     """Share of each patch's pixels that show each thing; the last entry is none of them."""
     n, _, rows, columns = scenes.masks.shape
     cut = scenes.masks.reshape(n, -1, rows // patch, patch, columns // patch, patch)
     shares = cut.mean(axis=(3, 5)).reshape(n, cut.shape[1], -1)
-    result = np.zeros((n, shares.shape[2], len(THINGS) + 1), np.float32)
+    result = np.zeros((n, shares.shape[2], len(OBJECTS) + 1), np.float32)
     for j in range(shares.shape[1]):
         shown = np.flatnonzero(scenes.mask_slots[:, j] >= 0)
-        things = scenes.things[shown, scenes.mask_slots[shown, j]]
-        result[shown, :, things] += shares[shown, j]
+        objects = scenes.objects[shown, scenes.mask_slots[shown, j]]
+        result[shown, :, objects] += shares[shown, j]
     result[..., -1] = 1.0 - result[..., :-1].sum(axis=-1)
     return result.astype(np.float16)
 
@@ -72,8 +72,8 @@ def make_loss(graphs: dict[str, Any], features: Features, pixel_weight: float) -
         images = prepare_images(batch["image"], features)
         states = model(images)
         patches = states[:, 1:]
-        things = optax.softmax_cross_entropy(
-            heads.things(patches), batch["shares"].astype(jnp.float32)
+        objects = optax.softmax_cross_entropy(
+            heads.objects(patches), batch["shares"].astype(jnp.float32)
         ).mean()
         logits = jnp.split(
             heads.settings(states[:, 0]),
@@ -86,8 +86,8 @@ def make_loss(graphs: dict[str, Any], features: Features, pixel_weight: float) -
         ]
         settings = sum(entropy.mean() for entropy in entropies)
         pixels = jnp.mean((heads.pixels(patches) - _patches(images, model.config.patch_size)) ** 2)
-        parts = {"things": things, "settings": settings, "pixels": pixels}
-        return things + settings + pixel_weight * pixels, parts
+        parts = {"objects": objects, "settings": settings, "pixels": pixels}
+        return objects + settings + pixel_weight * pixels, parts
 
     return loss_fn
 
@@ -135,7 +135,7 @@ def pretrain_vit(
     scenes = sample_scenes(num_scenes + _NUM_VALIDATION, scene_seed)
     arrays = {
         "image": scenes.images,
-        "shares": thing_shares(scenes, config.patch_size),
+        "shares": object_shares(scenes, config.patch_size),
         **{name: getattr(scenes, name) for name, _ in _SETTINGS},
     }
     optimizer = make_optimizer(
@@ -182,7 +182,7 @@ def card(export: str | Path, workdir: str | Path, command: str, num_scenes: int)
     timing = [json.loads(line) for line in (Path(workdir) / "timing.jsonl").open()]
     minutes = sum(line["seconds"] for line in timing) / 60
     names = {
-        "things": "cross-entropy of the things in a patch, nats",
+        "objects": "cross-entropy of the things in a patch, nats",
         "settings": "cross-entropies of place, ground and sky, summed, nats",
         "pixels": "mean squared error of a patch's own pixels, in ImageNet's units",
     }

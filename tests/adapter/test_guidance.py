@@ -10,7 +10,7 @@ from tiny_backbone import random_network
 from torch_reference import assert_close, carried, nhwc, randomise
 
 from neuroadapter_jax.adapter.decoupled_attention import cross_attention_shapes
-from neuroadapter_jax.adapter.guidance import clean_start, draw_latents, expand
+from neuroadapter_jax.adapter.guidance import clean_start, expand, sample_latents
 from neuroadapter_jax.adapter.neuroadapter import NeuroAdapter, NeuroAdapterConfig
 from neuroadapter_jax.diffusion.attention import Stream
 from neuroadapter_jax.diffusion.noise_schedule import NoiseSchedule
@@ -50,13 +50,13 @@ def scene():
     }
 
 
-def draw(scene, guidance_scale, probe=None, sampler="ddim", **changes):
+def reconstruct(scene, guidance_scale, probe=None, sampler="ddim", **changes):
     scene = scene | changes
     graph, state = nnx.split(scene["unet"])
 
     @jax.jit
     def run(state, text, brain, unconditional, keys):
-        return draw_latents(
+        return sample_latents(
             nnx.merge(graph, state),
             text,
             brain,
@@ -77,21 +77,21 @@ def first(stream, size):
 @pytest.fixture(scope="module")
 def unguided(scene):
     with jax.numpy_dtype_promotion("strict"):
-        return np.asarray(draw(scene, None)[0])
+        return np.asarray(reconstruct(scene, None)[0])
 
 
 def test_a_scale_of_one_is_no_guidance(scene, unguided):
-    latents, seen = draw(scene, jnp.float32(1.0))
-    assert seen is None
+    latents, probed = reconstruct(scene, jnp.float32(1.0))
+    assert probed is None
     assert_close(latents, unguided, 1e-5)
 
 
 def test_a_scale_of_zero_sees_no_brain(scene):
     other = scene["brain"]._replace(values=tuple(5 * v + 1 for v in scene["brain"].values))
-    latents = draw(scene, jnp.float32(0.0))[0]
-    assert_close(draw(scene, jnp.float32(0.0), brain=other)[0], latents, 1e-5)
+    latents = reconstruct(scene, jnp.float32(0.0))[0]
+    assert_close(reconstruct(scene, jnp.float32(0.0), brain=other)[0], latents, 1e-5)
     all_dropped = expand(scene["unconditional"], B)
-    assert_close(draw(scene, None, brain=all_dropped)[0], latents, 1e-5)
+    assert_close(reconstruct(scene, None, brain=all_dropped)[0], latents, 1e-5)
 
 
 def test_guidance_moves_away_from_the_unconditional_prediction(scene, unguided):
@@ -107,7 +107,7 @@ def test_guidance_moves_away_from_the_unconditional_prediction(scene, unguided):
         return unconditional + g * (conditional - unconditional), None
 
     truth, _ = sample(predict, start, scene["keys"], plan(SCHEDULE, "ddim", STEPS))
-    latents = draw(scene, jnp.float32(g))[0]
+    latents = reconstruct(scene, jnp.float32(g))[0]
     assert_close(latents, np.asarray(truth), 1e-5)
     assert np.abs(np.asarray(latents) - unguided).max() > 1e-2
 
@@ -115,12 +115,12 @@ def test_guidance_moves_away_from_the_unconditional_prediction(scene, unguided):
 @pytest.mark.parametrize("guidance", [None, 2.5])
 def test_the_probe_sees_the_conditional_half_and_changes_nothing(scene, guidance):
     scale = None if guidance is None else jnp.float32(guidance)
-    plain, _ = draw(scene, scale)
-    latents, seen = draw(scene, scale, probe=lambda weights: weights)
+    plain, _ = reconstruct(scene, scale)
+    latents, probed = reconstruct(scene, scale, probe=lambda weights: weights)
     assert_close(latents, np.asarray(plain), 1e-5)
     layers = len(list(scene["unet"].cross_attentions()))
-    assert len(seen) == layers == 4
-    for weights in seen:
+    assert len(probed) == layers == 4
+    for weights in probed:
         assert weights.shape[:3] == (STEPS, B, 3) and weights.shape[-1] == P
         np.testing.assert_allclose(weights.sum(-1), 1, atol=1e-5)
 
@@ -131,15 +131,15 @@ def test_the_probe_sees_the_conditional_half_and_changes_nothing(scene, guidance
     _, truth = nnx.jit(
         lambda unet, x: unet(x, jnp.full((B,), timestep), [scene["text"], scene["brain"]], jnp.copy)
     )(unet, start)
-    for weights, expected in zip(seen, truth, strict=True):
+    for weights, expected in zip(probed, truth, strict=True):
         np.testing.assert_allclose(weights[0], expected, atol=1e-5)
         assert np.abs(expected - 1 / P).max() > 1e-3
 
 
 @pytest.mark.parametrize("sampler", ["ddim", "ddpm"])
 def test_a_sample_does_not_depend_on_its_batch(scene, sampler):
-    whole = draw(scene, jnp.float32(2.5), sampler=sampler)[0]
-    part = draw(
+    whole = reconstruct(scene, jnp.float32(2.5), sampler=sampler)[0]
+    part = reconstruct(
         scene,
         jnp.float32(2.5),
         sampler=sampler,
@@ -165,7 +165,7 @@ def test_drawing_from_a_noised_grey_image(scene):
 
     steps = plan(SCHEDULE, "ddpm", STEPS)
     truth, _ = sample(predict, jnp.asarray(noised.numpy()), scene["keys"], steps)
-    latents, _ = draw_latents(
+    latents, _ = sample_latents(
         unet,
         scene["text"],
         scene["brain"],

@@ -2,7 +2,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from neuroadapter_jax.cortex.roi import group_areas, read_areas
+from neuroadapter_jax.cortex.roi import group_rois, read_rois
 
 
 def save(path, values):
@@ -22,12 +22,12 @@ def folders(tmp_path):
 
 
 def test_native_labels_arrive_on_fsaverage(folders):
-    areas = read_areas(folders, folders, ["floc-places"])
-    assert list(areas) == ["OPA", "PPA", "RSC"]
-    assert np.flatnonzero(areas["OPA"]).tolist() == [1, 2, 7]
-    assert not areas["PPA"].any()
-    assert np.flatnonzero(areas["RSC"]).tolist() == [3, 5, 8]
-    groups = group_areas(areas)
+    rois = read_rois(folders, folders, ["floc-places"])
+    assert list(rois) == ["OPA", "PPA", "RSC"]
+    assert np.flatnonzero(rois["OPA"]).tolist() == [1, 2, 7]
+    assert not rois["PPA"].any()
+    assert np.flatnonzero(rois["RSC"]).tolist() == [3, 5, 8]
+    groups = group_rois(rois)
     assert list(groups) == ["Scene"]
     assert np.flatnonzero(groups["Scene"]).tolist() == [1, 2, 3, 5, 7, 8]
 
@@ -35,16 +35,16 @@ def test_native_labels_arrive_on_fsaverage(folders):
 def test_misfit_of_labels_and_transform_is_refused(folders):
     save(folders / "rh.floc-places.mgz", [0, 1])
     with pytest.raises(ValueError, match=r"has 2 native vertices.*1 to 3"):
-        read_areas(folders, folders, ["floc-places"])
+        read_rois(folders, folders, ["floc-places"])
     save(folders / "rh.white-to-fsaverage.mgz", [0, 1, 1, 1])
     with pytest.raises(ValueError, match="0 to 1"):
-        read_areas(folders, folders, ["floc-places"])
+        read_rois(folders, folders, ["floc-places"])
     nib.save(
         nib.freesurfer.MGHImage(np.zeros((3, 2, 1), np.int32), np.eye(4)),
         folders / "lh.floc-places.mgz",
     )
     with pytest.raises(ValueError, match="expected one value per vertex"):
-        read_areas(folders, folders, ["floc-places"])
+        read_rois(folders, folders, ["floc-places"])
 
 
 # ---- the native surfaces of subject 1, and fsaverage
@@ -74,11 +74,11 @@ def subject(tmp_path_factory):
 
 def test_native_labels_of_true_size(subject):
     folder, labels, transforms = subject
-    areas = read_areas(folder, folder, ["prf-visualrois"])
-    assert list(areas) == list(NAMES[1:])
+    rois = read_rois(folder, folder, ["prf-visualrois"])
+    assert list(rois) == list(NAMES[1:])
     for value, name in enumerate(NAMES[1:], start=1):
         for side, h in enumerate(NATIVE):
-            half = areas[name][side * N : (side + 1) * N]
+            half = rois[name][side * N : (side + 1) * N]
             # 1-based: with 0-based indices every label comes from the vertex beside.
             np.testing.assert_array_equal(half, labels[h][transforms[h] - 1] == value)
 
@@ -111,7 +111,7 @@ def test_labels_of_the_other_or_both_hemispheres(wrong, hemisphere, what, revers
     values = both if what == "stacked" else labels[what]
     folder = replace(hemisphere, values, reverse)
     with pytest.raises(ValueError) as caught:
-        read_areas(folder, folder, ["prf-visualrois"])
+        read_rois(folder, folder, ["prf-visualrois"])
     sentence = str(caught.value)
     assert f"{hemisphere}.prf-visualrois.mgz has {len(values)} " in sentence
     if reverse:
@@ -126,13 +126,13 @@ def test_a_value_without_a_name_and_an_area_of_two_atlases(wrong):
     replace, labels = wrong
     folder = replace("rh", np.where(labels["rh"] == 7, 9, labels["rh"]))
     with pytest.raises(ValueError, match=r"rh.prf-visualrois.mgz uses the label value 9 .*ctab"):
-        read_areas(folder, folder, ["prf-visualrois"])
+        read_rois(folder, folder, ["prf-visualrois"])
     replace("rh", labels["rh"])
     for h in NATIVE:
         save(folder / f"{h}.Kastner2015.mgz", labels[h] % 3)
     (folder / "Kastner2015.mgz.ctab").write_text("0 Unknown\n1 V1v\n2 VO1\n")
     with pytest.raises(ValueError, match="'V1v' is an area of prf-visualrois and of Kastner2015"):
-        read_areas(folder, folder, ["prf-visualrois", "Kastner2015"])
+        read_rois(folder, folder, ["prf-visualrois", "Kastner2015"])
 
 
 def test_labels_on_fsaverage(tmp_path):
@@ -144,20 +144,20 @@ def test_labels_on_fsaverage(tmp_path):
     (tmp_path / "streams.mgz.ctab").write_text(
         "# streams\n0\tUnknown   0 0 0 0\n 1  early  25 100  40 0\n\n2 midventral 1 2 3 0\n"
     )
-    areas = read_areas(tmp_path, atlases=["streams"])
-    assert list(areas) == ["early", "midventral"]
+    rois = read_rois(tmp_path, atlases=["streams"])
+    assert list(rois) == ["early", "midventral"]
     for value, name in ((1, "early"), (2, "midventral")):
         truth = np.concatenate([values["lh"], values["rh"]]) == value
-        np.testing.assert_array_equal(areas[name], truth)
+        np.testing.assert_array_equal(rois[name], truth)
     save(tmp_path / "rh.streams.mgz", np.concatenate([values["lh"], values["rh"]]))
     with pytest.raises(ValueError, match="327684 values, those of both hemispheres of fsaverage"):
-        read_areas(tmp_path, atlases=["streams"])
+        read_rois(tmp_path, atlases=["streams"])
 
 
 def test_numbers_of_names_may_differ_between_hemispheres(tmp_path):
     for h, table in (("lh", "1 OPA\n2 PPA\n"), ("rh", "1 PPA\n2 RSC\n")):
         save(tmp_path / f"{h}.places.mgz", [0, 1, 2])
         (tmp_path / f"{h}.places.mgz.ctab").write_text(table)
-    areas = read_areas(tmp_path, atlases=["places"])
-    found = {name: np.flatnonzero(mask).tolist() for name, mask in areas.items()}
+    rois = read_rois(tmp_path, atlases=["places"])
+    found = {name: np.flatnonzero(mask).tolist() for name, mask in rois.items()}
     assert found == {"OPA": [1], "PPA": [2, 4], "RSC": [5]}

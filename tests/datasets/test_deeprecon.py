@@ -2,7 +2,7 @@ import h5py
 import numpy as np
 import pytest
 import scipy.stats
-from bdata_files import AREAS, NAMES, NAN, PLAIN, SIDES, TEST_NAMES, VOXELS, World, write_bdata
+from bdata_files import NAMES, NAN, PLAIN, ROIS, SIDES, TEST_NAMES, VOXELS, World, write_bdata
 
 from neuroadapter_jax.datasets.bdata import BData
 from neuroadapter_jax.datasets.deeprecon import Deeprecon, stimulus_name
@@ -53,9 +53,9 @@ def test_a_file_that_bdpy_wrote(world):
 def test_areas_are_regions_over_all_voxels(world, old):
     source = read(world.write(old=old), normalize="none")
     assert source.num_vertices == (VOXELS, 0)
-    assert source.regions.names == tuple(AREAS) and set(source.regions.hemispheres) == {"both"}
+    assert source.regions.names == tuple(ROIS) and set(source.regions.hemispheres) == {"both"}
     for name, members in zip(source.regions.names, source.regions.vertices, strict=True):
-        np.testing.assert_array_equal(members, np.arange(*AREAS[name]))
+        np.testing.assert_array_equal(members, np.arange(*ROIS[name]))
     expected = np.concatenate([world.train, world.test]).astype(np.float32)
     np.testing.assert_array_equal(everything(source), expected)
     chosen = read(world, rois=("LOC", "V1")).regions

@@ -76,7 +76,7 @@ def test_both_layouts(tmp_path, rng, layout):
     for split, trials in source.splits().items():
         assert set(truth["shown"][trials]) == set(truth["ids"][split]) & set(truth["shown"])
     np.testing.assert_array_equal(source.images(np.array([41, 3])), truth["images"][[41, 3]])
-    np.testing.assert_array_equal(np.flatnonzero(source.areas()["V1v"]), truth["V1v"])
+    np.testing.assert_array_equal(np.flatnonzero(source.rois()["V1v"]), truth["V1v"])
 
 
 def test_sessions_of_750_trials(tmp_path, rng):

@@ -188,11 +188,13 @@ def test_candidates_and_the_strength_that_takes_no_start(backbone, data):
     zeros = np.zeros((COUNT, tokens, 8), np.float32)
     states = fit_linear_map(data[0][:, VERTICES], zeros, IDS, VERTICES)
     linear = LinearTwoStage(backbone, make_regions(), states, guidance_scale=1.0)
-    drawn = linear(data[0][:2], num_candidates=2, num_steps=2, sample_ids=np.array([5, 3]))
-    assert drawn.shape == (2, 2, 64, 64, 3)
+    reconstructions = linear(
+        data[0][:2], num_candidates=2, num_steps=2, sample_ids=np.array([5, 3])
+    )
+    assert reconstructions.shape == (2, 2, 64, 64, 3)
     again = linear(data[0][1:2], num_candidates=2, num_steps=2, sample_ids=np.array([3]))
-    assert np.abs(again[0].astype(int) - drawn[1]).max() <= 1
-    assert len({image.tobytes() for image in drawn.reshape(4, -1)}) == 4
+    assert np.abs(again[0].astype(int) - reconstructions[1]).max() <= 1
+    assert len({image.tobytes() for image in reconstructions.reshape(4, -1)}) == 4
     low = np.ones((2, 16, 16, 4), np.float32)
     full = linear(
         data[0][:2],
@@ -202,7 +204,7 @@ def test_candidates_and_the_strength_that_takes_no_start(backbone, data):
         low_level_start=low,
         strength=1.0,
     )
-    np.testing.assert_array_equal(full, drawn)
+    np.testing.assert_array_equal(full, reconstructions)
 
 
 def test_starts_come_from_files_and_folders(random_backbone, tmp_path, rng):

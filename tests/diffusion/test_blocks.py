@@ -80,14 +80,14 @@ def test_a_second_stream_is_decoupled_attention(rng, width, heads, context, scal
     ]
     keys, values = (jnp.asarray(array) for array in pair)
     streams = [LayerStream(*ours.keys_values(jnp.asarray(text))), LayerStream(keys, values, scale)]
-    out, seen = ours(jnp.asarray(x), streams, probe=lambda weights: weights)
+    out, probed = ours(jnp.asarray(x), streams, probe=lambda weights: weights)
     assert_close(out, truth)
 
     # The probe sees the last stream's weights: softmax(q k' / sqrt(d)), written out.
     q = heads_of(x @ plain.to_q.weight.numpy().T, heads)
     scores = np.einsum("bhqd,bhkd->bhqk", q, pair[0]) / np.sqrt(width // heads)
     weights = np.exp(scores - scores.max(-1, keepdims=True))
-    assert_close(seen, weights / weights.sum(-1, keepdims=True))
+    assert_close(probed, weights / weights.sum(-1, keepdims=True))
 
 
 @pytest.mark.parametrize(("queries", "keys"), [(13, 11), (257, 263)])
@@ -109,16 +109,18 @@ def test_the_second_of_a_pair_attends_to_tokens_that_are_alike(rng):
     keys, values = normal(rng, 3, 5, 17, 7), normal(rng, 3, 5, 17, 7)
     key, value = normal(rng, 1, 5, 1, 7), normal(rng, 1, 5, 1, 7)
     stream = LayerStream(jnp.asarray(keys), jnp.asarray(values), 0.7, jnp.asarray(value))
-    out, seen = ours(jnp.asarray(x), [stream], lambda weights: weights)
+    out, probed = ours(jnp.asarray(x), [stream], lambda weights: weights)
     # All 17 tokens of the second samples written out.
     both = [np.empty((6, 5, 17, 7), np.float32) for _ in range(2)]
     for array, first, second in zip(both, (keys, values), (key, value), strict=True):
         array[::2], array[1::2] = first, second
     q = torch.from_numpy(heads_of(np.array(ours.to_q(jnp.asarray(x))), 5))
-    drawn = torch.nn.functional.scaled_dot_product_attention(q, *map(torch.from_numpy, both))
-    merged = drawn.swapaxes(1, 2).reshape(6, 13, 35).numpy()
+    reconstructions = torch.nn.functional.scaled_dot_product_attention(
+        q, *map(torch.from_numpy, both)
+    )
+    merged = reconstructions.swapaxes(1, 2).reshape(6, 13, 35).numpy()
     assert_close(out, np.asarray(ours.to_out[0](jnp.asarray(0.7 * merged))))
-    assert seen.shape == (3, 5, 13, 17)
+    assert probed.shape == (3, 5, 13, 17)
 
 
 @pytest.mark.parametrize("batch", [3, 1])
@@ -128,10 +130,10 @@ def test_a_probe_that_sums_over_heads(rng, batch):
     in_torch = [torch.from_numpy(x) for x in (q, k, v)]
     weights = torch.softmax(in_torch[0] @ in_torch[1].mT / 7**0.5, dim=-1)
     probe = HeadSum(lambda a, s: s[:, None] * a**2, jnp.asarray(shares), lambda total: 2 * total)
-    out, seen = attend(*map(jnp.asarray, (q, k, v)), probe)
+    out, probed = attend(*map(jnp.asarray, (q, k, v)), probe)
     assert_close(out, weights @ in_torch[2])
     truth = torch.einsum("bhqk,hk->bqk", weights**2, torch.from_numpy(shares[0]))
-    assert_close(seen, 2 * truth)
+    assert_close(probed, 2 * truth)
 
 
 def test_attention_by_head_in_bfloat16(rng):
@@ -244,5 +246,5 @@ def test_the_weights_of_attention_sum_to_one_over_keys(rng):
     ours = Attention(35, 5, 11, rngs=nnx.Rngs(0))
     keys, values = (jnp.asarray(normal(rng, 2, 5, 11, 7)) for _ in range(2))
     x = jnp.asarray(normal(rng, 2, 13, 35))
-    _, seen = jax.jit(lambda: ours(x, [LayerStream(keys, values)], lambda a: a.sum(-1)))()
-    np.testing.assert_allclose(seen, 1, atol=1e-6)
+    _, probed = jax.jit(lambda: ours(x, [LayerStream(keys, values)], lambda a: a.sum(-1)))()
+    np.testing.assert_allclose(probed, 1, atol=1e-6)

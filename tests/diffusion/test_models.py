@@ -145,14 +145,14 @@ def test_unet(rng, tmp_path, settings):
     def predict(unet, latents, states):
         streams = [unet.text_context(states)]
         plain = unet(latents, jnp.asarray(steps), streams)
-        probed, seen = unet(latents, jnp.asarray(steps), streams, lambda a: a.sum(-1))
-        return plain, probed, seen
+        probed, probed = unet(latents, jnp.asarray(steps), streams, lambda a: a.sum(-1))
+        return plain, probed, probed
 
-    plain, probed, seen = predict(ours, jnp.asarray(latents), jnp.asarray(states))
+    plain, probed, probed = predict(ours, jnp.asarray(latents), jnp.asarray(states))
     assert_close(plain, nhwc(truth))
     assert_close(probed, plain, 1e-5)
-    assert len(seen) == len(order)
-    for sums in seen:
+    assert len(probed) == len(order)
+    for sums in probed:
         np.testing.assert_allclose(sums, 1, atol=1e-5)
 
 

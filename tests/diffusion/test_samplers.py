@@ -41,11 +41,11 @@ def trajectory(schedule, sampler, num_steps, latents, keys, eta=0.0):
 def reference(schedule, scheduler, num_steps, latents, step):
     scheduler.set_timesteps(num_steps)
     x = torch.from_numpy(latents)
-    seen = [x]
+    probed = [x]
     for i, t in enumerate(scheduler.timesteps):
         x = step(scheduler, i, toy(torch.sin)(x, float(t)), t, x).prev_sample
-        seen.append(x)
-    return torch.stack(seen).numpy()
+        probed.append(x)
+    return torch.stack(probed).numpy()
 
 
 def settings(schedule):
@@ -99,8 +99,8 @@ def test_ddim(start, kind, eta, one):
     scheduler = DDIMScheduler(**settings(schedule), clip_sample=False, set_alpha_to_one=one)
 
     def step(scheduler, i, output, t, x):
-        draw = noise(keys, i) if eta else None
-        return scheduler.step(output, t, x, eta=eta, variance_noise=draw)
+        reconstruct = noise(keys, i) if eta else None
+        return scheduler.step(output, t, x, eta=eta, variance_noise=reconstruct)
 
     truth = reference(schedule, scheduler, 17, latents, step)
     assert_same_trajectory(trajectory(schedule, "ddim", 17, latents, keys, eta), truth)
@@ -143,9 +143,9 @@ def test_samples_of_a_gaussian_have_its_moments(sampler, num_steps, eta):
     keys = jax.random.split(jax.random.key(3), 20_011)
     latents = samplers.unit_noise(keys, 0, (1,))
     steps = samplers.plan(schedule, sampler, num_steps, eta)
-    drawn, _ = jax.jit(lambda x: samplers.sample(predict, x, keys, steps))(latents)
-    assert abs(float(drawn.mean()) - mean) < 0.02
-    assert abs(float(drawn.std()) - std) < 0.02
+    reconstructions, _ = jax.jit(lambda x: samplers.sample(predict, x, keys, steps))(latents)
+    assert abs(float(reconstructions.mean()) - mean) < 0.02
+    assert abs(float(reconstructions.std()) - std) < 0.02
 
 
 def test_a_sample_does_not_depend_on_its_batch(start):

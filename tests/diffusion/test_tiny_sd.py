@@ -22,7 +22,7 @@ def folder(request, random_backbone):
     return random_backbone if request.param == "random" else backbone_folder("tiny-sd")
 
 
-def draw(folder, latents):
+def reconstruct(folder, latents):
     backbone = load_pretrained(folder)
     tokenizer = CLIPTokenizer(folder / "tokenizer")
     graph, state = nnx.split((backbone.unet, backbone.text_encoder, backbone.vae))
@@ -41,8 +41,8 @@ def draw(folder, latents):
             return unconditional + jnp.float32(GUIDANCE) * (conditional - unconditional), None
 
         keys = jax.random.split(jax.random.key(0), len(latents))
-        drawn, _ = sample(predict, latents, keys, steps)
-        return to_uint8(vae.decode(drawn / vae.config.scaling_factor))
+        reconstructions, _ = sample(predict, latents, keys, steps)
+        return to_uint8(vae.decode(reconstructions / vae.config.scaling_factor))
 
     return np.asarray(run(state, jnp.asarray(ids), jnp.asarray(latents)))
 
@@ -61,7 +61,7 @@ def test_the_same_image_as_diffusers(folder, rng):
         latents=torch.from_numpy(np.ascontiguousarray(np.moveaxis(latents, -1, 1))),
     ).images
     truth = np.stack([np.asarray(image) for image in truth]).astype(int)
-    ours = draw(folder, latents).astype(int)
+    ours = reconstruct(folder, latents).astype(int)
     assert ours.shape == truth.shape == (len(CAPTIONS), 4 * size, 4 * size, 3)
     assert truth.std() > 8  # not one colour, not all cut off
     assert np.mean((truth > 0) & (truth < 255)) > 0.5

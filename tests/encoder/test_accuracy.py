@@ -61,8 +61,8 @@ def test_explained_share():
 def test_the_summary_names_areas(responses):
     predicted, measured = responses
     ncsnr = np.where(np.arange(N) % 2, 2.0, 0.1).astype(np.float32)
-    area = np.array(["", "V1", "V1", "FFA", "", "", "FFA", "FFA", "", "", ""])
-    found, r = encoding_accuracy(predicted, measured, ncsnr, 3, area)
+    roi = np.array(["", "V1", "V1", "FFA", "", "", "FFA", "FFA", "", "", ""])
+    found, r = encoding_accuracy(predicted, measured, ncsnr, 3, roi)
     expected = vertex_correlation(predicted, measured)
     np.testing.assert_array_equal(r, expected)
     ceiling = np.sqrt(4 / (4 + 1 / 3))
@@ -73,10 +73,10 @@ def test_the_summary_names_areas(responses):
         [np.median(expected[odd]), ceiling, np.median(expected[odd]) / ceiling],
         rtol=1e-5,
     )
-    assert found["areas"].keys() == {"V1", "FFA"}
+    assert found["rois"].keys() == {"V1", "FFA"}
     np.testing.assert_allclose(
-        found["areas"]["FFA"]["correlation"], np.median(expected[[3, 6, 7]]), rtol=1e-6
+        found["rois"]["FFA"]["correlation"], np.median(expected[[3, 6, 7]]), rtol=1e-6
     )
     np.testing.assert_allclose(
-        found["median_correlation_without_area"], np.median(expected[area == ""]), rtol=1e-6
+        found["median_correlation_without_roi"], np.median(expected[roi == ""]), rtol=1e-6
     )

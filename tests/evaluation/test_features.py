@@ -48,8 +48,8 @@ def pictures():
     smooth = coarse.repeat(12, axis=2).repeat(12, axis=3)[:, :, :SIDE, :SIDE]
     share = np.linspace(0.15, 0.5, COUNT)[:, None, None, None]
     fine = rng.integers(-20, 21, (COUNT, SIDE, SIDE, 3))
-    drawn = share * smooth[0] + (1 - share) * smooth[1] + fine
-    return smooth[0].astype(np.uint8), drawn.clip(0, 255).astype(np.uint8)
+    reconstructions = share * smooth[0] + (1 - share) * smooth[1] + fine
+    return smooth[0].astype(np.uint8), reconstructions.clip(0, 255).astype(np.uint8)
 
 
 @pytest.fixture(scope="module")
@@ -100,16 +100,16 @@ def torch_features(network, name, batch):
     return [found[node].flatten(1) for node in NODES[name]]
 
 
-def two_way_loop(true, drawn, convention):
+def two_way_loop(true, reconstructions, convention):
     n = len(true)
     scores = []
     for k in range(n):
-        own = np.corrcoef(true[k], drawn[k])[0, 1]
+        own = np.corrcoef(true[k], reconstructions[k])[0, 1]
         others = [m for m in range(n) if m != k]
         if convention == "mindeye":
-            lost = [np.corrcoef(true[m], drawn[k])[0, 1] < own for m in others]
+            lost = [np.corrcoef(true[m], reconstructions[k])[0, 1] < own for m in others]
         else:
-            lost = [np.corrcoef(true[k], drawn[m])[0, 1] < own for m in others]
+            lost = [np.corrcoef(true[k], reconstructions[m])[0, 1] < own for m in others]
         scores.append(np.mean(lost))
     return scores
 
@@ -118,10 +118,10 @@ def two_way_loop(true, drawn, convention):
 def test_every_published_metric_is_torchvisions(pictures, published, convention):
     torchvision()
     folder, networks = published
-    seen, drawn = pictures
+    stimuli, reconstructions = pictures
     scores = score_images(
-        seen,
-        drawn,
+        stimuli,
+        reconstructions,
         convention=convention,
         networks=PUBLISHED_NETWORKS,
         weights=folder,
@@ -139,7 +139,7 @@ def test_every_published_metric_is_torchvisions(pictures, published, convention)
                         networks[name], name, torch_input(images, name, convention)
                     )
                 ]
-                for images in (seen, drawn)
+                for images in (stimuli, reconstructions)
             ]
         for metric, true, own in zip(metrics, *pair, strict=True):
             if metric.startswith("two_way"):

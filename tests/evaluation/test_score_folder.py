@@ -33,7 +33,7 @@ class Records(PreparedDataset):
 
     def __init__(self, path="records", images=None, ids=IDS):
         self.path, self.split, self.image_ids = path, "test", np.array(ids)
-        self.images = stimuli() if images is None else images
+        self.images = make_stimuli() if images is None else images
 
     def __len__(self):
         return len(self.image_ids)
@@ -42,24 +42,24 @@ class Records(PreparedDataset):
         return {"image": self.images[i]}
 
 
-def stimuli():
+def make_stimuli():
     return np.random.default_rng(0).integers(0, 256, (COUNT, SIDE, SIDE, 3)).astype(np.uint8)
 
 
-def drawings(noise, num=1):
+def make_reconstructions(noise, num=1):
     rng = np.random.default_rng(int(100 * noise))
     other = rng.integers(0, 256, (COUNT, num, SIDE, SIDE, 3))
-    mixed = (1 - noise) * stimuli()[:, None] + noise * other
+    mixed = (1 - noise) * make_stimuli()[:, None] + noise * other
     return np.rint(mixed).astype(np.uint8)
 
 
-def write(folder, drawn, seen=None, ids=IDS, **settings):
+def write(folder, reconstructions, stimuli=None, ids=IDS, **settings):
     """A folder in the layout that launch/reconstruct.py writes."""
-    seen = stimuli() if seen is None else seen
+    stimuli = make_stimuli() if stimuli is None else stimuli
     (folder / "seen").mkdir(parents=True)
     (folder / "images").mkdir()
     entries = []
-    for image_id, stimulus, candidates in zip(ids, seen, drawn, strict=True):
+    for image_id, stimulus, candidates in zip(ids, stimuli, reconstructions, strict=True):
         names = [f"images/{image_id}_{j}.png" for j in range(len(candidates))]
         entries.append({"image_id": image_id, "seen": f"seen/{image_id}.png", "drawn": names})
         for name, image in zip([entries[-1]["seen"], *names], [stimulus, *candidates], strict=True):
@@ -75,7 +75,7 @@ def scored(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TORCH_HOME", str(parent / "cache"))
         folders = {
-            name: write(parent / name, drawings(noise, num=3), own_responses=True)
+            name: write(parent / name, make_reconstructions(noise, num=3), own_responses=True)
             for name, noise in {"a": 0.8, "b": 0.6}.items()
         }
         results = {
@@ -100,7 +100,11 @@ def test_the_three_files_say_the_scores(scored):
         "orientation": "rows",
     }
     scores = score_images(
-        stimuli(), drawings(0.8, 3)[:, 0], convention="neuroadapter", networks=(), progress=False
+        make_stimuli(),
+        make_reconstructions(0.8, 3)[:, 0],
+        convention="neuroadapter",
+        networks=(),
+        progress=False,
     )
     with open(folders["a"] / "per_image.csv", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -126,7 +130,7 @@ def test_sets_of_candidates_are_scored(scored):
     extract = load_tiny_vit()
     true, *sets = (
         extract(prepare(x, TINY_VIT, CONVENTIONS["neuroadapter"]))["pooled"]
-        for x in (stimuli(), *np.moveaxis(drawings(0.8, 3), 1, 0))
+        for x in (make_stimuli(), *np.moveaxis(make_reconstructions(0.8, 3), 1, 0))
     )
     expected = set_two_way(true, np.stack(sets, axis=1), "rows").mean()
     found = results["a"]["set_level"]["two_way_tiny_vit_pooled"]["value"]
@@ -167,7 +171,7 @@ def test_a_ratio_of_sums_keeps_its_denominator(tmp_path):
     hits = {"a": np.array([0, 3, 1, 0, 1, 1, 2]), "b": np.array([1, 3, 2, 1, 0, 3, 2])}
     folders = [
         table_of(
-            tmp_path / name, {"things_shown": shown, "things_read_rightly": x, "pixcorr": x / 7}
+            tmp_path / name, {"objects_shown": shown, "objects_read_rightly": x, "pixcorr": x / 7}
         )
         for name, x in hits.items()
     ]
@@ -175,7 +179,9 @@ def test_a_ratio_of_sums_keeps_its_denominator(tmp_path):
     assert set(found) == {"pixcorr", "semantic_recall"}
     assert found["semantic_recall"]["a"] == pytest.approx(8 / 14)
     assert found["semantic_recall"]["difference"]["value"] == pytest.approx(4 / 14)
-    other = table_of(tmp_path / "c", {"things_shown": shown + 1, "things_read_rightly": hits["a"]})
+    other = table_of(
+        tmp_path / "c", {"objects_shown": shown + 1, "objects_read_rightly": hits["a"]}
+    )
     with pytest.raises(ValueError, match="disagree on how many things images show"):
         paired_differences(folders[0], other)
 
@@ -225,22 +231,27 @@ def test_published_rows_of_different_test_sets_never_share_a_table(scored):
 
 
 def test_a_folder_shows_exactly_the_records(tmp_path, as_user):
-    drawn, seen = drawings(0.5), stimuli()
-    folder = write(tmp_path / "whole", drawn)
+    reconstructions, stimuli = make_reconstructions(0.5), make_stimuli()
+    folder = write(tmp_path / "whole", reconstructions)
     module.check_records(folder, module.load_reconstructions(folder), Records())
-    swapped, other_size = seen.copy(), np.pad(seen, ((0, 0), (0, 1), (0, 1), (0, 0)))
+    swapped, other_size = stimuli.copy(), np.pad(stimuli, ((0, 0), (0, 1), (0, 1), (0, 0)))
     swapped[[1, 2]] = swapped[[2, 1]]
     backwards = np.s_[::-1]
     wrong = {
         "in another order; list them in ascending": write(
-            tmp_path / "order", drawn[backwards], seen[backwards], IDS[backwards]
+            tmp_path / "order", reconstructions[backwards], stimuli[backwards], IDS[backwards]
         ),
         "holds 6 images, split 'test' of records 7: image 11 is missing": write(
-            tmp_path / "fewer", np.delete(drawn, 2, 0), np.delete(seen, 2, 0), IDS[:2] + IDS[3:]
+            tmp_path / "fewer",
+            np.delete(reconstructions, 2, 0),
+            np.delete(stimuli, 2, 0),
+            IDS[:2] + IDS[3:],
         ),
-        "image 11 is missing": write(tmp_path / "other", drawn, ids=[*IDS[:2], 12, *IDS[3:]]),
+        "image 11 is missing": write(
+            tmp_path / "other", reconstructions, ids=[*IDS[:2], 12, *IDS[3:]]
+        ),
         "the stimulus of image 5 is not the one in split 'test'": write(
-            tmp_path / "swapped", drawn, swapped
+            tmp_path / "swapped", reconstructions, swapped
         ),
         "19 x 19 pixels, split 'test' of records of 20 x 20": folder,
     }
@@ -250,12 +261,12 @@ def test_a_folder_shows_exactly_the_records(tmp_path, as_user):
             module.check_records(place, module.load_reconstructions(place), records)
     with pytest.raises(ValueError, match="image 999 is too many"):
         module.check_records(
-            folder, module.load_reconstructions(folder), Records(ids=IDS[:6], images=seen[:6])
+            folder, module.load_reconstructions(folder), Records(ids=IDS[:6], images=stimuli[:6])
         )
 
 
 def test_wrong_requests_are_refused_before_anything_is_written(tmp_path):
-    folder = write(tmp_path / "drawn", drawings(0.5), own_responses=False)
+    folder = write(tmp_path / "drawn", make_reconstructions(0.5), own_responses=False)
     before = sorted(folder.iterdir())
     for words, options in {
         "--root needs --prepared": {"root": "nsd"},
@@ -272,17 +283,22 @@ def test_wrong_requests_are_refused_before_anything_is_written(tmp_path):
 
 
 def test_unsuited_images_are_refused(as_user):
-    seen, drawn = stimuli(), drawings(0.5)[:, 0]
+    stimuli, reconstructions = make_stimuli(), make_reconstructions(0.5)[:, 0]
     for words, arrays in {
-        r"one shape \[b, y, x, 3\], found \(7, 19, 19, 3\) and \(6": (seen, drawn[:6]),
-        "square uint8 images, found uint8 of 19 x 17": (seen[:, :, :17], drawn[:, :, :17]),
-        "square uint8 images, found float64": (seen / 255, drawn / 255),
-        "at least 2 images to tell apart, found 1": (seen[:1], drawn[:1]),
+        r"one shape \[b, y, x, 3\], found \(7, 19, 19, 3\) and \(6": (stimuli, reconstructions[:6]),
+        "square uint8 images, found uint8 of 19 x 17": (
+            stimuli[:, :, :17],
+            reconstructions[:, :, :17],
+        ),
+        "square uint8 images, found float64": (stimuli / 255, reconstructions / 255),
+        "at least 2 images to tell apart, found 1": (stimuli[:1], reconstructions[:1]),
     }.items():
         with pytest.raises(ValueError, match=words):
             score_images(*arrays, networks=(), progress=False)
     with pytest.raises(ValueError, match=r"Candidates must be \[b, s, y, x, 3\]"):
-        score_images(seen, drawn, candidates=drawn, networks=(), progress=False)
+        score_images(
+            stimuli, reconstructions, candidates=reconstructions, networks=(), progress=False
+        )
 
 
 def test_no_image_is_scored_that_the_readout_was_fitted_on():

@@ -9,22 +9,22 @@ from neuroadapter_jax.evaluation.selection import selection_scores, selection_ta
 
 
 @pytest.fixture
-def drawn(rng):
+def reconstructions(rng):
     """Three candidates with little, more and most noise, in a known order per image."""
-    seen = rng.integers(0, 256, (23, 5, 7, 3), np.uint8)
+    stimuli = rng.integers(0, 256, (23, 5, 7, 3), np.uint8)
     order = np.stack([rng.permutation(3) for _ in range(23)])
     noise = np.array([20.0, 60.0, 120.0])[order][..., None, None, None]
-    noisy = seen[:, None] + noise * rng.standard_normal((23, 3, 5, 7, 3))
-    return seen, np.clip(noisy, 0, 255).astype(np.uint8), order
+    noisy = stimuli[:, None] + noise * rng.standard_normal((23, 3, 5, 7, 3))
+    return stimuli, np.clip(noisy, 0, 255).astype(np.uint8), order
 
 
-def test_values_and_gains(drawn):
-    seen, candidates, order = drawn
+def test_values_and_gains(reconstructions):
+    stimuli, candidates, order = reconstructions
     best, worst = order.argmin(axis=1), order.argmax(axis=1)
     r = np.array(
         [
             [stats.pearsonr(image.ravel(), one.ravel()).statistic for one in several]
-            for image, several in zip(seen, candidates, strict=True)
+            for image, several in zip(stimuli, candidates, strict=True)
         ]
     )
     rank = -order.astype(float)
@@ -47,17 +47,17 @@ def test_values_and_gains(drawn):
 
 
 def test_each_candidate_is_scored_as_if_it_were_alone(rng):
-    seen = rng.integers(0, 256, (5, 29, 29, 3), np.uint8)
+    stimuli = rng.integers(0, 256, (5, 29, 29, 3), np.uint8)
     noise = rng.normal(0, 60, (5, 2, 29, 29, 3))
-    candidates = np.clip(seen[:, None] + noise, 0, 255).astype(np.uint8)
-    found = score_candidates(seen, candidates, convention="neuroadapter", networks=())
+    candidates = np.clip(stimuli[:, None] + noise, 0, 255).astype(np.uint8)
+    found = score_candidates(stimuli, candidates, convention="neuroadapter", networks=())
     assert found.keys() == {"pixcorr", "ssim"}
     torch = pytest.importorskip("torch")
     large = [
         torch.nn.functional.interpolate(
             torch.from_numpy(x).movedim(-1, 1) / 255, (425, 425), mode="bilinear"
         )
-        for x in (seen, candidates[:, 1])
+        for x in (stimuli, candidates[:, 1])
     ]
     r = [stats.pearsonr(a.ravel(), b.ravel()).statistic for a, b in zip(*large, strict=True)]
     np.testing.assert_allclose(found["pixcorr"][:, 1], r, atol=1e-4)

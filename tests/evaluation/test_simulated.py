@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from neuroadapter_jax.evaluation import simulated as embedded
+from neuroadapter_jax.evaluation import simulated
 from neuroadapter_jax.evaluation.scene_reader import SceneReader, SceneReaderConfig
 from neuroadapter_jax.metrics.identification import two_way_pixels
 from neuroadapter_jax.metrics.pixels import pixel_correlation, ssim
@@ -30,7 +30,7 @@ def marked(categories, seed, noise):
 def world(monkeypatch):
     """103 scenes, drawings of which every seventh thing is wrong, and a reader that cannot err."""
     monkeypatch.setattr(
-        embedded, "read_scenes", lambda reader, images: images[:, 0, :3, 0].astype(np.int8) - 1
+        simulated, "read_scenes", lambda reader, images: images[:, 0, :3, 0].astype(np.int8) - 1
     )
     truth = np.random.default_rng(1).integers(-1, 3, (103, 3)).astype(np.int8)
     read = truth.copy()
@@ -39,24 +39,24 @@ def world(monkeypatch):
 
 
 def test_every_score_is_the_metrics_own(world):
-    truth, read, images, drawn = world
+    truth, read, images, reconstructions = world
     readout = np.where(np.arange(103)[:, None] % 3, truth, -1).astype(np.int8)
     order = derangement(103, seed=1)
-    result, per_image = embedded.evaluate_embedded(
-        drawn,
+    result, per_image = simulated.evaluate_simulated(
+        reconstructions,
         images,
         truth,
         READER,
         category_names=NAMES,
         readout=readout,
-        drawn_permuted=drawn[order],
+        permuted_reconstructions=reconstructions[order],
         seed=4,
     )
     assert json.loads(json.dumps(result, allow_nan=False)) == result
     expected = {
-        "two_way_pixels": two_way_pixels(images, drawn).mean(),
-        "pixel_correlation": pixel_correlation(images, drawn).mean(),
-        "ssim": ssim(images, drawn).mean(),
+        "two_way_pixels": two_way_pixels(images, reconstructions).mean(),
+        "pixel_correlation": pixel_correlation(images, reconstructions).mean(),
+        "ssim": ssim(images, reconstructions).mean(),
         "semantic_recall": semantic_recall(read, truth),
         "semantic_precision": semantic_precision(read, truth),
     }
@@ -65,8 +65,8 @@ def test_every_score_is_the_metrics_own(world):
         assert result[name]["value"] == pytest.approx(value)
         assert low <= value <= high
     assert result["num_images"] == 103
-    assert result["num_things"] == (truth >= 0).sum()
-    assert result["things_read"] == (read >= 0).sum()
+    assert result["num_objects"] == (truth >= 0).sum()
+    assert result["objects_read"] == (read >= 0).sum()
     assert result["recall_by_category"]["animal"]["value"] == pytest.approx(
         (read[truth == 2] == 2).mean()
     )
@@ -76,22 +76,29 @@ def test_every_score_is_the_metrics_own(world):
         semantic_recall(read, truth) / semantic_recall(readout, truth)
     )
     control = result["permuted_responses"]
-    identified = two_way_pixels(images, drawn[order]).mean()
+    identified = two_way_pixels(images, reconstructions[order]).mean()
     assert control["two_way_pixels"]["value"] == pytest.approx(identified)
     assert control["semantic_recall"]["value"] == semantic_recall(read[order], truth)
     assert control["at_chance"] == {"two_way_pixels": True, "semantic_recall": True}
 
-    np.testing.assert_array_equal(per_image["two_way_pixels"], two_way_pixels(images, drawn))
-    np.testing.assert_array_equal(per_image["ssim_own_size"], ssim(images, drawn))
-    np.testing.assert_array_equal(per_image["things_shown"], (truth >= 0).sum(axis=1))
+    np.testing.assert_array_equal(
+        per_image["two_way_pixels"], two_way_pixels(images, reconstructions)
+    )
+    np.testing.assert_array_equal(per_image["ssim_own_size"], ssim(images, reconstructions))
+    np.testing.assert_array_equal(per_image["objects_shown"], (truth >= 0).sum(axis=1))
     hits = ((truth >= 0) & (read == truth)).sum(axis=1)
-    np.testing.assert_array_equal(per_image["things_read_rightly"], hits)
+    np.testing.assert_array_equal(per_image["objects_read_rightly"], hits)
 
 
 def test_a_control_that_is_not_at_chance_is_called_so(world):
-    truth, _, images, drawn = world
-    result, _ = embedded.evaluate_embedded(
-        drawn, images, truth, READER, category_names=NAMES, drawn_permuted=drawn
+    truth, _, images, reconstructions = world
+    result, _ = simulated.evaluate_simulated(
+        reconstructions,
+        images,
+        truth,
+        READER,
+        category_names=NAMES,
+        permuted_reconstructions=reconstructions,
     )
     assert result["permuted_responses"]["at_chance"] == {
         "two_way_pixels": False,
@@ -103,40 +110,40 @@ def test_a_control_that_is_not_at_chance_is_called_so(world):
 def test_things_are_identified_in_drawings_readout_and_control(monkeypatch):
     """61 scenes: the first 20 are drawn as one another, the others as they were."""
     batch = sample_scenes(61, seed=3)
-    monkeypatch.setattr(embedded, "read_scenes", lambda reader, images: batch.categories)
-    drawn = np.concatenate([np.roll(batch.images[:20], 1, axis=0), batch.images[20:]])
-    thing_readout = np.where(batch.things % 5 == 0, 0, batch.things)
-    result, per_image = embedded.evaluate_embedded(
-        drawn,
+    monkeypatch.setattr(simulated, "read_scenes", lambda reader, images: batch.categories)
+    reconstructions = np.concatenate([np.roll(batch.images[:20], 1, axis=0), batch.images[20:]])
+    object_readout = np.where(batch.objects % 5 == 0, 0, batch.objects)
+    result, per_image = simulated.evaluate_simulated(
+        reconstructions,
         batch.images,
         batch.categories,
         READER,
         category_names=CATEGORIES,
         scenes=batch.scenes,
         readout=batch.categories,
-        thing_readout=thing_readout,
-        drawn_permuted=np.roll(batch.images, 1, axis=0),
+        object_readout=object_readout,
+        permuted_reconstructions=np.roll(batch.images, 1, axis=0),
     )
-    shown = batch.things >= 0
-    found = result["thing_identification"]
-    identified = per_image["things_identified"]
+    shown = batch.objects >= 0
+    found = result["object_identity"]
+    identified = per_image["objects_identified"]
     np.testing.assert_array_equal(identified[20:], shown[20:].sum(axis=1))
     assert found["value"] == pytest.approx(identified.sum() / shown.sum())
     low, high = found["interval"]
     assert found["chance"] == 1 / 48
     assert found["value"] == pytest.approx(shown[20:].sum() / shown.sum(), abs=0.06)
     assert low <= found["value"] <= high
-    assert result["reader_on_stimuli"]["thing_identification"]["value"] == 1
-    assert result["linear_readout"]["thing_identification"]["value"] == pytest.approx(
-        (thing_readout == batch.things)[shown].mean()
+    assert result["reader_on_stimuli"]["object_identity"]["value"] == 1
+    assert result["linear_readout"]["object_identity"]["value"] == pytest.approx(
+        (object_readout == batch.objects)[shown].mean()
     )
-    assert result["permuted_responses"]["thing_identification"]["value"] < 0.1
+    assert result["permuted_responses"]["object_identity"]["value"] < 0.1
 
 
 def test_blank_drawings_have_scores(world):
     """Nothing is read in them: no precision, no recall, and no error."""
     truth, _, images, _ = world
-    result, _ = embedded.evaluate_embedded(
+    result, _ = simulated.evaluate_simulated(
         np.zeros_like(images), images, truth, READER, category_names=NAMES
     )
     assert result["semantic_precision"] == {"value": None, "interval": None}

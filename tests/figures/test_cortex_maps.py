@@ -6,7 +6,7 @@ from nilearn.datasets import load_fsaverage
 from PIL import Image
 
 from neuroadapter_jax.figures.cortex_maps import (
-    area_figure,
+    roi_figure,
     save_figure,
     steps_figure,
     value_figure,
@@ -14,7 +14,7 @@ from neuroadapter_jax.figures.cortex_maps import (
 
 
 @pytest.fixture(scope="module")
-def area():
+def roi():
     """ "front" and "back" on the left hemisphere, "back" alone on the right."""
     parts = load_fsaverage("fsaverage5")["sphere"].parts
     y = np.concatenate([parts[h].coordinates[:, 1] for h in ("left", "right")])
@@ -24,8 +24,8 @@ def area():
     return names
 
 
-def test_areas_are_drawn_on_their_hemisphere(area, tmp_path):
-    figure = area_figure(area, views=("lateral",), order=("front", "back", "unseen"), title="T")
+def test_areas_are_drawn_on_their_hemisphere(roi, tmp_path):
+    figure = roi_figure(roi, views=("lateral",), order=("front", "back", "unseen"), title="T")
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == ["front", "back", "unseen"]
     front, back, _ = (to_rgb(patch.get_facecolor()) for patch in legend.get_patches())
@@ -43,15 +43,15 @@ def test_areas_are_drawn_on_their_hemisphere(area, tmp_path):
     assert not plt.fignum_exists(figure.number)
 
 
-def test_another_mesh_or_order_is_answered(area, as_user):
+def test_another_mesh_or_order_is_answered(roi, as_user):
     with pytest.raises(ValueError, match=r"20484 vertices, found an array of shape \(100,\)"):
-        area_figure(area[:100])
+        roi_figure(roi[:100])
     with pytest.raises(ValueError, match=r"lacks \['back'\]"):
-        area_figure(area, order=("front",))
+        roi_figure(roi, order=("front",))
 
 
-def test_values_are_painted_on_one_scale(area):
-    values = np.select([area == "back", area == "front"], [0.25, 0.75], np.nan)
+def test_values_are_painted_on_one_scale(roi):
+    values = np.select([roi == "back", roi == "front"], [0.25, 0.75], np.nan)
     figure = value_figure(values, "r", low=0.0, high=1.0, views=("lateral",))
     cmap = plt.get_cmap("viridis")
     left, right = (axis.collections[0].get_facecolors()[:, :3] for axis in figure.axes[:2])
@@ -65,10 +65,10 @@ def test_values_are_painted_on_one_scale(area):
     plt.close(figure)
 
 
-def test_steps_share_one_scale_on_the_flat_cortex(area):
-    values = np.stack([np.where(area == "back", x, np.nan) for x in (0.25, 0.75)])
+def test_steps_share_one_scale_on_the_flat_cortex(roi):
+    values = np.stack([np.where(roi == "back", x, np.nan) for x in (0.25, 0.75)])
     figure = steps_figure(
-        values, ["early", "late"], "r", view="flat", outlines={"front": area == "front"}
+        values, ["early", "late"], "r", view="flat", outlines={"front": roi == "front"}
     )
     cmap, (legend,) = plt.get_cmap("viridis"), figure.legends
     assert [text.get_text() for text in legend.get_texts()] == ["front"]

@@ -21,10 +21,12 @@ def places(picture, image, scale):
 
 
 def test_each_stimulus_stands_above_its_reconstruction():
-    seen, drawn = images(0), images(1)
-    picture = image_grid({"seen": seen, "drawn": drawn}, list("abcdefg"), columns=3, scale=2)
+    stimuli, reconstructions = images(0), images(1)
+    picture = image_grid(
+        {"seen": stimuli, "drawn": reconstructions}, list("abcdefg"), columns=3, scale=2
+    )
     corners = []
-    for above, below in zip(seen, drawn, strict=True):
+    for above, below in zip(stimuli, reconstructions, strict=True):
         ((y, x),) = places(picture, above, 2)
         ((below_y, below_x),) = places(picture, below, 2)
         assert below_x == x and y + 22 <= below_y < y + 44

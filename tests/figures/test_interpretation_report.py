@@ -47,15 +47,15 @@ def views(rng):
             "noisy": (("sample", "shown", *pixels), images(S, K)),
             "predicted_clean": (("sample", "shown", *pixels), images(S, K)),
             "brain_view": (("sample", "step", "region"), brain),
-            "image_view": (("sample", "step", "area", "y", "x"), maps),
-            "area_weight": (("area", "region"), weights),
+            "image_view": (("sample", "step", "roi", "y", "x"), maps),
+            "roi_weight": (("roi", "region"), weights),
         },
         {
             "sample": [31, 37],
             "timestep": ("step", [801, 601, 401, 201, 1]),
             "shown": [1, 4],
             "region": [f"lh r{i}" for i in range(P)],
-            "area": ["V1", "Face </script>", "none"],
+            "roi": ["V1", "Face </script>", "none"],
         },
         {
             "reduction": "attention",
@@ -78,7 +78,7 @@ def test_the_page_needs_nothing_else(page):
     assert not re.search(r"(src|href)=.?https?:", text)
     data = json.loads(re.search(r'type="application/json">(.*)</script>\n<script>', text)[1])
     assert data["lead"].startswith("Made up. 2 images, 5 steps of ddim, guidance 2.5")
-    assert data["areas"][1] == "Face </script>" and data["shown"] == [1, 4]
+    assert data["rois"][1] == "Face </script>" and data["shown"] == [1, 4]
 
 
 def test_other_regions_are_refused(views, regions, tmp_path):
@@ -131,16 +131,16 @@ window.onload = () => setTimeout(() => {
         check=True,
     ).stdout
     assert "data-error" not in done
-    seen = json.loads(re.search(r'<pre id="seen">(.*?)</pre>', done, re.S)[1])
+    stimuli = json.loads(re.search(r'<pre id="seen">(.*?)</pre>', done, re.S)[1])
     brain = views["brain_view"].values
-    assert seen["start"]["step"] == "5 of 5 (timestep 1)"
-    assert seen["step"]["step"] == "2 of 5 (timestep 601)"
-    for before, after in (("start", "step"), ("step", "area"), ("area", "sample")):
-        assert seen[before]["overlay"] != seen[after]["overlay"], after
-    for before, after in (("start", "step"), ("step", "area"), ("sample", "turned")):
-        assert seen[before]["cortex"] != seen[after]["cortex"], after
-    assert seen["area"]["pressed"] == ["false", "true", "false"]
+    assert stimuli["start"]["step"] == "5 of 5 (timestep 1)"
+    assert stimuli["step"]["step"] == "2 of 5 (timestep 601)"
+    for before, after in (("start", "step"), ("step", "roi"), ("roi", "sample")):
+        assert stimuli[before]["overlay"] != stimuli[after]["overlay"], after
+    for before, after in (("start", "step"), ("step", "roi"), ("sample", "turned")):
+        assert stimuli[before]["cortex"] != stimuli[after]["cortex"], after
+    assert stimuli["roi"]["pressed"] == ["false", "true", "false"]
     expected = [f"{100 * brain[1, 1, part].sum():.1f} %" for part in (slice(2), slice(4, 7))]
     for share in expected:
-        assert share in seen["sample"]["shares"]
-    assert seen["area"]["noisy"] == seen["step"]["noisy"] != seen["sample"]["noisy"]
+        assert share in stimuli["sample"]["shares"]
+    assert stimuli["roi"]["noisy"] == stimuli["step"]["noisy"] != stimuli["sample"]["noisy"]

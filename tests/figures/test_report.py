@@ -70,12 +70,12 @@ def test_the_curve_is_an_svg_of_its_own():
 def test_the_report_needs_no_other_file(tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3)).astype(np.uint8)
     save_picture(tmp_path / "grid.png", image_grid({"seen": images}))
-    save_picture(tmp_path / "areas.png", image_grid({"areas": images}))
+    save_picture(tmp_path / "areas.png", image_grid({"rois": images}))
     write_report(
         tmp_path / "report.html",
         results={"minutes <of training>": RESULTS},
         grid=tmp_path / "grid.png",
-        areas=tmp_path / "areas.png",
+        rois=tmp_path / "areas.png",
         metrics=METRICS,
         facts={"python a.py & b": "17 s"},
     )

@@ -30,10 +30,10 @@ def views(rng):
                 ("sample", "step", "region"),
                 brain / brain.sum(-1, keepdims=True),
             ),
-            "image_view": (("sample", "step", "area", "y", "x"), maps),
-            "area_weight": (("area", "region"), weights),
+            "image_view": (("sample", "step", "roi", "y", "x"), maps),
+            "roi_weight": (("roi", "region"), weights),
         },
-        {"shown": [1, 4], "area": ["V1", "Face", "none"]},
+        {"shown": [1, 4], "roi": ["V1", "Face", "none"]},
         {"reduction": "attention", "layer_weighting": "queries"},
     )
 

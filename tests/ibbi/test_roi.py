@@ -29,21 +29,21 @@ def mask(*vertices):
     return found
 
 
-AREAS = {"V1": mask(0, 1, 3, LH), "FFA": mask(2, 4, LH + 1, LH + 5, LH + 6), "none": mask(9)}
+ROIS = {"V1": mask(0, 1, 3, LH), "FFA": mask(2, 4, LH + 1, LH + 5, LH + 6), "none": mask(9)}
 
 
 def test_a_region_belongs_where_more_than_the_threshold_of_it_lies():
-    found = assign_regions(REGIONS, AREAS)
+    found = assign_regions(REGIONS, ROIS)
     overlap = [[2 / 3, 1 / 2, 1 / 3, 0], [1 / 3, 1 / 2, 2 / 3, 0], [0, 0, 0, 0]]
     np.testing.assert_allclose(found.overlap, overlap)
     # Exactly half is not more than half.
     assert found.members.tolist() == [[1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0]]
     np.testing.assert_array_equal(found.weights, found.members.astype(np.float32))
-    lower = assign_regions(REGIONS, AREAS, 0.4)
+    lower = assign_regions(REGIONS, ROIS, 0.4)
     assert lower.members[:, 1].tolist() == [True, False, False]
-    largest = assign_regions(REGIONS, AREAS, 0.0)
+    largest = assign_regions(REGIONS, ROIS, 0.0)
     assert largest.members.tolist() == [[1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0]]
-    both = assign_regions(REGIONS, AREAS, 0.3, exclusive=False)
+    both = assign_regions(REGIONS, ROIS, 0.3, exclusive=False)
     assert both.members[:2, :3].all()
     np.testing.assert_allclose(both.weights[0], [1 / 3, 1 / 3, 1 / 3, 0])
     assert found.without_regions() == [
@@ -53,7 +53,7 @@ def test_a_region_belongs_where_more_than_the_threshold_of_it_lies():
 
 
 def test_halves_of_areas():
-    halves = by_hemisphere(AREAS, (LH, RH))
+    halves = by_hemisphere(ROIS, (LH, RH))
     assert list(halves)[:2] == ["lh.V1", "rh.V1"]
     np.testing.assert_array_equal(np.flatnonzero(halves["lh.FFA"]), [2, 4])
     np.testing.assert_array_equal(np.flatnonzero(halves["rh.FFA"]), [LH + 1, LH + 5, LH + 6])
@@ -68,25 +68,25 @@ def test_a_list_of_names():
 
 
 def test_the_table(tmp_path):
-    write_assignment(tmp_path / "a.csv", REGIONS, assign_regions(REGIONS, AREAS))
+    write_assignment(tmp_path / "a.csv", REGIONS, assign_regions(REGIONS, ROIS))
     rows = list(csv.DictReader((tmp_path / "a.csv").open()))
     assert [row["assigned"] for row in rows] == ["V1", "", "FFA", ""]
     assert rows[1] == {
         "region": "b",
         "hemisphere": "lh",
         "vertices": "2",
-        "best_area": "V1",
+        "best_roi": "V1",
         "overlap": "0.5000",
         "assigned": "",
     }
-    assert rows[3]["best_area"] == ""
+    assert rows[3]["best_roi"] == ""
 
 
 def test_wrong_areas_are_refused():
     with pytest.raises(ValueError, match=r"'V1' has a mask of shape \(17,\), .* of 18 vertices"):
         assign_regions(REGIONS, {"V1": np.ones(17, bool)})
     with pytest.raises(ValueError, match=r"threshold is 1\.0"):
-        assign_regions(REGIONS, AREAS, 1.0)
+        assign_regions(REGIONS, ROIS, 1.0)
     with pytest.raises(ValueError, match="no areas"):
         assign_regions(REGIONS, {})
 

@@ -26,27 +26,27 @@ def layers(rng):
 
 
 @pytest.fixture
-def interest(rng):
+def roi_weights(rng):
     members = rng.random((R, P)) < 0.4
     members[0], members[1] = False, True
     return (members / np.maximum(members.sum(1, keepdims=True), 1)).astype(np.float32)
 
 
-def test_a_layer_is_the_mean_over_heads_and_queries(layers, interest):
-    found = views.layer_views(jnp.asarray(layers[0]), jnp.asarray(interest))
+def test_a_layer_is_the_mean_over_heads_and_queries(layers, roi_weights):
+    found = views.layer_views(jnp.asarray(layers[0]), jnp.asarray(roi_weights))
     for b in range(B):
         for p in range(P):
             values = [layers[0][b, h, q, p] for h in range(H) for q in range(9)]
             np.testing.assert_allclose(found.brain[b, p], np.mean(values), rtol=1e-5)
         for r in range(R):
             for q in range(9):
-                value = sum(interest[r, p] * layers[0][b, :, q, p].mean() for p in range(P))
+                value = sum(roi_weights[r, p] * layers[0][b, :, q, p].mean() for p in range(P))
                 np.testing.assert_allclose(found.image[b, r, q], value, rtol=1e-5, atol=1e-7)
 
 
-def test_value_norms_weigh_each_head_and_region(layers, interest, rng):
+def test_value_norms_weigh_each_head_and_region(layers, roi_weights, rng):
     norms = rng.random((B, H, P)).astype(np.float32)
-    found = views.layer_views(*(jnp.asarray(x) for x in (layers[0], interest, norms)))
+    found = views.layer_views(*(jnp.asarray(x) for x in (layers[0], roi_weights, norms)))
     for b in range(B):
         shares = np.zeros((9, P))
         for q in range(9):
@@ -54,11 +54,11 @@ def test_value_norms_weigh_each_head_and_region(layers, interest, rng):
                 shares[q, p] = sum(layers[0][b, h, q, p] * norms[b, h, p] for h in range(H))
             shares[q] /= shares[q].sum()
         np.testing.assert_allclose(found.brain[b], shares.mean(0), rtol=1e-5)
-        np.testing.assert_allclose(found.image[b], interest @ shares.T, rtol=1e-5, atol=1e-7)
+        np.testing.assert_allclose(found.image[b], roi_weights @ shares.T, rtol=1e-5, atol=1e-7)
 
 
-def test_difference_is_what_exceeds_the_uniform_share(layers, interest):
-    found = views.difference_views(jnp.asarray(layers[0]), jnp.asarray(interest))
+def test_difference_is_what_exceeds_the_uniform_share(layers, roi_weights):
+    found = views.difference_views(jnp.asarray(layers[0]), jnp.asarray(roi_weights))
     for b in range(B):
         above = np.zeros((9, P))
         for q in range(9):
@@ -66,8 +66,8 @@ def test_difference_is_what_exceeds_the_uniform_share(layers, interest):
                 beyond = [max(float(layers[0][b, h, q, p]) - 1 / P, 0.0) for h in range(H)]
                 above[q, p] = np.mean(beyond)
         np.testing.assert_allclose(found.brain[b], above.sum(0) / above.sum(), rtol=1e-5)
-        np.testing.assert_allclose(found.image[b], interest @ above.T, rtol=1e-5, atol=1e-7)
-    even = views.difference_views(jnp.full((1, 2, 3, 7), 1 / 7), jnp.asarray(interest))
+        np.testing.assert_allclose(found.image[b], roi_weights @ above.T, rtol=1e-5, atol=1e-7)
+    even = views.difference_views(jnp.full((1, 2, 3, 7), 1 / 7), jnp.asarray(roi_weights))
     np.testing.assert_allclose(even.brain, 1 / 7, rtol=1e-6)
 
 
@@ -101,8 +101,8 @@ def test_the_unconditional_half_attends_to_all_regions_alike(unet, rng):
     one = Stream(*(tuple(jnp.repeat(x[:, :, :1], P, axis=2) for x in xs) for xs in brain[:2]))
     latents = jnp.asarray(rng.standard_normal((1, 4, 4, 4)), jnp.float32)
     watched = jax.jit(lambda x, one: unet(x, jnp.array([571]), [one], lambda weights: weights)[1])
-    seen = watched(latents, one)
-    for weights in seen:
+    probed = watched(latents, one)
+    for weights in probed:
         np.testing.assert_allclose(weights, 1 / P, rtol=1e-5)
 
 
@@ -110,8 +110,8 @@ def test_gradients_are_those_of_the_guidance_difference(unet, rng):
     """Against central differences of S as single weights change."""
     brain, without = stream_of(unet, rng, B), stream_of(unet, rng, 1)
     x = jnp.asarray(rng.standard_normal((B, 4, 4, 4)), jnp.float32)
-    interest = np.eye(P, dtype=np.float32)[:2]
-    predict = views.gradient_prediction(unet, None, brain, without, 2.5, jnp.asarray(interest))
+    roi_weights = np.eye(P, dtype=np.float32)[:2]
+    predict = views.gradient_prediction(unet, None, brain, without, 2.5, jnp.asarray(roi_weights))
     out, found = jax.jit(predict)(x, 571)
 
     timesteps = jnp.full(B, 571)
@@ -162,9 +162,9 @@ def test_value_norms_are_those_of_the_projected_values(unet, rng):
 
 
 @pytest.mark.parametrize("weighting", ["queries", "equal"])
-def test_layers_together(layers, interest, weighting):
+def test_layers_together(layers, roi_weights, weighting):
     found = views.combine_layers(
-        [views.layer_views(jnp.asarray(x), jnp.asarray(interest)) for x in layers], 11, weighting
+        [views.layer_views(jnp.asarray(x), jnp.asarray(roi_weights)) for x in layers], 11, weighting
     )
     queries = np.array([side**2 for side in SIDES])
     shares = queries / queries.sum() if weighting == "queries" else np.full(3, 1 / 3)
@@ -175,8 +175,8 @@ def test_layers_together(layers, interest, weighting):
 
     maps = np.zeros((B, R, 11, 11))
     for x, side in zip(layers, SIDES, strict=True):
-        seen = np.einsum("bqp,rp->brq", x.mean(1), interest).reshape(B, R, side, side)
-        large = torch.nn.functional.interpolate(torch.from_numpy(seen), (11, 11), mode="bilinear")
+        probed = np.einsum("bqp,rp->brq", x.mean(1), roi_weights).reshape(B, R, side, side)
+        large = torch.nn.functional.interpolate(torch.from_numpy(probed), (11, 11), mode="bilinear")
         maps += (large / large.sum((2, 3), keepdim=True)).numpy()
     expected = maps / maps.sum((2, 3), keepdims=True)
     np.testing.assert_allclose(found.image[:, 1:], expected[:, 1:], rtol=1e-4)
@@ -208,21 +208,21 @@ def test_memory_of_the_matrices_at_full_size():
     assert views.attention_bytes(unet, 200, 3, 50) == 4 * 3 * 50 * 8 * queries * 200
 
 
-def test_a_layer_that_an_area_is_not_attended_in_has_no_part(layers, interest):
-    seen = [views.layer_views(jnp.asarray(x), jnp.asarray(interest)) for x in layers]
-    silent = seen[2]._replace(image=seen[2].image.at[:, 1].set(0.0))
-    found = views.combine_layers([*seen[:2], silent], 11)
-    without = views.combine_layers(seen[:2], 11)
+def test_a_layer_that_an_area_is_not_attended_in_has_no_part(layers, roi_weights):
+    probed = [views.layer_views(jnp.asarray(x), jnp.asarray(roi_weights)) for x in layers]
+    silent = probed[2]._replace(image=probed[2].image.at[:, 1].set(0.0))
+    found = views.combine_layers([*probed[:2], silent], 11)
+    without = views.combine_layers(probed[:2], 11)
     np.testing.assert_allclose(found.image[:, 1], without.image[:, 1], rtol=1e-5)
 
 
 def test_names_of_reductions(as_user):
-    assert views.named_reduction("paper", "queries") == ("attention", "queries")
-    assert views.named_reduction("gradient", "equal") == ("gradient", "equal")
+    assert views.validate_reduction("paper", "queries") == ("attention", "queries")
+    assert views.validate_reduction("gradient", "equal") == ("gradient", "equal")
     assert set(views.DEFINITIONS) == set(views.REDUCTIONS)
     with pytest.raises(ValueError, match="reduction is 'raw'; expected one of"):
-        views.named_reduction("raw", "queries")
+        views.validate_reduction("raw", "queries")
     with pytest.raises(ValueError, match="layer weighting is 'heads'"):
-        views.named_reduction("paper", "heads")
+        views.validate_reduction("paper", "heads")
     with pytest.raises(ValueError, match="weights layers by queries, but layer weighting is 'equ"):
-        views.named_reduction("paper", "equal")
+        views.validate_reduction("paper", "equal")

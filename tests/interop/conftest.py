@@ -13,7 +13,7 @@ from tiny_backbone import write_backbone
 from torch_reference import randomise
 from torch_released import GuidanceGenerator, Model, write_checkpoint
 
-from neuroadapter_jax.adapter.guidance import draw_latents
+from neuroadapter_jax.adapter.guidance import sample_latents
 from neuroadapter_jax.cortex.packing import pack
 from neuroadapter_jax.cortex.parcellation import Parcellation
 from neuroadapter_jax.diffusion.prompt import empty_prompt
@@ -101,20 +101,20 @@ def noise():
 
 
 @pytest.fixture(scope="session")
-def drawn(pipeline, fmri, noise):
+def reconstructions(pipeline, fmri, noise):
     """Our guided latents [b, y, x, c] by sampler, and how they were drawn."""
     text = empty_prompt(pipeline.backbone)
     graph, state = nnx.split((pipeline.adapter, pipeline.backbone.unet))
 
-    def draw(state, fmri, sampler):
+    def reconstruct(state, fmri, sampler):
         adapter, unet = nnx.merge(graph, state)
         brain = adapter(pack(fmri, pipeline.packing))
         steps = plan(pipeline.backbone.schedule, sampler, STEPS)
         without = adapter.unconditional()
         guidance = jnp.float32(GUIDANCE)
-        return draw_latents(unet, text, brain, without, noise[1], steps, guidance)[0]
+        return sample_latents(unet, text, brain, without, noise[1], steps, guidance)[0]
 
-    jitted = jax.jit(draw, static_argnames="sampler")
+    jitted = jax.jit(reconstruct, static_argnames="sampler")
 
     @functools.cache
     def latents(sampler):

@@ -23,7 +23,9 @@ def test_the_order_is_diffusers(pipeline, sd_backbone):
     assert sorted(indices.values()) == list(range(1, 33, 2))
 
 
-def test_diffusers_draws_the_same_latents(pipeline, sd_backbone, fmri, noise, drawn, tmp_path):
+def test_diffusers_draws_the_same_latents(
+    pipeline, sd_backbone, fmri, noise, reconstructions, tmp_path
+):
     """By the very lines of the documentation, up to the call that draws."""
     save_ip_adapter(pipeline, tmp_path / "neuroadapter.safetensors")
     lines = re.search(r"```python\n(from diffusers.*?)images = ", DOCS.read_text(), re.S)[1]
@@ -35,14 +37,14 @@ def test_diffusers_draws_the_same_latents(pipeline, sd_backbone, fmri, noise, dr
         pipe(
             prompt="",
             ip_adapter_image_embeds=[one],
-            guidance_scale=drawn.guidance,
-            num_inference_steps=drawn.num_steps,
+            guidance_scale=reconstructions.guidance,
+            num_inference_steps=reconstructions.num_steps,
             latents=start[None],
             output_type="latent",
         ).images
         for one, start in zip(embeds, nchw(noise[0]), strict=True)
     ]
-    assert_close(drawn.latents("ddim"), nhwc(torch.cat(truth)))
+    assert_close(reconstructions.latents("ddim"), nhwc(torch.cat(truth)))
 
 
 def test_the_layout_is_ip_adapters(pipeline, released, tmp_path):

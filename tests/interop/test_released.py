@@ -80,19 +80,19 @@ def test_noise_and_every_attention_map(pipeline, released, fmri, packed, text, r
 
 
 @pytest.mark.parametrize("sampler", ["ddim", "dpmsolver++"])
-def test_guided_trajectories(sampler, drawn, released, packed, text, noise, sd_backbone):
+def test_guided_trajectories(sampler, reconstructions, released, packed, text, noise, sd_backbone):
     scheduler = DDIMScheduler.from_pretrained(sd_backbone / "scheduler")
     if sampler == "dpmsolver++":
         scheduler = DPMSolverMultistepScheduler.from_config(scheduler.config)
-    scheduler.set_timesteps(drawn.num_steps)
+    scheduler.set_timesteps(reconstructions.num_steps)
     tokens = released.bank(torch.from_numpy(packed))
     tokens = torch.cat([torch.zeros_like(tokens), tokens])
     x = nchw(noise[0])
     for t in scheduler.timesteps:
         without, with_brain = released.model(torch.cat([x, x]), t, text, tokens).chunk(2)
-        guided = without + drawn.guidance * (with_brain - without)
+        guided = without + reconstructions.guidance * (with_brain - without)
         x = scheduler.step(guided, t, x).prev_sample
-    assert_close(drawn.latents(sampler), nhwc(x))
+    assert_close(reconstructions.latents(sampler), nhwc(x))
 
 
 def test_a_round_trip_keeps_every_bit(loaded, pipeline, checkpoint, sd_backbone, regions, tmp_path):

@@ -39,7 +39,7 @@ def read(name, *overrides):
     return holder.value
 
 
-NAMES = ["demo.py", "embedded.py", "nsd.py", "nsd.py:embedded", "ablation.py:no_min_snr"]
+NAMES = ["demo.py", "simulated.py", "nsd.py", "nsd.py:simulated", "ablation.py:no_min_snr"]
 OTHERS = ["algonauts2023.py", "deeprecon.py", "derived_nsd.py"]
 
 
@@ -72,7 +72,7 @@ def test_the_papers_configuration(settings_of):
     assert (settings.sampler, settings.sample_steps) == ("ddpm", 50)
     assert (settings.guidance_scale, settings.num_candidates) == (4.0, 8)
     assert (config.data.image_size, config.data.space) == (512, "fsaverage")
-    assert read("nsd.py:embedded").data.image_size == 64
+    assert read("nsd.py:simulated").data.image_size == 64
 
 
 def test_one_run_for_each_subject(settings_of):

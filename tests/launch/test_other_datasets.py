@@ -23,7 +23,7 @@ from neuroadapter_jax.datasets.prepared.records import PreparedDataset
 from neuroadapter_jax.diffusion.weights import load_pretrained
 from neuroadapter_jax.pipeline.pipeline import NeuroAdapterPipeline
 from neuroadapter_jax.pipeline.reconstruct import load_reconstructions, reconstruct_split
-from neuroadapter_jax.training.setup import Settings, Task
+from neuroadapter_jax.training.setup import Settings, TrainingSetup
 
 pytest.importorskip("tensorflow")
 ROOT = Path(__file__).resolve().parents[2]
@@ -91,7 +91,7 @@ def worlds(launch, random_backbone, tmp_path_factory):
     world = World(folder / "deeprecon").write()
     deeprecon = launch(
         "deeprecon.py", *common,
-        f"--config.data.prepared={folder / 'areas'}",
+        f"--config.data.prepared={folder / 'rois'}",
         f"--config.data.reader.root={world.root}",
         f"--config.data.reader.images={world.write_images(NAMES)}",
         "--config.data.reader.rois=('V1','LOC','FFA')",
@@ -101,10 +101,10 @@ def worlds(launch, random_backbone, tmp_path_factory):
         ("a", "b"), ("lh", "rh"), (np.arange(2, 11, dtype=np.int32), np.arange(5, dtype=np.int32)),
         (LH, RH),
     )  # fmt: skip
-    areas = PreparedDataset(deeprecon, "test").regions
+    rois = PreparedDataset(deeprecon, "test").regions
     models = [
         export(random_backbone, surface, folder / "model"),
-        export(random_backbone, areas, folder / "areas-model"),
+        export(random_backbone, rois, folder / "areas-model"),
     ]
     runs = [
         start("--model", models[0], "--prepared", imagery, "--split", "imagery_concepts",
@@ -118,17 +118,17 @@ def worlds(launch, random_backbone, tmp_path_factory):
 
 def test_concepts_are_drawn_without_a_target(worlds):
     folder = worlds[0]
-    drawn = folder / "drawn-imagery"
-    entries = json.loads((drawn / "index.json").read_text())["images"]
+    reconstructions = folder / "drawn-imagery"
+    entries = json.loads((reconstructions / "index.json").read_text())["images"]
     assert [e["stimulus"] for e in entries] == [f"C_{c}" for c in "SZMYNF"]
     assert all(e["seen"] is None for e in entries)
-    assert not list((drawn / "seen").iterdir())
-    assert np.asarray(Image.open(drawn / entries[2]["drawn"][0])).shape == (64, 64, 3)
-    assert (drawn / "grid.png").exists()
-    found = load_reconstructions(drawn, require_targets=False)
-    assert not found.has_target.any() and found.drawn.shape == (6, 1, 64, 64, 3)
+    assert not list((reconstructions / "seen").iterdir())
+    assert np.asarray(Image.open(reconstructions / entries[2]["drawn"][0])).shape == (64, 64, 3)
+    assert (reconstructions / "grid.png").exists()
+    found = load_reconstructions(reconstructions, require_targets=False)
+    assert not found.has_target.any() and found.reconstructions.shape == (6, 1, 64, 64, 3)
     with pytest.raises(ValueError, match=r"6 of 6 stimuli have no image, the first being C_S"):
-        load_reconstructions(drawn)  # as whatever compares with the stimuli does
+        load_reconstructions(reconstructions)  # as whatever compares with the stimuli does
 
 
 def test_the_prepared_imagery(worlds):
@@ -149,15 +149,15 @@ def test_areas_of_voxels_are_drawn_from_and_trained_on(worlds, random_backbone):
     entries = json.loads((folder / "drawn-areas" / "index.json").read_text())["images"]
     assert sorted(e["stimulus"] for e in entries) == sorted(set(world.test_names))
     settings = Settings(
-        prepared=str(folder / "areas"), parcellation=(), backbone=str(random_backbone),
+        prepared=str(folder / "rois"), parcellation=(), backbone=str(random_backbone),
         num_regions=3, per_hemisphere=False,
     )  # fmt: skip
-    task = Task(settings)
-    (regions,) = task.regions
+    setup = TrainingSetup(settings)
+    (regions,) = setup.regions
     assert set(regions.names) == {"V1", "LOC", "FFA"}
     assert set(regions.hemispheres) == {"both"}
     np.testing.assert_array_equal(
-        np.sort(task.packing.index[list(regions.names).index("FFA")][:4]), np.arange(17, 21)
+        np.sort(setup.packing.index[list(regions.names).index("FFA")][:4]), np.arange(17, 21)
     )
 
 
@@ -165,11 +165,11 @@ def test_a_model_of_other_voxels_is_refused(worlds, random_backbone):
     folder = worlds[0]
     other = Parcellation(
         ("V1",), ("both",), (np.arange(6, dtype=np.int32),),
-        PreparedDataset(folder / "areas", "test").num_vertices,
+        PreparedDataset(folder / "rois", "test").num_vertices,
     )  # fmt: skip
     pipeline = NeuroAdapterPipeline.from_pretrained(
         export(random_backbone, other, folder / "other-model")
     )
     with pytest.raises(ValueError, match=r"has no region 'V1' \(both\) of the features of the mod"):
-        reconstruct_split(pipeline, PreparedDataset(folder / "areas", "test"), folder / "none")
+        reconstruct_split(pipeline, PreparedDataset(folder / "rois", "test"), folder / "none")
     assert not (folder / "none").exists()

@@ -28,7 +28,7 @@ from neuroadapter_jax.simulation.nsd_writer import write_nsd
 from neuroadapter_jax.simulation.subject import SubjectConfig
 from neuroadapter_jax.training.checkpoints import CheckpointStore
 from neuroadapter_jax.training.metrics_log import read_metrics
-from neuroadapter_jax.training.setup import Settings, Task
+from neuroadapter_jax.training.setup import Settings, TrainingSetup
 
 pytest.importorskip("tensorflow")
 ROOT = Path(__file__).resolve().parents[2]
@@ -152,17 +152,15 @@ def test_a_whole_run(world, whole):
 
 
 def test_areas_of_the_chosen_regions(world):
-    out = world.folder / "areas.csv"
-    printed = finish(
-        start("areas", "--config", world.config(), "--thresholds", "0.2", "--out", out)
-    )
-    assert printed.startswith("subj01: 6 regions of Embedded22Parcels\n")
+    out = world.folder / "rois.csv"
+    printed = finish(start("rois", "--config", world.config(), "--thresholds", "0.2", "--out", out))
+    assert printed.startswith("subj01: 6 regions of Simulated22Parcels\n")
     rows = [line.split() for line in printed.splitlines()]
     (counts,) = [row for row in rows if row[:2] == [">", "0.2"]]
     assigned = [line.split(",")[5].strip() for line in out.read_text().splitlines()[1:]]
     assert len(assigned) == 6
-    low = sum(area in ("V1", "V2", "V3", "V4") for area in assigned)
-    high = sum(area in ("Face", "Body", "Scene", "Word") for area in assigned)
+    low = sum(roi in ("V1", "V2", "V3", "V4") for roi in assigned)
+    high = sum(roi in ("Face", "Body", "Scene", "Word") for roi in assigned)
     assert counts[2:6] == [str(low), str(high), str(low + high), "6"]
 
 
@@ -181,31 +179,39 @@ def test_a_run_killed_at_a_random_step_goes_on_bit_for_bit(world, whole):
 
     finish(start(*command))
     assert (workdir / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
-    like = Task(Settings.from_dict(read_json(whole / "config.json"))).initial_state()
+    like = TrainingSetup(Settings.from_dict(read_json(whole / "config.json"))).initial_state()
     (steps, ours), (expected, truth) = states(workdir, like), states(whole, like)
     assert steps == expected and steps[0] == STEPS
     assert ours == truth
 
 
 def test_export_and_reconstruct(world, whole):
-    model, drawn = world.folder / "model", world.folder / "drawn"
+    model, reconstructions = world.folder / "model", world.folder / "drawn"
     finish(start("export", "--run", whole, "--out", model))
     names = {"README.md", "config.json", "adapter.safetensors", "regions.npz"}
     assert {p.name for p in model.iterdir()} == names
     prepared = world.folder / "prepared"
-    draw = ("reconstruct", "--model", model, "--prepared", prepared, "--out", drawn)
-    finish(start(*draw, "--num_steps", 2, "--num_candidates", 2, "--batch_size", 3))
-    index = read_json(drawn / "index.json")
+    reconstruct = (
+        "reconstruct",
+        "--model",
+        model,
+        "--prepared",
+        prepared,
+        "--out",
+        reconstructions,
+    )
+    finish(start(*reconstruct, "--num_steps", 2, "--num_candidates", 2, "--batch_size", 3))
+    index = read_json(reconstructions / "index.json")
     assert len(index["images"]) == SUBJECT.num_shared
-    assert len(list((drawn / "images").iterdir())) == 2 * SUBJECT.num_shared
-    assert (drawn / "grid.png").is_file()
+    assert len(list((reconstructions / "images").iterdir())) == 2 * SUBJECT.num_shared
+    assert (reconstructions / "grid.png").is_file()
 
 
 def test_export_of_the_last_checkpoint(world, whole):
     model = world.folder / "last"
     finish(start("export", "--run", whole, "--out", model, "--last"))
     store = CheckpointStore(whole)
-    like = Task(Settings.from_dict(read_json(whole / "config.json"))).initial_state()
+    like = TrainingSetup(Settings.from_dict(read_json(whole / "config.json"))).initial_state()
     step, state, _ = store.restore(like)
     store.close()
     assert step == STEPS
@@ -225,7 +231,9 @@ def test_the_papers_configuration_with_its_variants(world):
         prepared=str(world.folder / "prepared32"),
         steps=None,
     )
-    workdir, model, drawn = (world.folder / f"nsd-{name}" for name in ("run", "model", "drawn"))
+    workdir, model, reconstructions = (
+        world.folder / f"nsd-{name}" for name in ("run", "model", "drawn")
+    )
     variants = {
         "data.space": "fsaverage5",
         "data.split": "shared",  # the published splits need the published design
@@ -248,12 +256,20 @@ def test_the_papers_configuration_with_its_variants(world):
     assert tensors["token_mapper.queries"].shape == (5, 8)
     assert {value.dtype for value in tensors.values()} == {np.dtype(np.float32)}
     prepared = world.folder / "prepared32"
-    draw = ("reconstruct", "--model", model, "--prepared", prepared, "--out", drawn)
-    finish(start(*draw, "--num_steps", 2, "--batch_size", 3))
-    settings = read_json(drawn / "index.json")["settings"]
+    reconstruct = (
+        "reconstruct",
+        "--model",
+        model,
+        "--prepared",
+        prepared,
+        "--out",
+        reconstructions,
+    )
+    finish(start(*reconstruct, "--num_steps", 2, "--batch_size", 3))
+    settings = read_json(reconstructions / "index.json")["settings"]
     own = {key: settings[key] for key in ("sampler", "start", "num_candidates", "guidance_scale")}
     assert own == {"sampler": "ddpm", "start": "grey", "num_candidates": 2, "guidance_scale": 4.0}
-    images = list((drawn / "images").iterdir())
+    images = list((reconstructions / "images").iterdir())
     assert len(images) == 2 * SUBJECT.num_shared
     assert Image.open(images[0]).size == (32, 32)
 
@@ -412,16 +428,32 @@ def test_an_encoder_run_that_was_killed_gives_the_same_encoders(world, encoder_c
     assert second.read_bytes() == first.read_bytes()
 
     # One that judges what the adapter draws.
-    drawn = world.folder / "chosen"
+    reconstructions = world.folder / "chosen"
     model = world.folder / "encoder" / "model"
-    draw = ("reconstruct", "--run", world.folder / "whole", "--prepared", world.folder / "prepared")
+    reconstruct = (
+        "reconstruct",
+        "--run",
+        world.folder / "whole",
+        "--prepared",
+        world.folder / "prepared",
+    )
     options = ("--num_candidates", 3, "--num_steps", 2, "--batch_size", 5)
-    finish(start(*draw, "--out", drawn, "--encoder", model, "--keep_candidates", *options))
-    encoder, records = BrainEncoder.from_pretrained(model), load_reconstructions(drawn)
+    finish(
+        start(
+            *reconstruct,
+            "--out",
+            reconstructions,
+            "--encoder",
+            model,
+            "--keep_candidates",
+            *options,
+        )
+    )
+    encoder, records = BrainEncoder.from_pretrained(model), load_reconstructions(reconstructions)
     pipeline = pipeline_of_run(world.folder / "whole")
     split = PreparedDataset(world.folder / "prepared", "test")
     fmri = np.stack([split[i]["betas"].mean(axis=0, dtype=np.float32) for i in range(len(split))])
     fmri = fmri.astype(np.float16).astype(np.float32)
-    scores = encoder.rank(records.drawn, fmri, pipeline.regions)
+    scores = encoder.rank(records.reconstructions, fmri, pipeline.regions)
     np.testing.assert_allclose(records.scores, scores, atol=1e-5)
     np.testing.assert_array_equal(records.chosen, scores.argmax(axis=1))

@@ -4,10 +4,10 @@ import pytest
 from neuroadapter_jax.metrics.identification import set_two_way, two_way, two_way_pixels
 
 
-def looped(true, drawn, orientation):
+def looped(true, reconstructions, orientation):
     """The definition, one pair at a time."""
     n = len(true)
-    r = [[np.corrcoef(true[i], drawn[j])[0, 1] for j in range(n)] for i in range(n)]
+    r = [[np.corrcoef(true[i], reconstructions[j])[0, 1] for j in range(n)] for i in range(n)]
     scores = []
     for k in range(n):
         others = [m for m in range(n) if m != k]
@@ -24,17 +24,20 @@ def features(seed, b=11, f=13):
 
 @pytest.mark.parametrize("orientation", ["columns", "rows"])
 def test_two_way_is_its_definition(orientation):
-    true, drawn = features(0)
-    expected = looped(true, drawn, orientation)
+    true, reconstructions = features(0)
+    expected = looped(true, reconstructions, orientation)
     assert 0.5 < expected.mean() < 1
-    np.testing.assert_array_equal(two_way(true, drawn, orientation), expected)
+    np.testing.assert_array_equal(two_way(true, reconstructions, orientation), expected)
 
 
 def test_the_orientations_differ_and_swap_with_the_arguments():
-    true, drawn = features(1)
-    columns, rows = two_way(true, drawn, "columns"), two_way(true, drawn, "rows")
+    true, reconstructions = features(1)
+    columns, rows = (
+        two_way(true, reconstructions, "columns"),
+        two_way(true, reconstructions, "rows"),
+    )
     assert (columns != rows).any()
-    np.testing.assert_array_equal(two_way(drawn, true, "rows"), columns)
+    np.testing.assert_array_equal(two_way(reconstructions, true, "rows"), columns)
 
 
 def test_ties_are_misses():
@@ -46,13 +49,13 @@ def test_ties_are_misses():
 @pytest.mark.parametrize("orientation", ["columns", "rows"])
 def test_the_same_stimulus_twice_is_a_tie(orientation):
     """Equal rows of a matrix product differ by rounding; that must not decide."""
-    true, drawn = features(6, b=23, f=1009)
-    true[17], drawn[17] = true[4], drawn[4]
-    found = two_way(true.astype(np.float32), drawn.astype(np.float32), orientation)
-    pairs = looped(true, drawn, orientation)
+    true, reconstructions = features(6, b=23, f=1009)
+    true[17], reconstructions[17] = true[4], reconstructions[4]
+    found = two_way(true.astype(np.float32), reconstructions.astype(np.float32), orientation)
+    pairs = looped(true, reconstructions, orientation)
     sure = np.delete(np.arange(23), [4, 17])
     np.testing.assert_array_equal(found[sure], pairs[sure])
-    matrix = np.corrcoef(true, drawn)[:23, 23:]
+    matrix = np.corrcoef(true, reconstructions)[:23, 23:]
     for one, other in ((4, 17), (17, 4)):
         rivals = matrix[:, one] if orientation == "columns" else matrix[one]
         hits = sum(rivals[m] < matrix[one, one] for m in range(23) if m not in (one, other))
@@ -63,19 +66,21 @@ def test_the_same_stimulus_twice_is_a_tie(orientation):
 def test_sets_are_identified_by_their_mean_correlation(orientation):
     rng = np.random.default_rng(7)
     true = rng.normal(size=(13, 31))
-    drawn = 0.08 * true[:, None] + rng.normal(size=(13, 5, 31))
+    reconstructions = 0.08 * true[:, None] + rng.normal(size=(13, 5, 31))
     scores = []
     for k in range(13):
         row = []
         for m in range(13):
             i, j = (m, k) if orientation == "columns" else (k, m)
-            row.append(np.mean([np.corrcoef(true[i], drawn[j, s])[0, 1] for s in range(5)]))
+            row.append(
+                np.mean([np.corrcoef(true[i], reconstructions[j, s])[0, 1] for s in range(5)])
+            )
         scores.append(np.mean([row[m] < row[k] for m in range(13) if m != k]))
-    found = set_two_way(true, drawn, orientation)
+    found = set_two_way(true, reconstructions, orientation)
     np.testing.assert_array_equal(found, scores)
     assert 0.5 < np.mean(scores) < 1
-    single = set_two_way(true, drawn[:, :1], orientation)
-    np.testing.assert_array_equal(single, looped(true, drawn[:, 0], orientation))
+    single = set_two_way(true, reconstructions[:, :1], orientation)
+    np.testing.assert_array_equal(single, looped(true, reconstructions[:, 0], orientation))
 
 
 def test_perfect_and_chance():
@@ -93,16 +98,16 @@ def test_pixels_are_features():
 
 
 def test_wrong_input_is_answered(as_user):
-    true, drawn = features(5)
+    true, reconstructions = features(5)
     with pytest.raises(ValueError, match=r"one shape \[b, f\], found \(11, 13\) and \(11, 12\)"):
-        two_way(true, drawn[:, 1:])
+        two_way(true, reconstructions[:, 1:])
     with pytest.raises(ValueError, match="at least 2 images, found 1"):
-        two_way(true[:1], drawn[:1])
+        two_way(true[:1], reconstructions[:1])
     with pytest.raises(ValueError, match="'columns' or 'rows', found 'both'"):
-        two_way(true, drawn, "both")
+        two_way(true, reconstructions, "both")
     with pytest.raises(
         ValueError, match=r"candidates \[b, s, f\], found \(11, 13\) and \(11, 13\)"
     ):
-        set_two_way(true, drawn)
+        set_two_way(true, reconstructions)
     with pytest.raises(ValueError, match="at least 2 images, found 1"):
-        set_two_way(true[:1], drawn[:1, None])
+        set_two_way(true[:1], reconstructions[:1, None])

@@ -44,53 +44,53 @@ def pipeline(random_backbone):
 
 
 @pytest.fixture(scope="module")
-def areas(pipeline):
+def rois(pipeline):
     return assign_by_name(pipeline.regions, {"left": ["a", "b"], "none": [], "d": ["rh.d"]})
 
 
 @pytest.fixture(scope="module")
-def folder(pipeline, areas, tmp_path_factory):
-    return interpret_split(pipeline, Records(), tmp_path_factory.mktemp("v"), areas, **OPTIONS)
+def folder(pipeline, rois, tmp_path_factory):
+    return interpret_split(pipeline, Records(), tmp_path_factory.mktemp("v"), rois, **OPTIONS)
 
 
-def test_the_files_describe_themselves(pipeline, areas, folder):
+def test_the_files_describe_themselves(pipeline, rois, folder):
     first = xarray.load_dataset(folder / "views-00000.nc", engine="h5netcdf")
     assert first.sizes["sample"] == 3
     views = load_views(folder)
     assert views["sample"].values.tolist() == IDS.tolist()
     assert views["region"].values.tolist() == ["lh a", "lh b", "rh c", "rh d"]
-    assert views["area"].values.tolist() == ["left", "none", "d"]
+    assert views["roi"].values.tolist() == ["left", "none", "d"]
     assert views["shown"].values.tolist() == [1, 2]
     assert views["timestep"].values.tolist() == [667, 334, 1]
     assert views.attrs["reduction"] == "attention" and views.attrs["num_steps"] == 3
     np.testing.assert_allclose(views["brain_view"].sum("region"), 1, atol=1e-5)
     for name in ("image_view", "effect_view"):
         total = views[name].sum(("y", "x"), skipna=False)
-        np.testing.assert_allclose(total.sel(area=["left", "d"]), 1, atol=1e-5)
-        assert np.isnan(views[name].sel(area="none")).all()
-    np.testing.assert_array_equal(views["area_weight"], areas.weights)
+        np.testing.assert_allclose(total.sel(roi=["left", "d"]), 1, atol=1e-5)
+        assert np.isnan(views[name].sel(roi="none")).all()
+    np.testing.assert_array_equal(views["roi_weight"], rois.weights)
     np.testing.assert_array_equal(views["stimulus"], Records().images)
 
     # What is in them is what the pipeline draws, last group included.
     fmri = np.stack([x.astype(np.float32).mean(0).astype(np.float16) for x in Records().betas])
-    drawn = pipeline(fmri.astype(np.float32), num_steps=3)[:, 0]
-    assert np.abs(views["image"].values.astype(int) - drawn).max() <= 1
+    reconstructions = pipeline(fmri.astype(np.float32), num_steps=3)[:, 0]
+    assert np.abs(views["image"].values.astype(int) - reconstructions).max() <= 1
     share = views["brain_view"].values[1, 2]
     entropy = -(share * np.log(share)).sum() / np.log(4)
     np.testing.assert_allclose(views["entropy"][1, 2], entropy, rtol=1e-5)
     assert Parcellation.load(folder / "regions.npz").names == ("a", "b", "c", "d")
-    assert (folder / "areas.csv").read_text().count("\n") == 5
+    assert (folder / "rois.csv").read_text().count("\n") == 5
 
 
-def test_a_killed_run_goes_on(pipeline, areas, folder):
+def test_a_killed_run_goes_on(pipeline, rois, folder):
     expected = load_views(folder)
     (folder / "views-00001.nc").unlink()
     before = (folder / "views-00000.nc").stat().st_mtime_ns
-    interpret_split(pipeline, Records(), folder, areas, **OPTIONS)
+    interpret_split(pipeline, Records(), folder, rois, **OPTIONS)
     assert (folder / "views-00000.nc").stat().st_mtime_ns == before
     xarray.testing.assert_identical(load_views(folder), expected)
     with pytest.raises(ValueError, match="views made with other num_steps, shown; name another"):
-        interpret_split(pipeline, Records(), folder, areas, **OPTIONS | {"num_steps": 5})
+        interpret_split(pipeline, Records(), folder, rois, **OPTIONS | {"num_steps": 5})
 
 
 def test_a_folder_without_views_is_named(tmp_path):

@@ -19,7 +19,7 @@ from neuroadapter_jax.diffusion.weights import to_tensors
 from neuroadapter_jax.encoder.brain_encoder import BrainEncoder
 from neuroadapter_jax.pipeline.pipeline import NeuroAdapterPipeline
 
-DRAW = {"num_steps": 2, "num_candidates": 2}
+SAMPLING = {"num_steps": 2, "num_candidates": 2}
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def fmri():
 
 @pytest.fixture(scope="module")
 def images(pipeline, fmri):
-    return pipeline(fmri, **DRAW)
+    return pipeline(fmri, **SAMPLING)
 
 
 @pytest.fixture
@@ -45,35 +45,35 @@ def saved(pipeline, tmp_path):
 
 def test_a_saved_pipeline_draws_the_same(pipeline, saved, fmri, images):
     again = NeuroAdapterPipeline.from_pretrained(saved)
-    np.testing.assert_array_equal(again(fmri, **DRAW), images)
+    np.testing.assert_array_equal(again(fmri, **SAMPLING), images)
     assert again.provenance == {"step": 7} and again.guidance_scale == 2.5
     assert again.regions.fingerprint() == pipeline.regions.fingerprint()
     assert again.num_vertices == LH + RH
     names = {p.name for p in saved.iterdir()}
     assert names == {"config.json", "adapter.safetensors", "regions.npz"}
     # Said again is drawn again, and what the adapter reads are the vertices of its regions.
-    np.testing.assert_array_equal(pipeline(fmri, **DRAW), images)
+    np.testing.assert_array_equal(pipeline(fmri, **SAMPLING), images)
     unread = np.setdiff1d(
         np.arange(LH + RH), np.concatenate([pipeline.regions.cortex_indices(i) for i in range(4)])
     )
     changed = fmri.copy()
     changed[:, unread] = 9
-    np.testing.assert_array_equal(pipeline(changed, **DRAW), images)
+    np.testing.assert_array_equal(pipeline(changed, **SAMPLING), images)
     changed[0, 3] += 5
-    differs = np.any(pipeline(changed, **DRAW) != images, axis=(1, 2, 3, 4))
+    differs = np.any(pipeline(changed, **SAMPLING) != images, axis=(1, 2, 3, 4))
     assert differs.tolist() == [True, False, False]
 
 
 def test_images_and_seeds(pipeline, fmri, images):
     assert images.shape == (3, 2, 64, 64, 3) and images.dtype == np.uint8
     assert images.std() > 5
-    drawn = [*images.reshape(6, -1), *pipeline(fmri, seed=1, **DRAW).reshape(6, -1)]
-    assert len({image.tobytes() for image in drawn}) == 12
+    reconstructions = [*images.reshape(6, -1), *pipeline(fmri, seed=1, **SAMPLING).reshape(6, -1)]
+    assert len({image.tobytes() for image in reconstructions}) == 12
 
 
 def test_a_candidate_does_not_depend_on_its_batch(pipeline, fmri, images):
     ids = np.array([2, 0, 7], np.int64)
-    other = pipeline(fmri[[2, 0, 1]], sample_ids=ids, **DRAW)
+    other = pipeline(fmri[[2, 0, 1]], sample_ids=ids, **SAMPLING)
     for row, image in ((0, images[2]), (1, images[0])):
         np.testing.assert_array_equal(other[row], image)
     # Other batch shapes are compiled anew, which may move a rounding.
@@ -92,7 +92,7 @@ from neuroadapter_jax.pipeline.pipeline import NeuroAdapterPipeline
 attention._LARGE = {large}
 fmri = np.load({str(tmp_path / "fmri.npy")!r})
 pipeline = NeuroAdapterPipeline.from_pretrained({str(saved)!r})
-images = pipeline(fmri, **{DRAW!r})
+images = pipeline(fmri, **{SAMPLING!r})
 assert jax.local_device_count() == 4
 assert list(pipeline._placed) == [2]  # of four devices, two share six images evenly
 programs = []
@@ -102,7 +102,7 @@ for name in ("_draw_jitted", "_watch_jitted"):
         return _jitted(*args, **options)
     setattr(pipeline, name, call)
 four = np.resize(fmri, (4, fmri.shape[1]))  # a device draws each response's images
-pipeline(four, **{DRAW!r})
+pipeline(four, **{SAMPLING!r})
 pipeline.interpret(four, np.eye(4), num_steps=2)
 assert list(pipeline._placed) == [4] and len(programs) == 2
 for program in programs:
@@ -127,8 +127,8 @@ def test_half_precision_export(pipeline, tmp_path, fmri, images):
         np.testing.assert_array_equal(stored[name], value.astype(np.float16))
         np.testing.assert_array_equal(to_tensors(loaded.adapter)[name], stored[name])
     assert loaded.adapter.token_norm.norm.scale[...].dtype == jnp.float32
-    drawn = loaded(fmri, **DRAW)
-    assert np.abs(drawn.astype(int) - images).mean() < 1
+    reconstructions = loaded(fmri, **SAMPLING)
+    assert np.abs(reconstructions.astype(int) - images).mean() < 1
 
 
 def test_wrong_responses_are_answered(as_user, pipeline, fmri):
@@ -233,13 +233,13 @@ class Judge(BrainEncoder):
 
 def test_an_encoder_chooses_among_the_candidates(pipeline, fmri, images):
     judge = Judge(pipeline.regions)
-    found = pipeline.candidates(fmri, judge, **DRAW)
+    found = pipeline.candidates(fmri, judge, **SAMPLING)
     np.testing.assert_array_equal(found.images, images)
     assert found.chosen.tolist() == [1, 0, 0]
-    drawn = pipeline(fmri, encoder=judge, **DRAW)
-    assert drawn.shape == (3, 1, *images.shape[2:])
+    reconstructions = pipeline(fmri, encoder=judge, **SAMPLING)
+    assert reconstructions.shape == (3, 1, *images.shape[2:])
     for i, chosen in enumerate([1, 0, 0]):
-        np.testing.assert_array_equal(drawn[i, 0], images[i, chosen])
+        np.testing.assert_array_equal(reconstructions[i, 0], images[i, chosen])
 
 
 class Umpire(BrainEncoder):
@@ -255,13 +255,15 @@ class Umpire(BrainEncoder):
 
 
 def test_halving_drops_candidates_on_the_way(pipeline, fmri):
-    draw = {"num_steps": 5, "sampler": "ddpm"}
-    whole = pipeline(fmri, num_candidates=5, **draw)
+    reconstruct = {"num_steps": 5, "sampler": "ddpm"}
+    whole = pipeline(fmri, num_candidates=5, **reconstruct)
     first = [[0.1, 0.5, 0.3, 0.2, 0.4], [0.9, np.nan, 0.1, 0.2, 0.3], [np.nan] * 5]
     second = [[0.2, 0.9, 0.1], [0.1, 0.2, 0.3], [0.2, np.nan, 0.2]]
     third = [[0.1, 0.2], [0.2, 0.1], [np.nan, 0.3]]
     umpire = Umpire(pipeline.regions, [first, second, third])
-    found = pipeline.candidates(fmri, umpire, num_candidates=5, halving=((2, 3), (4, 2)), **draw)
+    found = pipeline.candidates(
+        fmri, umpire, num_candidates=5, halving=((2, 3), (4, 2)), **reconstruct
+    )
     # After two steps 1 2 4, 0 3 4 and 0 1 2 are left.
     assert found.numbers.tolist() == [[1, 2], [3, 4], [0, 2]]
     assert found.chosen.tolist() == [1, 0, 1]
@@ -282,17 +284,19 @@ def test_halving_out_of_order_is_refused(pipeline, fmri, halving):
 
 def test_halving_needs_an_encoder(pipeline, fmri):
     with pytest.raises(ValueError, match="halving needs an encoder"):
-        pipeline(fmri, halving=((1, 1),), **DRAW)
+        pipeline(fmri, halving=((1, 1),), **SAMPLING)
 
 
 def test_drawing_begins_from_given_latents(pipeline, fmri, images, rng):
     low = 0.4 * rng.standard_normal((3, 16, 16, 4)).astype(np.float32)
     # At strength 1 nothing of the start is left, and it is drawn as without.
-    full = pipeline(fmri, low_level_start=low, strength=1.0, **DRAW)
+    full = pipeline(fmri, low_level_start=low, strength=1.0, **SAMPLING)
     np.testing.assert_array_equal(full, images)
 
-    draw = {"num_steps": 5, "sampler": "ddim", "low_level_start": low, "guidance_scale": 1.0}
-    found = pipeline(fmri, num_candidates=3, strength=0.6, sample_ids=np.array([7, 2, 4]), **draw)
+    reconstruct = {"num_steps": 5, "sampler": "ddim", "low_level_start": low, "guidance_scale": 1.0}
+    found = pipeline(
+        fmri, num_candidates=3, strength=0.6, sample_ids=np.array([7, 2, 4]), **reconstruct
+    )
     # By hand, from what the U-Net predicts at the last three of five timesteps.
     schedule, latents = pipeline.backbone.schedule, []
     abar = np.append(schedule.alphas_cumprod.astype(np.float64), schedule.alphas_cumprod[0])
@@ -318,33 +322,35 @@ def test_drawing_begins_from_given_latents(pipeline, fmri, images, rng):
         strength=0.6,
         sample_ids=np.array([7, 2, 4]),
         halving=((2, 1),),
-        **draw,
+        **reconstruct,
     )
     assert some.numbers.tolist() == [[2], [1], [0]]
     kept = found[np.arange(3), [2, 1, 0]]
     assert np.abs(some.images[:, 0].astype(int) - kept).max() <= 1
     with pytest.raises(ValueError, match="with 3 candidates and 3 steps"):
-        pipeline.candidates(fmri, judge, num_candidates=3, strength=0.6, halving=((3, 1),), **draw)
+        pipeline.candidates(
+            fmri, judge, num_candidates=3, strength=0.6, halving=((3, 1),), **reconstruct
+        )
 
 
 def test_wrong_starts_are_answered(as_user, pipeline, fmri):
     low = np.zeros((3, 16, 16, 4), np.float32)
     with pytest.raises(ValueError, match=r"shape \(2, 16, 16, 4\); expected \(3, 16, 16, 4\), the"):
-        pipeline(fmri, low_level_start=low[:2], **DRAW)
+        pipeline(fmri, low_level_start=low[:2], **SAMPLING)
     with pytest.raises(ValueError, match=r"strength is 0\.3, which leaves none of 2"):
-        pipeline(fmri, low_level_start=low, strength=0.3, **DRAW)
+        pipeline(fmri, low_level_start=low, strength=0.3, **SAMPLING)
     low[1, 3] = np.nan
     with pytest.raises(ValueError, match="low_level_start has NaN"):
-        pipeline(fmri, low_level_start=low, **DRAW)
+        pipeline(fmri, low_level_start=low, **SAMPLING)
 
 
-INTEREST = np.array([[0.5, 0.5, 0, 0], [0, 0, 0, 1]], np.float32)
+ROI_WEIGHTS = np.array([[0.5, 0.5, 0, 0], [0, 0, 0, 1]], np.float32)
 
 
 def test_the_views_come_with_the_images(pipeline, fmri):
-    draw = {"num_steps": 5, "sampler": "ddim"}
-    expected = pipeline(fmri, num_candidates=2, **draw)[:, 1]
-    found = pipeline.interpret(fmri, INTEREST, candidate=1, shown=(0, 3), **draw)
+    reconstruct = {"num_steps": 5, "sampler": "ddim"}
+    expected = pipeline(fmri, num_candidates=2, **reconstruct)[:, 1]
+    found = pipeline.interpret(fmri, ROI_WEIGHTS, candidate=1, shown=(0, 3), **reconstruct)
     assert np.abs(found.images.astype(int) - expected).max() <= 1
     assert found.views.brain.shape == (5, 3, 4) and found.views.image.shape == (5, 3, 2, 16, 16)
     np.testing.assert_allclose(found.views.brain.sum(-1), 1, atol=1e-5)
@@ -359,9 +365,9 @@ def test_the_views_come_with_the_images(pipeline, fmri):
     np.testing.assert_allclose(found.views.brain[3], brain, rtol=1e-4)
     total = 0.0
     for weights in maps.values():
-        area = np.einsum("bhqp,rp->brq", np.asarray(weights), INTEREST) / weights.shape[1]
-        side = int(area.shape[2] ** 0.5)
-        square = torch.from_numpy(area.reshape(3, 2, side, side))
+        roi = np.einsum("bhqp,rp->brq", np.asarray(weights), ROI_WEIGHTS) / weights.shape[1]
+        side = int(roi.shape[2] ** 0.5)
+        square = torch.from_numpy(roi.reshape(3, 2, side, side))
         large = torch.nn.functional.interpolate(square, (16, 16), mode="bilinear").numpy()
         total = total + large / large.sum((2, 3), keepdims=True)
     np.testing.assert_allclose(
@@ -397,40 +403,40 @@ def test_a_silenced_region_is_a_token_of_zeros(pipeline, fmri):
 
 def test_effects_are_changes_of_the_prediction(pipeline, fmri, rng):
     noisy = rng.standard_normal((3, 8, 8, 4)).astype(np.float32)
-    sets = np.array([[False, True, False, True], [True, False, False, False], [False] * 4])
-    found = pipeline.effects(fmri, noisy, 571, sets)
+    region_sets = np.array([[False, True, False, True], [True, False, False, False], [False] * 4])
+    found = pipeline.effects(fmri, noisy, 571, region_sets)
     whole = np.asarray(pipeline.predict_noise(fmri, np.moveaxis(noisy, -1, 1), 571))
-    for r, dropped in enumerate(sets):
+    for r, dropped in enumerate(region_sets):
         silent = without_regions(pipeline, dropped)
         other = np.asarray(silent.predict_noise(fmri, np.moveaxis(noisy, -1, 1), 571))
         expected = ((whole - other) ** 2).sum(1)
         np.testing.assert_allclose(found[:, r], expected, rtol=1e-3, atol=1e-9)
-    alone = pipeline.effects(fmri, noisy, 571, ~sets[:1], alone=True)
+    alone = pipeline.effects(fmri, noisy, 571, ~region_sets[:1], alone=True)
     none, some = (
         np.asarray(
             without_regions(pipeline, dropped).predict_noise(fmri, np.moveaxis(noisy, -1, 1), 571)
         )
-        for dropped in (np.ones(4, bool), sets[0])
+        for dropped in (np.ones(4, bool), region_sets[0])
     )
     np.testing.assert_allclose(alone[:, 0], ((none - some) ** 2).sum(1), rtol=1e-3, atol=1e-9)
 
 
 @pytest.mark.parametrize("reduction", ["difference", "gradient"])
 def test_other_reductions_leave_the_images_and_sum_to_one(pipeline, fmri, reduction):
-    draw = {"num_steps": 2, "sampler": "ddim"}
-    expected = pipeline(fmri, num_candidates=1, **draw)[:, 0]
-    found = pipeline.interpret(fmri, INTEREST, reduction=reduction, **draw)
+    reconstruct = {"num_steps": 2, "sampler": "ddim"}
+    expected = pipeline(fmri, num_candidates=1, **reconstruct)[:, 0]
+    found = pipeline.interpret(fmri, ROI_WEIGHTS, reduction=reduction, **reconstruct)
     assert np.abs(found.images.astype(int) - expected).max() <= 1
     np.testing.assert_allclose(found.views.brain.sum(-1), 1, atol=1e-5)
     np.testing.assert_allclose(found.views.image.sum((-2, -1)), 1, atol=1e-5)
-    raw = pipeline.interpret(fmri, INTEREST, reduction="paper", **draw)
+    raw = pipeline.interpret(fmri, ROI_WEIGHTS, reduction="paper", **reconstruct)
     assert np.abs(found.views.brain - raw.views.brain).max() > 1e-2
 
 
 def test_wrong_requests_for_views_are_answered(pipeline, fmri):
     with pytest.raises(ValueError, match=r"interest has shape \(2, 3\); expected \[areas, 4\]"):
-        pipeline.interpret(fmri, INTEREST[:, :3], num_steps=2)
+        pipeline.interpret(fmri, ROI_WEIGHTS[:, :3], num_steps=2)
     with pytest.raises(ValueError, match=r"shown is \(2,\); expected steps from 0 to 1"):
-        pipeline.interpret(fmri, INTEREST, shown=(2,), num_steps=2)
+        pipeline.interpret(fmri, ROI_WEIGHTS, shown=(2,), num_steps=2)
     with pytest.raises(ValueError, match=r"sets have shape \(1, 3\)"):
         pipeline.effects(fmri, np.zeros((3, 8, 8, 4)), 5, np.zeros((1, 3), bool))

@@ -56,26 +56,26 @@ class Painter(NeuroAdapterPipeline):
     def _drawing(self, fmri, *, num_candidates, seed, sample_ids, **settings):
         self.sizes.append(len(fmri))
 
-        def draw(numbers, state, span):
+        def reconstruct(numbers, state, span):
             images = np.zeros((*numbers.shape, SIDE, SIDE, 3), np.uint8)
             images[..., 0] = sample_ids[:, None, None, None]
             images[..., 1] = numbers[..., None, None] + 10 * seed
             images[..., 2] = np.round(100 + 20 * fmri[:, 0])[:, None, None, None]
             return images, numbers
 
-        return draw, np.tile(np.arange(num_candidates), (len(fmri), 1))
+        return reconstruct, np.tile(np.arange(num_candidates), (len(fmri), 1))
 
 
 class Judge(BrainEncoder):
     """A brain encoder that prefers candidate (2 i + 1) mod 3 of the image with noise number i."""
 
     def __init__(self, regions, space="fsaverage"):
-        self.regions, self.seen = regions, []
+        self.regions, self.stimuli = regions, []
         self.provenance = {"data": {"subject": 1, "space": space}}
 
     def rank(self, images, fmri, regions):
         assert regions.fingerprint() == self.regions.fingerprint()
-        self.seen.append(fmri)
+        self.stimuli.append(fmri)
         numbers, candidates = images[..., 0, 0, 0].astype(int), images[..., 0, 0, 1].astype(int)
         scores = np.where(candidates == (2 * numbers + 1) % 3, 0.5, 0.1 * candidates - 0.2)
         return scores.astype(np.float32)
@@ -100,16 +100,16 @@ def test_every_image_is_drawn_and_read_back(dataset, tmp_path):
         num_candidates=3,
         seed=4,
         batch_size=4,
-        save_grid=lambda folder, drawn: grids.append((folder, drawn)),
+        save_grid=lambda folder, reconstructions: grids.append((folder, reconstructions)),
         progress=False,
     )
     assert painter.sizes == [4, 4, 4]  # the last batch is filled up
     np.testing.assert_array_equal(result.image_ids, IDS)
-    np.testing.assert_array_equal(result.seen, dataset.images)
-    assert result.drawn.shape == (COUNT, 3, SIDE, SIDE, 3)
-    np.testing.assert_array_equal(result.drawn[:, 0, 0, 0, 0], np.arange(COUNT))
-    np.testing.assert_array_equal(result.drawn[0, :, 0, 0, 1], 40 + np.arange(3))
-    np.testing.assert_array_equal(result.drawn[:, 2, 0, 0, 2], blue(dataset.betas))
+    np.testing.assert_array_equal(result.stimuli, dataset.images)
+    assert result.reconstructions.shape == (COUNT, 3, SIDE, SIDE, 3)
+    np.testing.assert_array_equal(result.reconstructions[:, 0, 0, 0, 0], np.arange(COUNT))
+    np.testing.assert_array_equal(result.reconstructions[0, :, 0, 0, 1], 40 + np.arange(3))
+    np.testing.assert_array_equal(result.reconstructions[:, 2, 0, 0, 2], blue(dataset.betas))
     assert len(grids) == 1 and grids[0][1] is result
 
     files = {str(p.relative_to(tmp_path / "out")) for p in (tmp_path / "out").rglob("*.png")}
@@ -117,7 +117,7 @@ def test_every_image_is_drawn_and_read_back(dataset, tmp_path):
         f"images/{i:06d}_c{j}.png" for i in IDS for j in range(3)
     }
     picture = np.asarray(Image.open(tmp_path / "out" / "images" / "000017_c1.png"))
-    np.testing.assert_array_equal(picture, result.drawn[2, 1])
+    np.testing.assert_array_equal(picture, result.reconstructions[2, 1])
     again = load_reconstructions(tmp_path / "out")
     for name in ("image_ids", "seen", "drawn"):
         np.testing.assert_array_equal(getattr(again, name), getattr(result, name))
@@ -133,7 +133,9 @@ def test_the_first_images_alone(dataset, tmp_path):
     assert painter.sizes == [4, 4] and part.settings["num_images"] == 5
     for name in ("image_ids", "seen", "drawn"):
         np.testing.assert_array_equal(getattr(part, name), getattr(whole, name)[:5])
-    np.testing.assert_array_equal(load_reconstructions(tmp_path / "part").drawn, part.drawn)
+    np.testing.assert_array_equal(
+        load_reconstructions(tmp_path / "part").reconstructions, part.reconstructions
+    )
 
 
 def test_a_control_draws_from_other_responses_at_the_same_noise(dataset, tmp_path):
@@ -141,8 +143,8 @@ def test_a_control_draws_from_other_responses_at_the_same_noise(dataset, tmp_pat
     result = reconstruct_split(
         Painter(), dataset, tmp_path / "out", order=order, batch_size=4, progress=False
     )
-    np.testing.assert_array_equal(result.drawn[:, 0, 0, 0, 0], np.arange(COUNT))
-    np.testing.assert_array_equal(result.drawn[:, 0, 0, 0, 2], blue(dataset.betas[order]))
+    np.testing.assert_array_equal(result.reconstructions[:, 0, 0, 0, 0], np.arange(COUNT))
+    np.testing.assert_array_equal(result.reconstructions[:, 0, 0, 0, 2], blue(dataset.betas[order]))
     assert result.settings["own_responses"] is False
 
 
@@ -150,10 +152,10 @@ class Beginner(Painter):
     """Paints where it begins from, too."""
 
     def _drawing(self, fmri, *, low_level_start, strength, **settings):
-        draw, numbers = super()._drawing(fmri, **settings)
+        reconstruct, numbers = super()._drawing(fmri, **settings)
 
         def begun(numbers, state, span):
-            images, state = draw(numbers, state, span)
+            images, state = reconstruct(numbers, state, span)
             images[..., 1] = low_level_start[:, :1, :1, 0, None] + np.round(100 * strength)
             return images, state
 
@@ -168,7 +170,7 @@ def test_a_start_goes_with_its_responses(dataset, tmp_path):
         result = reconstruct_split(
             Beginner(), dataset, tmp_path / name, order=asked, strength=0.7, **options
         )
-        np.testing.assert_array_equal(result.drawn[:, 0, 0, 0, 1], 70 + expected)
+        np.testing.assert_array_equal(result.reconstructions[:, 0, 0, 0, 1], 70 + expected)
     assert result.settings["strength"] == 0.7
     with pytest.raises(ValueError, match="drawn with other strength; name another folder"):
         reconstruct_split(Beginner(), dataset, tmp_path / "own", strength=0.6, **options)
@@ -177,18 +179,20 @@ def test_a_start_goes_with_its_responses(dataset, tmp_path):
 
 
 def test_images_from_elsewhere_make_a_folder(dataset, tmp_path, as_user):
-    drawn = 255 - dataset.images
-    result = write_reconstructions(tmp_path / "out", dataset, drawn, {"method": "negative"})
+    reconstructions = 255 - dataset.images
+    result = write_reconstructions(
+        tmp_path / "out", dataset, reconstructions, {"method": "negative"}
+    )
     again = load_reconstructions(tmp_path / "out")
-    np.testing.assert_array_equal(again.best, drawn)
-    np.testing.assert_array_equal(again.seen, dataset.images)
+    np.testing.assert_array_equal(again.best, reconstructions)
+    np.testing.assert_array_equal(again.stimuli, dataset.images)
     assert again.settings == result.settings and again.settings["method"] == "negative"
     assert again.settings["own_responses"] and again.settings["split"] == "test"
-    write_reconstructions(tmp_path / "out", dataset, drawn, {"method": "negative"})
+    write_reconstructions(tmp_path / "out", dataset, reconstructions, {"method": "negative"})
     with pytest.raises(ValueError, match="drawn with other method; name another folder"):
-        write_reconstructions(tmp_path / "out", dataset, drawn, {"method": "positive"})
+        write_reconstructions(tmp_path / "out", dataset, reconstructions, {"method": "positive"})
     with pytest.raises(ValueError, match=r"uint8 of shape \(10, 7, 7, 3\); expected uint8"):
-        write_reconstructions(tmp_path / "new", dataset, drawn[1:], {})
+        write_reconstructions(tmp_path / "new", dataset, reconstructions[1:], {})
     assert not (tmp_path / "new").exists()
 
 
@@ -199,20 +203,20 @@ def test_a_killed_call_goes_on_where_it_stopped(dataset, tmp_path):
                 raise KeyboardInterrupt
             return super().__call__(*arguments, **settings)
 
-    def draw(painter, out, **settings):
+    def reconstruct(painter, out, **settings):
         settings = {"num_candidates": 2, "batch_size": 4, "progress": False} | settings
         return reconstruct_split(painter, dataset, out, **settings)
 
-    whole = draw(Painter(), tmp_path / "whole")
+    whole = reconstruct(Painter(), tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
-        draw(Dying(), tmp_path / "out")
+        reconstruct(Dying(), tmp_path / "out")
     with pytest.raises(ValueError, match="drawn with other seed; name another folder"):
-        draw(Painter(), tmp_path / "out", seed=1)
+        reconstruct(Painter(), tmp_path / "out", seed=1)
     (tmp_path / "out" / "images" / "000003_c1.png").unlink()  # as if killed between two files
     painter = Painter()
-    rest = draw(painter, tmp_path / "out")
+    rest = reconstruct(painter, tmp_path / "out")
     assert painter.sizes == [4]  # 11 images, 8 done, 1 of them torn
-    np.testing.assert_array_equal(rest.drawn, whole.drawn)
+    np.testing.assert_array_equal(rest.reconstructions, whole.reconstructions)
     for path in (tmp_path / "whole").rglob("*.*"):
         other = tmp_path / "out" / path.relative_to(tmp_path / "whole")
         assert other.read_bytes() == path.read_bytes()
@@ -220,20 +224,20 @@ def test_a_killed_call_goes_on_where_it_stopped(dataset, tmp_path):
 
     (tmp_path / "out" / "index.json").unlink()
     with pytest.raises(ValueError, match=r"images but neither index\.json nor unfinished\.json"):
-        draw(Painter(), tmp_path / "out")
+        reconstruct(Painter(), tmp_path / "out")
 
 
 def test_a_folder_is_drawn_again_only_alike(dataset, tmp_path):
-    def draw(**settings):
+    def reconstruct(**settings):
         return reconstruct_split(
             Painter(), dataset, tmp_path / "out", batch_size=4, progress=False, **settings
         )
 
-    draw()
+    reconstruct()
     before = (tmp_path / "out" / "index.json").read_bytes()
-    draw()
+    reconstruct()
     with pytest.raises(ValueError, match="drawn with other num_steps, seed; name another folder"):
-        draw(seed=1, num_steps=3)
+        reconstruct(seed=1, num_steps=3)
     assert (tmp_path / "out" / "index.json").read_bytes() == before
 
 
@@ -295,7 +299,10 @@ def test_an_encoder_chooses_and_its_scores_are_kept(dataset, tmp_path, keep):
     preferred = (2 * np.arange(COUNT) + 1) % 3
     np.testing.assert_array_equal(result.best[:, 0, 0, 0], np.arange(COUNT))
     np.testing.assert_array_equal(result.best[:, 0, 0, 1], preferred)
-    assert result.drawn.shape[1] == (3 if keep else 1) and result.scores.shape == (COUNT, 3)
+    assert result.reconstructions.shape[1] == (3 if keep else 1) and result.scores.shape == (
+        COUNT,
+        3,
+    )
     np.testing.assert_array_equal(result.scores.argmax(axis=1), preferred)
     assert len(list((out / "images").glob("*.png"))) == COUNT * (3 if keep else 1)
 
@@ -342,6 +349,6 @@ def test_halving_keeps_what_was_drawn_to_the_end(dataset, tmp_path):
     )
     preferred = (2 * np.arange(COUNT) + 1) % 3
     np.testing.assert_array_equal(result.best[:, 0, 0, 1], preferred)
-    assert result.drawn.shape[1] == 2 and result.scores.shape == (COUNT, 2)
+    assert result.reconstructions.shape[1] == 2 and result.scores.shape == (COUNT, 2)
     assert result.settings["halving"] == [[2, 2]]
     np.testing.assert_array_equal(load_reconstructions(out).best, result.best)

@@ -9,7 +9,7 @@ import pytest
 import scipy.io
 
 from neuroadapter_jax.cortex.parcellation import read_parcellation
-from neuroadapter_jax.cortex.roi import read_areas
+from neuroadapter_jax.cortex.roi import read_rois
 from neuroadapter_jax.simulation import subject as subject_module
 from neuroadapter_jax.simulation.nsd_writer import ATLASES, load_scenes, load_truth, write_nsd
 from neuroadapter_jax.simulation.scenes import sample_scenes
@@ -82,14 +82,14 @@ def test_every_image_is_shown_three_times_and_all_tables_agree(root, design, tri
     with open(root / "nsddata/ppdata/subj01/behav/responses.tsv") as file:
         rows = list(csv.DictReader(file, delimiter="\t"))
     assert len(rows) == 102 and len(rows[0]) == 19
-    seen = set()
+    stimuli = set()
     for t, row in enumerate(rows):
         assert int(row["73KID"]) == trial_images[t] + 1
         assert int(row["10KID"]) == design["masterordering"][0, t]
         assert int(row["SESSION"]) == t // 17 + 1
-        assert int(row["ISOLD"]) == (trial_images[t] in seen)
-        assert (row["MEMORYFIRST"] == "NaN") == (trial_images[t] not in seen)
-        seen.add(trial_images[t])
+        assert int(row["ISOLD"]) == (trial_images[t] in stimuli)
+        assert (row["MEMORYFIRST"] == "NaN") == (trial_images[t] not in stimuli)
+        stimuli.add(trial_images[t])
     # The first five runs have two trials, the others one: odd runs come first in NSD's counting.
     runs = [int(row["RUN"]) for row in rows[:17]]
     assert np.bincount(runs)[1:].tolist() == [2, 1] * 5 + [1, 1]
@@ -103,7 +103,7 @@ def test_images_are_the_scenes_of_the_stated_seed(root):
     truth = load_truth(root)
     np.testing.assert_array_equal(truth["masks"], scenes.masks)
     np.testing.assert_array_equal(truth["categories"], scenes.categories)
-    np.testing.assert_array_equal(truth["things"], scenes.things)
+    np.testing.assert_array_equal(truth["objects"], scenes.objects)
     assert truth["captions"].tolist() == scenes.captions
     assert load_scenes(root, np.array([31, 0, 7])) == [scenes.scenes[i] for i in (31, 0, 7)]
 
@@ -112,8 +112,8 @@ def test_ncsnr_is_the_published_formula_on_the_written_files(root, betas, trial_
     files = [root / BETAS / f"{h}.ncsnr.mgh" for h in ("lh", "rh")]
     stored = np.concatenate([np.asarray(nib.load(f).dataobj).ravel() for f in files])
     assert np.isfinite(stored).all() and np.isfinite(betas).all()
-    area = load_truth(root)["area"]
-    for vertex in [*np.flatnonzero(area == "V1d")[:3], *np.flatnonzero(area == "")[-3:]]:
+    roi = load_truth(root)["roi"]
+    for vertex in [*np.flatnonzero(roi == "V1d")[:3], *np.flatnonzero(roi == "")[-3:]]:
         z = []
         for s in range(6):
             x = betas[17 * s : 17 * s + 17, vertex].astype(float)
@@ -125,7 +125,7 @@ def test_ncsnr_is_the_published_formula_on_the_written_files(root, betas, trial_
         noise = np.sqrt(sum(variances) / 34)
         expected = np.sqrt(max(0, 1 - noise**2)) / noise
         assert stored[vertex] == pytest.approx(expected, rel=1e-3, abs=1e-3)
-    assert stored[area != ""].mean() > stored[area == ""].mean() + 0.5
+    assert stored[roi != ""].mean() > stored[roi == ""].mean() + 0.5
 
 
 def test_responses_are_signal_plus_the_stated_noise(betas, trial_images):
@@ -138,7 +138,7 @@ def test_responses_are_signal_plus_the_stated_noise(betas, trial_images):
     within = noise.reshape(6, 17, -1).var(axis=1, ddof=1).mean(axis=0) ** 0.5
     ratio = within / subject.noise_sd
     assert np.median(ratio) == pytest.approx(1, abs=0.05)
-    silent = subject.area == ""
+    silent = subject.roi == ""
     mean = noise.mean(axis=0)[silent] - subject.baseline[silent]
     assert np.abs(np.median(mean)) < 0.05
     average = np.stack([betas[trial_images == i].mean(axis=0) for i in range(34)])
@@ -148,14 +148,14 @@ def test_responses_are_signal_plus_the_stated_noise(betas, trial_images):
 
 
 def test_areas_read_from_native_labels_are_the_truth(root):
-    areas = read_areas(
+    rois = read_rois(
         root / LABELS / "subj01" / "label", root / "nsddata/ppdata/subj01/transforms", list(ATLASES)
     )
-    truth = load_truth(root)["area"]
+    truth = load_truth(root)["roi"]
     for name in set(truth) - {""}:
-        np.testing.assert_array_equal(areas[name], truth == name)
-    assert not areas["mTL-faces"].any()
-    assert sum(mask.sum() for mask in areas.values()) == (truth != "").sum()
+        np.testing.assert_array_equal(rois[name], truth == name)
+    assert not rois["mTL-faces"].any()
+    assert sum(mask.sum() for mask in rois.values()) == (truth != "").sum()
     native = np.asarray(
         nib.load(root / LABELS / "subj01" / "label" / "lh.floc-places.mgz").dataobj
     ).ravel()
@@ -166,10 +166,10 @@ def test_areas_read_from_native_labels_are_the_truth(root):
 
 def test_parcellation_covers_all_but_the_medial_wall(root):
     folder = root / LABELS / "fsaverage5" / "label"
-    paths = [folder / f"{h}.Embedded46Parcels.annot" for h in ("lh", "rh")]
+    paths = [folder / f"{h}.Simulated46Parcels.annot" for h in ("lh", "rh")]
     parcels = read_parcellation(*paths, num_vertices=(10_242, 10_242))
-    assert len(parcels) == 46 and parcels.names[0] == "Embedded_LH_001"
-    assert parcels.names[-1] == "Embedded_RH_023"
+    assert len(parcels) == 46 and parcels.names[0] == "Simulated_LH_001"
+    assert parcels.names[-1] == "Simulated_RH_023"
     members = np.concatenate([parcels.cortex_indices(i) for i in range(46)])
     wall = np.concatenate([h.medial_wall for h in load_hemispheres()])
     assert sorted(members) == np.flatnonzero(~wall).tolist()
@@ -192,11 +192,11 @@ def test_writing_again_is_the_same_or_nothing(root, tmp_path):
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path):
-    (tmp_path / "embedded.json").write_text(json.dumps({"format_version": 1, "num_images": 9}))
+    (tmp_path / "simulation.json").write_text(json.dumps({"format_version": 1, "num_images": 9}))
     with pytest.raises(ValueError, match="its num_images is 9, wanted is 34"):
         write_nsd(tmp_path, CONFIG)
-    (tmp_path / "embedded.json").rename(tmp_path / "other.json")
-    with pytest.raises(ValueError, match=r"lacks embedded\.json"):
+    (tmp_path / "simulation.json").rename(tmp_path / "other.json")
+    with pytest.raises(ValueError, match=r"lacks simulation\.json"):
         write_nsd(tmp_path, CONFIG)
 
 

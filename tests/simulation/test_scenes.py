@@ -25,8 +25,8 @@ def _digest(batch: scenes.SceneBatch) -> str:
 
 
 def _without(scene: scenes.Scene, index: int) -> scenes.Scene:
-    things = scene.things[:index] + scene.things[index + 1 :]
-    return scenes.Scene(scene.place, scene.ground, scene.sky, things)
+    objects = scene.objects[:index] + scene.objects[index + 1 :]
+    return scenes.Scene(scene.place, scene.ground, scene.sky, objects)
 
 
 def _grow(mask: np.ndarray) -> np.ndarray:
@@ -39,13 +39,13 @@ def _grow(mask: np.ndarray) -> np.ndarray:
 
 
 def test_every_category_has_at_least_eight_things():
-    counts = [sum(t.category == c for t in scenes.THINGS) for c in scenes.CATEGORIES]
+    counts = [sum(t.category == c for t in scenes.OBJECTS) for c in scenes.CATEGORIES]
     assert min(counts) >= 8
-    assert sum(counts) == len(scenes.THINGS)
+    assert sum(counts) == len(scenes.OBJECTS)
 
 
 def test_names_are_distinct_single_lower_case_words():
-    names = [t.name for t in scenes.THINGS]
+    names = [t.name for t in scenes.OBJECTS]
     names += [*scenes.PLACES, *scenes.GROUNDS, *scenes.SKIES, *scenes.CATEGORIES]
     assert len(set(names)) == len(names)
     assert all(re.fullmatch("[a-z]+", name) for name in names)
@@ -54,13 +54,13 @@ def test_names_are_distinct_single_lower_case_words():
 
 def test_every_thing_looks_different_and_fills_its_square():
     stickers = []
-    for thing in scenes.THINGS:
-        item = scenes.PlacedThing(thing, 1, 18.0, 32.0, 23)
+    for scene_object in scenes.OBJECTS:
+        item = scenes.PlacedObject(scene_object, 1, 18.0, 32.0, 23)
         image, masks = scenes.render(scenes.Scene("castle", "sand", "day", (item,)))
         rows, columns = np.nonzero(masks[0])
         assert max(np.ptp(rows), np.ptp(columns)) + 1 == 23
         # A glyph that the font lacks comes out as a hollow box, without colour.
-        assert len(np.unique(image[masks[0]], axis=0)) > 20, thing.name
+        assert len(np.unique(image[masks[0]], axis=0)) > 20, scene_object.name
         stickers.append(image)
     flat = np.array(stickers, np.float32).reshape(len(stickers), -1)
     distance = np.sqrt(((flat[:, None] - flat) ** 2).mean(-1))
@@ -69,9 +69,9 @@ def test_every_thing_looks_different_and_fills_its_square():
 
 def test_things_lie_in_their_slots_and_inside_the_image(batch):
     for scene in batch.scenes:
-        slots = [item.slot for item in scene.things]
+        slots = [item.slot for item in scene.objects]
         assert 1 <= len(slots) <= 3 and len(set(slots)) == len(slots)
-        for item in scene.things:
+        for item in scene.objects:
             assert 20 <= item.size <= 25
             row, column = divmod(item.slot, 3)
             assert abs(item.y - (18, 47)[row]) <= 2
@@ -98,7 +98,7 @@ def test_mask_centres_agree_with_slot_names(batch):
 
 def test_masks_are_where_removing_a_thing_changes_the_image(batch):
     for i, scene in enumerate(batch.scenes):
-        for j in range(len(scene.things)):
+        for j in range(len(scene.objects)):
             other, _ = scenes.render(_without(scene, j))
             changed = (batch.images[i] != other).any(-1)
             mask = batch.masks[i, j]
@@ -115,15 +115,17 @@ def test_masks_do_not_overlap(batch):
 
 
 def test_a_later_thing_hides_an_earlier_one():
-    first = scenes.PlacedThing(scenes.THINGS[0], 0, 20.0, 20.0, 21)
-    same = scenes.PlacedThing(scenes.THINGS[0], 1, 20.0, 20.0, 21)
+    first = scenes.PlacedObject(scenes.OBJECTS[0], 0, 20.0, 20.0, 21)
+    same = scenes.PlacedObject(scenes.OBJECTS[0], 1, 20.0, 20.0, 21)
     _, masks = scenes.render(scenes.Scene("tent", "snow", "night", (first, same)))
     assert not masks[0].any() and masks[1].any()
 
 
 def test_things_have_a_white_outline():
-    thing = next(t for t in scenes.THINGS if t.name == "ok")  # a full square: 1 white, then dark
-    item = scenes.PlacedThing(thing, 1, 18.0, 32.0, 22)
+    scene_object = next(
+        t for t in scenes.OBJECTS if t.name == "ok"
+    )  # a full square: 1 white, then dark
+    item = scenes.PlacedObject(scene_object, 1, 18.0, 32.0, 22)
     image, masks = scenes.render(scenes.Scene("pine", "grass", "night", (item,)))
     assert masks[0].sum() == 22 * 22
     assert (image[7, 22:42] >= 250).all() and (image[8:28, 21] >= 250).all()
@@ -137,7 +139,7 @@ def test_scenes_depend_on_seed_and_index_only(batch):
     for name in (
         "images",
         "categories",
-        "things",
+        "objects",
         "place",
         "ground",
         "sky",
@@ -172,32 +174,35 @@ def test_rendering_leaves_no_trace_in_cached_artwork(batch):
 
 
 def test_captions_read_back_to_the_labels(batch):
-    by_name = {t.name: k for k, t in enumerate(scenes.THINGS)}
+    by_name = {t.name: k for k, t in enumerate(scenes.OBJECTS)}
     for i, caption in enumerate(batch.captions):
         *phrases, place, ground, sky = caption.split(", ")
         assert place == scenes.PLACES[batch.place[i]]
         assert ground == scenes.GROUNDS[batch.ground[i]]
         assert sky == scenes.SKIES[batch.sky[i]]
-        things = np.full(6, -1)
+        objects = np.full(6, -1)
         for phrase in phrases:
             article, name, *where = phrase.split()
             assert article == ("an" if name[0] in "aeiou" else "a")
-            things[scenes.SLOTS.index(" ".join(where))] = by_name[name]
-        np.testing.assert_array_equal(things, batch.things[i])
+            objects[scenes.SLOTS.index(" ".join(where))] = by_name[name]
+        np.testing.assert_array_equal(objects, batch.objects[i])
         np.testing.assert_array_equal(
-            [scenes.CATEGORIES.index(scenes.THINGS[k].category) if k >= 0 else -1 for k in things],
+            [
+                scenes.CATEGORIES.index(scenes.OBJECTS[k].category) if k >= 0 else -1
+                for k in objects
+            ],
             batch.categories[i],
         )
         assert len(caption.split()) <= 20
 
 
 def test_caption_order_is_by_slot():
-    things = tuple(
-        scenes.PlacedThing(scenes.THINGS[k], slot, *map(float, scenes.SLOT_CENTRES[slot]), 20)
+    objects = tuple(
+        scenes.PlacedObject(scenes.OBJECTS[k], slot, *map(float, scenes.SLOT_CENTRES[slot]), 20)
         for k, slot in ((0, 5), (1, 0))
     )
-    caption = scenes.Scene("castle", "grass", "night", things).caption
-    first, second = scenes.THINGS[1].name, scenes.THINGS[0].name
+    caption = scenes.Scene("castle", "grass", "night", objects).caption
+    first, second = scenes.OBJECTS[1].name, scenes.OBJECTS[0].name
     assert caption == f"a {first} upper left, a {second} lower right, castle, grass, night"
 
 
@@ -211,19 +216,19 @@ def test_captions_use_the_vocabulary_only(batch):
 
 @pytest.mark.parametrize("seed", [2, 3])
 def test_draws_are_uniform(seed):
-    drawn = []
+    reconstructions = []
     for index in range(5003):
-        drawn.append(scenes.sample_scene(np.random.default_rng([seed, index])))
-    items = [item for scene in drawn for item in scene.things]
+        reconstructions.append(scenes.sample_scene(np.random.default_rng([seed, index])))
+    items = [item for scene in reconstructions for item in scene.objects]
     columns = {
-        scenes.CATEGORIES: [item.thing.category for item in items],
-        scenes.THINGS: [item.thing for item in items],
+        scenes.CATEGORIES: [item.scene_object.category for item in items],
+        scenes.OBJECTS: [item.scene_object for item in items],
         tuple(range(6)): [item.slot for item in items],
         tuple(range(20, 26)): [item.size for item in items],
-        (1, 2, 3): [len(scene.things) for scene in drawn],
-        scenes.PLACES: [scene.place for scene in drawn],
-        scenes.GROUNDS: [scene.ground for scene in drawn],
-        scenes.SKIES: [scene.sky for scene in drawn],
+        (1, 2, 3): [len(scene.objects) for scene in reconstructions],
+        scenes.PLACES: [scene.place for scene in reconstructions],
+        scenes.GROUNDS: [scene.ground for scene in reconstructions],
+        scenes.SKIES: [scene.sky for scene in reconstructions],
     }
     for values, column in columns.items():
         counts = [column.count(value) for value in values]
@@ -235,7 +240,7 @@ def test_shapes_and_types(batch):
     expected = {
         "images": ((NUM, 64, 64, 3), np.uint8),
         "categories": ((NUM, 6), np.int8),
-        "things": ((NUM, 6), np.int16),
+        "objects": ((NUM, 6), np.int16),
         "place": ((NUM,), np.int8),
         "ground": ((NUM,), np.int8),
         "sky": ((NUM,), np.int8),

@@ -8,8 +8,8 @@ import scipy.sparse.csgraph
 from neuroadapter_jax.simulation import subject as module
 from neuroadapter_jax.simulation.scenes import CATEGORIES, sample_scenes
 from neuroadapter_jax.simulation.subject import (
-    AREAS,
-    CATEGORY_AREAS,
+    CATEGORY_ROIS,
+    ROIS,
     SubjectConfig,
     grow_discs,
     load_hemispheres,
@@ -48,22 +48,22 @@ def signal(subject, scenes):
 
 def test_areas_have_their_sizes_and_places(subject):
     for side, hemisphere in enumerate(load_hemispheres()):
-        area = np.split(subject.area, 2)[side]
-        assert len(area) == 10_242
-        assert not (area[hemisphere.medial_wall] != "").any()
-        early = [sum(np.char.startswith(area, name)) for name in ("V1", "V2", "V3", "hV4")]
+        roi = np.split(subject.roi, 2)[side]
+        assert len(roi) == 10_242
+        assert not (roi[hemisphere.medial_wall] != "").any()
+        early = [sum(np.char.startswith(roi, name)) for name in ("V1", "V2", "V3", "hV4")]
         assert early == [250, 200, 150, 75]
-        assert set(area) == {*AREAS, ""}
-        assert 1_150 < (area != "").sum() < 1_300
-        for name in AREAS:
-            members = np.flatnonzero(area == name)
+        assert set(roi) == {*ROIS, ""}
+        assert 1_150 < (roi != "").sum() < 1_300
+        for name in ROIS:
+            members = np.flatnonzero(roi == name)
             mesh = hemisphere.neighbours[members][:, members]
             _, part = scipy.sparse.csgraph.connected_components(mesh)
             assert np.bincount(part).max() >= 0.75 * len(members), name
             if name in PUBLISHED:
                 expected = np.array(PUBLISHED[name]) * [1 - 2 * side, 1, 1]
                 assert np.linalg.norm(hemisphere.white[members].mean(axis=0) - expected) < 12, name
-        ventral, dorsal = (hemisphere.white[area == f"V1{half}", 2].mean() for half in "vd")
+        ventral, dorsal = (hemisphere.white[roi == f"V1{half}", 2].mean() for half in "vd")
         assert ventral + 5 < dorsal
 
 
@@ -93,17 +93,17 @@ def test_discs_share_no_vertex_and_keep_to_what_is_allowed():
 def test_receptive_fields_are_contralateral_and_cover_the_half_field(subject):
     retinotopic = subject.channel >= 0
     right = subject.responsive >= 10_242
-    names = subject.area[subject.responsive]
+    names = subject.roi[subject.responsive]
     assert (subject.rf_centre[retinotopic & ~right, 1] > 31.5).all()
     assert (subject.rf_centre[retinotopic & right, 1] < 31.5).all()
     ventral = np.isin(names, ["V1v", "V2v", "V3v"])
     assert (subject.rf_centre[ventral, 0] < 31.5).all()
-    areas = ("V1", "V2", "V3", "hV4")
-    sizes = [subject.rf_sigma[np.char.startswith(names, a)].mean() for a in areas]
+    rois = ("V1", "V2", "V3", "hV4")
+    sizes = [subject.rf_sigma[np.char.startswith(names, a)].mean() for a in rois]
     assert sizes == sorted(sizes)
     # Every 8 x 8 pixel tile is seen by some vertex of V1 and of V2.
-    for area in ("V1", "V2"):
-        tiles = subject.rf_centre[np.char.startswith(names, area)] // 8
+    for roi in ("V1", "V2"):
+        tiles = subject.rf_centre[np.char.startswith(names, roi)] // 8
         assert len(np.unique(np.clip(tiles, 0, 7), axis=0)) == 64
 
 
@@ -115,7 +115,7 @@ def test_a_change_in_one_half_of_the_image_stays_with_the_other_hemisphere(subje
            for s in (scenes, changed)]  # fmt: skip
     change = np.abs(subject.signal(few[0]) - subject.signal(few[1])).mean(axis=0)
     change /= subject.signal_sd
-    v1 = np.char.startswith(subject.area[subject.responsive], "V1")
+    v1 = np.char.startswith(subject.roi[subject.responsive], "V1")
     right = subject.responsive >= 10_242
     far = np.abs(subject.rf_centre[:, 1] - 31.5) > 12
     assert change[v1 & far & ~right].max() < 1e-3
@@ -147,22 +147,22 @@ def test_retinotopic_response_follows_the_written_equation(subject, scenes, sign
 
 def test_category_areas_prefer_their_category_in_the_contralateral_field(subject, scenes, signal):
     z = signal / subject.signal_sd
-    names = subject.area[subject.responsive]
+    names = subject.roi[subject.responsive]
     right = subject.responsive >= 10_242
-    for area, category in CATEGORY_AREAS.items():
+    for roi, category in CATEGORY_ROIS.items():
         found = scenes.categories == CATEGORIES.index(category)
         present = found.any(axis=1)
         for side, outer in ((False, (2, 5)), (True, (0, 3))):
-            mean = z[:, (names == area) & (right == side)].mean(axis=1)
+            mean = z[:, (names == roi) & (right == side)].mean(axis=1)
             contralateral = found[:, outer].any(axis=1)
             ipsilateral = found[:, [5 - s for s in outer]].any(axis=1) & ~contralateral
             ipsilateral &= ~found[:, (1, 4)].any(axis=1)
-            assert mean[contralateral].mean() > mean[~present].mean() + 1, (area, side)
-            assert mean[contralateral].mean() > mean[ipsilateral].mean() + 0.7, (area, side)
+            assert mean[contralateral].mean() > mean[~present].mean() + 1, (roi, side)
+            assert mean[contralateral].mean() > mean[ipsilateral].mean() + 0.7, (roi, side)
 
 
 def test_scene_areas_ignore_things_and_tell_settings_apart(subject, scenes, signal):
-    ppa = np.isin(subject.area[subject.responsive], ["PPA", "OPA", "RSC"])
+    ppa = np.isin(subject.roi[subject.responsive], ["PPA", "OPA", "RSC"])
     signal = signal[:, ppa]
     setting = np.stack([scenes.place, scenes.ground, scenes.sky], axis=1)
     _, group = np.unique(setting, axis=0, return_inverse=True)
@@ -187,7 +187,7 @@ def test_the_seed_decides(monkeypatch):
         value = getattr(one, field.name)
         if isinstance(value, np.ndarray):
             np.testing.assert_array_equal(value, getattr(same, field.name))
-    assert (one.thing_tuning != other.thing_tuning).any()
+    assert (one.object_tuning != other.object_tuning).any()
 
 
 @pytest.mark.parametrize(

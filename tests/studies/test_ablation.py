@@ -155,15 +155,21 @@ def networks(monkeypatch):
 
 def test_choice_and_mean_candidate(rng, tmp_path, networks):
     """Candidates are the stimulus in noise of two strengths; the better one is chosen."""
-    seen = rng.integers(0, 256, (B, 16, 16, 3), np.uint8)
+    stimuli = rng.integers(0, 256, (B, 16, 16, 3), np.uint8)
     noise = np.array([20.0, 90.0])[:, None, None, None]
-    drawn = np.clip(seen[:, None] + noise * rng.standard_normal((B, 2, 16, 16, 3)), 0, 255)
-    drawn = drawn.astype(np.uint8)
+    reconstructions = np.clip(
+        stimuli[:, None] + noise * rng.standard_normal((B, 2, 16, 16, 3)), 0, 255
+    )
+    reconstructions = reconstructions.astype(np.uint8)
     given = {"has_target": np.ones(B, bool), "names": ("",) * B}
     scores = rng.standard_normal((B, 2))
-    made = Reconstructions(IDS, seen, drawn, {}, np.zeros(B, int), **given, scores=scores)
+    made = Reconstructions(
+        IDS, stimuli, reconstructions, {}, np.zeros(B, int), **given, scores=scores
+    )
     better, worse = (
-        score_images(seen, np.ascontiguousarray(drawn[:, j]), networks=(), progress=False).per_image
+        score_images(
+            stimuli, np.ascontiguousarray(reconstructions[:, j]), networks=(), progress=False
+        ).per_image
         for j in range(2)
     )
     own, mean = score_choice(made), score_mean_candidate(made)
@@ -189,26 +195,28 @@ def test_choice_and_mean_candidate(rng, tmp_path, networks):
 def test_things_of_the_simulated_subject(tmp_path, networks):
     """Of the stimuli themselves every thing is found, of a grey image only by chance."""
     ids = np.array([3, 8, 9, 21, 40])
-    (tmp_path / "embedded.json").write_text('{"seed": 4}')
+    (tmp_path / "simulation.json").write_text('{"seed": 4}')
     scenes = load_scenes(tmp_path, ids)
     categories = np.full((ids.max() + 1, 6), -1, np.int16)
     for i, scene in zip(ids, scenes, strict=True):
-        for item in scene.things:
-            categories[i, item.slot] = CATEGORIES.index(item.thing.category)
+        for item in scene.objects:
+            categories[i, item.slot] = CATEGORIES.index(item.scene_object.category)
     np.savez(
         tmp_path / "truth.npz",
         categories=categories,
         masks_packed=np.zeros((41, 3, 64, 8), np.uint8),
         image_size=64,
     )
-    seen = np.stack([render(scene)[0] for scene in scenes])
-    grey = np.full_like(seen, 128)
-    drawn = np.stack([grey, seen], axis=1)
+    stimuli = np.stack([render(scene)[0] for scene in scenes])
+    grey = np.full_like(stimuli, 128)
+    reconstructions = np.stack([grey, stimuli], axis=1)
     given = {"has_target": np.ones(5, bool), "names": ("",) * 5}
-    made = Reconstructions(ids, seen, drawn, {}, np.ones(5, int), **given, scores=np.zeros((5, 2)))
+    made = Reconstructions(
+        ids, stimuli, reconstructions, {}, np.ones(5, int), **given, scores=np.zeros((5, 2))
+    )
     own, mean = score_choice(made, tmp_path), score_mean_candidate(made, tmp_path)
-    things = [len(scene.things) for scene in scenes]
-    for name in ("semantic_recall", "thing_identification"):
-        np.testing.assert_array_equal(own.out_of[name], things)
-        np.testing.assert_array_equal(own.points[name], things)
-        assert mean.points[name].sum() < 0.75 * sum(things)
+    objects = [len(scene.objects) for scene in scenes]
+    for name in ("semantic_recall", "object_identity"):
+        np.testing.assert_array_equal(own.out_of[name], objects)
+        np.testing.assert_array_equal(own.points[name], objects)
+        assert mean.points[name].sum() < 0.75 * sum(objects)

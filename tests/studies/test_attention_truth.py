@@ -14,7 +14,7 @@ from neuroadapter_jax.studies import attention_truth
 from neuroadapter_jax.studies.causal_tests import MEASURES
 
 B, T, SIDE = 23, 3, 8
-AREAS = ["Face", "VTC-food", "lh.V1", "rh.V1"]
+ROIS = ["Face", "VTC-food", "lh.V1", "rh.V1"]
 
 
 def made_truth(rng):
@@ -53,10 +53,10 @@ def views(truth, rng):
     effect = maps[:, ::2]
     return xarray.Dataset(
         {
-            "image_view": (("sample", "step", "area", "y", "x"), maps),
-            "effect_view": (("sample", "shown", "area", "y", "x"), effect),
+            "image_view": (("sample", "step", "roi", "y", "x"), maps),
+            "effect_view": (("sample", "shown", "roi", "y", "x"), effect),
         },
-        {"area": AREAS},
+        {"roi": ROIS},
         {"reduction": "attention"},
     )
 
@@ -105,9 +105,9 @@ def test_changed_categories_are_counted():
     scenes = sample_scenes(29, 5)
     intact, other = scenes.images, sample_scenes(29, 7).images
     names = list(CATEGORIES)
-    areas = {"Face": np.arange(11) < 2, "LO": np.arange(11) == 5, "Word": np.zeros(11, bool)}
+    rois = {"Face": np.arange(11) < 2, "LO": np.arange(11) == 5, "Word": np.zeros(11, bool)}
 
-    def draw(rows, members, perturbation):
+    def reconstruct(rows, members, perturbation):
         # Without the face area every image becomes another; any other set changes nothing.
         assert perturbation == "mean"
         gone = members[:, :2].all(axis=1)[:, None, None, None]
@@ -115,11 +115,11 @@ def test_changed_categories_are_counted():
 
     reader = load_scene_reader()
     found = attention_truth.category_table(
-        draw,
+        reconstruct,
         intact,
         scenes.categories,
         names,
-        areas,
+        rois,
         np.arange(11.0),
         reader,
         "mean",
@@ -133,8 +133,8 @@ def test_changed_categories_are_counted():
     shown = {
         name: int((scenes.categories == names.index(name)).sum()) for name in ("face", "object")
     }
-    assert 0.9 * shown["face"] <= found["Face"]["things"] <= shown["face"]
-    assert found["all areas"]["things"] == found["Face"]["things"] + found["LO"]["things"]
+    assert 0.9 * shown["face"] <= found["Face"]["objects"] <= shown["face"]
+    assert found["all areas"]["objects"] == found["Face"]["objects"] + found["LO"]["objects"]
 
 
 def test_parts_are_kept_with_their_settings(tmp_path):
@@ -153,13 +153,13 @@ def test_parts_are_kept_with_their_settings(tmp_path):
 def test_tables_hold_the_results(views, truth, rng):
     masks = attention_truth.category_masks(truth, np.arange(B))
     score = {"value": 0.5, "interval": [0.25, 0.75]}
-    lost = {"things": 7, "changed": score, "changed_by_random_sets": score, "over_random": score}
+    lost = {"objects": 7, "changed": score, "changed_by_random_sets": score, "over_random": score}
     moved = dict.fromkeys([*MEASURES, "pixel_correlation", "recall"], score) | {"regions": 5}
-    both = {key: {"curve": [score] * 2, "area": score} for key in ("pixel_correlation", "recall")}
+    both = {key: {"curve": [score] * 2, "roi": score} for key in ("pixel_correlation", "recall")}
     gain = dict.fromkeys(("pixel_correlation", "recall"), score | {"value": 0.625})
     results = {
         "num_images": B,
-        "regions": dict.fromkeys(AREAS, 3),
+        "regions": dict.fromkeys(ROIS, 3),
         "localisation": attention_truth.localisation_tables(views, masks),
         "retinotopy": attention_truth.retinotopy_tables(views),
         "ranks": {

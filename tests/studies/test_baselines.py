@@ -26,7 +26,7 @@ from neuroadapter_jax.studies.baselines import (
 )
 
 MIXING = np.random.default_rng(2).standard_normal((3, LH + RH))
-DRAW = {"num_steps": 2, "batch_size": 3, "num_candidates": 2, "progress": False}
+SAMPLING = {"num_steps": 2, "batch_size": 3, "num_candidates": 2, "progress": False}
 
 
 class Judge(BrainEncoder):
@@ -73,7 +73,7 @@ def ran(world, pipeline, tmp_path_factory):
             encoder=Judge(pipeline.regions),
             captions=simulated_captions(root),
             root=root,
-            **DRAW,
+            **SAMPLING,
         )
     return out, results
 
@@ -86,11 +86,11 @@ def test_every_method_has_its_folder_and_its_row(ran, world, pipeline):
     for name, scores in results["methods"].items():
         found = load_reconstructions(out / name)
         np.testing.assert_array_equal(found.image_ids, SPLITS["test"])
-        np.testing.assert_array_equal(found.seen, [images[i] for i in SPLITS["test"]])
+        np.testing.assert_array_equal(found.stimuli, [images[i] for i in SPLITS["test"]])
         best[name] = found.best
         r = [
             stats.pearsonr(a.ravel().astype(float), b.ravel()).statistic
-            for a, b in zip(found.seen, found.best, strict=True)
+            for a, b in zip(found.stimuli, found.best, strict=True)
             if b.std() > 0
         ]
         np.testing.assert_allclose(
@@ -136,7 +136,7 @@ def test_a_second_call_draws_nothing(ran, world, pipeline, monkeypatch):
     monkeypatch.setattr(pipeline, "_drawing", None)
     judge = Judge(pipeline.regions)
     arguments = (pipeline, prepared, out)
-    options = {"encoder": judge, "captions": simulated_captions(root), "root": root, **DRAW}
+    options = {"encoder": judge, "captions": simulated_captions(root), "root": root, **SAMPLING}
     assert run_baselines(*arguments, **options) == results
     assert judge.predictions == 0
     with pytest.raises(ValueError, match="holds baselines of other num_steps; name another folder"):
@@ -179,13 +179,13 @@ def test_a_stimulus_in_the_gallery_is_refused(world, pipeline, tmp_path):
             methods=["retrieval"],
             strength=0.5,
             linear_guidance_scale=2.0,
-            **DRAW,
+            **SAMPLING,
         )
 
 
 def test_what_cannot_be_run_is_said(world, pipeline, tmp_path):
     prepared, _, _ = world
-    options = {"encoder": Judge(pipeline.regions), **DRAW}
+    options = {"encoder": Judge(pipeline.regions), **SAMPLING}
     with pytest.raises(ValueError, match=r"There is no method oracle; choose of mean_image, "):
         run_baselines(pipeline, prepared, tmp_path / "out", methods=["oracle"], **options)
     with pytest.raises(ValueError, match="so name strength and linear_guidance_scale"):
@@ -213,7 +213,7 @@ def test_the_strength_costs_no_meaning():
             "pixel_correlation": correlation,
             "ssim": ssim,
             "semantic_recall": recall,
-            "thing_identification": named,
+            "object_identity": named,
         }
 
     without = scores(0.5, 0.3, 0.8, 0.6)

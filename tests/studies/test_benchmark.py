@@ -35,7 +35,7 @@ SMALL = Size(
     num_regions=7,
     max_vertices=5,
     batch=3,
-    drawn=2,
+    reconstructions=2,
 )
 
 

@@ -55,16 +55,16 @@ def test_rows_are_drawn_with_their_own_noise_and_set(rng):
     rows = np.array([5, 1, 1, 6, 0])
     members = rng.random((5, 4)) < 0.5
     pipeline = Recorder()
-    draw = causal_tests.perturbed_drawings(
+    reconstruct = causal_tests.perturbed_reconstructions(
         pipeline, fmri, batch_size=3, seed=17, progress=False, num_steps=19
     )
-    images = draw(rows, members, "silence")
+    images = reconstruct(rows, members, "silence")
     np.testing.assert_array_equal(images[:, 0, 0, 0], rows)
     np.testing.assert_array_equal(images[:, 1, 1, 1], 4 - members.sum(1))
     assert [len(ids) for _, _, ids, _ in pipeline.calls] == [3, 3]
     assert pipeline.calls[0][3] == {"seed": 17, "num_candidates": 1, "num_steps": 19}
 
-    swapped = draw(rows, np.ones((5, 4), bool), "swap")
+    swapped = reconstruct(rows, np.ones((5, 4), bool), "swap")
     np.testing.assert_array_equal(swapped[:, 0, 0, 1], 4)
     taken = np.concatenate([pipeline.regions.cortex_indices(i) for i in range(4)])
     given = np.concatenate([x for x, *_ in pipeline.calls[2:]])[:5]
@@ -120,22 +120,22 @@ def test_appearance_does_not_depend_on_the_batch(scenes, reader, random_backbone
 
 def test_changes_are_relative_to_another_images_drawing(scenes):
     images = scenes.images
-    sets = {"some": np.arange(P) < 3, "many": np.arange(P) < 8}
+    region_sets = {"some": np.arange(P) < 3, "many": np.arange(P) < 8}
 
-    def draw(rows, members, perturbation):
+    def reconstruct(rows, members, perturbation):
         # The third of each region that is silenced, of the first three, is grey.
         scale = {"silence": 1.0, "mean": 0.5}[perturbation]
         return greyed(images[rows], scale * members[:, :3].sum(1) / 3)
 
-    def appearance(drawn):
-        return made_appearance(drawn, np.zeros((len(drawn), 6), np.int8))
+    def appearance(reconstructions):
+        return made_appearance(reconstructions, np.zeros((len(reconstructions), 6), np.int8))
 
     found = causal_tests.change_table(
-        draw,
+        reconstruct,
         images,
         images,
         scenes.categories,
-        sets,
+        region_sets,
         np.arange(float(P)),
         appearance,
         ("silence", "mean"),
@@ -150,8 +150,8 @@ def test_changes_are_relative_to_another_images_drawing(scenes):
         return np.sqrt(((x.astype(float) - y) ** 2).mean((1, 2, 3)))
 
     for kind, share in (("silence", 1.0), ("mean", 0.5)):
-        drawn = greyed(images, np.full(B, share))
-        expected = bootstrap_ratio(rms(images, drawn), rms(images, images[order]), 3)
+        reconstructions = greyed(images, np.full(B, share))
+        expected = bootstrap_ratio(rms(images, reconstructions), rms(images, images[order]), 3)
         own = found[kind]["some"]
         assert own["pixel"]["value"] == pytest.approx(expected["value"])
         assert own["pixel"]["interval"] == pytest.approx(expected["interval"])
@@ -168,13 +168,13 @@ def test_a_true_ranking_gains_over_a_random_one(scenes, reader, rng):
     images = scenes.images
     weights = rng.dirichlet(np.full(P, 0.5), B)
 
-    def draw(rows, members, perturbation):
+    def reconstruct(rows, members, perturbation):
         assert perturbation == "silence"
         return greyed(images[rows], (weights[rows] * members).sum(1))
 
     rankings = {"true": weights, "wrong": -weights}
     found = causal_tests.deletion_table(
-        draw, images, scenes.categories, reader, rankings, num_points=5, seed=2
+        reconstruct, images, scenes.categories, reader, rankings, num_points=5, seed=2
     )
     assert found["shares"] == pytest.approx([0, 0.25, 0.5, 0.75, 1]) and found["num_images"] == B
     curves = found["curves"]
@@ -190,14 +190,16 @@ def test_a_true_ranking_gains_over_a_random_one(scenes, reader, rng):
                 gone = round(k / 4 * P) if descending else P - round((1 - k / 4) * P)
                 share = sum(weights[i, p] for p in order[: gone if descending else P - gone])
                 # Insertion at share k silences the lowest 1 - k.
-                drawn = greyed(images[i : i + 1], np.array([share]))[0].astype(float)
-                if drawn.std() > 0:
-                    curve[i, k] = np.corrcoef(drawn.ravel(), images[i].ravel().astype(float))[0, 1]
+                reconstructions = greyed(images[i : i + 1], np.array([share]))[0].astype(float)
+                if reconstructions.std() > 0:
+                    curve[i, k] = np.corrcoef(
+                        reconstructions.ravel(), images[i].ravel().astype(float)
+                    )[0, 1]
         own = curves["true"][way]["pixel_correlation"]
         values = [point["value"] for point in own["curve"]]
         np.testing.assert_allclose(values, curve.mean(0), atol=1e-6)
-        area = trapezoid(curve, dx=0.25, axis=1).mean()
-        np.testing.assert_allclose(own["area"]["value"], area, atol=1e-6)
+        roi = trapezoid(curve, dx=0.25, axis=1).mean()
+        np.testing.assert_allclose(own["roi"]["value"], roi, atol=1e-6)
     figure = deletion_figure(found)
     lines = figure.axes[3].get_lines()  # insertion, recall
     assert [line.get_label().split()[0] for line in lines] == ["true", "wrong", "random"]
@@ -210,7 +212,7 @@ def test_a_true_ranking_gains_over_a_random_one(scenes, reader, rng):
 def test_losses_are_drawn_with_their_intervals():
     score = {"value": 0.5, "interval": [0.25, 0.75]}
     random = {"value": 0.125, "interval": [0.0, 0.25]}
-    own = {"things": 7, "changed": score, "changed_by_random_sets": random}
+    own = {"objects": 7, "changed": score, "changed_by_random_sets": random}
     figure = loss_figure({"swap": {"Face": own, "LO": own}}, {"swap": 19})
     axis = figure.axes[0]
     assert [text.get_text() for text in axis.get_yticklabels()] == ["Face (7)", "LO (7)"]

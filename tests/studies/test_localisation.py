@@ -34,13 +34,13 @@ def test_maps_are_enlarged_bilinearly(maps):
 def test_scores_of_maps(maps, masks):
     large = enlarge(maps, 13)
     found = localisation(maps, masks)
-    hits, areas, shares = [], [], []
+    hits, rois, shares = [], [], []
     for i in range(11):
         if i == 3:
             continue
         y, x = np.unravel_index(np.argmax(large[i]), (13, 13))
         hits.append(float(masks[i, y, x]))
-        areas.append(roc_auc_score(masks[i].ravel(), large[i].ravel()))
+        rois.append(roc_auc_score(masks[i].ravel(), large[i].ravel()))
         shares.append(masks[i].mean())
     assert found["num_images"] == 10
     np.testing.assert_allclose(found["chance"], np.mean(shares))
@@ -48,7 +48,7 @@ def test_scores_of_maps(maps, masks):
     np.testing.assert_allclose(
         found["pointing_over_chance"]["value"], np.sum(hits) / np.sum(shares)
     )
-    np.testing.assert_allclose(found["auc"]["value"], np.mean(areas), rtol=1e-6)
+    np.testing.assert_allclose(found["auc"]["value"], np.mean(rois), rtol=1e-6)
     mean = large.mean(0)
     own = [roc_auc_score(masks[i].ravel(), mean.ravel()) for i in range(11) if i != 3]
     np.testing.assert_allclose(found["mean_map"]["auc"]["value"], np.mean(own), rtol=1e-6)

@@ -19,7 +19,7 @@ from neuroadapter_jax.diffusion.weights import tensor_name
 from neuroadapter_jax.sharding import ShardedBatches, make_mesh, replicate
 from neuroadapter_jax.training.loss import min_snr_weights, sample_noise
 from neuroadapter_jax.training.optimizers import make_optimizer
-from neuroadapter_jax.training.step import sample_latents
+from neuroadapter_jax.training.step import latents_from_moments
 
 TRAINED = {
     "region_projection.weights",
@@ -142,7 +142,7 @@ def test_loss_and_gradient_are_pytorchs(prediction_type, options):
     after = trained(state["params"])
 
     keys = jax.random.split(jax.random.fold_in(jax.random.key(SEED), 0), 3)
-    latents = sample_latents(keys[0], batch, 0.37)
+    latents = latents_from_moments(keys[0], batch, 0.37)
     noise, steps = (np.array(x) for x in sample_noise(keys[1], latents, tiny.schedule))
     packed = np.array(pack(batch["betas"].astype(jnp.float32), tiny.frozen.packing))
     keep = np.array(keep_mask(keys[2], packed.shape[:2], "uniform"))
@@ -184,7 +184,7 @@ def test_latents_are_drawn_from_the_prepared_moments():
     mean = jnp.full((1, 100, 100, 4), 3.0, jnp.float16)
     std = jnp.full((1, 100, 100, 4), 0.5, jnp.float16)
     batch = {"latent_mean": mean, "latent_std": std}
-    latents = np.asarray(sample_latents(jax.random.key(1), batch, 0.2))
+    latents = np.asarray(latents_from_moments(jax.random.key(1), batch, 0.2))
     assert latents.dtype == np.float32
     assert latents.mean() == pytest.approx(0.6, abs=5 * 0.1 / 200)
     assert latents.std() == pytest.approx(0.1, rel=0.02)

@@ -22,7 +22,7 @@ from neuroadapter_jax.cortex.parcellation import Parcellation, read_parcellation
 from neuroadapter_jax.decoders.neuroadapter import pipeline_of_run
 from neuroadapter_jax.diffusion.unet import UNet2DConditionModel, UNetConfig
 from neuroadapter_jax.training.metrics_log import read_metrics
-from neuroadapter_jax.training.setup import Settings, Task, load_run, train
+from neuroadapter_jax.training.setup import Settings, TrainingSetup, load_run, train
 from neuroadapter_jax.training.step import make_train_step
 
 U = 3
@@ -168,14 +168,16 @@ def settings(tmp_path_factory, random_backbone):
 @pytest.fixture(scope="module")
 def run(settings, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("runs") / "joint"
-    seen = {}
+    stimuli = {}
     train(
         settings,
         workdir,
-        save_grid=lambda step, images, drawn: seen.update({step: (images, drawn)}),
+        save_grid=lambda step, images, reconstructions: stimuli.update(
+            {step: (images, reconstructions)}
+        ),
         progress=False,
     )
-    return workdir, seen
+    return workdir, stimuli
 
 
 def own_choice(settings, subject):
@@ -190,7 +192,7 @@ def own_choice(settings, subject):
 
 
 def test_what_a_run_writes(settings, run):
-    workdir, seen = run
+    workdir, stimuli = run
     for subject in SUBJECTS:
         kept = Parcellation.load(workdir / f"regions-subj{subject:02d}.npz")
         assert list(kept.names) == own_choice(settings, subject)
@@ -201,8 +203,8 @@ def test_what_a_run_writes(settings, run):
         parts = [line[f"validation/loss_subj{s:02d}"] for s in SUBJECTS]
         # Three validation images of the one, one of the other.
         assert line["validation/loss"] == pytest.approx((3 * parts[0] + parts[1]) / 4, rel=1e-5)
-    images, drawn = seen[STEPS]
-    assert images.shape == drawn.shape == (4, 64, 64, 3)
+    images, reconstructions = stimuli[STEPS]
+    assert images.shape == reconstructions.shape == (4, 64, 64, 3)
 
 
 def test_a_run_that_ended_early_goes_on_bit_for_bit(settings, run, tmp_path):
@@ -212,7 +214,7 @@ def test_a_run_that_ended_early_goes_on_bit_for_bit(settings, run, tmp_path):
     class End(Exception):
         pass
 
-    def end(step, images, drawn):
+    def end(step, images, reconstructions):
         raise End
 
     with pytest.raises(End):
@@ -235,7 +237,7 @@ def test_a_run_that_ended_early_goes_on_bit_for_bit(settings, run, tmp_path):
 
 def test_one_subject_is_taken_out(settings, run):
     workdir, _ = run
-    task, joint, _ = load_run(workdir)
+    setup, joint, _ = load_run(workdir)
     betas = np.random.default_rng(4).standard_normal((3, LH + RH)).astype(np.float32)
     for index, subject in enumerate(SUBJECTS):
         pipeline = pipeline_of_run(workdir, subject=subject)
@@ -256,7 +258,7 @@ def test_one_subject_is_taken_out(settings, run):
     with pytest.raises(ValueError, match="trained on subjects 7, 2; 5 is not among them"):
         pipeline_of_run(workdir, subject=5)
     with pytest.raises(ValueError, match="projection banks of 2 subjects; take one out"):
-        type(pipeline)(joint, task.backbone, task.regions[0], backbone_name="x")
+        type(pipeline)(joint, setup.backbone, setup.regions[0], backbone_name="x")
 
 
 def test_checkpoints_refuse_another_parcellation(settings, run, tmp_path):
@@ -265,7 +267,7 @@ def test_checkpoints_refuse_another_parcellation(settings, run, tmp_path):
     other = write_parcels(tmp_path / "label", np.roll(np.arange(REGIONS), 1), sizes=6)
     moved = dataclasses.replace(settings, parcellation=other)
     with pytest.raises(ValueError) as caught:
-        Task(moved, workdir=workdir)
+        TrainingSetup(moved, workdir=workdir)
     sentence = str(caught.value)
     assert f"The checkpoints of {workdir} do not fit" in sentence
     assert f"{other[0]} and {other[1]} (annot) is another parcellation" in sentence
@@ -274,17 +276,17 @@ def test_checkpoints_refuse_another_parcellation(settings, run, tmp_path):
 
 def test_one_bank_for_all_takes_the_groups_regions(settings):
     shared = dataclasses.replace(settings, banks="shared", groupwise=True)
-    task = Task(shared)
-    assert task.adapter.config.num_subjects == 1
-    assert task.packing.index.shape == (6, 7)
-    assert task.regions[0] is task.regions[1]
+    setup = TrainingSetup(shared)
+    assert setup.adapter.config.num_subjects == 1
+    assert setup.packing.index.shape == (6, 7)
+    assert setup.regions[0] is setup.regions[1]
     with pytest.raises(ValueError, match=r"groupwise is False, .* but banks is 'shared'"):
         dataclasses.replace(settings, banks="shared")
 
 
 def test_one_subjects_settings_read_as_ever(settings):
     alone = dataclasses.replace(settings, prepared=settings.prepared[1], groupwise=True)
-    task = Task(alone)
-    assert [list(r.names) for r in task.regions] == [own_choice(settings, 2)]
-    assert task.adapter.region_projection.weights[...].shape[:2] == (6, 7)
+    setup = TrainingSetup(alone)
+    assert [list(r.names) for r in setup.regions] == [own_choice(settings, 2)]
+    assert setup.adapter.region_projection.weights[...].shape[:2] == (6, 7)
     assert Settings.from_dict(settings.to_dict()) == settings

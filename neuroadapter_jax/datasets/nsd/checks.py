@@ -31,7 +31,7 @@ def check_subject(
 ) -> list[Check]:
     """Counts, first images and median ncsnr of a subject, before any response is read.
 
-    Published values apply to NSD's own design. Another one, such as the embedded subject's, is
+    Published values apply to NSD's own design. Another one, such as the simulated subject's, is
     told by its sizes, and then nothing is compared.
 
     Args:
@@ -269,8 +269,8 @@ def _shared_by_all(source: NSDSubject) -> dict[int, int]:
     least = np.full(len(shared), 3)
     for subject, sessions in published.SESSIONS.items():
         ids, counts = np.unique(_shown(source, subject, sessions), return_counts=True)
-        seen = dict(zip(ids.tolist(), counts.tolist(), strict=True))
-        least = np.minimum(least, [seen.get(i, 0) for i in shared.tolist()])
+        stimuli = dict(zip(ids.tolist(), counts.tolist(), strict=True))
+        least = np.minimum(least, [stimuli.get(i, 0) for i in shared.tolist()])
     return {k: int(np.sum(least >= k)) for k in (1, 2, 3)}
 
 

@@ -141,13 +141,13 @@ class NSDImagery:
 
     def splits(self) -> dict[str, Int64[np.ndarray, " _"]]:
         """Vision and imagery, each of the targets with and of those without an image."""
-        seen = np.repeat([run.startswith("vis") for run in self.blocks], TRIALS_PER_RUN)
+        stimuli = np.repeat([run.startswith("vis") for run in self.blocks], TRIALS_PER_RUN)
         concept = np.isin(self._trial_ids, [i for i, f in enumerate(self._image_files) if not f])
         return {
-            "vision": np.flatnonzero(seen & ~concept),
-            "imagery": np.flatnonzero(~seen & ~concept),
-            "vision_concepts": np.flatnonzero(seen & concept),
-            "imagery_concepts": np.flatnonzero(~seen & concept),
+            "vision": np.flatnonzero(stimuli & ~concept),
+            "imagery": np.flatnonzero(~stimuli & ~concept),
+            "vision_concepts": np.flatnonzero(stimuli & concept),
+            "imagery_concepts": np.flatnonzero(~stimuli & concept),
         }
 
     def read_block(self, run: str) -> Betas:

@@ -8,7 +8,7 @@ from jaxtyping import Float32, Int64
 
 from neuroadapter_jax.datasets.normalization import NORMALIZATIONS
 from neuroadapter_jax.datasets.nsd.checks import Check, check_responses, check_subject
-from neuroadapter_jax.datasets.nsd.splits import DRAWN_VALIDATION, split_images
+from neuroadapter_jax.datasets.nsd.splits import RANDOM_VALIDATION, split_images
 from neuroadapter_jax.datasets.nsd.subject import NSDSubject
 from neuroadapter_jax.datasets.nsd.trials import NSDTrials
 from neuroadapter_jax.datasets.source import Betas
@@ -48,15 +48,15 @@ class NSDSource:
         self.root, self.subject = subject.root, subject.subject
         self.num_vertices, self.blocks = subject.num_vertices, subject.sessions
         self.stimulus_names: dict[int, str] = {}
-        drawn = split in DRAWN_VALIDATION
+        reconstructions = split in RANDOM_VALIDATION
         self.settings = {
             "space": subject.space,
             "beta_version": subject.beta_version,
             "sessions": list(subject.sessions),
             "normalize": normalize,
             "split": split,
-            "num_validation": num_validation if drawn else None,
-            "seed": seed if drawn else None,
+            "num_validation": num_validation if reconstructions else None,
+            "seed": seed if reconstructions else None,
         }
         self.trial_image_ids, self.ncsnr = subject.trial_image_ids, subject.ncsnr
         self.images = subject.images

@@ -8,7 +8,7 @@ from neuroadapter_jax.datasets.nsd.subject import NSDSubject
 from neuroadapter_jax.datasets.prepared.records import SPLITS
 
 NSD_SPLITS = ("shared", "shared1000", "shared982", "special515", "algonauts")
-DRAWN_VALIDATION = tuple(name for name in NSD_SPLITS if name != "special515")
+RANDOM_VALIDATION = tuple(name for name in NSD_SPLITS if name != "special515")
 _SPECIAL_SESSIONS = 30  # what all eight subjects finished
 _EARLY_SESSIONS = 37  # of 40, before the last three were published
 _WITHHELD_SESSIONS = 3

@@ -22,7 +22,7 @@ from neuroadapter_jax.diffusion.noise_schedule import NoiseSchedule
 from neuroadapter_jax.diffusion.text_encoder import CLIPTextConfig, CLIPTextModel
 from neuroadapter_jax.diffusion.unet import UNet2DConditionModel, UNetConfig
 from neuroadapter_jax.diffusion.vae import AutoencoderConfig, AutoencoderKL
-from neuroadapter_jax.diffusion.weights import Backbone, draw_parameters
+from neuroadapter_jax.diffusion.weights import Backbone, random_parameters
 from neuroadapter_jax.studies.benchmark.ours import Ours
 
 GUIDANCE = 4.0
@@ -41,7 +41,7 @@ class Size:
         num_regions: p.
         max_vertices: v.
         batch: samples of a forward pass or a training step.
-        drawn: samples of a reconstruction.
+        reconstructions: samples of a reconstruction.
     """
 
     unet: UNetConfig
@@ -50,7 +50,7 @@ class Size:
     num_regions: int
     max_vertices: int
     batch: int
-    drawn: int
+    reconstructions: int
 
 
 SIZES = {
@@ -72,7 +72,7 @@ SIZES = {
         num_regions=80,
         max_vertices=32,
         batch=16,
-        drawn=4,
+        reconstructions=4,
     ),
     "middle": Size(
         UNetConfig(sample_size=32, block_out_channels=(96, 192, 384, 384)),
@@ -83,7 +83,7 @@ SIZES = {
         num_regions=200,
         max_vertices=128,
         batch=2,
-        drawn=2,
+        reconstructions=2,
     ),
     "sd15": Size(
         UNetConfig(),
@@ -92,7 +92,7 @@ SIZES = {
         num_regions=200,
         max_vertices=626,
         batch=1,
-        drawn=1,
+        reconstructions=1,
     ),
 }
 
@@ -106,11 +106,13 @@ def networks(
         (AutoencoderKL, size.vae, jnp.float32),
         (CLIPTextModel, size.text, jnp.float32),
     ]
-    drawn = [
-        draw_parameters(nnx.eval_shape(lambda c=cls, s=config: c(s, rngs=nnx.Rngs(0))), seed, dtype)
+    reconstructions = [
+        random_parameters(
+            nnx.eval_shape(lambda c=cls, s=config: c(s, rngs=nnx.Rngs(0))), seed, dtype
+        )
         for seed, (cls, config, dtype) in enumerate(parts)
     ]
-    backbone = Backbone(*drawn, NoiseSchedule(), Path())
+    backbone = Backbone(*reconstructions, NoiseSchedule(), Path())
     adapter = NeuroAdapter.for_unet(
         backbone.unet, size.num_regions, size.max_vertices, rngs=nnx.Rngs(3)
     )
@@ -135,13 +137,15 @@ def cases(
     packed = rng.standard_normal((size.batch, size.num_regions, size.max_vertices), np.float32)
     pixels = size.vae.sample_size
     images = rng.integers(0, 256, (size.batch, pixels, pixels, 3), np.uint8)
-    drawn = rng.standard_normal((size.drawn, size.num_regions, size.max_vertices), np.float32)
-    candidates = np.repeat(drawn[:1], NUM_CANDIDATES, axis=0)
+    reconstructions = rng.standard_normal(
+        (size.reconstructions, size.num_regions, size.max_vertices), np.float32
+    )
+    candidates = np.repeat(reconstructions[:1], NUM_CANDIDATES, axis=0)
     few = max(1, round(CANDIDATE_STEPS * num_steps))
     calls: dict[str, dict[str, Callable[[], Any]]] = {case: {} for case in CASES}
     if "ours" in sides:
         # One program over all devices, as launch/ runs it.
-        count = math.gcd(size.batch, size.drawn, jax.device_count())
+        count = math.gcd(size.batch, size.reconstructions, jax.device_count())
         ours = Ours(backbone, adapter, ids, jax.devices()[:count])
         batch = {
             "betas": packed.reshape(size.batch, -1).astype(np.float16),
@@ -152,8 +156,12 @@ def cases(
         calls["forward"]["ours"] = lambda: wait(ours.predict(latents, timesteps, packed))
         calls["gradient"]["ours"] = lambda: wait(ours.gradient(latents, timesteps, packed))
         calls["train step"]["ours"] = lambda: wait(ours.train_step(batch))
-        calls["reconstruct"]["ours"] = lambda: ours.reconstruct(drawn, num_steps, GUIDANCE)
-        calls["attention kept"]["ours"] = lambda: ours.reconstruct(drawn, num_steps, GUIDANCE, True)
+        calls["reconstruct"]["ours"] = lambda: ours.reconstruct(
+            reconstructions, num_steps, GUIDANCE
+        )
+        calls["attention kept"]["ours"] = lambda: ours.reconstruct(
+            reconstructions, num_steps, GUIDANCE, True
+        )
         calls["8 candidates"]["ours"] = lambda: ours.reconstruct(candidates, few, GUIDANCE)
     if "theirs" in sides:
         import torch
@@ -176,9 +184,11 @@ def cases(
         calls["forward"]["theirs"] = forward
         calls["gradient"]["theirs"] = gradient
         calls["train step"]["theirs"] = lambda: theirs.train_step(images, packed)
-        calls["reconstruct"]["theirs"] = lambda: theirs.reconstruct(drawn, num_steps, GUIDANCE)
+        calls["reconstruct"]["theirs"] = lambda: theirs.reconstruct(
+            reconstructions, num_steps, GUIDANCE
+        )
         calls["attention kept"]["theirs"] = lambda: theirs.reconstruct(
-            drawn, num_steps, GUIDANCE, folder
+            reconstructions, num_steps, GUIDANCE, folder
         )
         calls["8 candidates"]["theirs"] = lambda: theirs.reconstruct(candidates, few, GUIDANCE)
     return calls

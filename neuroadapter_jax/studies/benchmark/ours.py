@@ -10,7 +10,7 @@ from flax import nnx
 from jax.sharding import NamedSharding
 from jaxtyping import Float, UInt8
 
-from neuroadapter_jax.adapter.guidance import draw_latents
+from neuroadapter_jax.adapter.guidance import sample_latents
 from neuroadapter_jax.adapter.neuroadapter import NeuroAdapter
 from neuroadapter_jax.cortex.packing import Packing
 from neuroadapter_jax.diffusion.images import to_uint8
@@ -21,7 +21,7 @@ from neuroadapter_jax.sharding import ROWS, make_mesh, replicate, shard
 from neuroadapter_jax.training.optimizers import make_optimizer
 from neuroadapter_jax.training.step import Frozen, make_train_step
 
-NUM_REGIONS_OF_INTEREST = 8
+NUM_ROIS = 8
 
 
 class Ours:
@@ -78,8 +78,8 @@ class Ours:
             self.mesh,
         )
         rng = np.random.default_rng(0)
-        shares = rng.random((NUM_REGIONS_OF_INTEREST, p)).astype(np.float32)
-        self.interest = jnp.asarray(shares / shares.sum(axis=1, keepdims=True))
+        shares = rng.random((NUM_ROIS, p)).astype(np.float32)
+        self.roi_weights = jnp.asarray(shares / shares.sum(axis=1, keepdims=True))
         self._predict = jax.jit(self._prediction)
         self._gradient = jax.jit(
             jax.grad(lambda *arguments: jnp.mean(self._prediction(*arguments) ** 2))
@@ -116,8 +116,8 @@ class Ours:
 
         brain = adapter(packed)
         # What both views need: each region's share, and where regions of interest look.
-        probes = attention_probes(unet, brain, self.interest, "attention")
-        latents, seen = draw_latents(
+        probes = attention_probes(unet, brain, self.roi_weights, "attention")
+        latents, probed = sample_latents(
             unet,
             self.text,
             brain,
@@ -130,7 +130,7 @@ class Ours:
             self.schedule.prediction_type,
             probes if keep_attention else None,
         )
-        return to_uint8(vae.decode(latents / vae.config.scaling_factor)), seen
+        return to_uint8(vae.decode(latents / vae.config.scaling_factor)), probed
 
     def reconstruct(
         self,
@@ -140,7 +140,7 @@ class Ours:
         keep_attention: bool = False,
     ) -> UInt8[np.ndarray, "b y x 3"]:
         """Images; with the attention of all layers and steps reduced to what IBBI needs."""
-        images, seen = self._draw(
+        images, probed = self._draw(
             self.params,
             self._rows(packed),
             jax.random.key(0),
@@ -148,5 +148,5 @@ class Ours:
             num_steps=num_steps,
             keep_attention=keep_attention,
         )
-        jax.tree.map(np.asarray, seen)
+        jax.tree.map(np.asarray, probed)
         return np.asarray(images)

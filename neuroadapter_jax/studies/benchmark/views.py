@@ -14,7 +14,7 @@ from neuroadapter_jax.studies.benchmark.measure import alternate
 def views_cost(
     pipeline: NeuroAdapterPipeline,
     fmri: Float[np.ndarray, "b n"],
-    interest: Float[np.ndarray, "r p"],
+    roi_weights: Float[np.ndarray, "r p"],
     reductions: Sequence[str],
     *,
     num_steps: int,
@@ -25,13 +25,13 @@ def views_cost(
     Args:
         pipeline: the model.
         fmri: responses, drawn at once.
-        interest: areas as weights over regions.
+        roi_weights: areas as weights over regions.
         reductions: which to measure.
         num_steps: denoising steps; memory is also told for half as many.
         repeats: timed calls per side, in turn.
 
     Returns:
-        ``num_images``, ``num_areas``, ``num_steps`` (few and all), ``repeats``; ``seconds``: of
+        ``num_images``, ``num_rois``, ``num_steps`` (few and all), ``repeats``; ``seconds``: of
         "plain" and each reduction, see `alternate`; ``bytes``: reduction -> "temporary" (what the
         compiled program holds beside arguments and results) and "results", each with few steps
         and with all; ``attention_bytes``: what the full matrices of all steps would take.
@@ -43,14 +43,16 @@ def views_cost(
         return pipeline(fmri, num_candidates=1, num_steps=steps, **settings)
 
     def watched(steps: int, reduction: str) -> Any:
-        return pipeline.interpret(fmri, interest, reduction=reduction, num_steps=steps, **settings)
+        return pipeline.interpret(
+            fmri, roi_weights, reduction=reduction, num_steps=steps, **settings
+        )
 
     calls = {"plain": lambda: plain(num_steps)}
     for name in reductions:
         calls[name] = lambda name=name: watched(num_steps, name)
     found = {
         "num_images": len(fmri),
-        "num_areas": len(interest),
+        "num_areas": len(roi_weights),
         "num_steps": [few, num_steps],
         "repeats": repeats,
         "seconds": alternate(calls, repeats),

@@ -65,7 +65,7 @@ def test_every_shown_image_is_in_one_split(tree, prepared):
 def test_records_hold_what_was_shown_and_measured(tree, prepared):
     tree.betas[:] = scipy.stats.zscore(tree.betas.astype(np.float64), axis=1)
     betas = tree.betas.reshape(-1, 30)
-    seen = set()
+    stimuli = set()
     for split in SPLITS:
         dataset = PreparedDataset(prepared, split)
         assert len(dataset) == len(dataset.image_ids)
@@ -79,8 +79,8 @@ def test_records_hold_what_was_shown_and_measured(tree, prepared):
             mean, std = moments(tree.images[image_id][None])
             np.testing.assert_array_equal(record["latent_mean"], mean[0].astype(np.float16))
             np.testing.assert_array_equal(record["latent_std"], std[0].astype(np.float16))
-            seen.add(len(expected))
-    assert seen == {1, 2, 3}
+            stimuli.add(len(expected))
+    assert stimuli == {1, 2, 3}
 
 
 def test_cortex_and_provenance(tree, prepared):

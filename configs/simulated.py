@@ -1,13 +1,13 @@
-r"""The shipped adapter of the embedded subject: configs/demo.py, trained for longer.
+r"""The shipped adapter of the simulated subject: configs/demo.py, trained for longer.
 
-    python launch/train.py --config configs/embedded.py
-    python launch/export.py --run runs/embedded/train --half --last \
-        --out neuroadapter_jax/assets/neuroadapter-embedded
+    python launch/train.py --config configs/simulated.py
+    python launch/export.py --run runs/simulated/train --half --last \
+        --out neuroadapter_jax/assets/neuroadapter-simulated
 
 The last checkpoint, because its validation images show more things that can be named (61 % against
 57 % at step 2,000, where the validation loss is lowest).
 
-Hardware: 2 CPU cores. Time and scores: neuroadapter_jax/assets/neuroadapter-embedded/README.md.
+Hardware: 2 CPU cores. Time and scores: neuroadapter_jax/assets/neuroadapter-simulated/README.md.
 """
 
 import importlib.util
@@ -21,7 +21,7 @@ def get_config() -> ConfigDict:
     demo = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(demo)
     config = demo.get_config()
-    config.workdir = "runs/embedded/train"
+    config.workdir = "runs/simulated/train"
     config.train.batch_size = 32
     config.train.num_steps = 4000
     config.train.ema_decay = 0.999
