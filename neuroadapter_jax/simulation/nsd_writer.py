@@ -20,8 +20,10 @@ import scipy.io
 from jaxtyping import Float32, Int, Integer
 from tqdm import tqdm
 
+from neuroadapter_jax.cortex.label_files import write_annot
 from neuroadapter_jax.cortex.noise_ceiling import NoiseCeiling
-from neuroadapter_jax.cortex.parcellation import HEMISPHERES, parcellate_sphere, write_annot
+from neuroadapter_jax.cortex.parcellation import HEMISPHERES
+from neuroadapter_jax.cortex.sphere import parcellate_sphere
 from neuroadapter_jax.simulation.scenes import (
     CATEGORIES,
     GROUNDS,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import scipy.io
 
-from neuroadapter_jax.cortex.parcellation import read_parcellation
+from neuroadapter_jax.cortex.label_files import read_parcellation
 from neuroadapter_jax.cortex.roi import read_rois
 from neuroadapter_jax.simulation import subject as subject_module
 from neuroadapter_jax.simulation.nsd_writer import ATLASES, load_scenes, load_truth, write_nsd

@@ -15,7 +15,8 @@ from array_record.python.array_record_data_source import ArrayRecordDataSource
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from jaxtyping import Bool, Float32, Int64
 
-from neuroadapter_jax.cortex.parcellation import Parcellation, Parcels, read_parcellation
+from neuroadapter_jax.cortex.label_files import read_parcellation
+from neuroadapter_jax.cortex.parcellation import Parcellation, Parcels
 
 SPLITS = ("train", "validation", "test")  # of NSD, and of what else can be trained on
 PROVENANCE = "provenance.json"
