@@ -37,6 +37,9 @@ _BACKGROUND_NAMES = frozenset(
     }
 )
 
+# The simulated subject's label files: what they are called, and what version 0.1.0 called them.
+_FORMER_NAMES = (("Simulated", "Embedded"), ("simulated-vtc", "embedded-vtc"))
+
 
 def is_background(name: str) -> bool:
     """Whether a label of this name stands for the medial wall or for no region at all."""
@@ -45,7 +48,7 @@ def is_background(name: str) -> bool:
 
 def read_label_table(path: str | os.PathLike) -> dict[int, str]:
     """Reads a .ctab file: one "index name" pair a line, further columns ignored."""
-    table = {}
+    table: dict[int, str] = {}
     for number, line in enumerate(Path(path).read_text().splitlines(), start=1):
         fields = line.split()
         if not fields or fields[0].startswith("#"):
@@ -84,6 +87,16 @@ def find_label_table(path: str | os.PathLike) -> Path:
     )
 
 
+def existing_label_file(path: str | os.PathLike) -> Path:
+    """The file itself or, where only that exists, the one of its name in version 0.1.0."""
+    path = Path(path)
+    for name, former in _FORMER_NAMES:
+        place = path.with_name(path.name.replace(name, former))
+        if place.exists() and not path.exists():
+            return place
+    return path
+
+
 def read_surface_values(path: str | os.PathLike) -> np.ndarray:
     """Reads one value per vertex from an .mgz or .mgh file.
 
@@ -109,7 +122,8 @@ def _read_annot(path: Path) -> tuple[np.ndarray, dict[int, str]]:
     values, table, names = nib.freesurfer.read_annot(path, orig_ids=True)
     names = [n.decode() if isinstance(n, bytes) else str(n) for n in names]
     ids = table[:, 0] + (table[:, 1] << 8) + (table[:, 2] << 16)
-    labels, owner = {0: "unknown"}, {}
+    labels = {0: "unknown"}
+    owner: dict[int, str] = {}
     for identifier, name in zip(ids.tolist(), names, strict=True):
         if identifier in owner and not (is_background(name) and is_background(owner[identifier])):
             raise ValueError(
@@ -221,7 +235,10 @@ def read_parcellation(
     """
     if parcels not in get_args(Parcels):
         raise ValueError(f"parcels is {parcels!r}; expected one of {list(get_args(Parcels))}.")
-    paths = (Path(lh_path), Path(lh_path if parcels == "released" else rh_path))
+    paths = (
+        existing_label_file(lh_path),
+        existing_label_file(lh_path if parcels == "released" else rh_path),
+    )
     names, hemispheres, vertices, counts = [], [], [], []
     for hemisphere, path in zip(HEMISPHERES, paths, strict=True):
         expected = None if num_vertices is None else num_vertices[HEMISPHERES.index(hemisphere)]

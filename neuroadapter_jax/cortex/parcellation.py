@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, SupportsIndex
 
 import numpy as np
@@ -123,7 +124,7 @@ class Parcellation:
             digest.update(hashlib.sha256(repr(key).encode()).digest())
         return digest.hexdigest()
 
-    def save(self, path: str | os.PathLike) -> None:
+    def save(self, path: str | Path) -> None:
         """Writes the parcellation to an .npz file, without pickle."""
         write_npz(
             path,

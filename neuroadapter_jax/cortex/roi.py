@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Integer
 
 from neuroadapter_jax.cortex.label_files import (
+    existing_label_file,
     find_label_table,
     is_background,
     read_label_table,
@@ -89,7 +90,11 @@ def read_rois(
     origin: dict[str, str] = {}
     for atlas in atlases:
         halves = [
-            _named_masks(label_dir / f"{hemisphere}.{atlas}.mgz", hemisphere, to_fsaverage)
+            _named_masks(
+                existing_label_file(label_dir / f"{hemisphere}.{atlas}.mgz"),
+                hemisphere,
+                to_fsaverage,
+            )
             for hemisphere in HEMISPHERES
         ]
         found = {
