@@ -67,7 +67,7 @@ def read_rois(
     {lh,rh}.fsaverage-to-white.mgz, whose length is the number of native vertices. With it a label
     file of the other hemisphere, or of both stacked, is always found out; without it where the
     numbers differ by more than a thousandth. On fsaverage itself both hemispheres have equally
-    many vertices, so that swapped files cannot be told.
+    many vertices, so that swapped files cannot be found out.
 
     Args:
         label_dir: a subject's native FreeSurfer label folder, or fsaverage's.

@@ -1,4 +1,4 @@
-"""Deeprecon: natural images, shapes and letters, seen and imagined by three subjects.
+"""Deeprecon: natural images, shapes and letters, viewed and imagined by three subjects.
 
 Shen, Horikawa, Majima and Kamitani 2019 (PLoS Computational Biology 15:e1006633; OpenNeuro
 ds001506), as the preprocessed BData files of figshare 7033577 and 21564384, or any BData made from
@@ -57,7 +57,7 @@ class Deeprecon:
     unions VC, LVC and HVC. Regions may overlap. A surface file (`VertexLeft`, `VertexRight`) has
     the vertices as features, and a parcellation of its surface gives the regions.
 
-    Splits: `train` and `validation` (training images drawn by `seed`), `test` (natural images of
+    Splits: `train` and `validation` (training images sampled by `seed`), `test` (natural images of
     other categories), and those of `artificial`, `letters` and `imagery` whose files are there. A
     trial is a row of a file; its stimulus is read as text, from `stimulus_name` and its vmap or
     from `image_index` and the table of names of that part.
@@ -75,7 +75,7 @@ class Deeprecon:
         stimulus_tables: per part (`train`, `test`, ...) the table of two columns, name and number
             from 1, that `image_index` refers to.
         normalize: `"train-stats"`, `"run"` or `"none"`.
-        num_validation: images of the training file kept for validation.
+        num_validation: images of the training file set aside for validation.
         seed: determines which.
 
     Raises:
@@ -147,13 +147,13 @@ class Deeprecon:
                 f"num_validation is {self._num_validation}, but {self._parts['train'].path} shows "
                 f"{len(shown)} images; it must be at least 1 and leave images for training."
             )
-        kept = np.random.default_rng(self._seed).permutation(shown)[: self._num_validation]
+        order = np.random.default_rng(self._seed).permutation(shown)
         train = rows.pop("train")
-        held_out = np.isin(self._trial_ids[train], kept)
+        held_out = np.isin(self._trial_ids[train], order[: self._num_validation])
         return {"train": train[~held_out], "validation": train[held_out], **rows}
 
     def read_block(self, block: str) -> Betas:
-        """The responses of one run of one file (of the file, where it does not tell its runs)."""
+        """The responses of one run of one file, or of the file where it does not mark its runs."""
         betas, nan_features = self._read(block)
         if self._normalize == "run":
             zscore(betas)
@@ -186,7 +186,9 @@ class Deeprecon:
     def images(self, ids: Int[np.ndarray, " b"]) -> Sequence[UInt8[np.ndarray, "y x 3"] | None]:
         """The images; None where the folder has none of the stimulus's name."""
         files = [self._image_files.get(self.stimulus_names[int(i)]) for i in ids]
-        return [file and np.asarray(Image.open(file).convert("RGB")) for file in files]
+        return [
+            None if file is None else np.asarray(Image.open(file).convert("RGB")) for file in files
+        ]
 
     def _same_features(
         self, rois: Sequence[str] | None
@@ -235,13 +237,13 @@ class Deeprecon:
         return [known[int(number)] for number in numbers]
 
     def _find_blocks(self) -> dict[str, tuple[str, int, int]]:
-        """Name of block -> part, first and last row; a block is a run where the file tells."""
+        """Name of block -> part, first and last row; a block is a run where the file marks runs."""
         blocks = {}
         for part, data in self._parts.items():
             marks = [m for key in ("Session", "Run") if (m := data.single(key)) is not None]
             if data.single("Run") is None and self._normalize == "run":
                 raise ValueError(
-                    f"{data.path} does not tell its runs (no 'Run' in its metadata), so responses "
+                    f"{data.path} does not mark its runs (no 'Run' in its metadata), so responses "
                     f"cannot be normalised per run; choose another normalize."
                 )
             changes = np.any([np.diff(m) != 0 for m in marks], axis=0) if marks else np.zeros(0)
@@ -300,8 +302,9 @@ def _features(
 
     members = _region_columns(data, rois)
     if not any(side == BOTH for side, _ in members):
+        nowhere = np.zeros(len(data.columns(data.keys[0])), bool)
         left, right = (
-            np.any([m for (h, _), m in members.items() if h == side] or [[False]], axis=0)
+            np.logical_or.reduce([nowhere, *(m for (h, _), m in members.items() if h == side)])
             for side in HEMISPHERES
         )
         if not left.any() or not right.any() or (left & right).any():

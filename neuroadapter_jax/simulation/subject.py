@@ -25,7 +25,7 @@ The drive depends on the ROI:
 * Scene (OPA, PPA, RSC): drive = tuning[v, place] + tuning[v, ground] + tuning[v, sky], all random,
   with the strengths of `SCENE_STRENGTHS`, wherever objects stand.
 
-Where the ROIs lie is told in `layout`.
+Module `layout` says where the ROIs lie.
 """
 
 from __future__ import annotations

@@ -87,14 +87,14 @@ def test_every_image_is_shown_three_times_and_all_tables_agree(root, design, tri
     with open(root / "nsddata/ppdata/subj01/behav/responses.tsv") as file:
         rows = list(csv.DictReader(file, delimiter="\t"))
     assert len(rows) == 102 and len(rows[0]) == 19
-    stimuli = set()
+    earlier = set()
     for t, row in enumerate(rows):
         assert int(row["73KID"]) == trial_images[t] + 1
         assert int(row["10KID"]) == design["masterordering"][0, t]
         assert int(row["SESSION"]) == t // 17 + 1
-        assert int(row["ISOLD"]) == (trial_images[t] in stimuli)
-        assert (row["MEMORYFIRST"] == "NaN") == (trial_images[t] not in stimuli)
-        stimuli.add(trial_images[t])
+        assert int(row["ISOLD"]) == (trial_images[t] in earlier)
+        assert (row["MEMORYFIRST"] == "NaN") == (trial_images[t] not in earlier)
+        earlier.add(trial_images[t])
     # The first five runs have two trials, the others one: odd runs come first in NSD's counting.
     runs = [int(row["RUN"]) for row in rows[:17]]
     assert np.bincount(runs)[1:].tolist() == [2, 1] * 5 + [1, 1]

@@ -216,19 +216,19 @@ def test_captions_use_the_vocabulary_only(batch):
 
 @pytest.mark.parametrize("seed", [2, 3])
 def test_draws_are_uniform(seed):
-    reconstructions = []
+    sampled = []
     for index in range(5003):
-        reconstructions.append(scenes.sample_scene(np.random.default_rng([seed, index])))
-    items = [item for scene in reconstructions for item in scene.objects]
+        sampled.append(scenes.sample_scene(np.random.default_rng([seed, index])))
+    items = [item for scene in sampled for item in scene.objects]
     columns = {
         scenes.CATEGORIES: [item.scene_object.category for item in items],
         scenes.OBJECTS: [item.scene_object for item in items],
         tuple(range(6)): [item.slot for item in items],
         tuple(range(20, 26)): [item.size for item in items],
-        (1, 2, 3): [len(scene.objects) for scene in reconstructions],
-        scenes.PLACES: [scene.place for scene in reconstructions],
-        scenes.GROUNDS: [scene.ground for scene in reconstructions],
-        scenes.SKIES: [scene.sky for scene in reconstructions],
+        (1, 2, 3): [len(scene.objects) for scene in sampled],
+        scenes.PLACES: [scene.place for scene in sampled],
+        scenes.GROUNDS: [scene.ground for scene in sampled],
+        scenes.SKIES: [scene.sky for scene in sampled],
     }
     for values, column in columns.items():
         counts = [column.count(value) for value in values]
