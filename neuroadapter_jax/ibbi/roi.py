@@ -1,4 +1,4 @@
-"""Areas as weights over a model's regions: which region belongs to which area."""
+"""ROIs as weights over a model's regions: which region belongs to which ROI."""
 
 import csv
 import io
@@ -19,13 +19,13 @@ PAPER_COUNTS = {"low-level": 50, "high-level": 53, "labelled": 103}
 
 @dataclass(frozen=True)
 class ROIAssignment:
-    """Which regions stand for which area.
+    """Which regions stand for which ROI.
 
     Attributes:
-        names: of the areas.
-        overlap: share of each region's vertices that lie in the area.
-        members: regions that are assigned to the area.
-        vertices: number of vertices of each area.
+        names: of the ROIs.
+        overlap: share of each region's vertices that lie in the ROI.
+        members: regions that are assigned to the ROI.
+        vertices: number of vertices of each ROI.
     """
 
     names: tuple[str, ...]
@@ -35,15 +35,15 @@ class ROIAssignment:
 
     @property
     def weights(self) -> Float[np.ndarray, "r p"]:
-        """Equal weights over an area's regions, summing to 1; all zero without regions."""
+        """Equal weights over a ROI's regions, summing to 1; all zero without regions."""
         counts = self.members.sum(axis=1, keepdims=True)
         return (self.members / np.maximum(counts, 1)).astype(np.float32)
 
     def without_regions(self) -> list[str]:
-        """A sentence for each area that no region stands for."""
+        """A sentence for each ROI that no region stands for."""
         return [
             f"{name}: none of the {self.members.shape[1]} regions lies in it by more than the "
-            f"threshold (area of {count} vertices, highest overlap {best:.2f}); its view is NaN."
+            f"threshold (ROI of {count} vertices, highest overlap {best:.2f}); its view is NaN."
             for name, count, best, own in zip(
                 self.names, self.vertices, self.overlap.max(axis=1), self.members, strict=True
             )
@@ -57,32 +57,32 @@ def assign_regions(
     threshold: float = 0.5,
     exclusive: bool = True,
 ) -> ROIAssignment:
-    """Assigns regions to areas by the share of their vertices that lie in an area.
+    """Assigns regions to ROIs by the share of their vertices that lie in a ROI.
 
-    Region p belongs to area r if |V_p and V_r| / |V_p| > threshold; with `exclusive` only to the
-    area of the highest share. NeuroAdapter (arXiv 2509.23566), appendix P: more than half, which
-    leaves out regions that are cut across by narrow areas; with 0 every region that holds a
-    labelled vertex goes to the area that holds most of them (the first named of equals).
+    Region p belongs to ROI r if |V_p and V_r| / |V_p| > threshold; with `exclusive` only to the
+    ROI of the highest share. NeuroAdapter (arXiv 2509.23566), appendix P: more than half, which
+    leaves out regions that are cut across by narrow ROIs; with 0 every region that holds a
+    labelled vertex goes to the ROI that holds most of them (the first named of equals).
 
     Args:
         regions: the model's.
         rois: name -> mask over the left, then the right hemisphere's vertices.
         threshold: 0 to below 1; the released scripts have 0.1, 0.5 and 0.75 as well.
-        exclusive: False for areas that overlap on purpose, such as a hemisphere and its areas.
+        exclusive: False for ROIs that overlap on purpose, such as a hemisphere and its ROIs.
 
     Raises:
-        ValueError: a mask of another number of vertices, no areas, or a threshold out of range.
+        ValueError: a mask of another number of vertices, no ROIs, or a threshold out of range.
     """
     if not 0.0 <= threshold < 1.0:
         raise ValueError(f"threshold is {threshold}; expected 0 to below 1.")
     if not rois:
-        raise ValueError("There are no areas; name at least one.")
+        raise ValueError("There are no ROIs; name at least one.")
     total = sum(regions.num_vertices)
     for name, mask in rois.items():
         if mask.shape != (total,):
             raise ValueError(
-                f"Area {name!r} has a mask of shape {mask.shape}, the regions are of {total} "
-                "vertices, left then right; use areas of the same surface."
+                f"ROI {name!r} has a mask of shape {mask.shape}, the regions are of {total} "
+                "vertices, left then right; use ROIs of the same surface."
             )
     overlap = np.array(
         [
@@ -98,7 +98,7 @@ def assign_regions(
 
 
 def concatenate(*assignments: ROIAssignment) -> ROIAssignment:
-    """The areas of several assignments over the same regions, one after the other."""
+    """The ROIs of several assignments over the same regions, one after the other."""
     return ROIAssignment(
         tuple(name for each in assignments for name in each.names),
         *(
@@ -111,7 +111,7 @@ def concatenate(*assignments: ROIAssignment) -> ROIAssignment:
 def assign_by_name(
     regions: Parcellation, region_sets: Mapping[str, Sequence[str]]
 ) -> ROIAssignment:
-    """Areas given as lists of region names.
+    """ROIs given as lists of region names.
 
     A name stands for both hemispheres unless it begins with "lh." or "rh.".
 
@@ -125,7 +125,7 @@ def assign_by_name(
             found = [i for i, key in enumerate(keys) if name in (key, key[3:])]
             if not found:
                 raise ValueError(
-                    f"Area {roi!r} names region {name!r}, which is none of the model's "
+                    f"ROI {roi!r} names region {name!r}, which is none of the model's "
                     f"{len(regions)} regions; the model keeps those of the highest SNR only."
                 )
             row[found] = True
@@ -136,16 +136,16 @@ def assign_by_name(
 def by_hemisphere(
     rois: Mapping[str, Bool[np.ndarray, " n"]], num_vertices: tuple[int, int]
 ) -> dict[str, Bool[np.ndarray, " n"]]:
-    """Each area's left and right part, named "lh.NAME" and "rh.NAME"."""
+    """Each ROI's left and right part, named "lh.NAME" and "rh.NAME"."""
     left = np.arange(sum(num_vertices)) < num_vertices[0]
     halves = dict(zip(HEMISPHERES, (left, ~left), strict=True))
     return {f"{h}.{name}": mask & half for name, mask in rois.items() for h, half in halves.items()}
 
 
 def level_counts(assignment: ROIAssignment) -> dict[str, int]:
-    """How many regions belong to a low-level area, to a high-level one, and to either.
+    """How many regions belong to a low-level ROI, to a high-level one, and to either.
 
-    The levels are `cortex.ROI_LEVELS`; areas beside them do not count.
+    The levels are `cortex.ROI_LEVELS`; ROIs beside them do not count.
     """
     rows = {level: np.isin(assignment.names, groups) for level, groups in ROI_LEVELS.items()}
     rows["labelled"] = np.logical_or.reduce(list(rows.values()))
@@ -157,7 +157,7 @@ def overlap_table(
     rois: Mapping[str, Bool[np.ndarray, " n"]],
     thresholds: Sequence[float] = (0.1, 0.5, 0.75),
 ) -> str:
-    """A line per threshold: regions of each level and area; the paper's counts below.
+    """A line per threshold: regions of each level and ROI; the paper's counts below.
 
     Args:
         regions: the p chosen regions.
@@ -185,7 +185,7 @@ def overlap_table(
 
 
 def assignment_table(regions: Parcellation, assignment: ROIAssignment) -> str:
-    """CSV: a row per region with its best area, that overlap, and the area it is assigned to."""
+    """CSV: a row per region with its best ROI, that overlap, and the ROI it is assigned to."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["region", "hemisphere", "vertices", "best_roi", "overlap", "assigned"])

@@ -36,7 +36,7 @@ class LayerViews(NamedTuple):
 
     Attributes:
         brain: each region's share, sums to 1 over regions.
-        image: how much each query attends to each area's regions.
+        image: how much each query attends to each ROI's regions.
     """
 
     brain: Float[Array, "b p"]
@@ -48,7 +48,7 @@ class Views(NamedTuple):
 
     Attributes:
         brain: B, each region's share of the attention; sums to 1 over regions.
-        image: I, where in the image an area is attended; sums to 1 over y and x, NaN for an area
+        image: I, where in the image a ROI is attended; sums to 1 over y and x, NaN for a ROI
             without regions.
         brain_by_layer: `brain` before the mean over layers.
     """
@@ -87,7 +87,7 @@ def layer_views(
 
     Args:
         weights: A, the attention to the regions.
-        roi_weights: w, each area's weights over regions.
+        roi_weights: w, each ROI's weights over regions.
         norms: n, from `value_norms`.
     """
     if norms is None:
@@ -152,7 +152,7 @@ def validate_reduction(reduction: str, layer_weighting: str) -> tuple[Reduction,
     """Both choices, checked; "paper" is "attention" with layers weighted by queries.
 
     Raises:
-        ValueError: an unknown one, or "paper" with layers weighted alike.
+        ValueError: an unknown one, or "paper" with layers weighted equally.
     """
     if reduction not in REDUCTIONS:
         raise ValueError(f"reduction is {reduction!r}; expected one of {list(REDUCTIONS)}.")
@@ -333,14 +333,14 @@ def normalised(
 def relative_entropy(
     brain_view: Float[Array | np.ndarray, "*b p"],
 ) -> Float[Array, "*b"]:
-    """-sum_p B_p ln B_p / ln p: 1 when all regions share alike, 0 when one has all."""
+    """-sum_p B_p ln B_p / ln p: 1 when all regions share equally, 0 when one has all."""
     p = brain_view.shape[-1]
     logarithm = jnp.log(jnp.maximum(brain_view, jnp.finfo(jnp.float32).tiny))
     return -(brain_view * logarithm).sum(axis=-1) / math.log(p)
 
 
 def concentration(brain_view: Float[Array | np.ndarray, "*b p"]) -> Float[Array, "*b"]:
-    """Share of the most attended tenth of the regions (rounded up); 0.1 when all share alike."""
+    """Share of the most attended tenth of the regions (rounded up); 0.1 when all share equally."""
     top = math.ceil(brain_view.shape[-1] / 10)
     return jnp.sort(brain_view, axis=-1)[..., -top:].sum(axis=-1)
 
@@ -350,7 +350,7 @@ def contrast(
 ) -> Float[np.ndarray, "b *t y x"]:
     """I_b / mean over samples of I, divided by its sum over y and x.
 
-    What an area looks at in this image beyond what it looks at in every image. Needs several
+    What a ROI attends to in this image beyond what it attends to in every image. Needs several
     samples; with one it is flat.
     """
     return normalised(image_view / image_view.mean(axis=0, keepdims=True))

@@ -47,7 +47,7 @@ def test_a_region_belongs_where_more_than_the_threshold_of_it_lies():
     assert both.members[:2, :3].all()
     np.testing.assert_allclose(both.weights[0], [1 / 3, 1 / 3, 1 / 3, 0])
     assert found.without_regions() == [
-        "none: none of the 4 regions lies in it by more than the threshold (area of 1 vertices, "
+        "none: none of the 4 regions lies in it by more than the threshold (ROI of 1 vertices, "
         "highest overlap 0.00); its view is NaN."
     ]
 
@@ -87,12 +87,12 @@ def test_wrong_areas_are_refused():
         assign_regions(REGIONS, {"V1": np.ones(17, bool)})
     with pytest.raises(ValueError, match=r"threshold is 1\.0"):
         assign_regions(REGIONS, ROIS, 1.0)
-    with pytest.raises(ValueError, match="no areas"):
+    with pytest.raises(ValueError, match="no ROIs"):
         assign_regions(REGIONS, {})
 
 
 def test_regions_are_counted_by_level_as_the_paper_counts_them():
-    """Eleven regions of ten vertices: so many of V1 in the one, of a face area in the other."""
+    """Eleven regions of ten vertices: so many of V1 in the one, of a face ROI in the other."""
     inside = {"V1": [10, 6, 5, 2, 0, 0, 0, 0, 0, 0, 0], "Face": [0, 4, 5, 2, 6, 7, 8, 9, 0, 0, 0]}
     inside["streams"] = [10] * 11  # no level
     regions = Parcellation(
@@ -105,7 +105,7 @@ def test_regions_are_counted_by_level_as_the_paper_counts_them():
     for name, counts in inside.items():
         masks[name] = np.zeros(123, bool)
         for i, count in enumerate(counts):
-            # From the region's start, or, so that areas stay apart, from its end.
+            # From the region's start, or, so that ROIs stay apart, from its end.
             masks[name][10 * i + (10 - count if name == "Face" else 0) :][:count] = True
     without = {name: masks[name] for name in ("V1", "Face")}
     half = level_counts(assign_regions(regions, without, 0.5))

@@ -184,7 +184,7 @@ def test_layers_together(layers, roi_weights, weighting):
     expected = maps / maps.sum((2, 3), keepdims=True)
     np.testing.assert_allclose(found.image[:, 1:], expected[:, 1:], rtol=1e-4)
     np.testing.assert_allclose(found.image[:, 1:].sum((2, 3)), 1, atol=1e-5)
-    assert np.isnan(found.image[:, 0]).all()  # an area without regions
+    assert np.isnan(found.image[:, 0]).all()  # a ROI without regions
 
 
 def test_entropy_and_concentration():
