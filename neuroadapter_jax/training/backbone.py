@@ -54,7 +54,7 @@ class ArrayBatches:
 def initial_state(
     params: Any, optimizer: optax.GradientTransformation, ema: bool = True
 ) -> dict[str, Any]:
-    """Step 0: parameters, their moving average (if one is kept), and the optimizer's state."""
+    """Step 0: parameters, their moving average (if there is one), and the optimizer's state."""
     state = {
         "params": params,
         "opt_state": optimizer.init(params),
@@ -75,7 +75,7 @@ def make_step(
         loss_fn: (params, batch, key) -> (loss, further metrics).
         optimizer: of all parameters.
         seed: the key of a step is fold_in(key(seed), step).
-        ema_decay: of the moving average; None keeps none.
+        ema_decay: of the moving average; None for none.
     """
 
     def step(state: dict[str, Any], batch: dict[str, Array]):
@@ -144,7 +144,7 @@ def make_text_to_image_step(
     """A jitted step of U-Net and text encoder on cached latents.
 
     Batches are {"latent": scaled latents [b, y, x, c], "ids": caption ids [b, k]}; a caption is
-    replaced by the empty one with probability drop_rate, so that the model also draws without.
+    replaced by the empty one with probability drop_rate, so that the model also works without.
     """
     graphs = {"unet": nnx.graphdef(unet), "text_encoder": nnx.graphdef(text_encoder)}
 
