@@ -48,7 +48,7 @@ def get_config(variant: str = "full") -> ConfigDict:
     config.ablation.seeds = (0, 1, 2)
     config.ablation.num_images = 100  # of the test split
     # The encoder chooses one of these; "without encoder selection" is their mean, so it needs no
-    # training and no reconstructions of its own.
+    # training and no images besides.
     config.ablation.num_candidates = 4
     config.ablation.sampler = "dpmsolver++"
     config.ablation.num_steps = 6

@@ -180,7 +180,7 @@ def to_our_axes(name, value):
     return value.T if linear else value
 
 
-def test_latents_are_drawn_from_the_prepared_moments():
+def test_latents_are_sampled_from_the_prepared_moments():
     mean = jnp.full((1, 100, 100, 4), 3.0, jnp.float16)
     std = jnp.full((1, 100, 100, 4), 0.5, jnp.float16)
     batch = {"latent_mean": mean, "latent_std": std}
