@@ -112,6 +112,14 @@ def make_autoencoder_step(
     The KL term is summed over the latent's entries and averaged over samples, as in Rombach et
     al. 2022 (arXiv 2112.10752, appendix G); the absolute error stands in place of their
     perceptual and adversarial terms.
+
+    Args:
+        vae: the autoencoder, of which the step takes the graph.
+        optimizer: of its parameters.
+        seed: of the latents' noise.
+        kl_weight: of the KL term.
+        absolute_weight: of the absolute error.
+        ema_decay: of the moving average.
     """
     graph = nnx.graphdef(vae)
 
@@ -145,6 +153,17 @@ def make_text_to_image_step(
 
     Batches are {"latent": scaled latents [b, y, x, c], "ids": caption ids [b, k]}; a caption is
     replaced by the empty one with probability drop_rate, so that the model also works without.
+
+    Args:
+        unet: of which the step takes the graph.
+        text_encoder: of which the step takes the graph.
+        schedule: noise schedule and prediction type.
+        optimizer: of both networks' parameters.
+        empty_ids: ids of the empty caption [k].
+        seed: of noise, timesteps and dropped captions.
+        gamma: cap of the Min-SNR weights; None for none.
+        drop_rate: share of captions replaced by the empty one, 0 to 1.
+        ema_decay: of the moving average.
     """
     graphs = {"unet": nnx.graphdef(unet), "text_encoder": nnx.graphdef(text_encoder)}
 
