@@ -1,4 +1,4 @@
-"""The paper's ablations on the simulated subject: one command trains, draws, scores, tabulates.
+"""The paper's ablations on the simulated subject: train, reconstruct, score, tabulate.
 
     python launch/ablate.py --config configs/ablation.py
 
@@ -9,10 +9,9 @@ Hardware: 2 CPU cores. Time and table: docs/ablation.md. One variant alone:
 --config.train.* and --config.data.* go to the training of every variant.
 """
 
-import importlib.util
-from pathlib import Path
-
 from ml_collections import ConfigDict, config_dict
+
+from neuroadapter_jax.training.sibling_config import sibling_config
 
 # Name -> what differs from "full".
 VARIANTS = {
@@ -30,10 +29,7 @@ VARIANTS = {
 def get_config(variant: str = "full") -> ConfigDict:
     if variant not in VARIANTS:
         raise ValueError(f"configs/ablation.py:{variant}: expected one of {list(VARIANTS)}.")
-    spec = importlib.util.spec_from_file_location("demo", Path(__file__).with_name("demo.py"))
-    demo = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(demo)
-    config = demo.get_config()
+    config = sibling_config(__file__, "demo")()
     config.workdir = f"runs/ablation/{variant}/seed0"
     config.train.num_steps = 300
     config.train.warmup_steps = 30
@@ -52,7 +48,7 @@ def get_config(variant: str = "full") -> ConfigDict:
     config.ablation.seeds = (0, 1, 2)
     config.ablation.num_images = 100  # of the test split
     # The encoder chooses one of these; "without encoder selection" is their mean, so it needs no
-    # training and no drawing of its own.
+    # training and no images besides.
     config.ablation.num_candidates = 4
     config.ablation.sampler = "dpmsolver++"
     config.ablation.num_steps = 6

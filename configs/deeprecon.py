@@ -1,31 +1,28 @@
-r"""Deeprecon: one token per visual area of one subject, Stable Diffusion 1.5 at 512 x 512.
+r"""Deeprecon: one token per ROI of one subject, Stable Diffusion 1.5 at 512 x 512.
 
     python launch/train.py --config configs/deeprecon.py --config.data.reader.root=<folder of .h5> \
         --config.data.reader.images=<folder of images>
 
 Hardware: one GPU of 40 GB or more. The images are given on request; without them the responses can
-be prepared and drawn from by a trained model, but nothing can be trained. The paper's numbers come
-from 200 parcels; the public files hold volumes of visual cortex, so here a token is an area. For a
-surface file: --config.data.reader.rois=None and the label files as --config.data.parcellation.
+be prepared and a trained model can reconstruct from them, but nothing can be trained. The paper's
+numbers come from 200 parcels; the public files hold volumes of visual cortex, so here a token is an
+ROI. For a surface file: --config.data.reader.rois=None and the label files as
+--config.data.parcellation.
 """
-
-import importlib.util
-from pathlib import Path
 
 from ml_collections import ConfigDict, config_dict
 
+from neuroadapter_jax.training.sibling_config import sibling_config
+
 
 def get_config() -> ConfigDict:
-    spec = importlib.util.spec_from_file_location("nsd", Path(__file__).with_name("nsd.py"))
-    nsd = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(nsd)
-    config = nsd.get_config()
+    config = sibling_config(__file__, "nsd")()
     config.workdir = "runs/deeprecon/train"
     config.data = ConfigDict()
     config.data.dataset = "deeprecon"
     config.data.prepared = "runs/deeprecon/prepared-sub01"
     config.data.image_size = 512
-    config.data.parcellation = ()  # the areas come with the responses
+    config.data.parcellation = ()  # the ROIs come with the responses
     config.data.reader = ConfigDict()
     config.data.reader.root = "deeprecon"
     config.data.reader.subject = 1

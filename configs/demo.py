@@ -54,7 +54,12 @@ def get_config() -> ConfigDict:
     config.train.drop_all = 0.1
     config.train.ema_decay = 0.995
     config.train.repeats = "average"
-    config.train.guidance_scale = 4.0
+    # The exported model's own, and of the validation images in sample_steps steps.
+    config.train.sampling = ConfigDict()
+    config.train.sampling.sampler = "ddim"
+    config.train.sampling.num_steps = 50
+    config.train.sampling.guidance_scale = 4.0
+    config.train.sampling.start = "noise"
     config.train.sample_steps = 20
     config.train.log_every = 20
     config.train.evaluate_every = 400

@@ -7,17 +7,13 @@ The metadata are a pickle, hence --allow-pickle; they are read as arrays and num
 Otherwise configs/nsd.py.
 """
 
-import importlib.util
-from pathlib import Path
-
 from ml_collections import ConfigDict
+
+from neuroadapter_jax.training.sibling_config import sibling_config
 
 
 def get_config() -> ConfigDict:
-    spec = importlib.util.spec_from_file_location("nsd", Path(__file__).with_name("nsd.py"))
-    nsd = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(nsd)
-    config = nsd.get_config()
+    config = sibling_config(__file__, "nsd")()
     parcellation = config.data.parcellation
     config.workdir = "runs/derived-nsd/train"
     config.data = ConfigDict()

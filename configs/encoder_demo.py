@@ -5,20 +5,16 @@
 Hardware: 2 CPU cores. Accuracy: docs/encoder.md.
 """
 
-import importlib.util
-from pathlib import Path
-
 from ml_collections import ConfigDict, config_dict
+
+from neuroadapter_jax.training.sibling_config import sibling_config
 
 
 def get_config() -> ConfigDict:
-    spec = importlib.util.spec_from_file_location("demo", Path(__file__).with_name("demo.py"))
-    demo = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(demo)
     config = ConfigDict()
     config.workdir = "runs/simulated/encoder"
     config.backbone = "tiny-sd"  # of the prepared records, which the adapter's training shares
-    config.data = demo.get_config().data
+    config.data = sibling_config(__file__, "demo")().data
 
     config.encoder = ConfigDict()
     config.encoder.backbone = "tiny-vit"

@@ -6,17 +6,13 @@
 Hardware: one GPU of 40 GB or more; 13.3 GB of disk per block for the features. Not run here.
 """
 
-import importlib.util
-from pathlib import Path
-
 from ml_collections import ConfigDict, config_dict
+
+from neuroadapter_jax.training.sibling_config import sibling_config
 
 
 def get_config() -> ConfigDict:
-    spec = importlib.util.spec_from_file_location("nsd", Path(__file__).with_name("nsd.py"))
-    nsd = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(nsd)
-    base = nsd.get_config()
+    base = sibling_config(__file__, "nsd")()
     config = ConfigDict()
     config.workdir = "runs/nsd-encoder"
     config.backbone = base.backbone

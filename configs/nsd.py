@@ -8,7 +8,7 @@ Hardware: one GPU of 40 GB or more. Without weights or without NSD:
     --config configs/nsd.py:simulated     the simulated subject of configs/demo.py, 64 x 64 pixels
 
 Where the released code leaves a choice open, or its versions differ, a comment names the choice
-taken here; its alternative is the override beside it. The paper's variants likewise:
+taken here; its alternative is the override beside it. So are the paper's variants:
 
     50 tokens by a transformer           --config.train.token_queries=50
     p = 50 or 400                        --config.train.num_regions=50
@@ -17,10 +17,9 @@ taken here; its alternative is the override beside it. The paper's variants like
     a fixed drop rate                    --config.train.drop_rate=0.5
 """
 
-import importlib.util
-from pathlib import Path
-
 from ml_collections import ConfigDict, config_dict
+
+from neuroadapter_jax.training.sibling_config import sibling_config
 
 
 def get_config(dataset: str = "nsd") -> ConfigDict:
@@ -70,13 +69,16 @@ def get_config(dataset: str = "nsd") -> ConfigDict:
     # The released code keeps no moving average: --config.train.ema_decay=0.999
     config.train.ema_decay = config_dict.placeholder(float)
     config.train.repeats = "average"
-    # The paper's 4; the released scripts have 2 to 4: --config.train.guidance_scale=2
-    config.train.guidance_scale = 4.0
-    config.train.sampler = "ddpm"
-    config.train.sample_steps = 50
+    # The exported model's own, and of the validation images in sample_steps steps.
+    config.train.sampling = ConfigDict()
+    config.train.sampling.sampler = "ddpm"
+    config.train.sampling.num_steps = 50
+    # The paper's 4; the released scripts have 2 to 4: --config.train.sampling.guidance_scale=2
+    config.train.sampling.guidance_scale = 4.0
+    # The released code starts from a noised grey image: --config.train.sampling.start=noise
+    config.train.sampling.start = "grey"
     config.train.num_candidates = 8
-    # The released code starts from a noised grey image: --config.train.start=noise
-    config.train.start = "grey"
+    config.train.sample_steps = 50
     config.train.log_every = 100
     config.train.evaluate_every = 5000
     config.train.checkpoint_every = 5000
@@ -100,7 +102,7 @@ def nsd_data() -> ConfigDict:
     # 9000/485/515, the paper's: --config.data.split=shared1000 (or shared982, algonauts, shared)
     data.split = "special515"
     data.image_size = 512
-    # For splits that draw their validation images from the training images.
+    # For splits that take their validation images from the training images.
     data.num_validation = 485
     data.simulation = None
     name = "Schaefer2018_1000Parcels_17Networks_order.annot"
@@ -111,9 +113,6 @@ def nsd_data() -> ConfigDict:
 
 
 def simulated_data() -> ConfigDict:
-    spec = importlib.util.spec_from_file_location("demo", Path(__file__).with_name("demo.py"))
-    demo = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(demo)
-    data = demo.get_config().data
+    data = sibling_config(__file__, "demo")().data
     data.prepared = "runs/simulated-sd15/prepared"
     return data

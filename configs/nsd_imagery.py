@@ -1,4 +1,4 @@
-r"""NSD-Imagery, to be drawn by a model that was trained on NSD: prepared only, nothing is trained.
+r"""NSD-Imagery, for a model that was trained on NSD: prepared only, nothing is trained.
 
     python launch/prepare.py --config configs/nsd_imagery.py \
         --config.data.reader.root=<NSD's folder>

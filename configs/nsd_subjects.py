@@ -21,10 +21,9 @@ Hardware: as configs/nsd.py. An epoch of four subjects has four times the steps;
 quarter of one subject's, so the run takes as long as one subject's.
 """
 
-import importlib.util
-from pathlib import Path
-
 from ml_collections import ConfigDict, config_dict
+
+from neuroadapter_jax.training.sibling_config import sibling_config
 
 SUBJECTS = (1, 2, 5, 7)
 _PREPARED = "runs/nsd-sd15/prepared-subj{subject:02d}"
@@ -36,10 +35,7 @@ def get_config(which: str = "1") -> ConfigDict:
         raise ValueError(
             f"configs/nsd_subjects.py:{which}: expected a subject from 1 to 8, or one of {models}."
         )
-    spec = importlib.util.spec_from_file_location("nsd", Path(__file__).with_name("nsd.py"))
-    nsd = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(nsd)
-    config = nsd.get_config()
+    config = sibling_config(__file__, "nsd")()
     if which not in models:
         config.workdir = f"runs/nsd-sd15-subj{int(which):02d}/train"
         config.data.subject = int(which)

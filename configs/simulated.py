@@ -4,23 +4,19 @@ r"""The shipped adapter of the simulated subject: configs/demo.py, trained for l
     python launch/export.py --run runs/simulated/train --half --last \
         --out neuroadapter_jax/assets/neuroadapter-simulated
 
-The last checkpoint, because its validation images show more things that can be named (61 % against
+The last checkpoint, because its validation images show more objects that can be named (61 % against
 57 % at step 2,000, where the validation loss is lowest).
 
 Hardware: 2 CPU cores. Time and scores: neuroadapter_jax/assets/neuroadapter-simulated/README.md.
 """
 
-import importlib.util
-from pathlib import Path
-
 from ml_collections import ConfigDict
+
+from neuroadapter_jax.training.sibling_config import sibling_config
 
 
 def get_config() -> ConfigDict:
-    spec = importlib.util.spec_from_file_location("demo", Path(__file__).with_name("demo.py"))
-    demo = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(demo)
-    config = demo.get_config()
+    config = sibling_config(__file__, "demo")()
     config.workdir = "runs/simulated/train"
     config.train.batch_size = 32
     config.train.num_steps = 4000

@@ -108,7 +108,7 @@ def constrained(tree: Any, mesh: Mesh) -> Any:
     return jax.lax.with_sharding_constraint(tree, shardings(tree, mesh))
 
 
-def local(tree: Any) -> Any:
+def gather_to_host(tree: Any) -> Any:
     """Every array whole on this process's first device, gathered from the others where cut."""
 
     def one(leaf):

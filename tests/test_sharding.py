@@ -25,14 +25,14 @@ def make_tiny(mesh):
     from neuroadapter_jax import sharding
     from neuroadapter_jax.diffusion import attention
     from neuroadapter_jax.diffusion.unet import UNet2DConditionModel, UNetConfig
-    from neuroadapter_jax.training.optimizers import make_optimizer
+    from neuroadapter_jax.training.optimizers import make_optimizer, make_schedule
 
     sharding.SMALL = 100  # so that these small networks are cut
     attention._LARGE = 100  # and take the way of large attention
     tiny_step.P, tiny_step.N = 20, 149
     config = UNetConfig(**tiny_step.UNET | UNET)
     unet = random_network(lambda rngs: UNet2DConditionModel(config, rngs=rngs), 0)
-    optimizer = make_optimizer(3e-3, 100, weight_decay=1e-3)
+    optimizer = make_optimizer(make_schedule(3e-3, 100), weight_decay=1e-3)
     return tiny_step.TinyStep(unet, optimizer, ema_decay=0.9, mesh=mesh)
 
 
@@ -81,11 +81,11 @@ def run(mesh, steps=STEPS, process=(0, 1)):
 
 
 def save(path, state, metrics, **more):
-    from neuroadapter_jax.sharding import local
+    from neuroadapter_jax.sharding import gather_to_host
 
-    leaves = by_name(local({"params": state["params"], "ema": state["ema"]}))
+    leaves = by_name(gather_to_host({"params": state["params"], "ema": state["ema"]}))
     arrays = {name: np.asarray(leaf) for name, leaf in leaves.items()}
-    np.savez(path, loss=np.asarray(local(metrics["loss"])), **arrays, **more)
+    np.savez(path, loss=np.asarray(gather_to_host(metrics["loss"])), **arrays, **more)
 
 
 def devices_task(folder):

@@ -10,7 +10,7 @@ from neuroadapter_jax.adapter.neuroadapter import NeuroAdapter, NeuroAdapterConf
 from neuroadapter_jax.cortex.packing import Packing
 from neuroadapter_jax.diffusion.noise_schedule import NoiseSchedule
 from neuroadapter_jax.diffusion.unet import UNet2DConditionModel
-from neuroadapter_jax.training.step import Frozen, make_train_step
+from neuroadapter_jax.training.step import Frozen, Objective, make_train_step
 
 B, N, P, V, K, SIZE = 12, 53, 5, 7, 11, 6
 SEED = 17
@@ -31,7 +31,14 @@ UNET = {
 class TinyStep:
     """A step, its frozen part, its first state and its batches."""
 
-    def __init__(self, unet: UNet2DConditionModel, optimizer, prediction_type="epsilon", **options):
+    def __init__(
+        self,
+        unet: UNet2DConditionModel,
+        optimizer,
+        prediction_type="epsilon",
+        objective=Objective(),  # noqa: B008
+        **options,
+    ):
         rng = np.random.default_rng(2)
         widths, heads = map(tuple, cross_attention_shapes(unet))
         config = NeuroAdapterConfig(P, V, 13, widths, heads)
@@ -50,7 +57,13 @@ class TinyStep:
         self.params = nnx.state(self.adapter, nnx.Param)
         self.optimizer, self.ema = optimizer, options.get("ema_decay") is not None
         self.step = make_train_step(
-            nnx.graphdef(self.adapter), graph, self.schedule, optimizer, seed=SEED, **options
+            nnx.graphdef(self.adapter),
+            graph,
+            self.schedule,
+            optimizer,
+            objective,
+            seed=SEED,
+            **options,
         )
 
     def state(self):

@@ -11,7 +11,7 @@ from neuroadapter_jax.datasets.subjects import SubjectsDataset
 from neuroadapter_jax.figures.report import score_table
 from neuroadapter_jax.pipeline.pipeline import NeuroAdapterPipeline
 from neuroadapter_jax.training.metrics_log import read_metrics
-from neuroadapter_jax.training.setup import load_run
+from neuroadapter_jax.training.train import load_run
 
 
 def pipeline_of_run(
@@ -51,9 +51,9 @@ def pipeline_of_run(
         setup.backbone,
         setup.regions[index],
         backbone_name=setup.settings.backbone,
-        guidance_scale=setup.settings.guidance_scale,
-        sampler=setup.settings.sampler,
-        start=setup.settings.start,
+        guidance_scale=setup.settings.sampling.guidance_scale,
+        sampler=setup.settings.sampling.sampler,
+        start=setup.settings.sampling.start,
         num_candidates=setup.settings.num_candidates,
         provenance={
             "step": step,

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Shaped
 
+from neuroadapter_jax.cortex.noise_ceiling import explainable_variance
 from neuroadapter_jax.metrics.pixels import standardise
 
 
@@ -27,14 +28,15 @@ def noise_ceiling(ncsnr: Float[np.ndarray, " n"], num_trials: int) -> Float[np.n
 
     r = sqrt(ncsnr^2 / (ncsnr^2 + 1 / num_trials))
 
-    (Allen et al. 2022, Methods, whose noise ceiling is 100 r^2.)
+    which is the root of `explainable_variance` (Allen et al. 2022, Methods, whose noise ceiling is
+    100 r^2).
 
     Args:
         ncsnr: noise-ceiling SNR, at least 0; NaN gives 0.
         num_trials: trials averaged.
     """
-    power = np.square(np.nan_to_num(ncsnr.astype(np.float64)))
-    return np.sqrt(power / (power + 1.0 / num_trials)).astype(np.float32)
+    explainable = explainable_variance(np.nan_to_num(ncsnr), np.array([num_trials]))
+    return np.sqrt(explainable).astype(np.float32)
 
 
 def normalised_accuracy(
@@ -59,20 +61,20 @@ def encoding_accuracy(
     roi: Shaped[np.ndarray, " n"],
     least_ceiling: float = 0.3,
 ) -> tuple[dict[str, Any], Float[np.ndarray, " n"]]:
-    """Correlation per vertex, and its summary per area.
+    """Correlation per vertex, and its summary per ROI.
 
     Args:
         predicted: responses to test images.
         measured: means over `num_trials` trials of each image.
         ncsnr: noise-ceiling SNR.
         num_trials: see `noise_ceiling`.
-        roi: name of the area of each vertex, "" for none.
+        roi: name of the ROI of each vertex, "" for none.
         least_ceiling: vertices with a ceiling above it are summarised as "predictable".
 
     Returns:
         Medians as JSON values: of r, of the ceiling, of r / ceiling and of the share of the
-        explainable variance, over predictable vertices, per area, and of r over the vertices
-        without an area; and r per vertex.
+        explainable variance, over predictable vertices, per ROI, and of r over the vertices
+        without an ROI; and r per vertex.
     """
     correlation = vertex_correlation(predicted, measured)
     ceiling = noise_ceiling(ncsnr, num_trials)

@@ -14,7 +14,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, UInt8
 
 from neuroadapter_jax.cortex.packing import pack, unpack_slots
-from neuroadapter_jax.cortex.parcellation import Parcellation, region_keys
+from neuroadapter_jax.cortex.parcellation import Parcellation
 from neuroadapter_jax.diffusion.weights import (
     ASSETS,
     from_tensors,
@@ -22,6 +22,13 @@ from neuroadapter_jax.diffusion.weights import (
     to_tensors,
     write_safetensors,
 )
+from neuroadapter_jax.encoder.features import (
+    PATCH_TOKENS,
+    Features,
+    prepare_images,
+    read_features,
+)
+from neuroadapter_jax.encoder.matching import check_fits, matching_regions, vertices_inside
 from neuroadapter_jax.encoder.ranking import masked_correlation
 from neuroadapter_jax.encoder.region_encoder import (
     RegionEncoder,
@@ -31,57 +38,22 @@ from neuroadapter_jax.encoder.region_encoder import (
 )
 from neuroadapter_jax.encoder.vit import Dinov2Model
 from neuroadapter_jax.encoder.weights import load_dinov2
-from neuroadapter_jax.files import write_json
+from neuroadapter_jax.files import write_json, write_npz
+
+__all__ = [
+    "PATCH_TOKENS",
+    "BrainEncoder",
+    "Features",
+    "check_fits",
+    "ensemble_weights",
+    "matching_regions",
+    "prepare_images",
+    "read_features",
+    "save_brain_encoder",
+]
 
 _CONFIG, _WEIGHTS, _REGIONS = "config.json", "encoder_{}.safetensors", "regions.npz"
 _VALIDATION = "validation.npz"
-_MEAN, _SD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])  # of ImageNet
-PATCH_TOKENS = 0
-
-
-@dataclasses.dataclass(frozen=True)
-class Features:
-    """What of an image the encoders read.
-
-    Attributes:
-        backbone: a DINOv2 model; see `dinov2_folder`.
-        image_size: images are resized to this many rows and columns; 425 in the released code.
-        padded_size: then zeros are added below and to the right up to a multiple of the patch; 434.
-    """
-
-    backbone: str = "facebook/dinov2-base"
-    image_size: int = 425
-    padded_size: int = 434
-
-
-def prepare_images(
-    images: UInt8[Array | np.ndarray, "b y x c"], features: Features
-) -> Float[Array, "b y2 x2 c"]:
-    """Images as the backbone takes them: resized, normalised by ImageNet's colours, padded.
-
-    Resizing is bilinear with antialiasing, as torchvision's.
-    """
-    size, extra = features.image_size, features.padded_size - features.image_size
-    x = jnp.asarray(images, jnp.float32) / 255.0
-    if x.shape[1:3] != (size, size):
-        x = jax.image.resize(x, (len(x), size, size, x.shape[-1]), "bilinear", antialias=True)
-    return jnp.pad((x - _MEAN) / _SD, ((0, 0), (0, extra), (0, extra), (0, 0)))
-
-
-def read_features(
-    backbone: Dinov2Model, images: Float[Array, "b y x c"], block: int
-) -> Float[Array, "b k f"]:
-    """Patch features of prepared images.
-
-    Args:
-        backbone: the model.
-        images: from `prepare_images`.
-        block: counted from the end, from 1: the queries of that block's attention;
-            0: the patch tokens.
-    """
-    if block == PATCH_TOKENS:
-        return backbone.patch_tokens(images)
-    return backbone.query_features(images, block)
 
 
 def ensemble_weights(
@@ -107,7 +79,7 @@ class BrainEncoder:
         regions: the parcellation they were trained with.
         correlations: of each on validation images, per vertex [m, n].
         sharpness: see `ensemble_weights`.
-        provenance: what they were trained on, kept in config.json.
+        provenance: what they were trained on, stored in config.json.
     """
 
     def __init__(
@@ -130,18 +102,21 @@ class BrainEncoder:
         self.rows: Rows = make_rows(regions, self.config.row_length)
         side = features.padded_size // backbone.config.patch_size
         self.grid = (side, side)
-        self._modules = (backbone, *members)
+        self._backbone, self._members = backbone, tuple(members)
         self._shares = jnp.asarray(ensemble_weights(self.correlations, sharpness))
         self._judges: dict[str, tuple[Callable, tuple]] = {}
-        packed, params = self._packed_prediction(self._modules, self.rows)
+        packed, params = self._packed_prediction(self._members, self.rows)
 
         def predict(params, images):
             return unpack_slots(packed(params, images), self.rows.packing, self.num_vertices, 0.0)
 
         self._predict = functools.partial(jax.jit(predict), params)
 
-    def _packed_prediction(self, modules: Sequence[nnx.Module], rows: Rows):
+    def _packed_prediction(
+        self, members: Sequence[RegionEncoder], rows: Rows
+    ) -> tuple[Callable, tuple]:
         """(params, images) -> the weighted predictions [b, rows, slots], and the params."""
+        modules = (self._backbone, *members)
         graphs = [nnx.graphdef(module) for module in modules]
         states = [nnx.state(module, nnx.Param) for module in modules]
 
@@ -162,10 +137,9 @@ class BrainEncoder:
         if found is not None:
             return found
         chosen = matching_regions(self.regions, regions)
-        backbone, *members = self._modules
-        parts = [member.part(self.rows, chosen) for member in members]
+        parts = [member.part(self.rows, chosen) for member in self._members]
         rows = parts[0][1]
-        packed, params = self._packed_prediction([backbone, *(part for part, _ in parts)], rows)
+        packed, params = self._packed_prediction([part for part, _ in parts], rows)
         mask = rows.packing.mask & jnp.asarray(self.reliable())[rows.packing.index]
 
         def scores(params, mask, images, fmri, chunk):
@@ -237,10 +211,12 @@ class BrainEncoder:
     def ranked_vertices(self, regions: Parcellation) -> Bool[np.ndarray, " n"]:
         """The vertices that `rank` compares: those of some regions predicted better than chance."""
         matching_regions(self.regions, regions)
-        return self.reliable() & _inside(regions)
+        return self.reliable() & vertices_inside(regions)
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path, backbone: str | Path | None = None):
+    def from_pretrained(
+        cls, folder: str | Path, backbone: str | Path | None = None
+    ) -> "BrainEncoder":
         """Load a folder written by `save_pretrained`, or one shipped in the package by name.
 
         Args:
@@ -262,7 +238,7 @@ class BrainEncoder:
         if regions.fingerprint() != settings["regions_fingerprint"]:
             raise ValueError(
                 f"{folder / _REGIONS}: not the regions that {_CONFIG} beside it names; copy the "
-                "folder anew."
+                "folder again."
             )
         features = Features(
             **settings["features"] | ({"backbone": str(backbone)} if backbone else {})
@@ -299,19 +275,25 @@ def save_brain_encoder(
     provenance: dict[str, Any] | None = None,
     dtype: Any = np.float32,
 ) -> None:
-    """Writes the folder that `BrainEncoder.from_pretrained` reads; the backbone is named only.
+    """Write the folder that `BrainEncoder.from_pretrained` reads; the backbone is only named.
 
-    Arguments as of `BrainEncoder`.
+    Args:
+        folder: to write.
+        features: what the encoders are given.
+        members: the encoders.
+        blocks: which features each reads; see `read_features`.
+        regions: the parcellation they were trained with.
+        correlations: of each on validation images, per vertex [m, n]; stored as float16.
+        sharpness: see `ensemble_weights`.
+        provenance: what they were trained on, as JSON values.
+        dtype: of the stored weights.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     for i, member in enumerate(members):
         write_safetensors(folder / _WEIGHTS.format(i), to_tensors(member, dtype))
     regions.save(folder / _REGIONS)
-    partial = folder / f"{_VALIDATION}.partial"
-    with partial.open("wb") as file:
-        np.savez_compressed(file, correlation=np.asarray(correlations, np.float16))
-    partial.rename(folder / _VALIDATION)
+    write_npz(folder / _VALIDATION, compress=True, correlation=np.asarray(correlations, np.float16))
     write_json(
         folder / _CONFIG,
         {
@@ -323,76 +305,3 @@ def save_brain_encoder(
             "provenance": provenance or {},
         },
     )
-
-
-def check_fits(encoder: BrainEncoder, regions: Parcellation, provenance: dict[str, Any]) -> None:
-    """Refuses an encoder that cannot judge an adapter's images.
-
-    Args:
-        encoder: the judge.
-        regions: the adapter's.
-        provenance: the adapter's, as its config.json holds it.
-
-    Raises:
-        ValueError: another mesh or parcellation, or trained on other data: subject, surface,
-            version or normalisation of the responses.
-    """
-    matching_regions(encoder.regions, regions)
-    known, wanted = (x.get("data", {}) for x in (encoder.provenance, provenance))
-    for key in ("subject", "space", "beta_version", "normalize"):
-        if key in known and key in wanted and known[key] != wanted[key]:
-            raise ValueError(
-                f"The encoder was trained on responses of {key} {known[key]!r}, the adapter on "
-                f"{wanted[key]!r}; use an encoder of the same."
-            )
-
-
-def matching_regions(known: Parcellation, wanted: Parcellation) -> list[int]:
-    """Which of an encoder's regions have the vertices of some regions.
-
-    One by one, by vertices and not by name: other files give the same parcels other names and
-    orders. Or together, for the control without region structure, whose regions are others of
-    the same sizes over the same vertices (`shuffle_regions`).
-
-    Args:
-        known: the encoder's regions.
-        wanted: those it is to judge.
-
-    Raises:
-        ValueError: another mesh or another parcellation, naming what differs.
-    """
-    if known.num_vertices != wanted.num_vertices:
-        raise ValueError(
-            f"The encoder was trained on {known.num_vertices} vertices per hemisphere, the regions "
-            f"are of {wanted.num_vertices}; use an encoder of the same surface."
-        )
-    place = {key: i for i, key in enumerate(region_keys(known))}
-    keys = region_keys(wanted)
-    if all(key in place for key in keys):
-        return [place[key] for key in keys]
-    inside = _inside(wanted)
-    within = [i for i in range(len(known)) if inside[known.cortex_indices(i)].all()]
-    found = known.subset(within)
-    if np.array_equal(_inside(found), inside) and _sizes(found) == _sizes(wanted):
-        return within
-    name, (h, _) = next(
-        (name, key) for name, key in zip(wanted.names, keys, strict=True) if key not in place
-    )
-    raise ValueError(
-        f"The encoder was trained with another parcellation: it has no region {name!r} "
-        f"({h}) of the same vertices; use an encoder of the parcellation the adapter was "
-        f"trained with."
-    )
-
-
-def _inside(regions: Parcellation) -> Bool[np.ndarray, " n"]:
-    """The vertices of the whole cortex that lie in some region."""
-    inside = np.zeros(sum(regions.num_vertices), bool)
-    for i in range(len(regions)):
-        inside[regions.cortex_indices(i)] = True
-    return inside
-
-
-def _sizes(regions: Parcellation) -> list[tuple[str, int]]:
-    """How many vertices each region has, in an order of their own."""
-    return sorted((h, len(v)) for h, v in zip(regions.hemispheres, regions.vertices, strict=True))

@@ -106,7 +106,7 @@ class RegionEncoder(nnx.Module):
 
     Hwang et al. 2025 ("In Silico Mapping of Visual Categorical Selectivity ..."). Different from
     the released encoder: one model for both hemispheres; the readout computes each vertex from its
-    own region's token alone, where the released code computes all vertices from all tokens
+    region's token alone, where the released code computes all vertices from all tokens
     and masks: for 500 regions of a hemisphere, 1/500 of the products and of what they fill.
 
     Args:
@@ -142,9 +142,9 @@ class RegionEncoder(nnx.Module):
             regions: which of them.
         """
         of = np.asarray(rows.region)
-        taken = [np.flatnonzero(of == i) for i in regions]
-        region = np.repeat(np.arange(len(taken), dtype=np.int32), [len(rows) for rows in taken])
-        taken = np.concatenate(taken)
+        own = [np.flatnonzero(of == i) for i in regions]
+        region = np.repeat(np.arange(len(own), dtype=np.int32), [len(each) for each in own])
+        taken = np.concatenate(own)
         packing = Packing(rows.packing.index[taken], rows.packing.mask[taken])
         part = nnx.clone(self)
         part.config = replace(self.config, num_regions=len(regions), num_rows=len(taken))
@@ -185,7 +185,14 @@ class RegionEncoder(nnx.Module):
         rows: Rows,
         dropout_key: PRNGKeyArray | None = None,
     ) -> Float[Array, "b rows slots"]:
-        """Responses; slots that hold no vertex are 0. Arguments as in `tokens`."""
+        """Responses; slots that hold no vertex are 0.
+
+        Args:
+            features: of the patches, row by row.
+            grid: rows and columns of patches.
+            rows: where the readout's outputs lie.
+            dropout_key: for training; None drops nothing.
+        """
         tokens = self.tokens(features, grid, dropout_key)
         if self.config.num_rows > self.config.num_regions:
             # Every region has a row, in order; where it has one only, nothing is to be gathered.

@@ -57,7 +57,7 @@ def dinov2_folder(name: str | Path) -> Path:
             "facebook/dinov2-base".
 
     Raises:
-        FileNotFoundError: no such folder or shipped name, and not to be had from the Hub.
+        FileNotFoundError: no such folder or shipped name, and not available from the Hub.
     """
     for folder in (Path(name), ASSETS / name):
         if all((folder / file).is_file() for file in _FILES):
@@ -70,7 +70,7 @@ def dinov2_folder(name: str | Path) -> Path:
             reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
     raise FileNotFoundError(
         f"DINOv2 model {str(name)!r}: no folder here or in the package with "
-        f"{' and '.join(_FILES)}, and not to be had from the Hub ({reason}); give a "
+        f"{' and '.join(_FILES)}, and not available from the Hub ({reason}); give a "
         "local folder in transformers' layout or check the name and the connection."
     )
 

@@ -54,7 +54,7 @@ class ArrayBatches:
 def initial_state(
     params: Any, optimizer: optax.GradientTransformation, ema: bool = True
 ) -> dict[str, Any]:
-    """Step 0: parameters, their moving average (if one is kept), and the optimizer's state."""
+    """Step 0: parameters, their moving average (if there is one), and the optimizer's state."""
     state = {
         "params": params,
         "opt_state": optimizer.init(params),
@@ -75,7 +75,7 @@ def make_step(
         loss_fn: (params, batch, key) -> (loss, further metrics).
         optimizer: of all parameters.
         seed: the key of a step is fold_in(key(seed), step).
-        ema_decay: of the moving average; None keeps none.
+        ema_decay: of the moving average; None for none.
     """
 
     def step(state: dict[str, Any], batch: dict[str, Array]):
@@ -112,6 +112,14 @@ def make_autoencoder_step(
     The KL term is summed over the latent's entries and averaged over samples, as in Rombach et
     al. 2022 (arXiv 2112.10752, appendix G); the absolute error stands in place of their
     perceptual and adversarial terms.
+
+    Args:
+        vae: the autoencoder, of which the step takes the graph.
+        optimizer: of its parameters.
+        seed: of the latents' noise.
+        kl_weight: of the KL term.
+        absolute_weight: of the absolute error.
+        ema_decay: of the moving average.
     """
     graph = nnx.graphdef(vae)
 
@@ -144,7 +152,18 @@ def make_text_to_image_step(
     """A jitted step of U-Net and text encoder on cached latents.
 
     Batches are {"latent": scaled latents [b, y, x, c], "ids": caption ids [b, k]}; a caption is
-    replaced by the empty one with probability drop_rate, so that the model also draws without.
+    replaced by the empty one with probability drop_rate, so that the model also works without.
+
+    Args:
+        unet: of which the step takes the graph.
+        text_encoder: of which the step takes the graph.
+        schedule: noise schedule and prediction type.
+        optimizer: of both networks' parameters.
+        empty_ids: ids of the empty caption [k].
+        seed: of noise, timesteps and dropped captions.
+        gamma: cap of the Min-SNR weights; None for none.
+        drop_rate: share of captions replaced by the empty one, 0 to 1.
+        ema_decay: of the moving average.
     """
     graphs = {"unet": nnx.graphdef(unet), "text_encoder": nnx.graphdef(text_encoder)}
 

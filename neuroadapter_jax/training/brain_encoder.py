@@ -4,26 +4,21 @@ import dataclasses
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Literal, SupportsIndex
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
-from tqdm import tqdm
 
 from neuroadapter_jax.cortex.packing import pack
 from neuroadapter_jax.cortex.parcellation import Parcellation, Parcels
 from neuroadapter_jax.datasets.input_pipeline import eval_batches, make_batches
 from neuroadapter_jax.datasets.prepared.records import PreparedDataset
 from neuroadapter_jax.encoder.accuracy import vertex_correlation
-from neuroadapter_jax.encoder.brain_encoder import (
-    Features,
-    prepare_images,
-    read_features,
-    save_brain_encoder,
-)
+from neuroadapter_jax.encoder.brain_encoder import save_brain_encoder
+from neuroadapter_jax.encoder.features import Features
 from neuroadapter_jax.encoder.region_encoder import (
     ROW_LENGTH,
     RegionEncoder,
@@ -31,12 +26,15 @@ from neuroadapter_jax.encoder.region_encoder import (
     Rows,
     make_rows,
 )
-from neuroadapter_jax.encoder.weights import dinov2_folder, load_dinov2
-from neuroadapter_jax.sharding import ShardedBatches, local, make_mesh, shard
+from neuroadapter_jax.encoder.weights import dinov2_folder
+from neuroadapter_jax.files import json_values
+from neuroadapter_jax.sharding import ShardedBatches, gather_to_host, make_mesh, shard
 from neuroadapter_jax.training.backbone import initial_state, make_step
 from neuroadapter_jax.training.checkpoints import CheckpointStore
-from neuroadapter_jax.training.loop import fit
-from neuroadapter_jax.training.optimizers import Schedule, make_optimizer
+from neuroadapter_jax.training.image_features import FeatureDataset, compute_features
+from neuroadapter_jax.training.loop import Evaluation, Intervals, fit
+from neuroadapter_jax.training.optimizers import Schedule, make_optimizer, make_schedule
+from neuroadapter_jax.training.run_config import RunConfig
 
 MODEL = "model"
 
@@ -59,9 +57,10 @@ class EncoderSettings:
         batch_size: over all devices.
         num_steps: optimizer steps; None counts them from num_epochs.
         num_epochs: visits of each training image; used when num_steps is None.
-        learning_rate, warmup_steps, schedule, weight_decay, clip_norm: see `make_optimizer`.
+        learning_rate, warmup_steps, schedule: see `make_schedule`.
+        weight_decay, clip_norm: see `make_optimizer`.
         decay_epochs: epochs after which schedule "step" halves the rate.
-        ema_decay: of the moving average that is evaluated and kept; None for none.
+        ema_decay: of the moving average that is evaluated and saved; None for none.
         repeats: "single" trials, as in the released code, or see `batch_dataset`.
         sharpness: of the ensemble, see `ensemble_weights`.
         log_every, evaluate_every, checkpoint_every: in steps.
@@ -110,79 +109,14 @@ class EncoderSettings:
         """What the encoders read."""
         return Features(self.backbone, self.image_size, self.padded_size)
 
+    @property
+    def intervals(self) -> Intervals:
+        """When a run logs, evaluates and saves."""
+        return Intervals(self.log_every, self.checkpoint_every, self.evaluate_every)
+
     def to_dict(self) -> dict[str, Any]:
         """The settings as JSON values."""
-        return json.loads(json.dumps(dataclasses.asdict(self)))
-
-
-class FeatureDataset:
-    """Records with the image's features in place of the image; see `read_features`.
-
-    Args:
-        dataset: prepared records.
-        features: [images, k, f], in the dataset's order.
-    """
-
-    def __init__(self, dataset: PreparedDataset, features: Float[np.ndarray, "i k f"]):
-        self.dataset, self.features = dataset, features
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getitem__(self, index: SupportsIndex) -> dict[str, Any]:
-        record = self.dataset[index]
-        return {
-            "betas": record["betas"],
-            "image_id": record["image_id"],
-            "features": np.asarray(self.features[index]),
-        }
-
-
-def compute_features(
-    dataset: PreparedDataset,
-    features: Features,
-    block: int,
-    path: Path,
-    batch_size: int = 16,
-    progress: bool = True,
-) -> Float[np.ndarray, "i k f"]:
-    """Every image's features, computed once and kept on disk (float16, [images, k, f]).
-
-    The backbone is frozen, so an epoch costs no pass through it. For 9,000 images of NSD and the
-    base model a file takes 13.3 GB.
-
-    Args:
-        dataset: the split.
-        features: what is read.
-        block: of which block.
-        path: .npy file; it is read if it is there.
-        batch_size: images at once.
-        progress: show a bar.
-    """
-    if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        graph, params = nnx.split(load_dinov2(features.backbone))
-
-        @jax.jit
-        def read(params, images):
-            return read_features(nnx.merge(graph, params), prepare_images(images, features), block)
-
-        partial, file = path.with_suffix(".partial"), None
-        bar = tqdm(total=len(dataset), unit="image", desc=path.stem, disable=not progress)
-        for first in range(0, len(dataset), batch_size):
-            rows = range(first, min(first + batch_size, len(dataset)))
-            images = np.stack([dataset[i]["image"] for i in rows])
-            filled = np.concatenate([images, images[-1:].repeat(batch_size - len(rows), axis=0)])
-            found = np.asarray(read(params, filled)[: len(rows)], np.float16)
-            if file is None:
-                shape = (len(dataset), *found.shape[1:])
-                file = np.lib.format.open_memmap(partial, "w+", np.float16, shape)
-            file[rows.start : rows.stop] = found
-            bar.update(len(rows))
-        bar.close()
-        file.flush()
-        partial.rename(path)
-    return np.load(path, mmap_mode="r")
+        return json_values(dataclasses.asdict(self))
 
 
 def make_encoder_loss(
@@ -244,15 +178,17 @@ class EncoderTrainingSetup:
             nnx.eval_shape(lambda: RegionEncoder(self.config, rngs=nnx.Rngs(0)))
         )
         steps_per_epoch = len(self.train) / settings.batch_size
-        self.num_steps = settings.num_steps or round(settings.num_epochs * steps_per_epoch)
+        self.num_steps = settings.num_steps or round((settings.num_epochs or 0) * steps_per_epoch)
         self.optimizer = make_optimizer(
-            settings.learning_rate,
-            self.num_steps,
-            settings.warmup_steps,
-            settings.schedule,
-            settings.weight_decay,
-            settings.clip_norm,
-            decay_every=max(1, round(settings.decay_epochs * steps_per_epoch)),
+            make_schedule(
+                settings.learning_rate,
+                self.num_steps,
+                settings.warmup_steps,
+                settings.schedule,
+                max(1, round(settings.decay_epochs * steps_per_epoch)),
+            ),
+            weight_decay=settings.weight_decay,
+            clip_norm=settings.clip_norm,
         )
 
     def initial_state(self, seed: int) -> dict[str, Any]:
@@ -262,7 +198,7 @@ class EncoderTrainingSetup:
 
     def trained(self, state: dict[str, Any]) -> Any:
         """The parameters of a state: the moving average if there is one."""
-        return local(state.get("ema", state["params"]))
+        return gather_to_host(state.get("ema", state["params"]))
 
 
 def train_encoders(
@@ -270,7 +206,7 @@ def train_encoders(
 ) -> Path:
     """Train, or go on training, every encoder of an ensemble; returns the folder of the result.
 
-    Each has a folder of its own in the work folder, with metrics.jsonl and checkpoints, as
+    Each has its own folder in the work folder, with metrics.jsonl and checkpoints, as
     `fit` writes them. The best checkpoints, by the mean correlation on validation images, go to
     workdir/model; see `BrainEncoder`.
 
@@ -343,14 +279,9 @@ def _train_one(
         ShardedBatches(batches, mesh),
         workdir=folder,
         num_steps=setup.num_steps,
-        log_every=settings.log_every,
-        checkpoint_every=settings.checkpoint_every,
-        evaluate=evaluate,
-        evaluate_every=settings.evaluate_every,
-        best_metric="validation/correlation",
-        best_is_highest=True,
-        config_fingerprint=settings.to_dict() | {"block": block, "run": run},
-        config_defaults={"parcels": "own"},
+        intervals=settings.intervals,
+        config=RunConfig(settings.to_dict() | {"block": block, "run": run}, {"parcels": "own"}),
+        evaluation=Evaluation(evaluate, "validation/correlation", best_is_highest=True),
         progress=progress,
     )
     store = CheckpointStore(folder)

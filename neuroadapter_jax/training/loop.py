@@ -1,12 +1,12 @@
 """The training loop: steps, numbers, evaluation, checkpoints, and going on after any end."""
 
 import contextlib
-import json
 import math
 import signal
 import sys
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,9 @@ import numpy as np
 from jax.experimental import multihost_utils
 from tqdm import tqdm
 
-from neuroadapter_jax.files import write_text
 from neuroadapter_jax.training.checkpoints import CheckpointStore
 from neuroadapter_jax.training.metrics_log import MetricsLog
+from neuroadapter_jax.training.run_config import RunConfig
 
 
 class Interrupted(Exception):  # noqa: N818 - nothing went wrong
@@ -30,6 +30,49 @@ class Interrupted(Exception):  # noqa: N818 - nothing went wrong
         self.step = step
 
 
+@dataclass(frozen=True)
+class Intervals:
+    """Steps between what a run does besides training.
+
+    Attributes:
+        log: steps between lines of metrics.jsonl; a line holds that step's own numbers.
+        checkpoint: steps between checkpoints; one more is written at the end.
+        evaluate: steps between evaluations; one more runs at the end. None: only at the end.
+
+    Raises:
+        ValueError: an interval below 1.
+    """
+
+    log: int
+    checkpoint: int
+    evaluate: int | None = None
+
+    def __post_init__(self):
+        for name in ("log", "checkpoint", "evaluate"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name}_every is {value}; it has to be at least 1.")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a run measures, and which of its numbers marks the best checkpoint.
+
+    Attributes:
+        measure: (state, step) -> numbers by name; must not change the state.
+        best_metric: the number that decides.
+        best_is_highest: whether its highest value is the best, or its lowest.
+    """
+
+    measure: Callable[[Any, int], dict[str, float]]
+    best_metric: str = "validation/loss"
+    best_is_highest: bool = False
+
+    def is_better(self, value: float, best: float | None) -> bool:
+        """Whether a value goes before the best so far, which is None at first."""
+        return best is None or (value > best if self.best_is_highest else value < best)
+
+
 def fit(
     step_fn: Callable[[Any, Any], tuple[Any, dict[str, jax.Array]]],
     state: Any,
@@ -37,14 +80,9 @@ def fit(
     *,
     workdir: str | Path,
     num_steps: int,
-    log_every: int,
-    checkpoint_every: int,
-    evaluate: Callable[[Any, int], dict[str, float]] | None = None,
-    evaluate_every: int | None = None,
-    best_metric: str = "validation/loss",
-    best_is_highest: bool = False,
-    config_fingerprint: Mapping[str, Any],
-    config_defaults: Mapping[str, Any] | None = None,
+    intervals: Intervals,
+    config: RunConfig,
+    evaluation: Evaluation | None = None,
     progress: bool = True,
     tensorboard: bool = False,
 ) -> Any:
@@ -66,14 +104,9 @@ def fit(
       batches: iterator with `get_state()` (bytes or JSON values) and `set_state(value)`.
       workdir: gets config.json, metrics.jsonl, timing.jsonl, checkpoints/.
       num_steps: the step at which training ends.
-      log_every: steps between lines of metrics.jsonl; a line holds that step's own numbers.
-      checkpoint_every: steps between checkpoints; one more is written at the end.
-      evaluate: (state, step) -> numbers by name; must not change the state.
-      evaluate_every: steps between evaluations; one more runs at the end. None: only at the end.
-      best_metric: the number of `evaluate` whose lowest value marks the best checkpoint.
-      best_is_highest: its highest value does.
-      config_fingerprint: JSON values that define the run; kept in config.json and compared.
-      config_defaults: values of keys that a config.json written by an older version may lack.
+      intervals: steps between log lines, checkpoints and evaluations.
+      config: what defines the run; written to config.json and compared.
+      evaluation: what is measured on the way; None for nothing, and no best checkpoint.
       progress: show a bar with rate, time left and loss on standard error.
       tensorboard: also write TensorBoard events.
 
@@ -81,24 +114,18 @@ def fit(
       The state after num_steps steps.
 
     Raises:
-      ValueError: workdir belongs to a run with another configuration, or is beyond num_steps.
+      ValueError: workdir belongs to a run of other settings, or is beyond num_steps.
       FloatingPointError: a number of the step or the best metric is not finite.
       Interrupted: SIGTERM or SIGINT came, to any of the run's processes; the step (with several
         processes, the next one that is logged) was finished and saved. A second signal acts at
         once.
     """
-    intervals = {"log_every": log_every, "checkpoint_every": checkpoint_every}
-    if evaluate_every is not None:
-        intervals["evaluate_every"] = evaluate_every
-    for name, value in intervals.items():
-        if value < 1:
-            raise ValueError(f"{name} is {value}; it has to be at least 1.")
     workdir = Path(workdir)
-    check_config(workdir, config_fingerprint, config_defaults)
+    config.require_same(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
     primary = jax.process_index() == 0
-    if primary and not (workdir / "config.json").exists():
-        write_text(workdir / "config.json", _dump(config_fingerprint))
+    if primary:
+        config.write(workdir)
 
     with contextlib.ExitStack() as stack:
         store = CheckpointStore(workdir)
@@ -133,40 +160,41 @@ def fit(
             log.sync()
             store.save(step, state, batches.get_state())
 
-        def evaluation_due() -> bool:
-            if evaluate is None or step == 0:
-                return False
-            return step == num_steps or (evaluate_every is not None and step % evaluate_every == 0)
+        def due_evaluation() -> Evaluation | None:
+            every = intervals.evaluate
+            due = step == num_steps or (every is not None and step % every == 0)
+            return evaluation if step and due else None
 
-        def run_evaluation() -> None:
+        def evaluate(evaluation: Evaluation) -> None:
             nonlocal best
             write_pending()
-            values = {name: float(value) for name, value in evaluate(state, step).items()}
-            value = _best_value(values, best_metric, step)
-            if best is None or (value > best if best_is_highest else value < best):
+            measured = evaluation.measure(state, step)
+            values = {name: float(value) for name, value in measured.items()}
+            value = _best_value(values, evaluation.best_metric, step)
+            if evaluation.is_better(value, best):
                 # The best checkpoint is complete before the line that says it is.
                 store.save_best(step, state, value)
                 best = value
             log.write(step, "evaluation", values)
 
-        if evaluation_due() and not log.has_evaluation(step):
-            run_evaluation()
+        if (pending_evaluation := due_evaluation()) and not log.has_evaluation(step):
+            evaluate(pending_evaluation)
         stop = None
         while step < num_steps:
             state, metrics = step_fn(state, _next(batches, step))
             step += 1
             bar.update()
-            if step % log_every == 0 or step == num_steps:
+            if step % intervals.log == 0 or step == num_steps:
                 write_pending()
                 pending.append((step, metrics))
-            due = step % checkpoint_every == 0 or step == num_steps
-            stop = signals.agreed(step % log_every == 0)
+            due = step % intervals.checkpoint == 0 or step == num_steps
+            stop = signals.agreed(step % intervals.log == 0)
             if due or stop is not None:
                 save()
                 if stop is not None:
                     break
-            if evaluation_due():
-                run_evaluation()
+            if pending_evaluation := due_evaluation():
+                evaluate(pending_evaluation)
         store.wait()
         if stop is not None:
             raise Interrupted(stop, step)
@@ -176,14 +204,14 @@ def fit(
 class _Signals:
     """Notes the first SIGTERM or SIGINT and then gives way to the earlier handlers."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.received: int | None = None
-        self._earlier = {}
+        self._earlier: dict[int, Any] = {}
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGINT):
                 self._earlier[number] = signal.signal(number, self._receive)
 
-    def _receive(self, number, frame):
+    def _receive(self, number: int, frame: Any) -> None:
         self.received = number
         self.restore()
 
@@ -193,10 +221,10 @@ class _Signals:
             return self.received
         if not now:
             return None
-        stimuli = multihost_utils.process_allgather(np.int32(self.received or 0))
-        return int(stimuli.max()) or None
+        received = multihost_utils.process_allgather(np.int32(self.received or 0))
+        return int(received.max()) or None
 
-    def restore(self):
+    def restore(self) -> None:
         for number, handler in self._earlier.items():
             signal.signal(number, handler)
         self._earlier = {}
@@ -242,58 +270,11 @@ def _finite(step: int, metrics: dict[str, jax.Array]) -> dict[str, float]:
 def _best_value(values: dict[str, float], best_metric: str, step: int) -> float:
     if best_metric not in values:
         raise ValueError(
-            f"evaluate gave no {best_metric!r}, the number that chooses the best checkpoint; it "
-            f"gave {sorted(values)}."
+            f"The evaluation gave no {best_metric!r}, the number that chooses the best checkpoint; "
+            f"it gave {sorted(values)}."
         )
     if not math.isfinite(values[best_metric]):
         raise FloatingPointError(
             f"Step {step}: {best_metric} is {values[best_metric]}. Training stopped."
         )
     return values[best_metric]
-
-
-def check_config(
-    workdir: str | Path, config: Mapping[str, Any], defaults: Mapping[str, Any] | None = None
-) -> None:
-    """Refuses a work folder of another configuration; writes nothing.
-
-    Args:
-      workdir: the folder.
-      config: JSON values that define the run.
-      defaults: values of keys that a config.json written by an older version may lack.
-
-    Raises:
-      ValueError: the folder's config.json differs, or it holds checkpoints without one.
-    """
-    workdir = Path(workdir)
-    path = workdir / "config.json"
-    if path.exists():
-        there = {**(defaults or {}), **json.loads(path.read_text())}
-        found, wanted = _flat(json.loads(_dump(there))), _flat(json.loads(_dump(config)))
-        keys = sorted(found.keys() | wanted.keys())
-        differ = [k for k in keys if found.get(k, "absent") != wanted.get(k, "absent")]
-        if differ:
-            pairs = "; ".join(
-                f"{k} is {found.get(k, 'absent')!r} there, {wanted.get(k, 'absent')!r} here"
-                for k in differ
-            )
-            raise ValueError(
-                f"{path} belongs to a run with another configuration: {pairs}. Choose another "
-                "work folder, or the same configuration to go on."
-            )
-    elif (workdir / "checkpoints").exists():
-        raise ValueError(
-            f"{workdir} holds checkpoints but no config.json, so they may belong to another run; "
-            "choose another work folder."
-        )
-
-
-def _dump(config: Mapping[str, Any]) -> str:
-    return json.dumps(dict(config), indent=2, sort_keys=True) + "\n"
-
-
-def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
-    if isinstance(tree, dict) and tree:
-        items = [_flat(value, f"{prefix}.{key}" if prefix else key) for key, value in tree.items()]
-        return {key: value for item in items for key, value in item.items()}
-    return {prefix: tree}

@@ -58,8 +58,8 @@ class MetricsLog:
 
     def write(self, step: int, kind: str, values: dict[str, float]) -> None:
         """Appends a line; a number that is not finite becomes null, as JSON has none."""
-        values = {k: v if math.isfinite(v) else None for k, v in values.items()}
-        line = {"step": step, "kind": kind, **values}
+        finite = {k: v if math.isfinite(v) else None for k, v in values.items()}
+        line = {"step": step, "kind": kind, **finite}
         self.lines.append(line)
         if not self._writes:
             return
@@ -71,7 +71,7 @@ class MetricsLog:
         self._timing.write(_dump(timing | {"steps": step - then[0]}))
         self._timing.flush()
         if self._writer is not None:
-            for name, value in values.items():
+            for name, value in finite.items():
                 if value is not None:
                     self._writer.add_scalar(name, value, step)
 

@@ -62,39 +62,27 @@ def make_schedule(
 
 
 def make_optimizer(
-    learning_rate: float,
-    num_steps: int,
-    warmup_steps: int = 0,
-    schedule: Schedule = "cosine",
+    rate: optax.Schedule,
+    *,
     weight_decay: float = 0.0,
     clip_norm: float | None = 1.0,
     b1: float = 0.9,
     b2: float = 0.999,
-    *,
     eps: float = 1e-8,
-    decay_every: int | None = None,
     decay_filter: Callable[[tuple, Any], bool] | None = None,
 ) -> optax.GradientTransformation:
-    """AdamW on gradients clipped to a global norm, with a schedule.
+    """AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101) on gradients clipped to a global norm.
 
     Args:
-      learning_rate: the highest rate, > 0.
-      num_steps: updates of the whole run.
-      warmup_steps: updates before the highest rate is reached, in [0, num_steps).
-      schedule: "cosine" to 0, "constant" or "step"; the formula is in `make_schedule`.
+      rate: learning rate of each update, from `make_schedule`.
       weight_decay: decoupled decay, >= 0; theta <- theta - lr (adam + weight_decay theta).
       clip_norm: largest global norm of an update's gradient; None leaves gradients as they are.
       b1: decay of Adam's first moment, in [0, 1).
       b2: decay of Adam's second moment, in [0, 1).
       eps: Adam's constant in the denominator.
-      decay_every: see `make_schedule`.
       decay_filter: (path, leaf) -> whether the leaf decays; path as in `jax.tree_util`. None
         decays every leaf, as the released code does.
-
-    Raises:
-      ValueError: a value outside its range.
     """
-    rate = make_schedule(learning_rate, num_steps, warmup_steps, schedule, decay_every)
     mask = None
     if decay_filter is not None:
 

@@ -1,6 +1,7 @@
 """One pure training step of NeuroAdapter on a frozen Stable Diffusion."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -37,6 +38,22 @@ class Frozen(NamedTuple):
     scaling_factor: float | Array
 
 
+@dataclass(frozen=True)
+class Objective:
+    """What a step minimises: the denoising loss, and how many tokens it does without.
+
+    Attributes:
+        gamma: cap of the Min-SNR weights, 5 in the paper; None for none.
+        drop_rate: share of tokens that a sample loses, 0 to 1, or "uniform" for a share drawn
+            for each sample; see `keep_mask`.
+        drop_all: share of samples that lose every token, 0 to 1; see `keep_mask`.
+    """
+
+    gamma: float | None = 5.0
+    drop_rate: float | Literal["uniform"] = "uniform"
+    drop_all: float = 0.0
+
+
 def latents_from_moments(
     key: Array, batch: dict[str, Array], scaling_factor: float | Float[Array, ""]
 ) -> Array:
@@ -56,11 +73,9 @@ def make_train_step(
     unet_graph: Any,
     schedule: NoiseSchedule,
     optimizer: optax.GradientTransformation,
+    objective: Objective = Objective(),
     *,
     seed: int,
-    gamma: float | None = 5.0,
-    drop_rate: float | Literal["uniform"] = "uniform",
-    drop_all: float = 0.0,
     ema_decay: float | None = None,
     accumulate: int = 1,
     remat: bool = False,
@@ -79,18 +94,17 @@ def make_train_step(
         unet_graph: NNX graph of the frozen U-Net.
         schedule: noise schedule and prediction type.
         optimizer: of the adapter's parameters.
+        objective: the loss's weights and the token dropout.
         seed: of noise, timesteps, latents and dropout.
-        gamma: cap of the Min-SNR weights, 5 in the paper; None for none.
-        drop_rate: see `keep_mask`.
-        drop_all: see `keep_mask`.
         ema_decay: of a moving average of the parameters; None for none.
         accumulate: parts of the batch that are computed one after the other, to save memory;
             divides the batch.
-        remat: keep only what enters each U-Net block and compute the rest anew for the
+        remat: keep only what enters each U-Net block and compute the rest again for the
             derivative, to save memory.
         mesh: on which state and frozen part lie by `sharding.shard`, and the batch is cut; each
             cut parameter is gathered once. None: wherever the arguments are.
     """
+    dropout = objective.drop_rate, objective.drop_all
 
     def whole(tree: Any) -> Any:
         return tree if mesh is None else gathered(tree, mesh)
@@ -98,7 +112,7 @@ def make_train_step(
     def cut(tree: Any) -> Any:
         return tree if mesh is None else constrained(tree, mesh)
 
-    def draw(params, frozen: Frozen, batch: dict[str, Array], key: Array) -> dict[str, Array]:
+    def prepare(params, frozen: Frozen, batch: dict[str, Array], key: Array) -> dict[str, Any]:
         latent_key, noise_key, drop_key = jax.random.split(key, 3)
         latents = latents_from_moments(latent_key, batch, frozen.scaling_factor)
         noise, timesteps = sample_noise(noise_key, latents, schedule)
@@ -110,17 +124,17 @@ def make_train_step(
             "timesteps": timesteps,
             "target": schedule.target(latents, noise, timesteps),
             "packed": packed,
-            "keep": keep_mask(drop_key, (len(packed), num_tokens), drop_rate, drop_all),
+            "keep": keep_mask(drop_key, (len(packed), num_tokens), *dropout),
             "subject": subject,
         }
 
-    def loss_fn(params, unet_params, text, inputs: dict[str, Array]):
+    def loss_fn(params, unet_params, text, inputs: dict[str, Any]):
         brain = nnx.merge(adapter_graph, params)(
             inputs["packed"], inputs["keep"], inputs["subject"]
         )
         unet = nnx.merge(unet_graph, unet_params)
         prediction = unet(inputs["noisy"], inputs["timesteps"], [text, brain], remat=remat)
-        weights = min_snr_weights(schedule, inputs["timesteps"], gamma)
+        weights = min_snr_weights(schedule, inputs["timesteps"], objective.gamma)
         losses = denoising_losses(prediction, inputs["target"], weights)
         unweighted = denoising_losses(prediction, inputs["target"], jnp.ones(len(weights)))
         return losses.mean(), {
@@ -148,7 +162,7 @@ def make_train_step(
 
     def step(state: dict[str, Any], frozen: Frozen, batch: dict[str, Array]):
         key = jax.random.fold_in(jax.random.key(seed), state["step"])
-        inputs = draw(state["params"], frozen, batch, key)
+        inputs = prepare(state["params"], frozen, batch, key)
         gradient = value_and_grad if accumulate == 1 else in_parts
         (loss, parts), grads = gradient(
             whole(state["params"]), whole(frozen.unet), frozen.text, inputs

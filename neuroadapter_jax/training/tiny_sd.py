@@ -1,10 +1,9 @@
 """tiny-sd, the simulated data's backbone: Stable Diffusion's architecture, trained on scenes."""
 
 import dataclasses
-import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -12,21 +11,18 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Float, UInt8
 
-from neuroadapter_jax.adapter.guidance import sample_latents_from_text
-from neuroadapter_jax.diffusion.images import to_model_range, to_uint8
+from neuroadapter_jax.diffusion.images import to_model_range
 from neuroadapter_jax.diffusion.noise_schedule import NoiseSchedule
-from neuroadapter_jax.diffusion.samplers import plan
 from neuroadapter_jax.diffusion.text_encoder import CLIPTextConfig, CLIPTextModel
 from neuroadapter_jax.diffusion.tokenizer import CLIPTokenizer, write_tokenizer
 from neuroadapter_jax.diffusion.unet import UNet2DConditionModel, UNetConfig
 from neuroadapter_jax.diffusion.vae import AutoencoderConfig, AutoencoderKL
 from neuroadapter_jax.diffusion.weights import (
     load_component,
-    load_pretrained,
     num_parameters,
     save_component,
 )
-from neuroadapter_jax.files import write_json
+from neuroadapter_jax.files import write_file, write_json
 from neuroadapter_jax.sharding import ShardedBatches, make_mesh, replicate
 from neuroadapter_jax.simulation.scenes import sample_scenes, vocabulary
 from neuroadapter_jax.training.backbone import (
@@ -35,8 +31,9 @@ from neuroadapter_jax.training.backbone import (
     make_autoencoder_step,
     make_text_to_image_step,
 )
-from neuroadapter_jax.training.loop import fit
-from neuroadapter_jax.training.optimizers import make_optimizer
+from neuroadapter_jax.training.loop import Evaluation, Intervals, fit
+from neuroadapter_jax.training.optimizers import make_optimizer, make_schedule
+from neuroadapter_jax.training.run_config import RunConfig
 
 _NUM_VALIDATION = 512
 
@@ -155,11 +152,9 @@ def _train_autoencoder(
         ShardedBatches(ArrayBatches({"image": train}, settings["batch_size"], seed), mesh),
         workdir=workdir,
         num_steps=settings["num_steps"],
-        log_every=50,
-        checkpoint_every=500,
-        evaluate=evaluate,
-        evaluate_every=500,
-        config_fingerprint={"vae": settings, "seed": seed, "num_images": len(train)},
+        intervals=Intervals(log=50, checkpoint=500, evaluate=500),
+        config=RunConfig({"vae": settings, "seed": seed, "num_images": len(train)}),
+        evaluation=Evaluation(evaluate),
     )
     errors = evaluate(state, 0)
     config = dataclasses.replace(
@@ -177,13 +172,13 @@ def _latents(
     """Scaled mean latents by the exported (fp16) autoencoder, cached on disk."""
     if cache.is_file():
         return np.load(cache)
-    vae = load_component(export, "vae")
+    vae = cast(AutoencoderKL, load_component(export, "vae"))
     graph, params = nnx.split(vae)
     encode = jax.jit(lambda params, x: nnx.merge(graph, params).encode(to_model_range(x))[0])
     size = 64
     pieces = [np.asarray(encode(params, images[i : i + size])) for i in range(0, len(images), size)]
     latents = np.concatenate(pieces) * vae.config.scaling_factor
-    np.save(cache, latents.astype(np.float16))
+    write_file(cache, lambda partial: np.save(partial, latents.astype(np.float16)))
     return latents.astype(np.float16)
 
 
@@ -225,17 +220,16 @@ def _train_text_to_image(
     schedule = NoiseSchedule()
     optimizer = _optimizer(settings)
 
-    def make(optimizer):
-        return make_text_to_image_step(
-            unet,
-            text_encoder,
-            schedule,
-            optimizer,
-            tokenizer([""])[0],
-            seed=seed,
-            gamma=settings["gamma"],
-            drop_rate=settings["drop_rate"],
-        )
+    step = make_text_to_image_step(
+        unet,
+        text_encoder,
+        schedule,
+        optimizer,
+        tokenizer([""])[0],
+        seed=seed,
+        gamma=settings["gamma"],
+        drop_rate=settings["drop_rate"],
+    )
 
     graphs = {"unet": nnx.graphdef(unet), "text_encoder": nnx.graphdef(text_encoder)}
     validate = _validation(graphs, schedule, latents[-_NUM_VALIDATION:], ids[-_NUM_VALIDATION:])
@@ -245,7 +239,7 @@ def _train_text_to_image(
     }
     mesh = make_mesh()
     state = fit(
-        make(optimizer),
+        step,
         replicate(initial_state(params, optimizer), mesh),
         ShardedBatches(
             ArrayBatches(
@@ -257,11 +251,9 @@ def _train_text_to_image(
         ),
         workdir=workdir,
         num_steps=settings["num_steps"],
-        log_every=50,
-        checkpoint_every=250,
-        evaluate=validate,
-        evaluate_every=500,
-        config_fingerprint={"unet": settings, "text_encoder": text_settings, "seed": seed},
+        intervals=Intervals(log=50, checkpoint=250, evaluate=500),
+        config=RunConfig({"unet": settings, "text_encoder": text_settings, "seed": seed}),
+        evaluation=Evaluation(validate),
     )
     trained = {name: nnx.merge(graphs[name], state["ema"][name]) for name in graphs}
     save_component(trained["unet"], export, "unet", np.float16)
@@ -305,8 +297,8 @@ def _validation(
         unet = nnx.merge(graphs["unet"], params["unet"])
         states = nnx.merge(graphs["text_encoder"], params["text_encoder"])(ids)
         noisy = schedule.add_noise(latents, noise, timesteps)
-        reconstructed = unet(noisy, timesteps, [unet.text_context(states)])
-        return jnp.mean((reconstructed - schedule.target(latents, noise, timesteps)) ** 2)
+        predicted = unet(noisy, timesteps, [unet.text_context(states)])
+        return jnp.mean((predicted - schedule.target(latents, noise, timesteps)) ** 2)
 
     def evaluate(state, _):
         errors = [
@@ -320,98 +312,8 @@ def _validation(
 
 def _optimizer(settings: dict[str, Any]):
     return make_optimizer(
-        settings["learning_rate"],
-        settings["num_steps"],
-        warmup_steps=100,
-        schedule="cosine",
+        make_schedule(settings["learning_rate"], settings["num_steps"], warmup_steps=100),
         weight_decay=1e-4,
         clip_norm=1.0,
         b2=settings.get("b2", 0.999),
     )
-
-
-def sample_captions(
-    folder: str | Path,
-    captions: list[str],
-    *,
-    seed: int = 0,
-    num_steps: int = 50,
-    guidance_scale: float = 3.0,
-) -> UInt8[np.ndarray, "b y x 3"]:
-    """Images of captions by a text-to-image folder (DDIM; the empty caption as unconditional).
-
-    Args:
-        folder: in the diffusers layout.
-        captions: one per image.
-        seed: of the noise.
-        num_steps: denoising steps.
-        guidance_scale: of classifier-free guidance.
-    """
-    backbone = load_pretrained(folder)
-    tokenizer = CLIPTokenizer(backbone.folder / "tokenizer")
-    graphs, params = nnx.split((backbone.unet, backbone.vae, backbone.text_encoder))
-
-    @jax.jit
-    def reconstruct(params, ids, empty, keys):
-        unet, vae, text_encoder = nnx.merge(graphs, params)
-        latents = sample_latents_from_text(
-            unet,
-            unet.text_context(text_encoder(ids)),
-            unet.text_context(text_encoder(empty)),
-            keys,
-            plan(backbone.schedule, "ddim", num_steps),
-            guidance_scale,
-            backbone.schedule.prediction_type,
-        )
-        return to_uint8(vae.decode(latents / vae.config.scaling_factor))
-
-    keys = jax.random.split(jax.random.key(seed), len(captions))
-    return np.asarray(reconstruct(params, tokenizer(captions), tokenizer([""]), keys))
-
-
-def card(workdir: str | Path, samples: str) -> str:
-    """The model card of a finished run, from what it measured.
-
-    Args:
-        workdir: of `pretrain`.
-        samples: file name of the picture of samples beside the card.
-    """
-    workdir = Path(workdir)
-    summary = json.loads((workdir / "summary.json").read_text())
-    rows = []
-    for stage in ("vae", "unet"):
-        timing = [json.loads(line) for line in (workdir / stage / "timing.jsonl").open()]
-        minutes = sum(line["seconds"] for line in timing) / 60
-        rows.append((stage, timing[-1]["step"], minutes))
-    table = "\n".join(f"| {name} | {steps:,} | {minutes:.0f} |" for name, steps, minutes in rows)
-    sizes, losses = summary["unet"], summary["vae"]
-    noise_error = sizes["validation/loss"]
-    return f"""# tiny-sd
-
-A text-to-image latent diffusion model of Stable Diffusion 1.x's architecture for 64 x 64 scenes
-of OpenMoji artwork, in the diffusers layout (float16). It was trained from scratch by
-
-    {summary["command"]}
-
-on {summary["num_scenes"]:,} captioned scenes, on two CPU cores that other work shared:
-
-| stage | steps | minutes |
-| --- | --- | --- |
-{table}
-
-| | |
-| --- | --- |
-| parameters of the autoencoder | {losses["parameters"]:,} |
-| parameters of the U-Net | {sizes["unet_parameters"]:,} |
-| parameters of the text encoder | {sizes["text_encoder_parameters"]:,} |
-| autoencoder, held-out scenes: mean squared error in [-1, 1] | {losses["squared_error"]:.4f} |
-| U-Net, held-out scenes: mean squared error of the predicted noise | {noise_error:.4f} |
-
-A caption reads like "a dog upper left, a clock lower right, castle, grass, night". Samples (DDIM,
-50 steps, guidance 3), the first eight held-out captions, none chosen:
-
-![samples]({samples})
-
-It knows nothing but these scenes. The artwork is OpenMoji's (https://openmoji.org), CC BY-SA 4.0;
-so is what the model draws.
-"""

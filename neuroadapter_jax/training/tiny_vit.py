@@ -13,7 +13,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Float16
 
 from neuroadapter_jax.diffusion.weights import num_parameters
-from neuroadapter_jax.encoder.brain_encoder import Features, prepare_images
+from neuroadapter_jax.encoder.features import Features, prepare_images
 from neuroadapter_jax.encoder.vit import Dinov2Config, Dinov2Model
 from neuroadapter_jax.encoder.weights import load_dinov2, save_dinov2
 from neuroadapter_jax.sharding import ShardedBatches, make_mesh, replicate
@@ -26,9 +26,10 @@ from neuroadapter_jax.simulation.scenes import (
     sample_scenes,
 )
 from neuroadapter_jax.training.backbone import ArrayBatches, initial_state, make_step
-from neuroadapter_jax.training.loop import fit
+from neuroadapter_jax.training.loop import Evaluation, Intervals, fit
 from neuroadapter_jax.training.metrics_log import read_metrics
-from neuroadapter_jax.training.optimizers import make_optimizer
+from neuroadapter_jax.training.optimizers import make_optimizer, make_schedule
+from neuroadapter_jax.training.run_config import RunConfig
 
 _NUM_VALIDATION = 512
 _SETTINGS = (("place", PLACES), ("ground", GROUNDS), ("sky", SKIES))
@@ -44,8 +45,8 @@ class _Heads(nnx.Module):
         self.settings = nnx.Linear(width, sum(len(names) for _, names in _SETTINGS), rngs=rngs)
 
 
-def object_shares(scenes: SceneBatch, patch: int) -> Float16[np.ndarray, "n k things"]:
-    """Share of each patch's pixels that show each thing; the last entry is none of them."""
+def object_shares(scenes: SceneBatch, patch: int) -> Float16[np.ndarray, "n k objects"]:
+    """Share of each patch's pixels that show each object; the last entry is none of them."""
     n, _, rows, columns = scenes.masks.shape
     cut = scenes.masks.reshape(n, -1, rows // patch, patch, columns // patch, patch)
     shares = cut.mean(axis=(3, 5)).reshape(n, cut.shape[1], -1)
@@ -59,9 +60,9 @@ def object_shares(scenes: SceneBatch, patch: int) -> Float16[np.ndarray, "n k th
 
 
 def make_loss(graphs: dict[str, Any], features: Features, pixel_weight: float) -> Callable:
-    """(params, batch, key) -> cross-entropies of things and settings, and the patches' pixels.
+    """(params, batch, key) -> cross-entropies of objects and settings, and the patches' pixels.
 
-    loss = mean_patches CE(shares of things) + sum_{place, ground, sky} CE(class token)
+    loss = mean_patches CE(shares of objects) + sum_{place, ground, sky} CE(class token)
            + pixel_weight mean (pixels - predicted)^2
     """
 
@@ -139,9 +140,7 @@ def pretrain_vit(
         **{name: getattr(scenes, name) for name, _ in _SETTINGS},
     }
     optimizer = make_optimizer(
-        training["learning_rate"],
-        training["num_steps"],
-        warmup_steps=100,
+        make_schedule(training["learning_rate"], training["num_steps"], warmup_steps=100),
         weight_decay=training["weight_decay"],
     )
     loss_fn = make_loss(graphs, features, training["pixel_weight"])
@@ -165,11 +164,9 @@ def pretrain_vit(
         ShardedBatches(ArrayBatches(train, training["batch_size"], seed), mesh),
         workdir=workdir,
         num_steps=training["num_steps"],
-        log_every=20,
-        checkpoint_every=250,
-        evaluate=evaluate,
-        evaluate_every=250,
-        config_fingerprint={"model": model, "training": training, "seed": seed},
+        intervals=Intervals(log=20, checkpoint=250, evaluate=250),
+        config=RunConfig({"model": model, "training": training, "seed": seed}),
+        evaluation=Evaluation(evaluate),
     )
     save_dinov2(export, nnx.merge(graphs["model"], state["ema"]["model"]), np.float16)
     return evaluate(state, 0)
@@ -182,9 +179,9 @@ def card(export: str | Path, workdir: str | Path, command: str, num_scenes: int)
     timing = [json.loads(line) for line in (Path(workdir) / "timing.jsonl").open()]
     minutes = sum(line["seconds"] for line in timing) / 60
     names = {
-        "objects": "cross-entropy of the things in a patch, nats",
+        "objects": "cross-entropy of the objects in a patch, nats",
         "settings": "cross-entropies of place, ground and sky, summed, nats",
-        "pixels": "mean squared error of a patch's own pixels, in ImageNet's units",
+        "pixels": "mean squared error of a patch's pixels, in ImageNet's units",
     }
     rows = "\n".join(
         f"| {text} | {last[f'validation/{name}']:.4f} |" for name, text in names.items()
@@ -198,12 +195,12 @@ from scratch by
     {command}
 
 on {num_scenes:,} scenes, {last["step"]:,} steps, {minutes:.0f} minutes on two CPU cores that other
-work shared. Unlike DINOv2 it was told what it sees: which thing each patch shows, and place, ground
-and sky; and it gave back each patch's pixels. On held-out scenes:
+work shared. Unlike DINOv2 it was told what the images show: the object in each patch, and place,
+ground and sky; and it gave back each patch's pixels. On held-out scenes:
 
 | | |
 | --- | --- |
 {rows}
 
-It has seen no response of a brain. The artwork is OpenMoji's (https://openmoji.org), CC BY-SA 4.0.
+No response of a brain went into it. The artwork is OpenMoji's (https://openmoji.org), CC BY-SA 4.0.
 """

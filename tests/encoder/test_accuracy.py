@@ -58,7 +58,7 @@ def test_explained_share():
     assert np.isnan(found[3])
 
 
-def test_the_summary_names_areas(responses):
+def test_the_summary_names_rois(responses):
     predicted, measured = responses
     ncsnr = np.where(np.arange(N) % 2, 2.0, 0.1).astype(np.float32)
     roi = np.array(["", "V1", "V1", "FFA", "", "", "FFA", "FFA", "", "", ""])

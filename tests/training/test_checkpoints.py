@@ -8,7 +8,7 @@ import pytest
 from flax import nnx
 
 from neuroadapter_jax.training.checkpoints import CheckpointStore
-from neuroadapter_jax.training.optimizers import make_optimizer
+from neuroadapter_jax.training.optimizers import make_optimizer, make_schedule
 
 
 @jax.tree_util.register_dataclass
@@ -23,7 +23,7 @@ class State:
 
 def make_state(width=3, seed=0):
     params = nnx.state(nnx.Linear(5, width, rngs=nnx.Rngs(seed)), nnx.Param)
-    optimizer = make_optimizer(0.1, 10)
+    optimizer = make_optimizer(make_schedule(0.1, 10))
     half = jax.tree.map(lambda x: x.astype(jnp.bfloat16), params)
     key = jax.random.key_data(jax.random.key(seed))
     return State(jnp.int32(0), params, optimizer.init(params), key, half)

@@ -14,12 +14,13 @@ import optax
 import pytest
 
 from neuroadapter_jax.training.checkpoints import CheckpointStore
-from neuroadapter_jax.training.loop import Interrupted, check_config, fit
+from neuroadapter_jax.training.loop import Evaluation, Interrupted, Intervals, fit
 from neuroadapter_jax.training.metrics_log import read_metrics
-from neuroadapter_jax.training.optimizers import make_optimizer
+from neuroadapter_jax.training.optimizers import make_optimizer, make_schedule
+from neuroadapter_jax.training.run_config import RunConfig
 
 STEPS = 47
-OPTIMIZER = make_optimizer(0.05, STEPS, 5, weight_decay=1e-6)
+OPTIMIZER = make_optimizer(make_schedule(0.05, STEPS, 5), weight_decay=1e-6)
 
 
 class Batches:
@@ -75,10 +76,8 @@ def evaluate(state, step):
 def run(workdir, batches=None, step_fn=None, state=None, config=None, **options):
     options = {
         "num_steps": STEPS,
-        "log_every": 3,
-        "checkpoint_every": 7,
-        "evaluate": evaluate,
-        "evaluate_every": 14,
+        "intervals": Intervals(log=3, checkpoint=7, evaluate=14),
+        "evaluation": Evaluation(evaluate),
         "progress": False,
     } | options
     return fit(
@@ -86,7 +85,7 @@ def run(workdir, batches=None, step_fn=None, state=None, config=None, **options)
         initial_state() if state is None else state,
         Batches() if batches is None else batches,
         workdir=workdir,
-        config_fingerprint={"model": {"p": 3}, "seed": 11} if config is None else config,
+        config=RunConfig({"model": {"p": 3}, "seed": 11} if config is None else config),
         **options,
     )
 
@@ -203,7 +202,7 @@ def test_numbers_and_files_of_a_whole_run(whole):
 
 def test_the_best_checkpoint_is_not_the_last(tmp_path):
     values = {14: 0.5, 28: 0.25, 42: 0.75, STEPS: 0.25}
-    run(tmp_path, evaluate=lambda state, step: {"score": values[step]}, best_metric="score")
+    run(tmp_path, evaluation=Evaluation(lambda state, step: {"score": values[step]}, "score"))
     store = CheckpointStore(tmp_path)
     assert (store.best_step(), store.best_value()) == (28, 0.25)
     assert int(store.restore_best(initial_state())[1]["step"]) == 28
@@ -224,7 +223,7 @@ def test_an_evaluation_that_failed_is_made_up_for(tmp_path, whole):
         return evaluate(state, step)
 
     with pytest.raises(Killed):
-        run(tmp_path, evaluate=fails)
+        run(tmp_path, evaluation=Evaluation(fails))
     assert_same_run(tmp_path, run(tmp_path), *whole)
 
 
@@ -267,7 +266,7 @@ def test_the_step_is_compiled_once(tmp_path):
 
 
 def test_a_folder_of_another_configuration_is_refused(tmp_path):
-    run(tmp_path, num_steps=2, evaluate=None)
+    run(tmp_path, num_steps=2, evaluation=None)
     before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")}
     changed = {"model": {"p": 5}, "seed": 11, "new": None}
     with pytest.raises(ValueError, match=r"model\.p is 3 there, 5 here; new is 'absent' there"):
@@ -280,13 +279,13 @@ def test_a_folder_of_another_configuration_is_refused(tmp_path):
 
 
 def test_a_folder_of_an_older_version_lacks_keys_at_their_defaults(tmp_path):
-    check_config(tmp_path, {"p": 3}, {"q": 5})
+    RunConfig({"p": 3}, {"q": 5}).require_same(tmp_path)
     (tmp_path / "config.json").write_text('{"p": 3}')
-    check_config(tmp_path, {"p": 3, "q": 5}, {"q": 5})
+    RunConfig({"p": 3, "q": 5}, {"q": 5}).require_same(tmp_path)
     with pytest.raises(ValueError, match="q is 5 there, 7 here"):
-        check_config(tmp_path, {"p": 3, "q": 7}, {"q": 5})
+        RunConfig({"p": 3, "q": 7}, {"q": 5}).require_same(tmp_path)
     with pytest.raises(ValueError, match="q is 'absent' there, 5 here"):
-        check_config(tmp_path, {"p": 3, "q": 5})
+        RunConfig({"p": 3, "q": 5}).require_same(tmp_path)
 
 
 def test_numbers_that_are_not_finite_stop_the_run(tmp_path):
@@ -306,15 +305,16 @@ def test_numbers_that_are_not_finite_stop_the_run(tmp_path):
 
 def test_an_evaluation_without_its_best_metric_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"no 'other', .* gave \['validation/loss'\]"):
-        run(tmp_path / "a", best_metric="other")
+        run(tmp_path / "a", evaluation=Evaluation(evaluate, "other"))
     with pytest.raises(FloatingPointError, match="Step 14: validation/loss is nan"):
-        run(tmp_path / "b", evaluate=lambda state, step: {"validation/loss": float("nan")})
+        run(tmp_path / "b", evaluation=Evaluation(lambda *_: {"validation/loss": float("nan")}))
 
 
 def test_an_interval_of_nothing_is_refused(tmp_path):
     with pytest.raises(ValueError, match="evaluate_every is 0"):
-        run(tmp_path / "new", evaluate_every=0)
-    assert not (tmp_path / "new").exists()
+        Intervals(log=3, checkpoint=7, evaluate=0)
+    with pytest.raises(ValueError, match="log_every is 0"):
+        Intervals(log=0, checkpoint=7)
 
 
 def test_batches_that_end_early_are_named(tmp_path):

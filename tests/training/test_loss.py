@@ -42,7 +42,7 @@ def test_min_snr_weights(prediction_type):
 
 
 @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
-def test_no_gamma_weighs_all_alike(prediction_type):
+def test_no_gamma_weighs_all_equally(prediction_type):
     schedule = NoiseSchedule(prediction_type=prediction_type)
     weights = min_snr_weights(schedule, jnp.asarray(STEPS), None)
     np.testing.assert_array_equal(weights, np.ones(len(STEPS), np.float32))

@@ -53,7 +53,13 @@ def test_trajectory_equals_torch_adamw(rng, schedule, clip_norm, weight_decay):
         for _ in range(steps)
     ]
 
-    optimizer = make_optimizer(peak, steps, warmup, schedule, weight_decay, clip_norm, 0.8, 0.95)
+    optimizer = make_optimizer(
+        make_schedule(peak, steps, warmup, schedule),
+        weight_decay=weight_decay,
+        clip_norm=clip_norm,
+        b1=0.8,
+        b2=0.95,
+    )
 
     @jax.jit
     def step(params, opt_state, grad):
@@ -85,7 +91,9 @@ def test_decay_filter_chooses_what_decays(rng):
         "bias": jnp.asarray(rng.normal(size=2)),
     }
     optimizer = make_optimizer(
-        0.1, 10, 0, "constant", 0.5, decay_filter=lambda path, leaf: path[-1].key == "kernel"
+        make_schedule(0.1, 10, 0, "constant"),
+        weight_decay=0.5,
+        decay_filter=lambda path, leaf: path[-1].key == "kernel",
     )
     updates, _ = optimizer.update(
         jax.tree.map(jnp.zeros_like, params), optimizer.init(params), params
@@ -112,4 +120,4 @@ def test_ema_reaches_the_closed_form(rng):
 )
 def test_values_outside_their_range_are_refused(as_user, change, words):
     with pytest.raises(ValueError, match=words):
-        make_optimizer(**({"learning_rate": 0.1, "num_steps": 10} | change))
+        make_schedule(**({"learning_rate": 0.1, "num_steps": 10} | change))

@@ -18,8 +18,8 @@ from neuroadapter_jax.diffusion.unet import UNet2DConditionModel, UNetConfig
 from neuroadapter_jax.diffusion.weights import tensor_name
 from neuroadapter_jax.sharding import ShardedBatches, make_mesh, replicate
 from neuroadapter_jax.training.loss import min_snr_weights, sample_noise
-from neuroadapter_jax.training.optimizers import make_optimizer
-from neuroadapter_jax.training.step import latents_from_moments
+from neuroadapter_jax.training.optimizers import make_optimizer, make_schedule
+from neuroadapter_jax.training.step import Objective, latents_from_moments
 
 TRAINED = {
     "region_projection.weights",
@@ -66,7 +66,7 @@ class Batches:
 def run(unet):
     """As a run has them: a step, its state and frozen part on the mesh, and cut batches."""
     tiny, mesh = (
-        TinyStep(unet, make_optimizer(1e-2, 100, weight_decay=1e-3), ema_decay=0.9),
+        TinyStep(unet, make_optimizer(make_schedule(1e-2, 100), weight_decay=1e-3), ema_decay=0.9),
         make_mesh(),
     )
     return tiny, lambda: (
@@ -106,7 +106,7 @@ def test_what_a_step_changes(run):
 
 
 def test_with_every_token_dropped_the_projections_do_not_learn(unet):
-    tiny = TinyStep(unet, optax.sgd(1.0), drop_rate=1.0)
+    tiny = TinyStep(unet, optax.sgd(1.0), objective=Objective(drop_rate=1.0))
     before = trained(tiny.params)
     state, metrics = tiny.step(tiny.state(), tiny.frozen, tiny.batch(0))
     after = trained(state["params"])
@@ -180,7 +180,7 @@ def to_our_axes(name, value):
     return value.T if linear else value
 
 
-def test_latents_are_drawn_from_the_prepared_moments():
+def test_latents_are_sampled_from_the_prepared_moments():
     mean = jnp.full((1, 100, 100, 4), 3.0, jnp.float16)
     std = jnp.full((1, 100, 100, 4), 0.5, jnp.float16)
     batch = {"latent_mean": mean, "latent_std": std}

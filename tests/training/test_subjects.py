@@ -22,8 +22,10 @@ from neuroadapter_jax.cortex.packing import Packing
 from neuroadapter_jax.decoders.neuroadapter import pipeline_of_run
 from neuroadapter_jax.diffusion.unet import UNet2DConditionModel, UNetConfig
 from neuroadapter_jax.training.metrics_log import read_metrics
-from neuroadapter_jax.training.setup import Settings, TrainingSetup, load_run, train
+from neuroadapter_jax.training.settings import Settings
+from neuroadapter_jax.training.setup import TrainingSetup
 from neuroadapter_jax.training.step import make_train_step
+from neuroadapter_jax.training.train import load_run, train
 
 U = 3
 
@@ -168,16 +170,16 @@ def settings(tmp_path_factory, random_backbone):
 @pytest.fixture(scope="module")
 def run(settings, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("runs") / "joint"
-    stimuli = {}
+    grids = {}
     train(
         settings,
         workdir,
-        save_grid=lambda step, images, reconstructions: stimuli.update(
+        save_grid=lambda step, images, reconstructions: grids.update(
             {step: (images, reconstructions)}
         ),
         progress=False,
     )
-    return workdir, stimuli
+    return workdir, grids
 
 
 def own_choice(settings, subject):
@@ -192,10 +194,10 @@ def own_choice(settings, subject):
 
 
 def test_what_a_run_writes(settings, run):
-    workdir, stimuli = run
+    workdir, grids = run
     for subject in SUBJECTS:
-        kept = Parcellation.load(workdir / f"regions-subj{subject:02d}.npz")
-        assert list(kept.names) == own_choice(settings, subject)
+        chosen = Parcellation.load(workdir / f"regions-subj{subject:02d}.npz")
+        assert list(chosen.names) == own_choice(settings, subject)
     lines = read_metrics(workdir / "metrics.jsonl")
     evaluations = [line for line in lines if line["kind"] == "evaluation"]
     assert [line["step"] for line in evaluations] == [2, 4, STEPS]
@@ -203,7 +205,7 @@ def test_what_a_run_writes(settings, run):
         parts = [line[f"validation/loss_subj{s:02d}"] for s in SUBJECTS]
         # Three validation images of the one, one of the other.
         assert line["validation/loss"] == pytest.approx((3 * parts[0] + parts[1]) / 4, rel=1e-5)
-    images, reconstructions = stimuli[STEPS]
+    images, reconstructions = grids[STEPS]
     assert images.shape == reconstructions.shape == (4, 64, 64, 3)
 
 

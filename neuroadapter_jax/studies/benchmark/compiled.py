@@ -13,7 +13,7 @@ from neuroadapter_jax.diffusion.noise_schedule import NoiseSchedule
 from neuroadapter_jax.diffusion.text_encoder import CLIPTextModel
 from neuroadapter_jax.diffusion.unet import UNet2DConditionModel
 from neuroadapter_jax.studies.benchmark.measure import Size
-from neuroadapter_jax.training.optimizers import make_optimizer
+from neuroadapter_jax.training.optimizers import make_optimizer, make_schedule
 from neuroadapter_jax.training.step import Frozen, make_train_step
 
 # Dense bfloat16 peaks in FLOP/s, from NVIDIA's data sheets (tensor cores, without sparsity).
@@ -72,7 +72,7 @@ def train_step_cost(
         )
     )
     (unet_graph, unet_params), (adapter_graph, params) = nnx.split(unet), nnx.split(adapter)
-    optimizer = make_optimizer(1e-4, 1000, weight_decay=1e-6)
+    optimizer = make_optimizer(make_schedule(1e-4, 1000), weight_decay=1e-6)
     step = make_train_step(
         adapter_graph, unet_graph, NoiseSchedule(), optimizer, seed=0, remat=remat
     )

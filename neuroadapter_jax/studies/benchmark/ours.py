@@ -18,7 +18,7 @@ from neuroadapter_jax.diffusion.samplers import plan
 from neuroadapter_jax.diffusion.weights import Backbone
 from neuroadapter_jax.ibbi.views import attention_probes
 from neuroadapter_jax.sharding import ROWS, make_mesh, replicate, shard
-from neuroadapter_jax.training.optimizers import make_optimizer
+from neuroadapter_jax.training.optimizers import make_optimizer, make_schedule
 from neuroadapter_jax.training.step import Frozen, make_train_step
 
 NUM_ROIS = 8
@@ -59,7 +59,9 @@ class Ours:
             replicate(packing, self.mesh),
             backbone.vae.config.scaling_factor,
         )
-        optimizer = make_optimizer(1e-4, 1000, schedule="constant", weight_decay=1e-6)
+        optimizer = make_optimizer(
+            make_schedule(1e-4, 1000, schedule="constant"), weight_decay=1e-6
+        )
         self.step = make_train_step(
             self.graphs["adapter"],
             self.graphs["unet"],

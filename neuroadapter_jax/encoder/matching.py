@@ -1,0 +1,84 @@
+"""Whether an encoder can judge an adapter's images: the same mesh, regions and data."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Bool
+
+from neuroadapter_jax.cortex.parcellation import Parcellation, region_keys
+
+if TYPE_CHECKING:
+    from neuroadapter_jax.encoder.brain_encoder import BrainEncoder
+
+
+def check_fits(encoder: "BrainEncoder", regions: Parcellation, provenance: dict[str, Any]) -> None:
+    """Refuse an encoder that cannot judge an adapter's images.
+
+    Args:
+        encoder: the judge.
+        regions: the adapter's.
+        provenance: the adapter's, as its config.json holds it.
+
+    Raises:
+        ValueError: another mesh or parcellation, or trained on other data: subject, surface,
+            version or normalisation of the responses.
+    """
+    matching_regions(encoder.regions, regions)
+    known, wanted = (x.get("data", {}) for x in (encoder.provenance, provenance))
+    for key in ("subject", "space", "beta_version", "normalize"):
+        if key in known and key in wanted and known[key] != wanted[key]:
+            raise ValueError(
+                f"The encoder was trained on responses of {key} {known[key]!r}, the adapter on "
+                f"{wanted[key]!r}; use an encoder of the same."
+            )
+
+
+def matching_regions(known: Parcellation, wanted: Parcellation) -> list[int]:
+    """Which of an encoder's regions have the vertices of some regions.
+
+    One by one, by vertices and not by name: other files give the same parcels other names and
+    orders. Or together, for the control without region structure, whose regions are others of
+    the same sizes over the same vertices (`shuffle_regions`).
+
+    Args:
+        known: the encoder's regions.
+        wanted: those it is to judge.
+
+    Raises:
+        ValueError: another mesh or another parcellation, naming what differs.
+    """
+    if known.num_vertices != wanted.num_vertices:
+        raise ValueError(
+            f"The encoder was trained on {known.num_vertices} vertices per hemisphere, the regions "
+            f"are of {wanted.num_vertices}; use an encoder of the same surface."
+        )
+    place = {key: i for i, key in enumerate(region_keys(known))}
+    keys = region_keys(wanted)
+    if all(key in place for key in keys):
+        return [place[key] for key in keys]
+    inside = vertices_inside(wanted)
+    within = [i for i in range(len(known)) if inside[known.cortex_indices(i)].all()]
+    found = known.subset(within)
+    if np.array_equal(vertices_inside(found), inside) and _sizes(found) == _sizes(wanted):
+        return within
+    name, (h, _) = next(
+        (name, key) for name, key in zip(wanted.names, keys, strict=True) if key not in place
+    )
+    raise ValueError(
+        f"The encoder was trained with another parcellation: it has no region {name!r} "
+        f"({h}) of the same vertices; use an encoder of the parcellation the adapter was "
+        f"trained with."
+    )
+
+
+def vertices_inside(regions: Parcellation) -> Bool[np.ndarray, " n"]:
+    """The vertices of the whole cortex that lie in some region."""
+    inside = np.zeros(sum(regions.num_vertices), bool)
+    for i in range(len(regions)):
+        inside[regions.cortex_indices(i)] = True
+    return inside
+
+
+def _sizes(regions: Parcellation) -> list[tuple[str, int]]:
+    """Hemisphere and number of vertices of every region, sorted."""
+    return sorted((h, len(v)) for h, v in zip(regions.hemispheres, regions.vertices, strict=True))

@@ -1,0 +1,101 @@
+"""Features of the training images, computed once: what the brain encoder trains on."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, SupportsIndex
+
+import jax
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float
+from tqdm import tqdm
+
+from neuroadapter_jax.datasets.prepared.records import PreparedDataset
+from neuroadapter_jax.encoder.features import Features, prepare_images, read_features
+from neuroadapter_jax.encoder.weights import load_dinov2
+from neuroadapter_jax.files import write_file
+
+
+class FeatureDataset:
+    """Records with the image's features in place of the image; see `read_features`.
+
+    Args:
+        dataset: prepared records.
+        features: [images, k, f], in the dataset's order.
+    """
+
+    def __init__(self, dataset: PreparedDataset, features: Float[np.ndarray, "i k f"]):
+        self.dataset, self.features = dataset, features
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: SupportsIndex) -> dict[str, Any]:
+        record = self.dataset[index]
+        return {
+            "betas": record["betas"],
+            "image_id": record["image_id"],
+            "features": np.asarray(self.features[index]),
+        }
+
+
+def compute_features(
+    dataset: PreparedDataset,
+    features: Features,
+    block: int,
+    path: Path,
+    batch_size: int = 16,
+    progress: bool = True,
+) -> Float[np.ndarray, "i k f"]:
+    """Every image's features, computed once and stored on disk (float16, [images, k, f]).
+
+    The backbone is frozen, so an epoch costs no pass through it. For 9,000 images of NSD and the
+    base model a file takes 13.3 GB.
+
+    Args:
+        dataset: the split.
+        features: what is read.
+        block: of which block.
+        path: .npy file; it is read if it is there.
+        batch_size: images at once.
+        progress: show a bar.
+    """
+    if not path.is_file():
+        read = _reader(features, block)
+        write_file(path, lambda partial: _fill(partial, dataset, read, batch_size, progress))
+    return np.load(path, mmap_mode="r")
+
+
+def _reader(features: Features, block: int) -> Callable[[np.ndarray], Array]:
+    """Images [b, y, x, c] -> their features [b, k, f], compiled."""
+    graph, params = nnx.split(load_dinov2(features.backbone))
+
+    @jax.jit
+    def read(params, images):
+        return read_features(nnx.merge(graph, params), prepare_images(images, features), block)
+
+    return lambda images: read(params, images)
+
+
+def _fill(
+    path: Path,
+    dataset: PreparedDataset,
+    read: Callable[[np.ndarray], Array],
+    batch_size: int,
+    progress: bool,
+) -> None:
+    """Write the features of all images as one .npy file, batch by batch."""
+    file = None
+    with tqdm(total=len(dataset), unit="image", desc="image features", disable=not progress) as bar:
+        for first in range(0, len(dataset), batch_size):
+            rows = range(first, min(first + batch_size, len(dataset)))
+            images = np.stack([dataset[i]["image"] for i in rows])
+            filled = np.concatenate([images, images[-1:].repeat(batch_size - len(rows), axis=0)])
+            found = np.asarray(read(filled)[: len(rows)], np.float16)
+            if file is None:
+                shape = (len(dataset), *found.shape[1:])
+                file = np.lib.format.open_memmap(path, "w+", np.float16, shape)
+            file[rows.start : rows.stop] = found
+            bar.update(len(rows))
+    if file is not None:
+        file.flush()

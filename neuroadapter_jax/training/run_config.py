@@ -1,0 +1,56 @@
+"""config.json of a work folder: what defines its run, and whether a call goes on with it."""
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from neuroadapter_jax.files import require_same_settings, write_json
+
+_FILE = "config.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    """What defines a run, as its work folder keeps it.
+
+    Attributes:
+        values: JSON values; a folder is another run's if its own differ.
+        defaults: of keys that a config.json written by an older version may lack.
+        upgrade: turns the values of an older version into this version's, before the comparison.
+    """
+
+    values: Mapping[str, Any]
+    defaults: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    upgrade: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dict
+
+    def require_same(self, workdir: str | Path) -> None:
+        """Refuse the work folder of another run; writes nothing.
+
+        Raises:
+            ValueError: the folder's config.json differs, with both values of every key that does;
+                or it holds checkpoints without a config.json.
+        """
+        workdir = Path(workdir)
+        path = workdir / _FILE
+        if path.exists():
+            there = {**self.defaults, **self.upgrade(json.loads(path.read_text()))}
+            require_same_settings(
+                path,
+                there,
+                self.values,
+                "the settings of a run",
+                "choose another work folder, or the same settings to go on",
+            )
+        elif (workdir / "checkpoints").exists():
+            raise ValueError(
+                f"{workdir} holds checkpoints but no {_FILE}, so they may belong to another run; "
+                "choose another work folder."
+            )
+
+    def write(self, workdir: str | Path) -> None:
+        """Write config.json, unless the folder has one."""
+        path = Path(workdir) / _FILE
+        if not path.exists():
+            write_json(path, dict(sorted(self.values.items())))

@@ -1,0 +1,146 @@
+"""Training NeuroAdapter on prepared records: what `launch/train.py` calls."""
+
+import json
+from pathlib import Path
+
+import jax
+
+from neuroadapter_jax.adapter.neuroadapter import NeuroAdapter
+from neuroadapter_jax.adapter.token_dropout import check_rates
+from neuroadapter_jax.cortex import read_parcellation
+from neuroadapter_jax.datasets.input_pipeline import make_batches
+from neuroadapter_jax.sharding import ShardedBatches, gather_to_host, make_mesh, shard
+from neuroadapter_jax.training.checkpoints import CheckpointStore
+from neuroadapter_jax.training.loop import Evaluation, fit
+from neuroadapter_jax.training.run_config import RunConfig
+from neuroadapter_jax.training.settings import Settings
+from neuroadapter_jax.training.setup import TrainingSetup, write_chosen_regions
+from neuroadapter_jax.training.step import make_train_step
+from neuroadapter_jax.training.validation import SaveGrid, make_evaluation
+
+
+def run_config(settings: Settings) -> RunConfig:
+    """The settings as a work folder keeps and compares them, those of older versions included."""
+    return RunConfig(settings.to_dict(), Settings.defaults(), Settings.upgrade)
+
+
+def check_before_preparing(
+    settings: Settings, workdir: str | Path, num_vertices: tuple[int, int] | None = None
+) -> None:
+    """Refuse what can be refused before any data are prepared.
+
+    Args:
+        settings: of the run to come.
+        workdir: its folder.
+        num_vertices: of the subject's hemispheres; None where the subject, and with it the
+            parcellation, is still to be simulated.
+
+    Raises:
+        FileNotFoundError: a label file is not there.
+        ValueError: a work folder of another run, a drop rate out of its range, or a
+            parcellation of another mesh.
+    """
+    run_config(settings).require_same(workdir)
+    check_rates(settings.drop_rate, settings.drop_all)
+    if num_vertices is not None:
+        left, right = settings.parcellation
+        read_parcellation(left, right, num_vertices, settings.parcels)
+
+
+def train(
+    settings: Settings,
+    workdir: str | Path,
+    *,
+    save_grid: SaveGrid | None = None,
+    progress: bool = True,
+    tensorboard: bool = False,
+) -> NeuroAdapter:
+    """Train, or go on training, in a work folder.
+
+    Args:
+        settings: of the run; a work folder of other settings is refused.
+        workdir: gets config.json, regions.npz (with several subjects regions-subjNN.npz each),
+            metrics.jsonl, timing.jsonl, checkpoints/.
+        save_grid: called at each evaluation with (step, validation images, reconstructions).
+        progress: show a bar.
+        tensorboard: also write TensorBoard events.
+
+    Returns:
+        The adapter after the last step; `load_run` gives the one of the best validation loss.
+    """
+    config = run_config(settings)
+    config.require_same(workdir)
+    setup = TrainingSetup(settings, workdir=workdir)
+    mesh = make_mesh(settings.fsdp)
+    if settings.batch_size % (mesh.size * settings.accumulate):
+        raise ValueError(
+            f"batch_size is {settings.batch_size}, which {mesh.size} devices in "
+            f"{settings.accumulate} parts cannot share evenly; choose a multiple of "
+            f"{mesh.size * settings.accumulate}."
+        )
+    frozen = shard(setup.frozen, mesh)
+    jitted = make_train_step(
+        setup.adapter_graph,
+        setup.unet_graph,
+        setup.backbone.schedule,
+        setup.optimizer,
+        settings.objective,
+        seed=settings.seed,
+        ema_decay=settings.ema_decay,
+        accumulate=settings.accumulate,
+        remat=settings.remat,
+        mesh=mesh,
+    )
+    batches = make_batches(
+        setup.train,
+        settings.batch_size,
+        settings.seed,
+        repeats=settings.repeats,
+        process=(jax.process_index(), jax.process_count()),
+    )
+    if jax.process_index() == 0:
+        Path(workdir).mkdir(parents=True, exist_ok=True)
+        write_chosen_regions(workdir, setup)
+    state = fit(
+        lambda state, batch: jitted(state, frozen, batch),
+        shard(setup.initial_state(), mesh),
+        ShardedBatches(batches, mesh),
+        workdir=workdir,
+        num_steps=setup.num_steps,
+        intervals=settings.intervals,
+        config=config,
+        evaluation=Evaluation(make_evaluation(setup, save_grid)),
+        progress=progress,
+        tensorboard=tensorboard,
+    )
+    return setup.trained(gather_to_host(state))
+
+
+def load_run(workdir: str | Path, *, last: bool = False) -> tuple[TrainingSetup, NeuroAdapter, int]:
+    """What a finished or running work folder trains, its best adapter and that one's step.
+
+    With `last` the adapter of the last checkpoint instead: the best is the one of the lowest
+    validation loss, and images may go on getting sharper after that.
+
+    The U-Net is in float32 whatever the training's precision, as in the released code.
+
+    Raises:
+        FileNotFoundError: the folder holds no run, or no complete checkpoint.
+        ValueError: the checkpoint holds arrays of another shape, such as another p or v, or the
+            parcellation's files are no longer those it was trained with.
+    """
+    path = Path(workdir) / "config.json"
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path}: not found, so {workdir} is no training run; name the folder given to "
+            "launch/train.py as --workdir."
+        )
+    settings = Settings.from_dict(json.loads(path.read_text()))
+    setup = TrainingSetup(settings, precision="fp32", workdir=workdir)
+    store = CheckpointStore(workdir)
+    try:
+        like = setup.initial_state()
+        step, state = store.restore(like)[:2] if last else store.restore_best(like)
+    finally:
+        store.close()
+    return setup, setup.trained(state), step
