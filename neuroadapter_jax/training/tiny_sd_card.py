@@ -11,6 +11,7 @@ from jaxtyping import UInt8
 from neuroadapter_jax.adapter.guidance import sample_latents_from_text
 from neuroadapter_jax.diffusion.images import to_uint8
 from neuroadapter_jax.diffusion.samplers import plan
+from neuroadapter_jax.diffusion.sampling import Sampling
 from neuroadapter_jax.diffusion.tokenizer import CLIPTokenizer
 from neuroadapter_jax.diffusion.weights import load_pretrained
 
@@ -44,7 +45,7 @@ def sample_captions(
             unet.text_context(text_encoder(ids)),
             unet.text_context(text_encoder(empty)),
             keys,
-            plan(backbone.schedule, "ddim", num_steps),
+            plan(backbone.schedule, Sampling("ddim", num_steps)),
             guidance_scale,
             backbone.schedule.prediction_type,
         )

@@ -1,7 +1,7 @@
 """Validation of a training run: a loss that differs by the parameters alone, and a few images."""
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,12 +9,11 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, UInt8
 
-from neuroadapter_jax.adapter.guidance import clean_start, sample_latents
+from neuroadapter_jax.adapter.guidance import Guidance, clean_start, sample_latents
 from neuroadapter_jax.cortex.packing import pack
 from neuroadapter_jax.datasets.input_pipeline import eval_batches
 from neuroadapter_jax.diffusion.images import to_uint8
 from neuroadapter_jax.diffusion.samplers import plan
-from neuroadapter_jax.diffusion.sampling import Start
 from neuroadapter_jax.sharding import gather_to_host
 from neuroadapter_jax.training.loss import denoising_losses, min_snr_weights, sample_noise
 from neuroadapter_jax.training.setup import TrainingSetup
@@ -43,7 +42,7 @@ def make_evaluation(
     settings, schedule = setup.settings, setup.backbone.schedule
     batches = list(eval_batches(setup.validation, min(settings.batch_size, len(setup.validation))))
     sampling = settings.validation_sampling
-    steps = plan(schedule, sampling.sampler, sampling.num_steps, sampling.eta)
+    steps = plan(schedule, sampling)
     vae_graph, vae_params = nnx.split(setup.backbone.vae)
     visits = 4
     read = ("betas", "latent_mean", "latent_std", "subject_index")
@@ -71,18 +70,15 @@ def make_evaluation(
         subject = bank_indices(batch, frozen.packing)
         adapter = nnx.merge(setup.adapter_graph, params)
         unet, vae = nnx.merge(setup.unet_graph, frozen.unet), nnx.merge(vae_graph, vae_params)
+        packed = pack(batch["betas"].astype(jnp.float32), frozen.packing, subject)
+        brain = adapter(packed, subject=subject)
         latents, _ = sample_latents(
             unet,
-            frozen.text,
-            adapter(
-                pack(batch["betas"].astype(jnp.float32), frozen.packing, subject), subject=subject
-            ),
-            adapter.unconditional(),
+            Guidance(frozen.text, brain, adapter.unconditional(), sampling.guidance_scale),
             keys,
             steps,
-            sampling.guidance_scale,
             schedule.prediction_type,
-            clean=clean_start(vae, cast(Start, sampling.start), unet.config.sample_size),
+            clean=clean_start(vae, sampling.start, unet.config.sample_size),
         )
         return to_uint8(vae.decode(latents / frozen.scaling_factor))
 
