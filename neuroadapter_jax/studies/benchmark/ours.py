@@ -29,7 +29,7 @@ class Ours:
 
     Args:
         backbone: frozen.
-        adapter: to train and to draw with.
+        adapter: to train and to reconstruct with.
         empty_ids: token ids of the empty prompt [1, k].
         devices: None takes all.
     """
@@ -84,7 +84,9 @@ class Ours:
         self._gradient = jax.jit(
             jax.grad(lambda *arguments: jnp.mean(self._prediction(*arguments) ** 2))
         )
-        self._draw = jax.jit(self._drawn, static_argnames=("num_steps", "keep_attention"))
+        self._reconstruct_jitted = jax.jit(
+            self._reconstruct, static_argnames=("num_steps", "keep_attention")
+        )
 
     def _prediction(self, params, unet_params, latents, timesteps, packed):
         brain = nnx.merge(self.graphs["adapter"], params)(packed)
@@ -109,7 +111,7 @@ class Ours:
         self.state, metrics = self.step(self.state, self.frozen, self._rows(batch))
         return metrics["loss"]
 
-    def _drawn(self, params, packed, key, guidance_scale, *, num_steps, keep_attention):
+    def _reconstruct(self, params, packed, key, guidance_scale, *, num_steps, keep_attention):
         adapter, unet, vae = (
             nnx.merge(self.graphs[name], params[name]) for name in ("adapter", "unet", "vae")
         )
@@ -140,7 +142,7 @@ class Ours:
         keep_attention: bool = False,
     ) -> UInt8[np.ndarray, "b y x 3"]:
         """Images; with the attention of all layers and steps reduced to what IBBI needs."""
-        images, probed = self._draw(
+        images, probed = self._reconstruct_jitted(
             self.params,
             self._rows(packed),
             jax.random.key(0),
