@@ -23,8 +23,7 @@ def markdown_table(head: Sequence[object], rows: Iterable[Sequence[object]]) -> 
                 f"A row of the table has {len(line)} cells, {line}; expected {len(head)}, one for "
                 f"each of the columns {list(head)}."
             )
-    cells = ([f"| {cell} " if str(cell) else "| " for cell in line] for line in lines)
-    return "".join("".join(line) + "|\n" for line in cells)
+    return "".join("| " + " | ".join(map(str, line)) + " |\n" for line in lines)
 
 
 def interval_cell(entry: Mapping[str, Any] | None, form: str = ".2f") -> str:

@@ -5,7 +5,7 @@ from neuroadapter_jax.tables import interval_cell, markdown_table
 
 def test_a_table_is_markdown():
     text = markdown_table(["", "PixCorr"], [["NeuroAdapter", 0.5], ["floor", ""]])
-    assert text == "| | PixCorr |\n| --- | --- |\n| NeuroAdapter | 0.5 |\n| floor | |\n"
+    assert text == "|  | PixCorr |\n| --- | --- |\n| NeuroAdapter | 0.5 |\n| floor |  |\n"
     with pytest.raises(ValueError, match=r"has 1 cells, \['a'\]; expected 2, one for each of the"):
         markdown_table(["x", "y"], [["a"]])
 

@@ -260,7 +260,7 @@ def test_published_rows_of_different_test_sets_never_share_a_table(scored):
         assert {cell[3] for cell in cells[2:]} == {count}
         assert ("**these**" in section) == (count == "515")
         assert "**these**" not in other
-    assert "| **these** | | 515 | " + f"{results['metrics']['pixcorr']['value']:.3f}" in ours[0]
+    assert "| **these** |  | 515 | " + f"{results['metrics']['pixcorr']['value']:.3f}" in ours[0]
 
 
 def test_a_folder_shows_exactly_the_records(tmp_path, as_user):

@@ -184,7 +184,7 @@ def test_tables_hold_the_results(views, truth, rng):
     json.dumps(results)
     text = tables(results)
     assert "| Face | face | 3 | 23 |" in text
-    assert "| swap | LO | | 7 | 0.50 [0.25, 0.75] | 0.50 [0.25, 0.75] | – |" in text
+    assert "| swap | LO |  | 7 | 0.50 [0.25, 0.75] | 0.50 [0.25, 0.75] | – |" in text
     assert "| gradient | brain view and effect |" in text
     assert "| gradient | effect and planted |" not in text
     assert "(swap: 19 images and 3 random sets per ROI)" in text and "(17 images;" in text

@@ -269,5 +269,5 @@ def test_the_table_of_version_0_1_0_has_the_new_column():
         "low_level_start": {},
         "missing": {},
     }
-    assert "| | SSIM | Object identity |\n" in tables(old)
+    assert "|  | SSIM | Object identity |\n" in tables(old)
     assert "| NeuroAdapter | 0.500 [0.250, 0.750] | 50.0% [25.0%, 75.0%] |\n" in tables(old)
