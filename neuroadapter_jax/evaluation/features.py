@@ -153,7 +153,7 @@ class _Hooked:
 
 
 def _fill(model: Any, tensors: Mapping[str, Any], unused: tuple[str, ...], source: str) -> Any:
-    """The model, made without memory, with the tensors of its own names, without heads.
+    """The model, made without memory, with the tensors named as its own; heads are left out.
 
     Older files do not count the batches that a norm was trained on; nothing reads that count.
 

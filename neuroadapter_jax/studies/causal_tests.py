@@ -151,7 +151,7 @@ def deletion_table(
     Regions are silenced one after the other, highest first ("deletion") or lowest first; the
     latter, read from its end, is the insertion of regions highest first. A ranking that tells what
     matters has a low area under the deletion curve and a high one under the insertion curve
-    (Petsiuk et al. 2018, arXiv 1806.07421); equal areas are those of a random order.
+    (Petsiuk et al. 2018, arXiv 1806.07421); equal ones are those of a random order.
 
     Args:
         reconstruct: see `perturbed_reconstructions`; rows are those of the next two.

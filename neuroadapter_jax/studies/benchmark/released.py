@@ -83,7 +83,7 @@ class Released:
 
     Args:
         backbone: ours; its weights are copied.
-        adapter: likewise.
+        adapter: ours; its weights are copied as well.
         empty_ids: token ids of the empty prompt [1, k].
     """
 
