@@ -225,4 +225,4 @@ def test_results_of_version_0_1_0_make_the_same_tables(views, truth, rng, tmp_pa
     # So do the parts that a killed run of that version left behind.
     path = tmp_path / "deletion.json"
     path.write_text(json.dumps({"settings": {"seed": 0}, "result": old(results["deletion"])}))
-    assert cached(path, {"seed": 0}, None) == results["deletion"]
+    assert cached(path, {"seed": 0}, dict) == results["deletion"]
