@@ -196,10 +196,11 @@ def test_folders_of_version_0_1_0_are_compared(tmp_path):
     old = table_of(tmp_path / "old", {"things_shown": shown, "things_identified": hits})
     found = paired_differences(old, new)
     assert set(found["scores"]) == {"object_identity"} and found["one_sided"] == []
+    entry = {"value": 0.5, "interval": [0.25, 0.75]}
     results = {
         "num_things": 14,
-        "thing_identification": {"value": 0.5, "interval": [0.25, 0.75]},
-        "linear_readout": {"thing_identification": {"value": 0.5}},
+        "thing_identification": entry,
+        "linear_readout": {"thing_identification": entry},
         "drawn": {"model": {"area": "kept as it was"}},
         "convention": {"name": "mindeye"},
     }
@@ -212,7 +213,7 @@ def test_folders_of_version_0_1_0_are_compared(tmp_path):
         "reconstructions",
         "convention",
     }
-    assert read["linear_readout"] == {"object_identity": {"value": 0.5}}
+    assert read["linear_readout"] == {"object_identity": entry}
     assert read["reconstructions"] == results["drawn"]
     label = "Object identity: nearest of 48 in place (chance 2 %)"
     table = {name: cells for name, *cells in score_table({"old": read})}
