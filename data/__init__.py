@@ -1,1 +1,1 @@
-"""TFDS builders, one folder each."""
+"""The datasets that can be prepared, one folder each; the code is `neuroadapter_jax.datasets`."""

@@ -1,6 +1,6 @@
 """Prepare responses of your own.
 
-    PYTHONPATH=. python examples/own_dataset.py FOLDER PREPARED [BACKBONE]
+    python examples/own_dataset.py FOLDER PREPARED [BACKBONE]
 
 FOLDER holds lh.npy and rh.npy [trials, vertices], trials.csv (columns stimulus, split, run; one
 row per trial) and images/STIMULUS.png. Splits "train" and "validation" can be trained on.
@@ -13,9 +13,8 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from data.nsd import write_records
 from neuroadapter_jax.datasets.prepared.image_encoder import load_image_encoder
-from neuroadapter_jax.datasets.prepared.prepare import prepare_source
+from neuroadapter_jax.datasets.prepared.prepare import PreparationSettings, prepare_source
 from neuroadapter_jax.datasets.source import Betas
 
 
@@ -54,12 +53,9 @@ class OwnDataset:
 
 
 if __name__ == "__main__":
-    encode, fingerprint = load_image_encoder(sys.argv[3] if len(sys.argv) > 3 else "tiny-sd")
     prepare_source(
         OwnDataset(sys.argv[1]),
         sys.argv[2],
-        encode_images=encode,
-        encoder_fingerprint=fingerprint,
-        write_records=write_records,
-        image_size=64,
+        load_image_encoder(sys.argv[3] if len(sys.argv) > 3 else "tiny-sd"),
+        PreparationSettings(image_size=64),
     )

@@ -8,7 +8,7 @@ VOXELS = 23
 NAMES = [f"n0{1440764 + 17 * i}_{11 * i + 3}" for i in range(7)]
 TEST_NAMES = ["n02071294_46212", "n04252077_10859", "n03272010_11001"]
 NAN = np.nan
-# Which of the 23 voxels each area holds; LOC and FFA share voxel 17.
+# Which of the 23 voxels each ROI holds; LOC and FFA share voxel 17.
 ROIS = {
     "V1": (0, 5),
     "V2": (5, 8),

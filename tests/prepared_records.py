@@ -11,7 +11,7 @@ SPLITS = ("train", "validation", "test")
 
 
 def write_prepared(folder, subject, ids, num_vertices, *, side=64, latent=(16, 16, 4), **request):
-    """Records of the images `ids[split]`, their responses drawn by the subject's number."""
+    """Records of the images `ids[split]`, their random responses seeded by the subject's number."""
     rng = np.random.default_rng([7, subject])
     (folder / "records").mkdir(parents=True)
     n = sum(num_vertices)

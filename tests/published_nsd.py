@@ -1,7 +1,7 @@
 """An NSD tree with the published design's numbers, made without the reader's helpers.
 
 Which image is shown when is random, but chosen so that every published count comes out: images
-seen once, twice, three times within 30, 32 and 40 sessions, shared ones among them, and the 982
+shown once, twice, three times within 30, 32 and 40 sessions, shared ones among them, and the 982
 shared and 9,841 images of 37 sessions.
 """
 
@@ -32,17 +32,17 @@ class PublishedDesign:
 def make_design(seed=0):
     rng = np.random.default_rng(seed)
     is_shared = np.arange(10_000) < 1_000
-    stimuli = np.zeros(10_000, int)
+    shown = np.zeros(10_000, int)
     order = []
 
     def show(count, times, only):
         """Shows, once more, so many images of a kind that were shown so often."""
-        chosen = rng.permutation(np.flatnonzero((stimuli == times) & only))[:count]
+        chosen = rng.permutation(np.flatnonzero((shown == times) & only))[:count]
         assert len(chosen) == count
-        stimuli[chosen] += 1
+        shown[chosen] += 1
         return chosen
 
-    # 30 sessions: (shared, other) images seen at least once, twice, three times.
+    # 30 sessions: (shared, other) images shown at least once, twice, three times.
     stage = [
         show(count, times, only)
         for times, counts in enumerate([(907, 8302), (766, 7080), (515, 4930)])
@@ -58,7 +58,7 @@ def make_design(seed=0):
     stage = [show(1056, 1, anything), show(2264, 2, anything)]
     stage += [show(52, 0, is_shared), show(378, 0, ~is_shared)]
     order.append(rng.permutation(np.concatenate(stage)))
-    order.append(rng.permutation(np.repeat(np.arange(10_000), 3 - stimuli)))
+    order.append(rng.permutation(np.repeat(np.arange(10_000), 3 - shown)))
     order = np.concatenate(order)
     assert len(order) == 30_000
 

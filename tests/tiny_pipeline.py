@@ -6,6 +6,7 @@ from tiny_backbone import random_network
 from neuroadapter_jax.adapter.decoupled_attention import cross_attention_shapes
 from neuroadapter_jax.adapter.neuroadapter import NeuroAdapter, NeuroAdapterConfig
 from neuroadapter_jax.cortex.parcellation import Parcellation
+from neuroadapter_jax.diffusion.sampling import Sampling
 from neuroadapter_jax.diffusion.weights import load_pretrained
 from neuroadapter_jax.pipeline.pipeline import NeuroAdapterPipeline
 
@@ -32,6 +33,6 @@ def make_pipeline(random_backbone):
         backbone,
         make_regions(),
         backbone_name=str(random_backbone),
-        guidance_scale=2.5,
+        sampling=Sampling(guidance_scale=2.5),
         provenance={"step": 7},
     )

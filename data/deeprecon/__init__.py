@@ -1,3 +1,3 @@
-"""Deeprecon, prepared for NeuroAdapter, by the writer of `data/nsd`."""
+"""Deeprecon, prepared for NeuroAdapter; the writer is `neuroadapter_jax.datasets.tfds`."""
 
 from data.nsd import write_records as write_records

@@ -1,3 +1,3 @@
-"""Natural Scenes Dataset, prepared for NeuroAdapter."""
+"""NSD, prepared for NeuroAdapter; the writer is `neuroadapter_jax.datasets.tfds`."""
 
 from data.nsd.nsd_dataset_builder import write_records as write_records

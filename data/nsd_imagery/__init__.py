@@ -1,3 +1,3 @@
-"""NSD-Imagery, prepared for NeuroAdapter, by the writer of `data/nsd`."""
+"""NSD-Imagery, prepared for NeuroAdapter; the writer is `neuroadapter_jax.datasets.tfds`."""
 
 from data.nsd import write_records as write_records

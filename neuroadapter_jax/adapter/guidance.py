@@ -1,7 +1,7 @@
-"""Drawing latents from brain streams, with classifier-free guidance."""
+"""Classifier-free guidance on brain streams: predictions and the latents sampled with them."""
 
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -17,7 +17,24 @@ from neuroadapter_jax.diffusion.samplers import (
 from neuroadapter_jax.diffusion.unet import UNet2DConditionModel
 from neuroadapter_jax.diffusion.vae import AutoencoderKL
 
-Start = Literal["noise", "grey"]
+
+class Guidance(NamedTuple):
+    """What a guided prediction is conditioned on.
+
+    eps = eps_uncond + g (eps_cond - eps_uncond), where the unconditional half sees every brain
+    token dropped and the same text (Ho and Salimans 2022, arXiv 2207.12598, eq. 6, with g = 1 + w).
+
+    Attributes:
+        text: the empty prompt's stream, batch 1, seen by both halves; None for no such stream.
+        brain: the samples' stream, batch b.
+        unconditional: from `NeuroAdapter.unconditional`, batch 1: all its tokens are the same.
+        scale: g; None means no guidance, and no second half is computed.
+    """
+
+    text: Stream | None
+    brain: Stream
+    unconditional: Stream
+    scale: float | Float[Array, ""] | None
 
 
 def expand(stream: Stream, size: int) -> Stream:
@@ -29,8 +46,8 @@ def expand(stream: Stream, size: int) -> Stream:
     return Stream(tuple(map(repeat, stream.keys)), tuple(map(repeat, stream.values)), stream.scale)
 
 
-def clean_start(vae: AutoencoderKL, start: Start, sample_size: int) -> Float[Array, "y x c"] | None:
-    """What lies under the noise that a drawing starts from: nothing, or a mid-grey image.
+def clean_start(vae: AutoencoderKL, start: str, sample_size: int) -> Float[Array, "y x c"] | None:
+    """What lies under the first noise: nothing, or a mid-grey image.
 
     Args:
         vae: the backbone's autoencoder.
@@ -52,29 +69,20 @@ def clean_start(vae: AutoencoderKL, start: Start, sample_size: int) -> Float[Arr
 
 def sample_latents(
     unet: UNet2DConditionModel,
-    text: Stream | None,
-    brain: Stream,
-    unconditional: Stream,
+    guidance: Guidance,
     keys: Array,
     steps: SamplingPlan,
-    guidance_scale: float | Float[Array, ""] | None,
     prediction_type: str = "epsilon",
     probe: Probe | Sequence[Probe] | None = None,
     clean: Float[Array, "y x c"] | Float[Array, "b y x c"] | None = None,
 ) -> tuple[Float[Array, "b y x c"], list | None]:
-    """Scaled latents drawn for every sample of a brain stream.
-
-    eps = eps_uncond + g (eps_cond - eps_uncond), where the unconditional half sees every token
-    dropped and the same text (Ho and Salimans 2022, arXiv 2207.12598, eq. 6, with g = 1 + w).
+    """Scaled latents sampled for every response of a brain stream.
 
     Args:
         unet: frozen.
-        text: the empty prompt's stream, batch 1, seen by both halves; None for no such stream.
-        brain: the samples' stream, batch b.
-        unconditional: from `NeuroAdapter.unconditional`, batch 1: all its tokens are alike.
+        guidance: what the prediction is conditioned on.
         keys: [b] random keys; key i alone decides the noise of sample i.
         steps: from `samplers.plan`.
-        guidance_scale: g; None means no guidance, and no second half is computed.
         prediction_type: of the U-Net.
         probe: called with the brain attention [b, h, q, p] of each layer, conditional half only;
             or one such function per layer.
@@ -85,9 +93,7 @@ def sample_latents(
         Latents [b, y, x, c], and the probe's results per layer stacked over steps, or None.
     """
     state = first_state(unet, keys, steps, clean)
-    state, probed = advance_latents(
-        unet, text, brain, unconditional, state, keys, steps, guidance_scale, prediction_type, probe
-    )
+    state, probed = advance_latents(unet, guidance, state, keys, steps, prediction_type, probe)
     return state.latents, probed
 
 
@@ -101,19 +107,20 @@ def sample_latents_from_text(
     prediction_type: str = "epsilon",
     clean: Float[Array, "y x c"] | Float[Array, "b y x c"] | None = None,
 ) -> Float[Array, "b y x c"]:
-    """Scaled latents drawn from text alone: `sample_latents` with the empty prompt as other half.
+    """Scaled latents sampled from text alone, guided away from the empty prompt.
 
-    That half attends, since the empty prompt's tokens are not alike as dropped brain tokens are.
+    Here the unconditional half attends, too: the empty prompt's tokens differ from one another,
+    unlike dropped brain tokens.
 
     Args:
         unet: frozen.
         text: the samples' states as a stream, batch b.
-        empty: the empty prompt's, batch 1.
-        keys: as of `sample_latents`, like the rest.
-        steps: likewise.
-        guidance_scale: likewise.
-        prediction_type: likewise.
-        clean: likewise.
+        empty: the empty prompt's stream, batch 1.
+        keys: [b] random keys; key i alone decides the noise of sample i.
+        steps: from `samplers.plan`.
+        guidance_scale: g of `Guidance`; None means no guidance.
+        prediction_type: of the U-Net.
+        clean: scaled latents under the first noise; None for pure noise.
     """
     streams = text
     if guidance_scale is not None:
@@ -127,7 +134,7 @@ def sample_latents_from_text(
             text.scale,
         )
 
-    def predict(x, timestep):
+    def predict(x: Array, timestep: Array) -> tuple[Array, None]:
         if guidance_scale is not None:
             x = jnp.concatenate([x, x])
         out = unet(x, jnp.full((len(x),), timestep), [streams])
@@ -147,7 +154,14 @@ def first_state(
     steps: SamplingPlan,
     clean: Float[Array, "y x c"] | Float[Array, "b y x c"] | None = None,
 ) -> SamplerState:
-    """The state before the first step; arguments as in `sample_latents`."""
+    """The state before the first step: unit noise, or `clean` noised to the first timestep.
+
+    Args:
+        unet: whose configuration gives the latents' shape.
+        keys: [b] random keys; key i alone decides the noise of sample i.
+        steps: from `samplers.plan`.
+        clean: scaled latents under the noise, one for all or one per sample; None for pure noise.
+    """
     config = unet.config
     shape = (config.sample_size, config.sample_size, config.in_channels)
     start = unit_noise(keys, 0, shape)
@@ -158,39 +172,45 @@ def first_state(
 
 def advance_latents(
     unet: UNet2DConditionModel,
-    text: Stream | None,
-    brain: Stream,
-    unconditional: Stream,
+    guidance: Guidance,
     state: SamplerState,
     keys: Array,
     steps: SamplingPlan,
-    guidance_scale: float | Float[Array, ""] | None,
     prediction_type: str = "epsilon",
     probe: Probe | Sequence[Probe] | None = None,
     span: tuple[int, int] | None = None,
 ) -> tuple[SamplerState, list | None]:
-    """Some of the steps of `sample_latents`, see `samplers.advance`; other arguments as there."""
-    predict = guided_prediction(unet, text, brain, unconditional, guidance_scale, probe)
+    """Some of the steps of `sample_latents`: calls that follow on one another equal one.
+
+    Args:
+        unet: frozen.
+        guidance: what the prediction is conditioned on.
+        state: from `first_state`, or of the call before.
+        keys: [b] random keys; key i alone decides the noise of sample i.
+        steps: the whole plan.
+        prediction_type: of the U-Net.
+        probe: see `sample_latents`.
+        span: (first step, step after the last); None for all.
+    """
+    predict = guided_prediction(unet, guidance, probe)
     return advance(predict, state, keys, steps, prediction_type, span)
 
 
 def guided_prediction(
     unet: UNet2DConditionModel,
-    text: Stream | None,
-    brain: Stream,
-    unconditional: Stream,
-    guidance_scale: float | Float[Array, ""] | None,
+    guidance: Guidance,
     probe: Probe | Sequence[Probe] | None = None,
 ) -> Callable[[Array, Array], tuple[Array, list | None]]:
-    """(latents, timestep) -> (guided prediction, the probe's results); see `sample_latents`.
+    """(latents, timestep) -> (guided prediction, the probe's results or None).
 
     Both halves of guidance go through the U-Net as one batch of pairs.
     """
-    guided = guidance_scale is not None
+    text, brain, unconditional, scale = guidance
+    guided = scale is not None
     if guided:
         brain = brain._replace(unconditional_value=tuple(v[:, :, :1] for v in unconditional.values))
 
-    def predict(x, timestep):
+    def predict(x: Array, timestep: Array) -> tuple[Array, list | None]:
         if guided:
             x = jnp.repeat(x, 2, axis=0)
         timesteps = jnp.full((len(x),), timestep)
@@ -200,7 +220,7 @@ def guided_prediction(
         if guided:
             pairs = out.reshape(-1, 2, *out.shape[1:])
             conditional, without = pairs[:, 0], pairs[:, 1]
-            out = without + guidance_scale * (conditional - without)
+            out = without + scale * (conditional - without)
         return out, probed
 
     return predict

@@ -48,12 +48,12 @@ class NoiseCeiling:
     """Noise-ceiling SNR per vertex, one session at a time.
 
     As NSD publishes it: each vertex is z-scored within each session (ddof 1), the variance over
-    the repeats of an image (ddof 1) is averaged over the images seen `num_repeats` times, and
+    the repeats of an image (ddof 1) is averaged over the images shown `num_repeats` times, and
 
         noise sd = sqrt(mean variance),   ncsnr = sqrt(max(0, 1 - noise sd^2)) / noise sd.
 
     The variances need only the sum per image and one sum of squares per vertex, so the trials of
-    past sessions are not kept. A vertex that is constant or NaN within a session becomes NaN.
+    past sessions are not stored. A vertex that is constant or NaN within a session becomes NaN.
     """
 
     def __init__(
@@ -64,17 +64,17 @@ class NoiseCeiling:
         Args:
             trial_images: image shown in each trial of all sessions, in order.
             num_vertices: vertices per trial.
-            num_repeats: only images seen exactly so often count; at least 2.
+            num_repeats: only images shown exactly so often count; at least 2.
 
         Raises:
-            ValueError: no image was seen so often.
+            ValueError: no image was shown so often.
         """
         _, index, counts = np.unique(trial_images, return_inverse=True, return_counts=True)
         repeated = counts == num_repeats
         if num_repeats < 2 or not repeated.any():
             raise ValueError(
-                f"The noise ceiling needs images seen {num_repeats} times (at least 2); the most "
-                f"often seen image was seen {counts.max()} times."
+                f"The noise ceiling needs images shown {num_repeats} times (at least 2); the "
+                f"image shown most often was shown {counts.max()} times."
             )
         row = np.where(repeated, np.cumsum(repeated) - 1, -1)
         self._rows = row[index]
@@ -93,9 +93,9 @@ class NoiseCeiling:
             )
         mean, sd = betas.mean(axis=0), betas.std(axis=0, ddof=1)
         z = (betas - mean) / np.where(sd > 0, sd, np.nan).astype(betas.dtype)
-        kept = rows >= 0
-        np.add.at(self._sums, rows[kept], z[kept].astype(np.float32))
-        self._squares += np.einsum("tn,tn->n", z[kept], z[kept], dtype=np.float64)
+        repeated = rows >= 0
+        np.add.at(self._sums, rows[repeated], z[repeated].astype(np.float32))
+        self._squares += np.einsum("tn,tn->n", z[repeated], z[repeated], dtype=np.float64)
         self._seen += len(betas)
 
     def ncsnr(self) -> Float[np.ndarray, " n"]:

@@ -21,7 +21,7 @@ class Packing:
 
     Attributes:
         index: int32 [p, v], index into the left-then-right cortex, 0 in empty slots; [u, p, v]
-            where each of u subjects has regions of its own, see `stack_packings`.
+            where each of u subjects has its own regions, see `stack_packings`.
         mask: bool of the same shape, True where a slot holds a vertex.
     """
 

@@ -1,4 +1,4 @@
-"""Functional areas of a subject, brought from the native surface to fsaverage."""
+"""Functional regions of interest (ROIs), brought from the native surface to fsaverage."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Integer
 
-from neuroadapter_jax.cortex.parcellation import (
-    HEMISPHERES,
-    MESHES,
+from neuroadapter_jax.cortex.label_files import (
+    existing_label_file,
     find_label_table,
     is_background,
     read_label_table,
     read_surface_values,
 )
+from neuroadapter_jax.cortex.parcellation import HEMISPHERES, MESHES
 
 NSD_ATLASES = ("prf-visualrois", "floc-bodies", "floc-faces", "floc-places", "floc-words")
 ROI_GROUPS = {
@@ -60,36 +60,41 @@ def read_rois(
     transform_dir: str | os.PathLike | None = None,
     atlases: Sequence[str] = NSD_ATLASES,
 ) -> dict[str, Bool[np.ndarray, " n"]]:
-    """Reads the areas of label files as masks over both hemispheres of fsaverage.
+    """Reads the ROIs of label files as masks over both hemispheres of fsaverage.
 
     Files: label_dir/{lh,rh}.ATLAS.mgz with ATLAS.mgz.ctab; for native labels also
     transform_dir/{lh,rh}.white-to-fsaverage.mgz and, where it is there, the reverse,
     {lh,rh}.fsaverage-to-white.mgz, whose length is the number of native vertices. With it a label
     file of the other hemisphere, or of both stacked, is always found out; without it where the
     numbers differ by more than a thousandth. On fsaverage itself both hemispheres have equally
-    many vertices, so that swapped files cannot be told.
+    many vertices, so that swapped files cannot be found out.
 
     Args:
         label_dir: a subject's native FreeSurfer label folder, or fsaverage's.
         transform_dir: that subject's transforms folder; None for labels that are on fsaverage.
-        atlases: names of label files; the five that NSD drew by hand, on native surfaces only, by
-            default.
+        atlases: names of label files; by default the five that NSD's authors outlined by hand,
+            which are on native surfaces only.
 
     Returns:
-        Name of area -> mask over the left, then the right hemisphere. An area that a subject
-        lacks has an empty mask.
+        Name of ROI -> mask over the left, then the right hemisphere. An ROI that a subject lacks
+        has an empty mask.
 
     Raises:
         FileNotFoundError: a label file, table or transform is missing.
-        ValueError: label file and transform do not fit, a label without a name, or an area that
+        ValueError: label file and transform do not fit, a label without a name, or an ROI that
             two atlases name.
     """
     label_dir = Path(label_dir)
     to_fsaverage = _Transforms(None if transform_dir is None else Path(transform_dir))
-    rois, origin = {}, {}
+    rois: dict[str, Bool[np.ndarray, " n"]] = {}
+    origin: dict[str, str] = {}
     for atlas in atlases:
         halves = [
-            _named_masks(label_dir / f"{hemisphere}.{atlas}.mgz", hemisphere, to_fsaverage)
+            _named_masks(
+                existing_label_file(label_dir / f"{hemisphere}.{atlas}.mgz"),
+                hemisphere,
+                to_fsaverage,
+            )
             for hemisphere in HEMISPHERES
         ]
         found = {
@@ -98,7 +103,7 @@ def read_rois(
         }
         if twice := sorted(found.keys() & rois.keys()):
             raise ValueError(
-                f"{twice[0]!r} is an area of {origin[twice[0]]} and of {atlas} "
+                f"{twice[0]!r} is an ROI of {origin[twice[0]]} and of {atlas} "
                 f"({len(twice)} such in all), and they are not the same; read one of the two."
             )
         rois |= found
@@ -109,7 +114,7 @@ def read_rois(
 def _named_masks(
     path: Path, hemisphere: str, to_fsaverage: _Transforms
 ) -> tuple[dict[str, Bool[np.ndarray, " n"]], int]:
-    """The areas of one hemisphere's file, and the number of its vertices on fsaverage."""
+    """The ROIs of one hemisphere's file, and the number of its vertices on fsaverage."""
     values = np.rint(read_surface_values(path)).astype(np.int64)
     table_path = find_label_table(path)
     table = read_label_table(table_path)
@@ -129,8 +134,11 @@ class _Transforms:
     """Values of a hemisphere brought to fsaverage, or checked to be on it already."""
 
     def __init__(self, folder: Path | None):
-        self._maps, self._counts = {}, {}
-        for hemisphere in HEMISPHERES if folder is not None else ():
+        self._maps: dict[str, Integer[np.ndarray, " n"]] = {}
+        self._counts: dict[str, int] = {}
+        if folder is None:
+            return
+        for hemisphere in HEMISPHERES:
             path = folder / f"{hemisphere}.white-to-fsaverage.mgz"
             self._maps[hemisphere] = read_surface_values(path).astype(np.int64)
             reverse = folder / f"{hemisphere}.fsaverage-to-white.mgz"
@@ -186,9 +194,9 @@ def group_rois(
     rois: Mapping[str, Bool[np.ndarray, " n"]],
     groups: Mapping[str, Sequence[str]] = ROI_GROUPS,
 ) -> dict[str, Bool[np.ndarray, " n"]]:
-    """Joins areas into groups (the paper's, by default); areas a subject lacks are left out.
+    """Unites ROIs into groups (the paper's, by default); ROIs that a subject lacks are left out.
 
-    An area that belongs to no group stays by itself, after the groups.
+    An ROI that belongs to no group stays by itself, after the groups.
     """
     grouped = {m for members in groups.values() for m in members}
     return {

@@ -11,7 +11,8 @@ import numpy as np
 from jaxtyping import Float32, Int, Int64, UInt8
 from PIL import Image
 
-from neuroadapter_jax.cortex.parcellation import HEMISPHERES, read_surface_values
+from neuroadapter_jax.cortex.label_files import read_surface_values
+from neuroadapter_jax.cortex.parcellation import HEMISPHERES
 from neuroadapter_jax.datasets.responses import fill_nan_vertices
 from neuroadapter_jax.datasets.source import Betas
 
@@ -25,9 +26,9 @@ class Algonauts2023:
     The challenge's vertices go back to their places on fsaverage; all others are 0, so a
     parcellation of fsaverage applies, and regions outside visual cortex hold nothing. A trial is
     an image, since the repeats were averaged, after z-scoring per vertex and session; nothing is
-    normalised again. `validation` is drawn from the training images by `seed`. The split `test` is
-    there where the responses to the test images are (`test_split/test_fmri`): the challenge kept
-    them back.
+    normalised again. `validation` is sampled from the training images by `seed`. The split `test`
+    exists where the responses to the test images do (`test_split/test_fmri`): the challenge
+    withheld them.
 
     Args:
         root: folder with `subj01` ... `subj08`.

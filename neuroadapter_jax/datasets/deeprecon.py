@@ -1,4 +1,4 @@
-"""Deeprecon: natural images, shapes and letters, seen and imagined by three subjects.
+"""Deeprecon: natural images, shapes and letters, viewed and imagined by three subjects.
 
 Shen, Horikawa, Majima and Kamitani 2019 (PLoS Computational Biology 15:e1006633; OpenNeuro
 ds001506), as the preprocessed BData files of figshare 7033577 and 21564384, or any BData made from
@@ -12,12 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float32, Float64, Int, Int64, UInt8
+from jaxtyping import Float32, Float64, Int, Int64, UInt8
 from PIL import Image
 
 from neuroadapter_jax.cortex.noise_ceiling import NoiseCeiling
-from neuroadapter_jax.cortex.parcellation import BOTH, HEMISPHERES, Parcellation
+from neuroadapter_jax.cortex.parcellation import Parcellation
 from neuroadapter_jax.datasets.bdata import BData
+from neuroadapter_jax.datasets.bdata_features import read_features
 from neuroadapter_jax.datasets.responses import fill_nan_vertices, zscore
 from neuroadapter_jax.datasets.source import Betas
 
@@ -31,8 +32,6 @@ PARTS = {
     "imagery": r"(?i:imagery)",
 }
 SOURCES = "figshare 7033577 or 21564384 (doi.org/10.6084/m9.figshare.7033577)"
-_COMPOSITE = frozenset({"VC", "LVC", "HVC"})
-_HEMISPHERE = re.compile(r"(?i:(lh|rh)[._])(.+)")
 _IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp"}
 
 
@@ -57,7 +56,7 @@ class Deeprecon:
     unions VC, LVC and HVC. Regions may overlap. A surface file (`VertexLeft`, `VertexRight`) has
     the vertices as features, and a parcellation of its surface gives the regions.
 
-    Splits: `train` and `validation` (training images drawn by `seed`), `test` (natural images of
+    Splits: `train` and `validation` (training images sampled by `seed`), `test` (natural images of
     other categories), and those of `artificial`, `letters` and `imagery` whose files are there. A
     trial is a row of a file; its stimulus is read as text, from `stimulus_name` and its vmap or
     from `image_index` and the table of names of that part.
@@ -75,7 +74,7 @@ class Deeprecon:
         stimulus_tables: per part (`train`, `test`, ...) the table of two columns, name and number
             from 1, that `image_index` refers to.
         normalize: `"train-stats"`, `"run"` or `"none"`.
-        num_validation: images of the training file kept for validation.
+        num_validation: images of the training file set aside for validation.
         seed: determines which.
 
     Raises:
@@ -147,13 +146,13 @@ class Deeprecon:
                 f"num_validation is {self._num_validation}, but {self._parts['train'].path} shows "
                 f"{len(shown)} images; it must be at least 1 and leave images for training."
             )
-        kept = np.random.default_rng(self._seed).permutation(shown)[: self._num_validation]
+        order = np.random.default_rng(self._seed).permutation(shown)
         train = rows.pop("train")
-        held_out = np.isin(self._trial_ids[train], kept)
+        held_out = np.isin(self._trial_ids[train], order[: self._num_validation])
         return {"train": train[~held_out], "validation": train[held_out], **rows}
 
     def read_block(self, block: str) -> Betas:
-        """The responses of one run of one file (of the file, where it does not tell its runs)."""
+        """The responses of one run of one file, or of the file where it does not mark its runs."""
         betas, nan_features = self._read(block)
         if self._normalize == "run":
             zscore(betas)
@@ -186,13 +185,15 @@ class Deeprecon:
     def images(self, ids: Int[np.ndarray, " b"]) -> Sequence[UInt8[np.ndarray, "y x 3"] | None]:
         """The images; None where the folder has none of the stimulus's name."""
         files = [self._image_files.get(self.stimulus_names[int(i)]) for i in ids]
-        return [file and np.asarray(Image.open(file).convert("RGB")) for file in files]
+        return [
+            None if file is None else np.asarray(Image.open(file).convert("RGB")) for file in files
+        ]
 
     def _same_features(
         self, rois: Sequence[str] | None
     ) -> tuple[dict[str, Int64[np.ndarray, " n"]], tuple[int, int], Parcellation | None]:
         """Per part the columns of the features, and what all parts must agree on."""
-        found = {part: _features(data, rois) for part, data in self._parts.items()}
+        found = {part: read_features(data, rois) for part, data in self._parts.items()}
         _, counts, regions = found["train"]
         for part, (_, other_counts, other) in found.items():
             same = regions is None or (other and other.fingerprint() == regions.fingerprint())
@@ -235,13 +236,13 @@ class Deeprecon:
         return [known[int(number)] for number in numbers]
 
     def _find_blocks(self) -> dict[str, tuple[str, int, int]]:
-        """Name of block -> part, first and last row; a block is a run where the file tells."""
+        """Name of block -> part, first and last row; a block is a run where the file marks runs."""
         blocks = {}
         for part, data in self._parts.items():
             marks = [m for key in ("Session", "Run") if (m := data.single(key)) is not None]
             if data.single("Run") is None and self._normalize == "run":
                 raise ValueError(
-                    f"{data.path} does not tell its runs (no 'Run' in its metadata), so responses "
+                    f"{data.path} does not mark its runs (no 'Run' in its metadata), so responses "
                     f"cannot be normalised per run; choose another normalize."
                 )
             changes = np.any([np.diff(m) != 0 for m in marks], axis=0) if marks else np.zeros(0)
@@ -283,87 +284,6 @@ class Deeprecon:
             deviation = np.sqrt(squares / max(count - 1, 1))
             self._statistics = mean, np.where(deviation > 1e-12, deviation, 1)
         return self._statistics
-
-
-def _features(
-    data: BData, rois: Sequence[str] | None
-) -> tuple[Int64[np.ndarray, " n"], tuple[int, int], Parcellation | None]:
-    """Columns of the features in order, how many are left and right, and the regions."""
-    if {"VertexLeft", "VertexRight"} <= set(data.keys):
-        if rois is not None:
-            raise ValueError(
-                f"{data.path} lies on a surface, so its regions come from a parcellation; set rois "
-                f"to None."
-            )
-        sides = [_surface_columns(data, key) for key in ("VertexLeft", "VertexRight")]
-        return np.concatenate(sides), (len(sides[0]), len(sides[1])), None
-
-    members = _region_columns(data, rois)
-    if not any(side == BOTH for side, _ in members):
-        left, right = (
-            np.any([m for (h, _), m in members.items() if h == side] or [[False]], axis=0)
-            for side in HEMISPHERES
-        )
-        if not left.any() or not right.any() or (left & right).any():
-            raise ValueError(
-                f"{data.path} marks {left.sum()} voxels as left, {right.sum()} as right and "
-                f"{(left & right).sum()} as both; expected some of each side and none of both."
-            )
-        columns = np.concatenate([np.flatnonzero(left), np.flatnonzero(right)])
-        counts = (int(left.sum()), int(right.sum()))
-    else:
-        columns = np.flatnonzero(data.columns("VoxelData"))
-        counts = (len(columns), 0)
-    vertices = []
-    for (hemisphere, name), mask in members.items():
-        own = columns[counts[0] :] if hemisphere == "rh" else columns[: counts[0]]
-        place = np.flatnonzero(mask[own]).astype(np.int32)
-        if len(place) != mask.sum():
-            raise ValueError(
-                f"{data.path} has {mask.sum()} columns of region {name!r}, of which {len(place)} "
-                f"are VoxelData; download it again."
-            )
-        vertices.append(place)
-    names, hemispheres = [name for _, name in members], [side for side, _ in members]
-    return columns, counts, Parcellation(tuple(names), tuple(hemispheres), tuple(vertices), counts)
-
-
-def _region_columns(
-    data: BData, rois: Sequence[str] | None
-) -> dict[tuple[str, str], Bool[np.ndarray, " columns"]]:
-    """(Hemisphere, name) of each chosen region -> its columns, in the order of the tokens."""
-    rows: dict[tuple[str, str], str] = {}
-    for key in data.keys:
-        if key.startswith("ROI_") and data.columns(key).any():
-            bare = key.removeprefix("ROI_")
-            match = _HEMISPHERE.fullmatch(bare)
-            rows[(match[1].lower(), match[2]) if match else (BOTH, bare)] = key
-    order = HEMISPHERES if any(side != BOTH for side, _ in rows) else (BOTH,)
-    held = [name for side, name in rows if side in order]
-    if rois is None:
-        rois = list(dict.fromkeys(name for name in held if name not in _COMPOSITE))
-    if (unknown := [name for name in rois if name not in held]) or not rois:
-        raise ValueError(
-            f"{data.path} has no region {', '.join(unknown)}; its regions are "
-            f"{', '.join(sorted(set(held))) or 'none'}, so name some of these as rois."
-        )
-    return {
-        (side, name): data.columns(rows[side, name])
-        for side in order
-        for name in rois
-        if (side, name) in rows
-    }
-
-
-def _surface_columns(data: BData, key: str) -> Int64[np.ndarray, " n"]:
-    columns = np.flatnonzero(data.columns(key))
-    index = data.attribute("vertex_index")[columns]
-    if not np.array_equal(np.sort(index), np.arange(len(index))):
-        raise ValueError(
-            f"{data.path} holds {len(index)} vertices as {key!r}, not all of a surface from 0 on; "
-            f"a parcellation needs all vertices, so write the file without a mask."
-        )
-    return columns[np.argsort(index)]
 
 
 def _find_files(root: Path, subject: int, tables: Mapping[str, Path]) -> dict[str, Path]:

@@ -27,10 +27,10 @@ class DerivedNSD:
     """One subject of NSD from BERG's files or the released code's, as a `Source`.
 
     The splits are the file's own: training images that only this subject saw, validation and test
-    of the shared ones, the latter seen three times by all subjects (9,000 / 485 / 515 for those who
-    finished). BERG's responses are z-scored per vertex and session, so `normalize="as_stored"`
-    keeps them; whether the released code's are is not known, and `"session"` makes it so, 750
-    trials at a time. A vertex that is NaN in a whole session becomes 0 and is counted.
+    of the shared ones, the latter shown three times to all subjects (9,000 / 485 / 515 for those
+    who finished). BERG's responses are z-scored per vertex and session, so `normalize="as_stored"`
+    leaves them; whether the released code's are z-scored is not known, and `"session"` z-scores
+    them, 750 trials at a time. A vertex that is NaN in a whole session becomes 0 and is counted.
 
     Args:
         root: folder with the files.
@@ -133,7 +133,7 @@ class DerivedNSD:
         return self._ncsnr
 
     def rois(self) -> dict[str, Bool[np.ndarray, " n"]]:
-        """Name of functional area -> mask over the left, then the right hemisphere."""
+        """Name of functional ROI -> mask over the left, then the right hemisphere."""
         key = "fsaverage_rois" if self._layout == "berg" else "rois"
         masks: dict[str, np.ndarray] = {}
         start = 0

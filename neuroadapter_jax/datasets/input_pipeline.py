@@ -5,13 +5,14 @@ repeats come from Grain's index-based generators, so a run resumes at any step.
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import grain
+import jax
 import numpy as np
 from grain.sources import RandomAccessDataSource
-from jaxtyping import Float16
+from jaxtyping import Float16, PyTree
 
 REPEATS = ("average", "random", "single")
 _CARRIED = ("features", "image", "image_id", "subject_index")
@@ -99,14 +100,111 @@ def make_batches(
 def eval_batches(dataset: RandomAccessDataSource, batch_size: int) -> Iterator[Batch]:
     """One pass in ascending order of image_id, repeats averaged, all batches of one size.
 
-    The last batch is filled up by its last image; `num_valid` (int) counts the true ones.
+    For compiled functions, which want one shape; `map_split` cuts what they return. The last batch
+    is filled up by its last image; `num_valid` (int) counts the true ones.
     """
-    for start in range(0, len(dataset), batch_size):
-        stop = min(start + batch_size, len(dataset))
-        records = [_with_all_repeats(dataset[i]) for i in range(start, stop)]
-        records += [records[-1]] * (batch_size - len(records))
-        batch = {key: np.stack([record[key] for record in records]) for key in records[0]}
-        yield batch | {"num_valid": stop - start}
+    for batch in split_batches(dataset, batch_size) if len(dataset) else ():
+        count = len(batch["betas"])
+        yield _fill(batch, batch_size) | {"num_valid": count}
+
+
+def split_batches(
+    dataset: RandomAccessDataSource, batch_size: int = 50, num_images: int | None = None
+) -> Iterator[Batch]:
+    """One pass in ascending order of image_id, repeats averaged; the last batch is shorter.
+
+    Args:
+        dataset: a `PreparedDataset`, or what gives the same records.
+        batch_size: images per batch.
+        num_images: the first so many images only; all when None.
+    """
+    stop = _count(dataset, num_images)
+    for start in range(0, stop, batch_size):
+        yield _stack(dataset, range(start, min(start + batch_size, stop)))
+
+
+def map_split(
+    function: Callable[[Batch], PyTree],
+    dataset: RandomAccessDataSource,
+    batch_size: int = 50,
+    num_images: int | None = None,
+) -> PyTree:
+    """Applies a function to batches of one size and concatenates the results, without the filling.
+
+    out[i] = function(batch)[j] for image i, which is row j of its batch.
+
+    Args:
+        function: from a batch (as `eval_batches` gives it, `num_valid` included) to an array or a
+            tree of arrays, all [b, ...].
+        dataset: a `PreparedDataset`, or what gives the same records.
+        batch_size: images per batch.
+        num_images: the first so many images only; all when None.
+
+    Returns:
+        NumPy arrays [images, ...].
+
+    Raises:
+        ValueError: the split, or num_images, holds no image.
+    """
+    parts = []
+    for batch in split_batches(dataset, batch_size, num_images):
+        count = len(batch["betas"])
+        parts.append(_first_rows(function(_fill(batch, batch_size) | {"num_valid": count}), count))
+    return jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
+
+
+def read_split(
+    dataset: RandomAccessDataSource, *names: str, num_images: int | None = None
+) -> dict[str, np.ndarray]:
+    """Whole arrays of a split, in ascending order of image_id, repeats averaged.
+
+    `read_split(dataset, "betas", "image")` gives betas float16 [images, n] and image uint8
+    [images, y, x, 3]; the names are those of `batch_dataset`.
+
+    Args:
+        dataset: a `PreparedDataset`, or what gives the same records.
+        names: which arrays.
+        num_images: the first so many images only; all when None.
+
+    Raises:
+        ValueError: the split, or num_images, holds no image; or the records lack a name.
+    """
+    records = []
+    for i in range(_count(dataset, num_images)):
+        record = _with_all_repeats(dataset[i])
+        if unknown := [name for name in names if name not in record]:
+            raise ValueError(
+                f"The records hold no {unknown[0]!r}; they hold {', '.join(record)}, so name some "
+                f"of these."
+            )
+        records.append({name: record[name] for name in names})
+    return {name: np.stack([record[name] for record in records]) for name in names}
+
+
+def _count(dataset: RandomAccessDataSource, num_images: int | None) -> int:
+    count = len(dataset) if num_images is None else min(num_images, len(dataset))
+    if count < 1:
+        raise ValueError(
+            f"There is no image to read: the split holds {len(dataset)} and num_images is "
+            f"{num_images}; give at least one, or None for all."
+        )
+    return count
+
+
+def _stack(dataset: RandomAccessDataSource, rows: range) -> Batch:
+    records = [_with_all_repeats(dataset[i]) for i in rows]
+    return {key: np.stack([record[key] for record in records]) for key in records[0]}
+
+
+def _fill(batch: Batch, batch_size: int) -> Batch:
+    """Repeats the last row up to the batch size."""
+    count = len(batch["betas"])
+    rows = np.minimum(np.arange(batch_size), count - 1)
+    return {key: values[rows] for key, values in batch.items()}
+
+
+def _first_rows(tree: PyTree, count: int) -> PyTree:
+    return jax.tree.map(lambda values: np.asarray(values)[:count], tree)
 
 
 def _with_all_repeats(record: Batch) -> Batch:
@@ -125,7 +223,7 @@ def _with_one_repeat(record: Batch, rng: np.random.Generator) -> Batch:
 
 
 def _example(record: Batch, betas: Float16[np.ndarray, "k n"]) -> Batch:
-    latents = {
+    latents: Batch = {
         k: record[k].astype(np.float32) for k in ("latent_mean", "latent_std") if k in record
     }
     return {

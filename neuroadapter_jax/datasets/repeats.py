@@ -1,18 +1,18 @@
 """Noise variance from an image's repeats, and responses as they are stored."""
 
-import os
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float16, Float32
 
 from neuroadapter_jax.cortex.noise_ceiling import ncsnr_of_variance
+from neuroadapter_jax.files import write_npz
 
 _REPEATS = 3  # what NSD's ncsnr is computed from
 
 
 class RepeatVariance:
-    """Noise variance from images seen three times: the reader's own ncsnr, image by image.
+    """Noise variance from images shown three times: the reader's own ncsnr, image by image.
 
     Args:
         num_vertices: n.
@@ -30,19 +30,17 @@ class RepeatVariance:
             self.images += 1
 
     def save(self, path: Path) -> None:
-        """Keeps the sums; atomically, as another run may be reading them."""
-        with open(f"{path}.partial", "wb") as file:
-            np.savez(file, sums=self.sums, images=self.images)
-        os.replace(f"{path}.partial", path)
+        """Stores the sums."""
+        write_npz(path, sums=self.sums, images=self.images)
 
     def load(self, path: Path) -> None:
-        """Adds the sums that were kept."""
-        with np.load(path) as kept:
-            self.sums += kept["sums"]
-            self.images += int(kept["images"])
+        """Adds the sums that were stored."""
+        with np.load(path) as stored:
+            self.sums += stored["sums"]
+            self.images += int(stored["images"])
 
     def ncsnr(self, trials_per_session: int) -> Float32[np.ndarray, " n"]:
-        """As NSD publishes it, see `ncsnr_of_variance`; NaN where no image was seen three times.
+        """As NSD publishes it, see `ncsnr_of_variance`; NaN where no image was shown three times.
 
         NSD z-scores with divisor N - 1, the trials here with N.
         """

@@ -1,6 +1,7 @@
-"""Files and arrays of responses: what the readers share."""
+"""Files and arrays of responses: what the readers have in common."""
 
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -24,7 +25,7 @@ def mgh_shape(path: Path) -> tuple[int, int, int, int]:
             f"{path} is truncated: {size} bytes are less than the {MGH_HEADER_BYTES} of a header; "
             f"{where_from(path)}."
         )
-    image = nib.load(path)
+    image: Any = nib.load(path)  # nibabel's type is that of any image
     vertices, one, other, trials = (*map(int, image.shape), 1, 1, 1)[:4]
     shape = vertices, one, other, trials
     expected = MGH_HEADER_BYTES + int(np.prod(shape)) * image.get_data_dtype().itemsize
@@ -38,7 +39,8 @@ def mgh_shape(path: Path) -> tuple[int, int, int, int]:
 
 def read_mgh(path: Path) -> np.ndarray:
     """The values of an .mgh file as they are stored, [vertices, 1, 1, trials]."""
-    return np.asanyarray(nib.load(path).dataobj)
+    image: Any = nib.load(path)  # nibabel's type is that of any image
+    return np.asanyarray(image.dataobj)
 
 
 def fill_nan_vertices(betas: np.ndarray, path: Path) -> Int64[np.ndarray, " m"]:

@@ -32,7 +32,7 @@ class Source(Protocol):
         num_vertices: features of the left and of the right hemisphere; (n, 0) where features are
             not told apart by hemisphere.
         settings: every choice that the records depend on, such as the normalisation, as JSON
-            values; kept in provenance.json and compared when the folder is asked for again.
+            values; stored in provenance.json and compared when the folder is asked for again.
         root: folder that the files lie in.
         files: all files that the records depend on.
         blocks: what is read at once, in the order of the trials: sessions, runs.
@@ -46,9 +46,16 @@ class Source(Protocol):
     num_vertices: tuple[int, int]
     settings: dict[str, Any]
     root: Path
-    blocks: Sequence[int | str]
-    regions: Parcellation | None
     stimulus_names: dict[int, str]
+
+    # Properties, since a source's own type may be narrower; a plain attribute fulfils them.
+    @property
+    def blocks(self) -> Sequence[int | str]:
+        """What is read at once, in the order of the trials."""
+
+    @property
+    def regions(self) -> Parcellation | None:
+        """The source's own regions, if any."""
 
     @property
     def files(self) -> list[Path]:
@@ -64,8 +71,8 @@ class Source(Protocol):
         "train" and "validation"; others have any name.
         """
 
-    def read_block(self, block: int | str) -> Betas:
-        """The normalised responses of one block's trials, finite."""
+    def read_block(self, block: Any) -> Betas:
+        """The normalised responses, finite, of the trials of one of `blocks`."""
 
     def ncsnr(self) -> Float32[np.ndarray, " n"]:
         """Noise-ceiling SNR per feature; NaN where it is not known."""
@@ -105,15 +112,17 @@ class DirectSource(Source, Protocol):
         response_files: the files that the responses are in.
     """
 
-    response_files: list[Path]
+    @property
+    def response_files(self) -> list[Path]:
+        """The files that the responses are in."""
 
     def open_trials(self, work: Path, done: Callable[[str, bool], None]) -> Trials:
-        """Ready to read; what takes time is kept in `work`; `done` as in `share`."""
+        """Ready to read; what takes time is stored in `work`; for `done` see `share`."""
 
-    def check(self) -> list[Any]:
-        """What is known before any response is read, see `nsd_checks.Check`."""
+    def check_before_preparing(self) -> list[Any]:
+        """What is known before any response is read, see `nsd.checks.Check`."""
 
     def check_responses(
         self, ncsnr: Float32[np.ndarray, " n"], nan_vertices: dict[str, int]
     ) -> list[Any]:
-        """What is known afterwards; `ncsnr` is computed from the repeats."""
+        """What is known once all responses were read; `ncsnr` is computed from the repeats."""

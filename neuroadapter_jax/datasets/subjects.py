@@ -78,7 +78,7 @@ class SubjectsDataset:
                 if made.get(key) != expected.get(key):
                     raise ValueError(
                         f"{part.path} was prepared with {key} = {made.get(key)}, {first.path} with "
-                        f"{expected.get(key)}; one model takes subjects that were prepared alike."
+                        f"{expected.get(key)}; one model takes subjects prepared in one way."
                     )
             if part.num_vertices != first.num_vertices:
                 raise ValueError(
@@ -88,12 +88,12 @@ class SubjectsDataset:
         ids = {split: [_ids(part, split) for part in self.parts] for split in ("train", "test")}
         for i, part in enumerate(self.parts):
             for j, other in enumerate(self.parts):
-                stimuli = np.intersect1d(ids["train"][i], ids["test"][j])
-                if len(stimuli):
+                shared = np.intersect1d(ids["train"][i], ids["test"][j])
+                if len(shared):
                     raise ValueError(
-                        f"{part.path} trains on {len(stimuli)} image(s) that {other.path} tests with, "
-                        f"such as {stimuli[0]}: a model of both would be tested with images it has "
-                        f"seen; prepare them with splits that agree."
+                        f"{part.path} trains on {len(shared)} image(s) that {other.path} tests "
+                        f"with, such as {shared[0]}: a model of both would be tested with images "
+                        f"that it was trained on; prepare them with splits that agree."
                     )
 
 

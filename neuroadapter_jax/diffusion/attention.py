@@ -1,6 +1,5 @@
 """Scaled dot-product attention over one or several key/value streams."""
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -9,6 +8,12 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
+
+from neuroadapter_jax.diffusion.attention_by_head import (
+    HeadPart,
+    attend_by_head,
+    attend_summing_heads,
+)
 
 # Queries times keys from which attention on CPU is computed head by head.
 _LARGE = 2**16
@@ -19,7 +24,7 @@ class Tap:
     """A probe that hands the weights on, so that a derivative can be taken at them.
 
     Attributes:
-        function: weights -> (what is attended with in their place, what was seen).
+        function: weights -> (what is attended with in their place, the probe's result).
     """
 
     function: Callable[[Float[Array, "b h q k"]], tuple[Float[Array, "b h q k"], Any]]
@@ -38,7 +43,7 @@ class HeadSum:
         reduce: of the sum.
     """
 
-    head: Callable[[Float[Array, "b q k"], Float[Array, "b k"]], Float[Array, "b q k"]]
+    head: HeadPart
     shares: Float[Array, "#b h k"]
     reduce: Callable[[Float[Array, "b q k"]], Any]
 
@@ -53,11 +58,12 @@ class Stream(NamedTuple):
 
     Attributes:
         keys: one array [b or 1, h, k, d] per layer, in the U-Net's order of execution.
-        values: likewise.
+        values: one array [b or 1, h, k, d] per layer, in the same order.
         scale: weight of this stream's attention output in the sum over streams.
-        alike: for samples that come in pairs, of which only the first attends to the keys: the
-            second, whose tokens are all alike, gets their one value, which is what attention to
-            them would give. None where every sample attends.
+        unconditional_value: one array [1, h, 1, d] per layer, for samples that come in pairs of
+            which only the first attends to the keys. All tokens of the second are the same, so
+            attention to them would give their one value, and that is what it gets. None where
+            every sample attends.
     """
 
     keys: tuple[Float[Array, "b h k d"], ...]
@@ -67,7 +73,14 @@ class Stream(NamedTuple):
 
 
 class LayerStream(NamedTuple):
-    """What one layer takes of a `Stream`; attributes as there."""
+    """What one layer takes of a `Stream`: its arrays of that layer.
+
+    Attributes:
+        keys: [b or 1, h, k, d].
+        values: [b or 1, h, k, d].
+        scale: weight of this stream's attention output in the sum over streams.
+        unconditional_value: see `Stream`.
+    """
 
     keys: Float[Array, "b h k d"]
     values: Float[Array, "b h k d"]
@@ -115,7 +128,7 @@ def attend(
     if by_head and probe is None and large:
         return attend_by_head(q, k, v), None
     if by_head and isinstance(probe, HeadSum):
-        out, total = _attend_summing_heads(q, k, v, probe)
+        out, total = attend_summing_heads(q, k, v, probe.head, probe.shares)
         return out, probe.reduce(total)
     weights, probed = attention_weights(q, k), None
     if isinstance(probe, Tap):
@@ -135,103 +148,13 @@ def attend_in_pairs(
     unconditional_value: Float[Array, "1 h 1 d"],
     probe: Probe | None = None,
 ) -> tuple[Float[Array, "b2 h q d"], Any]:
-    """`attend` for the first sample of each pair, `unconditional_value` for the second; see `Stream`."""
+    """`attend` for the first sample of each pair, `unconditional_value` for the second: see `Stream`."""
     # Pairs stand side by side, so that cutting the batch over devices cuts between pairs.
     pairs = q.reshape(-1, 2, *q.shape[1:])
     out, probed = attend(pairs[:, 0], k, v, probe)
     return jnp.stack([out, jnp.broadcast_to(unconditional_value, out.shape)], axis=1).reshape(
         q.shape
     ), probed
-
-
-@jax.custom_vjp
-def attend_by_head(
-    q: Float[Array, "b h q d"], k: Float[Array, "b h k d"], v: Float[Array, "b h k d"]
-) -> Float[Array, "b h q d"]:
-    """softmax(q k' / sqrt(d)) v, one head after the other, with a derivative that keeps no weights.
-
-    What is held at once stays small, and the derivative, which needs the transposed weights for k
-    and v, computes them anew from k q' instead of transposing: three times as fast on CPU as plain
-    reverse mode (docs/scaling.md). A loop over an axis that is cut over devices would gather it,
-    and every device would do all the work; so as many samples as there are devices go together.
-    """
-    return _attend_by_head(q, k, v)[0]
-
-
-def _attend_by_head(q, k, v):
-    def head(q, k, v):
-        scores = q.shape[-1] ** -0.5 * _product(q, k.mT)
-        highest = scores.max(axis=-1, keepdims=True)
-        weights = jnp.exp(scores - highest)
-        total = weights.sum(axis=-1, keepdims=True)
-        out = _product(weights.astype(v.dtype), v) / total
-        return out.astype(v.dtype), (highest + jnp.log(total))[..., 0]
-
-    out, log_total = _over_heads(head, q, k, v)
-    return out, (q, k, v, out, log_total)
-
-
-def _attend_by_head_derivative(saved, gradient):
-    def head(q, k, v, out, log_total, gradient):
-        scale = q.shape[-1] ** -0.5
-        # What the softmax takes off each row: sum_k weight dweight = gradient . out.
-        common = (gradient.astype(jnp.float32) * out.astype(jnp.float32)).sum(axis=-1)
-        weights = jnp.exp(scale * _product(q, k.mT) - log_total[..., None])
-        dscores = weights * (_product(gradient, v.mT) - common[..., None])
-        dq = scale * _product(dscores.astype(k.dtype), k)
-        weights = jnp.exp(scale * _product(k, q.mT) - log_total[..., None, :])
-        dscores = weights * (_product(v, gradient.mT) - common[..., None, :])
-        dk = scale * _product(dscores.astype(q.dtype), q)
-        dv = _product(weights.astype(v.dtype), gradient)
-        return dq.astype(q.dtype), dk.astype(k.dtype), dv.astype(v.dtype)
-
-    return _over_heads(head, *saved, gradient)
-
-
-def _attend_summing_heads(q: Array, k: Array, v: Array, probe: HeadSum) -> tuple[Array, Array]:
-    """`attend` and the probe's sum over heads [b, q, k], one head after the other."""
-    devices = math.gcd(len(q), jax.device_count())
-
-    def head(total, one):
-        q, k, v, shares = one
-        scores = q.shape[-1] ** -0.5 * _product(q, k.mT)
-        weights = jnp.exp(scores - scores.max(axis=-1, keepdims=True))
-        weights = weights / weights.sum(axis=-1, keepdims=True)
-        out = _product(weights.astype(v.dtype), v).astype(v.dtype)
-        return total + probe.head(weights, shares), out
-
-    def sample(one):
-        one = tuple(x.swapaxes(0, 1) for x in one)
-        start = jnp.zeros((devices, q.shape[2], k.shape[2]), jnp.float32)
-        total, out = jax.lax.scan(head, start, one)
-        return out.swapaxes(0, 1), total
-
-    shares = jnp.broadcast_to(probe.shares, (*k.shape[:2], k.shape[2]))
-    # As in `_over_heads`: an axis cut over devices stays outermost, and is never looped over.
-    looped = tuple(x.reshape(devices, -1, *x.shape[1:]).swapaxes(0, 1) for x in (q, k, v, shares))
-    found = jax.lax.map(sample, looped)
-    return tuple(x.swapaxes(0, 1).reshape(len(q), *x.shape[2:]) for x in found)
-
-
-def _product(a: Array, b: Array) -> Array:
-    return jnp.matmul(a, b, preferred_element_type=jnp.float32)
-
-
-def _over_heads(head: Callable, *arrays: Array) -> Any:
-    """`head` on one sample per device and one head at a time."""
-    b, h = arrays[0].shape[:2]
-    # An axis cut over devices stays outermost, and is never looped over.
-    devices = math.gcd(b, jax.device_count())
-
-    def looped(x):
-        x = x.reshape(devices, b // devices * h, *x.shape[2:])
-        return x.swapaxes(0, 1)
-
-    found = jax.lax.map(lambda one: head(*one), tuple(map(looped, arrays)))
-    return jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(b, h, *x.shape[2:]), found)
-
-
-attend_by_head.defvjp(_attend_by_head, _attend_by_head_derivative)
 
 
 class Attention(nnx.Module):

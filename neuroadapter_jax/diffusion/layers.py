@@ -65,8 +65,9 @@ class ResnetBlock2D(nnx.Module):
             self.time_emb_proj = nnx.Linear(temb_channels, outputs, rngs=rngs)
         self.norm2 = GroupNorm(outputs, groups, eps, rngs=rngs)
         self.conv2 = conv3x3(outputs, outputs, rngs=rngs)
-        if inputs != outputs:
-            self.conv_shortcut = nnx.Conv(inputs, outputs, (1, 1), rngs=rngs)
+        self.conv_shortcut = (
+            None if inputs == outputs else nnx.Conv(inputs, outputs, (1, 1), rngs=rngs)
+        )
 
     def __call__(
         self, x: Float[Array, "b y x c"], temb: Float[Array, "b e"] | None = None
@@ -75,7 +76,7 @@ class ResnetBlock2D(nnx.Module):
         if temb is not None:
             h = h + self.time_emb_proj(jax.nn.silu(temb))[:, None, None, :]
         h = self.conv2(jax.nn.silu(self.norm2(h)))
-        return (self.conv_shortcut(x) if hasattr(self, "conv_shortcut") else x) + h
+        return (x if self.conv_shortcut is None else self.conv_shortcut(x)) + h
 
 
 class Downsample2D(nnx.Module):

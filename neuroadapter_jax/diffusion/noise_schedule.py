@@ -90,10 +90,29 @@ class NoiseSchedule:
             return (x - sigma * output) / signal
         return signal * x - sigma * output
 
-    def inference_timesteps(self, num_steps: int) -> Int[np.ndarray, " t"]:
-        """Descending timesteps with "leading" spacing, as diffusers' DDPM and DDIM."""
-        if not 1 <= num_steps <= self.num_train_timesteps:
-            raise ValueError(f"num_steps is {num_steps}; expected 1 to {self.num_train_timesteps}.")
-        ratio = self.num_train_timesteps // num_steps
-        steps = np.arange(num_steps)[::-1] * ratio + self.steps_offset
-        return np.minimum(steps, self.num_train_timesteps - 1).astype(np.int32)
+    def inference_timesteps(
+        self, num_steps: int, spacing: str = "leading"
+    ) -> Int[np.ndarray, " t"]:
+        """Descending timesteps of DDPM and DDIM, as diffusers' schedulers take them.
+
+        With T training timesteps, n steps and i = n - 1 ... 0:
+        "leading" floor(T / n) i + steps_offset; "linspace" round((T - 1) i / (n - 1));
+        "trailing" round(T (i + 1) / n) - 1.
+
+        Args:
+            num_steps: n, 1 to T.
+            spacing: see above; Lin et al. 2024 (arXiv 2305.08891), table 2.
+
+        Raises:
+            ValueError: num_steps out of range.
+        """
+        total = self.num_train_timesteps
+        if not 1 <= num_steps <= total:
+            raise ValueError(f"num_steps is {num_steps}; expected 1 to {total}.")
+        if spacing == "leading":
+            steps = np.arange(num_steps)[::-1] * (total // num_steps) + self.steps_offset
+        elif spacing == "linspace":
+            steps = np.linspace(0, total - 1, num_steps).round()[::-1]
+        else:
+            steps = (total - np.arange(num_steps) * (total / num_steps)).round() - 1
+        return np.minimum(steps, total - 1).astype(np.int32)

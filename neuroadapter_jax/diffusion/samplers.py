@@ -9,8 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from neuroadapter_jax.diffusion.noise_schedule import NoiseSchedule
-
-SAMPLERS = ("ddpm", "ddim", "dpmsolver++")
+from neuroadapter_jax.diffusion.sampling import Sampling
 
 
 class SamplingPlan(NamedTuple):
@@ -33,27 +32,23 @@ class SamplingPlan(NamedTuple):
     sigma: Float[np.ndarray, " t"]
 
 
-def plan(schedule: NoiseSchedule, sampler: str, num_steps: int, eta: float = 0.0) -> SamplingPlan:
+def plan(schedule: NoiseSchedule, sampling: Sampling) -> SamplingPlan:
     """The steps of a sampler, as diffusers' scheduler of the same name takes them.
 
     Args:
         schedule: the noise schedule.
-        sampler: "ddpm" (ancestral, variance "fixed_small"; Ho et al. 2020, arXiv 2006.11239,
-            eq. 7), "ddim" (Song et al. 2021, arXiv 2010.02502, eq. 12) or "dpmsolver++" (second
-            order, multistep, midpoint; Lu et al. 2022, arXiv 2211.01095, algorithm 2).
-        num_steps: 1 to T.
-        eta: noise of DDIM, from 0 (deterministic) to 1; the others take 0 only.
+        sampling: of which sampler, num_steps, eta and spacing are read. "ddpm" is ancestral with
+            variance "fixed_small" (Ho et al. 2020, arXiv 2006.11239, eq. 7), "ddim" is Song et al.
+            2021 (arXiv 2010.02502, eq. 12), "dpmsolver++" of second order, multistep, midpoint (Lu
+            et al. 2022, arXiv 2211.01095, algorithm 2).
 
     Raises:
-        ValueError: an unknown sampler, or num_steps or eta out of range.
+        ValueError: more steps than the schedule has timesteps.
     """
-    if sampler not in SAMPLERS:
-        raise ValueError(f"sampler is {sampler!r}; expected one of {list(SAMPLERS)}.")
-    if not 0.0 <= eta <= 1.0 or (eta and sampler != "ddim"):
-        raise ValueError(f"eta is {eta} with {sampler}; expected 0 to 1 for ddim, 0 otherwise.")
+    sampler, num_steps, eta = sampling.sampler, sampling.num_steps, sampling.eta
     if sampler == "dpmsolver++":
-        return _dpmsolver_plan(schedule, num_steps)
-    timesteps = schedule.inference_timesteps(num_steps)
+        return _dpmsolver_plan(schedule, num_steps, sampling.spacing)
+    timesteps = schedule.inference_timesteps(num_steps, sampling.spacing)
     before = timesteps - schedule.num_train_timesteps // num_steps
     abar = schedule.alphas_cumprod.astype(np.float64)
     now, zeros = abar[timesteps], np.zeros(num_steps)
@@ -73,13 +68,20 @@ def plan(schedule: NoiseSchedule, sampler: str, num_steps: int, eta: float = 0.0
     return _plan(timesteps, now, x_weight, clean, noise_weight, zeros, sigma)
 
 
-def _dpmsolver_plan(schedule: NoiseSchedule, num_steps: int) -> SamplingPlan:
+def _dpmsolver_plan(schedule: NoiseSchedule, num_steps: int, spacing: str) -> SamplingPlan:
     if not 1 <= num_steps < schedule.num_train_timesteps:
         raise ValueError(
             f"num_steps is {num_steps}; expected 1 to {schedule.num_train_timesteps - 1}."
         )
-    ratio = schedule.num_train_timesteps // (num_steps + 1)
-    timesteps = (np.arange(1, num_steps + 1)[::-1] * ratio + schedule.steps_offset).astype(np.int32)
+    total = schedule.num_train_timesteps
+    if spacing == "leading":
+        ratio = total // (num_steps + 1)
+        timesteps = np.arange(1, num_steps + 1)[::-1] * ratio + schedule.steps_offset
+    elif spacing == "linspace":
+        timesteps = np.linspace(0, total - 1, num_steps + 1).round()[:0:-1]
+    else:
+        timesteps = schedule.inference_timesteps(num_steps, spacing)
+    timesteps = timesteps.astype(np.int32)
     now = schedule.alphas_cumprod.astype(np.float64)[timesteps]
     alpha = np.append(np.sqrt(now), 1.0)
     sigma = np.append(np.sqrt(1.0 - now), 0.0)
@@ -108,7 +110,7 @@ def _plan(timesteps: np.ndarray, abar: np.ndarray, *weights: np.ndarray) -> Samp
 
 
 def skipped_steps(num_steps: int, strength: float) -> int:
-    """Steps left out when drawing begins from given latents instead of pure noise.
+    """Steps left out when sampling begins from given latents instead of pure noise.
 
     num_steps - floor(num_steps strength): the count of diffusers' image-to-image pipelines.
 
@@ -130,7 +132,7 @@ def skipped_steps(num_steps: int, strength: float) -> int:
 
 
 def without_first(steps: SamplingPlan, count: int) -> SamplingPlan:
-    """A plan without its first steps, to draw from latents noised to where it begins.
+    """A plan without its first steps, to sample from latents noised to where it begins.
 
     Nothing comes before its first step, which is therefore of first order: the share of x0_before
     goes to x0.
@@ -142,7 +144,7 @@ def without_first(steps: SamplingPlan, count: int) -> SamplingPlan:
 
 
 class SamplerState(NamedTuple):
-    """Where a drawing stands between two steps.
+    """Where a sample stands between two steps.
 
     Attributes:
         latents: x, scaled and noisy.
@@ -165,7 +167,7 @@ def sample(
     steps: SamplingPlan,
     prediction_type: str = "epsilon",
 ) -> tuple[Float[Array, "b *s"], Any]:
-    """Draw from noise; one scan over the steps.
+    """Sample from noise; one scan over the steps.
 
     Args:
         predict: (latents [b, ...], timestep scalar) -> (the U-Net's output, anything small).
@@ -189,7 +191,7 @@ def advance(
     prediction_type: str = "epsilon",
     span: tuple[int, int] | None = None,
 ) -> tuple[SamplerState, Any]:
-    """Some of a drawing's steps: calls that follow on one another equal one `sample`.
+    """Some of the steps: calls that follow on one another equal one `sample`.
 
     Args:
         predict: as in `sample`, like the next three.

@@ -6,8 +6,10 @@ from typing import Any, Literal, get_args
 
 Sampler = Literal["ddpm", "ddim", "dpmsolver++"]
 Start = Literal["noise", "grey"]
+Spacing = Literal["leading", "linspace", "trailing"]
 SAMPLERS: tuple[str, ...] = get_args(Sampler)
 STARTS: tuple[str, ...] = get_args(Start)
+SPACINGS: tuple[str, ...] = get_args(Spacing)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,6 +23,7 @@ class Sampling:
         start: what lies under the first noise: nothing ("noise"), or a mid-grey image ("grey"), as
             in the released code.
         eta: noise of DDIM, 0 (deterministic) to 1; the others take 0 only.
+        spacing: which timesteps the steps fall on, see `NoiseSchedule.inference_timesteps`.
 
     Raises:
         ValueError: a setting that is none of its choices or out of range.
@@ -31,9 +34,11 @@ class Sampling:
     guidance_scale: float = 2.0
     start: str = "noise"
     eta: float = 0.0
+    spacing: str = "leading"
 
     def __post_init__(self):
-        for name, allowed in {"sampler": SAMPLERS, "start": STARTS}.items():
+        choices = {"sampler": SAMPLERS, "start": STARTS, "spacing": SPACINGS}
+        for name, allowed in choices.items():
             if (value := getattr(self, name)) not in allowed:
                 raise ValueError(f"{name} is {value!r}; expected one of {list(allowed)}.")
         if self.num_steps < 1:

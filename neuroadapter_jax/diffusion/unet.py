@@ -3,10 +3,11 @@
 import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
@@ -143,28 +144,33 @@ class _Transformer2D(nnx.Module):
         return x + self.proj_out(flat.reshape(h.shape)), probed
 
 
-class _Conditioning:
-    """Hands each cross-attention layer its keys and values, and keeps what the probe saw."""
+class _LayerInput(NamedTuple):
+    """What one cross-attention layer gets beside its feature map: its streams and its probe."""
 
-    def __init__(self, streams: Sequence[Stream], probe: Probe | Sequence[Probe] | None):
-        self.streams, self.probe, self.probed, self.layer = streams, probe, [], 0
+    streams: tuple[LayerStream, ...]
+    probe: Probe | None
 
-    def __call__(self, attention: _Transformer2D, x: Array) -> Array:
-        layer = self.layer
-        self.layer += 1
-        streams = []
-        for s in self.streams:
-            unconditional_value = (
-                None
-                if s.unconditional_value is None
-                else s.unconditional_value[layer].astype(x.dtype)
+
+def _layer_inputs(
+    streams: Sequence[Stream], probe: Probe | Sequence[Probe] | None, num_layers: int, dtype: Any
+) -> tuple[_LayerInput, ...]:
+    """Each layer's part of the streams, in the order of execution."""
+
+    def one(layer: int) -> _LayerInput:
+        parts = []
+        for s in streams:
+            value = s.unconditional_value
+            parts.append(
+                LayerStream(
+                    s.keys[layer].astype(dtype),
+                    s.values[layer].astype(dtype),
+                    s.scale,
+                    None if value is None else value[layer].astype(dtype),
+                )
             )
-            keys, values = s.keys[layer].astype(x.dtype), s.values[layer].astype(x.dtype)
-            streams.append(LayerStream(keys, values, s.scale, unconditional_value))
-        probe = self.probe[layer] if isinstance(self.probe, Sequence) else self.probe
-        x, probed = attention(x, streams, probe)
-        self.probed.append(probed)
-        return x
+        return _LayerInput(tuple(parts), probe[layer] if isinstance(probe, Sequence) else probe)
+
+    return tuple(one(layer) for layer in range(num_layers))
 
 
 def _resnet(inputs: int, outputs: int, config: UNetConfig, rngs: nnx.Rngs) -> ResnetBlock2D:
@@ -185,27 +191,34 @@ class _DownBlock(nnx.Module):
         self.resnets = nnx.List(
             [_resnet(inputs if i == 0 else outputs, outputs, config, rngs) for i in range(layers)]
         )
-        if config.down_block_types[level] == "CrossAttnDownBlock2D":
-            heads = config.num_heads[level]
-            self.attentions = nnx.List(
-                [_Transformer2D(outputs, heads, config, rngs=rngs) for _ in range(layers)]
-            )
-        if level < len(widths) - 1:
-            self.downsamplers = nnx.List([Downsample2D(outputs, ((1, 1), (1, 1)), rngs=rngs)])
+        attends = config.down_block_types[level] == "CrossAttnDownBlock2D"
+        self.attentions = nnx.List(
+            [
+                _Transformer2D(outputs, config.num_heads[level], config, rngs=rngs)
+                for _ in range(layers if attends else 0)
+            ]
+        )
+        self.downsamplers = nnx.List(
+            [
+                Downsample2D(outputs, ((1, 1), (1, 1)), rngs=rngs)
+                for _ in range(1 if level < len(widths) - 1 else 0)
+            ]
+        )
 
     def __call__(
-        self, x: Array, temb: Array, condition: _Conditioning
-    ) -> tuple[Array, list[Array]]:
-        skips = []
+        self, x: Array, temb: Array, layers: Sequence[_LayerInput]
+    ) -> tuple[Array, list[Array], list]:
+        skips, probed = [], []
         for i, resnet in enumerate(self.resnets):
             x = resnet(x, temb)
-            if hasattr(self, "attentions"):
-                x = condition(self.attentions[i], x)
+            if layers:
+                x, found = self.attentions[i](x, *layers[i])
+                probed.append(found)
             skips.append(x)
-        if hasattr(self, "downsamplers"):
-            x = self.downsamplers[0](x)
+        for downsampler in self.downsamplers:
+            x = downsampler(x)
             skips.append(x)
-        return x, skips
+        return x, skips, probed
 
 
 class _MidBlock(nnx.Module):
@@ -214,9 +227,9 @@ class _MidBlock(nnx.Module):
         self.resnets = nnx.List([_resnet(width, width, config, rngs) for _ in range(2)])
         self.attentions = nnx.List([_Transformer2D(width, config.num_heads[-1], config, rngs=rngs)])
 
-    def __call__(self, x: Array, temb: Array, condition: _Conditioning) -> Array:
-        x = condition(self.attentions[0], self.resnets[0](x, temb))
-        return self.resnets[1](x, temb)
+    def __call__(self, x: Array, temb: Array, layers: Sequence[_LayerInput]) -> tuple[Array, list]:
+        x, probed = self.attentions[0](self.resnets[0](x, temb), *layers[0])
+        return self.resnets[1](x, temb), [probed]
 
 
 class _UpBlock(nnx.Module):
@@ -229,22 +242,30 @@ class _UpBlock(nnx.Module):
             skip = after if i == layers - 1 else outputs
             resnets.append(_resnet((before if i == 0 else outputs) + skip, outputs, config, rngs))
         self.resnets = nnx.List(resnets)
-        if config.up_block_types[level] == "CrossAttnUpBlock2D":
-            heads = config.num_heads[::-1][level]
-            self.attentions = nnx.List(
-                [_Transformer2D(outputs, heads, config, rngs=rngs) for _ in range(layers)]
-            )
-        if level < len(widths) - 1:
-            self.upsamplers = nnx.List([Upsample2D(outputs, rngs=rngs)])
+        attends = config.up_block_types[level] == "CrossAttnUpBlock2D"
+        self.attentions = nnx.List(
+            [
+                _Transformer2D(outputs, config.num_heads[::-1][level], config, rngs=rngs)
+                for _ in range(layers if attends else 0)
+            ]
+        )
+        self.upsamplers = nnx.List(
+            [Upsample2D(outputs, rngs=rngs) for _ in range(1 if level < len(widths) - 1 else 0)]
+        )
 
     def __call__(
-        self, x: Array, skips: list[Array], temb: Array, condition: _Conditioning
-    ) -> Array:
-        for i, resnet in enumerate(self.resnets):
-            x = resnet(jnp.concatenate([x, skips.pop()], axis=-1), temb)
-            if hasattr(self, "attentions"):
-                x = condition(self.attentions[i], x)
-        return self.upsamplers[0](x) if hasattr(self, "upsamplers") else x
+        self, x: Array, skips: Sequence[Array], temb: Array, layers: Sequence[_LayerInput]
+    ) -> tuple[Array, list]:
+        """`skips` in the order in which they were made: the last comes first."""
+        probed = []
+        for i, (resnet, skip) in enumerate(zip(self.resnets, reversed(skips), strict=True)):
+            x = resnet(jnp.concatenate([x, skip], axis=-1), temb)
+            if layers:
+                x, found = self.attentions[i](x, *layers[i])
+                probed.append(found)
+        for upsampler in self.upsamplers:
+            x = upsampler(x)
+        return x, probed
 
 
 class UNet2DConditionModel(nnx.Module):
@@ -276,7 +297,7 @@ class UNet2DConditionModel(nnx.Module):
         blocks += [("mid_block", self.mid_block)]
         blocks += [(f"up_blocks.{i}", b) for i, b in enumerate(self.up_blocks)]
         for name, block in blocks:
-            for j, attention in enumerate(getattr(block, "attentions", [])):
+            for j, attention in enumerate(block.attentions):
                 yield (
                     f"{name}.attentions.{j}.transformer_blocks.0.attn2",
                     attention.transformer_blocks[0].attn2,
@@ -307,36 +328,45 @@ class UNet2DConditionModel(nnx.Module):
             streams: the conditioning; its order matters only to the probe.
             probe: if given, called with the last stream's attention weights [b, h, q, k] of
                 every cross-attention layer; or one such function per layer.
-            remat: for the derivative, keep what enters each block and compute the rest anew;
+            remat: for the derivative, keep what enters each block and compute the rest again;
                 not with a probe.
 
         Returns:
             The prediction [b, y, x, c]; with a probe, also its results, one per layer in the
             order of `cross_attentions`.
         """
-        condition = _Conditioning(streams, probe)
         dtype = self.conv_in.kernel[...].dtype
         temb = self.time_embedding(
             timestep_embedding(timesteps, self.config.block_out_channels[0]).astype(dtype)
         )
+        blocks = [*self.down_blocks, self.mid_block, *self.up_blocks]
+        counts = [len(block.attentions) for block in blocks]
+        layers = _layer_inputs(streams, probe, sum(counts), dtype)
+        ends = np.cumsum(counts)
+        of_block = [layers[end - n : end] for end, n in zip(ends, counts, strict=True)]
 
-        def run(block, *inputs):
+        def run(index: int, *inputs: Any) -> tuple:
+            block, own = blocks[index], of_block[index]
             if remat and probe is None:
-                return jax.checkpoint(lambda *a: block(*a, condition))(*inputs)
-            return block(*inputs, condition)
+                return jax.checkpoint(lambda *a: block(*a, own))(*inputs)
+            return block(*inputs, own)
 
         x = self.conv_in(latents.astype(dtype))
-        skips = [x]
-        for block in self.down_blocks:
-            x, new = run(block, x, temb)
+        skips, probed = [x], []
+        num_down = len(self.down_blocks)
+        for i in range(num_down):
+            x, new, found = run(i, x, temb)
             skips += new
-        x = run(self.mid_block, x, temb)
-        for block in self.up_blocks:
-            taken = len(block.resnets)
+            probed += found
+        x, found = run(num_down, x, temb)
+        probed += found
+        for i, up_block in enumerate(self.up_blocks):
+            taken = len(up_block.resnets)
             skips, own = skips[:-taken], skips[-taken:]
-            x = run(block, x, own, temb)
+            x, found = run(num_down + 1 + i, x, own, temb)
+            probed += found
         x = self.conv_out(jax.nn.silu(self.conv_norm_out(x))).astype(latents.dtype)
-        return x if probe is None else (x, condition.probed)
+        return x if probe is None else (x, probed)
 
 
 def with_sample_size(

@@ -90,18 +90,16 @@ class _Level(nnx.Module):
                 for i, o in zip(widths[:-1], widths[1:], strict=True)
             ]
         )
-        if resample == "down":
-            padding = ((0, 1), (0, 1))
-            self.downsamplers = nnx.List([Downsample2D(outputs, padding, rngs=rngs)])
-        elif resample == "up":
-            self.upsamplers = nnx.List([Upsample2D(outputs, rngs=rngs)])
+        down, up = resample == "down", resample == "up"
+        padding = ((0, 1), (0, 1))
+        self.downsamplers = nnx.List([Downsample2D(outputs, padding, rngs=rngs)] if down else [])
+        self.upsamplers = nnx.List([Upsample2D(outputs, rngs=rngs)] if up else [])
 
     def __call__(self, x: Float[Array, "b y x c"]) -> Float[Array, "b y2 x2 o"]:
         for resnet in self.resnets:
             x = resnet(x)
-        for name in ("downsamplers", "upsamplers"):
-            if hasattr(self, name):
-                x = getattr(self, name)[0](x)
+        for resampler in (*self.downsamplers, *self.upsamplers):
+            x = resampler(x)
         return x
 
 

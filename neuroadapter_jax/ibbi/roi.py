@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 
 from neuroadapter_jax.cortex.parcellation import HEMISPHERES, Parcellation
 from neuroadapter_jax.cortex.roi import ROI_LEVELS
+from neuroadapter_jax.files import write_text
 
 # NeuroAdapter (arXiv 2509.23566), appendix P: subject 1, 200 regions, more than half of a region.
 PAPER_COUNTS = {"low-level": 50, "high-level": 53, "labelled": 103}
@@ -96,7 +97,7 @@ def assign_regions(
     return ROIAssignment(tuple(rois), overlap, members, vertices)
 
 
-def joined(*assignments: ROIAssignment) -> ROIAssignment:
+def concatenate(*assignments: ROIAssignment) -> ROIAssignment:
     """The areas of several assignments over the same regions, one after the other."""
     return ROIAssignment(
         tuple(name for each in assignments for name in each.names),
@@ -209,7 +210,4 @@ def assignment_table(regions: Parcellation, assignment: ROIAssignment) -> str:
 
 def write_assignment(path: str | Path, regions: Parcellation, assignment: ROIAssignment) -> None:
     """Write `assignment_table`, atomically."""
-    path = Path(path)
-    partial = path.with_suffix(".partial")
-    partial.write_text(assignment_table(regions, assignment), encoding="utf-8")
-    partial.replace(path)
+    write_text(path, assignment_table(regions, assignment))

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from neuroadapter_jax.adapter.guidance import expand, guided_prediction
+from neuroadapter_jax.adapter.guidance import Guidance, expand, guided_prediction
 from neuroadapter_jax.diffusion.attention import HeadSum, Stream, Tap
 from neuroadapter_jax.diffusion.unet import UNet2DConditionModel
 
@@ -168,10 +168,7 @@ def validate_reduction(reduction: str, layer_weighting: str) -> tuple[Reduction,
 
 def prediction_with_views(
     unet: UNet2DConditionModel,
-    text: Stream | None,
-    brain: Stream,
-    unconditional: Stream,
-    guidance_scale: float | Float[Array, ""] | None,
+    guidance: Guidance,
     roi_weights: Float[Array, "r p"],
     reduction: Reduction = DEFAULT_REDUCTION,
 ) -> Callable[[Array, Array], tuple[Array, list[LayerViews]]]:
@@ -179,18 +176,15 @@ def prediction_with_views(
 
     Args:
         unet: the frozen U-Net.
-        text: as in `guided_prediction`, like the next three.
-        brain: likewise.
-        unconditional: likewise.
-        guidance_scale: likewise.
-        roi_weights: see `layer_views`.
+        guidance: what the prediction is conditioned on.
+        roi_weights: w, each ROI's weights over regions.
         reduction: "attention", the paper's; "value_norm", see `value_norms`; "difference", see
             `difference_views`; "gradient", see `gradient_prediction`.
     """
-    options = (unet, text, brain, unconditional, guidance_scale)
     if reduction == "gradient":
-        return gradient_prediction(*options, roi_weights)
-    return guided_prediction(*options, attention_probes(unet, brain, roi_weights, reduction))
+        return gradient_prediction(unet, guidance, roi_weights)
+    probes = attention_probes(unet, guidance.brain, roi_weights, reduction)
+    return guided_prediction(unet, guidance, probes)
 
 
 def attention_probes(
@@ -220,12 +214,7 @@ def attention_probes(
 
 
 def gradient_prediction(
-    unet: UNet2DConditionModel,
-    text: Stream | None,
-    brain: Stream,
-    unconditional: Stream,
-    guidance_scale: float | Float[Array, ""] | None,
-    roi_weights: Float[Array, "r p"],
+    unet: UNet2DConditionModel, guidance: Guidance, roi_weights: Float[Array, "r p"]
 ) -> Callable[[Array, Array], tuple[Array, list[LayerViews]]]:
     """As `guided_prediction`, with every layer's `gradient_views`.
 
@@ -233,6 +222,7 @@ def gradient_prediction(
     regions together add to the prediction; the unconditional half is held fixed. It costs a
     derivative of the conditional half at every step, and the memory of one step's.
     """
+    text, brain, unconditional, scale = guidance
     size = brain.keys[0].shape[0]
     without = expand(unconditional, size)
 
@@ -254,8 +244,8 @@ def gradient_prediction(
             for side in layer_sides(unet)
         ]
         views, out = jax.grad(scalar, has_aux=True)(slots)
-        if guidance_scale is not None:
-            out = base + guidance_scale * (out - base)
+        if scale is not None:
+            out = base + scale * (out - base)
         return out, views
 
     return predict

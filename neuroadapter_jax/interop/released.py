@@ -13,6 +13,7 @@ from flax import nnx
 from neuroadapter_jax.adapter.decoupled_attention import cross_attention_shapes
 from neuroadapter_jax.adapter.neuroadapter import NeuroAdapter, NeuroAdapterConfig
 from neuroadapter_jax.cortex.parcellation import Parcellation
+from neuroadapter_jax.diffusion.sampling import Sampling
 from neuroadapter_jax.diffusion.unet import UNet2DConditionModel
 from neuroadapter_jax.diffusion.weights import from_tensors, load_pretrained, to_tensors
 from neuroadapter_jax.interop.ip_adapter import processor_indices, refuse_queries
@@ -74,7 +75,7 @@ def load_released(
     backbone_dir: str | Path,
     regions: Parcellation | None = None,
     *,
-    guidance_scale: float = 4.0,
+    sampling: Sampling = Sampling(guidance_scale=4.0),  # noqa: B008 - frozen
 ) -> NeuroAdapterPipeline:
     """The pipeline of a checkpoint of the released code, linear token mapper.
 
@@ -88,7 +89,7 @@ def load_released(
         regions: the p regions in the checkpoint's order: the left hemisphere's by descending SNR,
             then the right's (`select_regions` orders so). The checkpoint does not hold them. None
             takes `slot_regions`, so that `fmri` means packed responses, [b, p, v] or [b, p v].
-        guidance_scale: used unless a call names another; the paper's is 4.
+        sampling: used unless a call gives another; the paper's guidance scale is 4.
 
     Raises:
         FileNotFoundError: a file of either folder is not there.
@@ -125,7 +126,7 @@ def load_released(
         backbone,
         slot_regions(p, v) if regions is None else regions,
         backbone_name=str(backbone_dir),
-        guidance_scale=guidance_scale,
+        sampling=sampling,
         provenance={"released_checkpoint": str(checkpoint_dir)},
     )
 

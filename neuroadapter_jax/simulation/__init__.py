@@ -1,1 +1,1 @@
-"""The simulated data: OpenMoji scenes and a simulated subject that looks at them."""
+"""Simulated data: OpenMoji scenes and a simulated subject that looks at them."""

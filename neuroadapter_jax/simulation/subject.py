@@ -6,40 +6,42 @@ Trial t of session s shows image i; the response of vertex v, in percent signal 
                  + offset[s, v] + trend[s, v] * tau[t] + noise_sd[v] * noise[t, v]
 
 with tau running from -1/2 to 1/2 over the session. Noise is Gaussian; a part of its variance is
-shared with the neighbouring vertices. Vertices outside the planted areas have signal = 0. Inside,
+shared with the neighbouring vertices. Vertices outside the planted ROIs have signal = 0. Inside,
 
     signal[i, v] = amplitude[v] * K * tanh(z / K),   z = (drive[i, v] - mean[v]) / sd[v],
 
-where mean and sd are taken over calibration scenes of their own. K = 5, so it is almost linear.
-The drive depends on the area:
+where mean and sd are taken over separate calibration scenes. K = 5, so it is almost linear.
+The drive depends on the ROI:
 
 * Retinotopic (V1, V2, V3, hV4): drive = sum over pixels of G(pixel; centre, sigma) * F_c(pixel).
   G is a Gaussian of sum 1 in the contralateral half of the image, and F_c one of four feature maps:
-  luminance, red-green, blue-yellow, edge energy. Fields grow from V1 to hV4. Within an area the
+  luminance, red-green, blue-yellow, edge energy. Fields grow from V1 to hV4. Within an ROI the
   centre runs from the vertical midline (posterior) to the side of the image (anterior); ventral
-  halves see the upper, dorsal halves the lower field, mirrored from area to area.
-* Category (OFA, FFA, EBA, FBA, VWFA, LO, food, animal): drive = sum over the things of the scene of
-  exp(-|position - centre|^2 / (2 sigma^2)) * tuning[v, thing]. Centres scatter around the slots of
-  the contralateral and middle columns. Tuning is 1 plus a random identity part for the things of
+  halves see the upper, dorsal halves the lower field, mirrored from ROI to ROI.
+* Category (OFA, FFA, EBA, FBA, VWFA, LO, food, animal): drive = sum over the scene's objects of
+  exp(-|position - centre|^2 / (2 sigma^2)) * tuning[v, object]. Centres scatter around the slots of
+  the contralateral and middle columns. Tuning is 1 plus a random identity part for the objects of
   the preferred category, and near 0 for the others.
 * Scene (OPA, PPA, RSC): drive = tuning[v, place] + tuning[v, ground] + tuning[v, sky], all random,
-  with the strengths of `SCENE_STRENGTHS`, wherever things stand.
+  with the strengths of `SCENE_STRENGTHS`, wherever objects stand.
 
-Areas lie at the literature's places (approximate MNI coordinates, mirrored for the right
-hemisphere) and are grown on the sphere as discs that share no vertex; V1, V2 and V3 are a disc and
-two rings around it.
+Module `layout` says where the ROIs lie.
 """
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy.sparse
-import scipy.sparse.csgraph
-from jaxtyping import Bool, Float, Float32, Int, Integer
+from jaxtyping import Float, Float32, Int, Integer
 
+from neuroadapter_jax.simulation.layout import (
+    CATEGORY_ROIS,
+    ROIS,
+    load_hemispheres,
+    place_hemisphere,
+)
 from neuroadapter_jax.simulation.scenes import (
     CATEGORIES,
     GROUNDS,
@@ -60,30 +62,6 @@ STIMULUS_SEED_OFFSET = 1_000_003
 CALIBRATION_SEED_OFFSET = 2_000_003
 
 
-@dataclass(frozen=True)
-class _ROI:
-    size: int
-    mni: tuple[float, float, float]  # left hemisphere, mm
-    category: str | None = None
-
-
-# One disc of early visual cortex is divided into V1, V2 and V3.
-_EARLY_SIZES = {"V1": 250, "V2": 200, "V3": 150}
-_DISCS = {
-    "early": _ROI(sum(_EARLY_SIZES.values()), (-7, -84, 5)),
-    "hV4": _ROI(75, (-28, -80, -14)),
-    "OFA": _ROI(40, (-38, -80, -12), "face"),
-    "FFA-1": _ROI(55, (-40, -50, -20), "face"),
-    "EBA": _ROI(60, (-47, -74, 5), "body"),
-    "FBA-1": _ROI(40, (-42, -38, -24), "body"),
-    "OPA": _ROI(45, (-32, -84, 22)),
-    "PPA": _ROI(60, (-26, -46, -9)),
-    "RSC": _ROI(45, (-14, -56, 10)),
-    "VWFA-1": _ROI(50, (-48, -58, -15), "word"),
-    "LO": _ROI(60, (-42, -82, -2), "object"),
-    "VTC-food": _ROI(45, (-30, -54, -14), "food"),
-    "VTC-animal": _ROI(45, (-37, -64, -16), "animal"),
-}
 _SIGMA = {"V1": 2.0, "V2": 2.6, "V3": 3.4, "hV4": 5.0}  # pixels, at the midline
 CATEGORY_SIGMA = 11.0
 CATEGORY_JITTER = 4.0
@@ -93,11 +71,6 @@ SCENE_STRENGTHS = {  # place, ground, sky
     "PPA": (1.0, 0.5, 0.3),
     "RSC": (0.5, 0.4, 1.0),
 }
-CATEGORY_ROIS = {name: a.category for name, a in _DISCS.items() if a.category is not None}
-ROIS = (
-    *(f"{early}{half}" for early in _EARLY_SIZES for half in "vd"),
-    *(name for name in _DISCS if name != "early"),
-)
 
 
 @dataclass(frozen=True)
@@ -154,175 +127,6 @@ class SubjectConfig:
         return self.num_images * self.num_repeats // self.trials_per_session
 
 
-@dataclass(frozen=True)
-class Hemisphere:
-    """One hemisphere of fsaverage5.
-
-    Attributes:
-        sphere: unit vectors [n, 3].
-        white: coordinates of the white surface in mm [n, 3].
-        neighbours: row-normalised adjacency of the mesh [n, n], each vertex its own neighbour.
-        medial_wall: bool [n], from the mesh: where FreeSurfer found no cortical thickness.
-    """
-
-    sphere: Float[np.ndarray, "n 3"]
-    white: Float[np.ndarray, "n 3"]
-    neighbours: scipy.sparse.csr_array
-    medial_wall: Bool[np.ndarray, " n"]
-
-
-@functools.cache
-def load_hemispheres() -> tuple[Hemisphere, Hemisphere]:
-    """Left and right hemisphere of fsaverage5, as nilearn ships it."""
-    from nilearn import datasets
-
-    meshes = datasets.load_fsaverage("fsaverage5")
-    thickness = datasets.load_fsaverage_data(mesh="fsaverage5", data_type="thickness")
-    result = []
-    for side in ("left", "right"):
-        sphere = meshes["sphere"].parts[side]
-        n = len(sphere.coordinates)
-        edges = np.concatenate([sphere.faces[:, [0, 1]], sphere.faces[:, [1, 2]]])
-        edges = np.concatenate([edges, edges[:, ::-1], np.arange(n)[:, None].repeat(2, axis=1)])
-        adjacency = scipy.sparse.coo_array((np.ones(len(edges)), edges.T), shape=(n, n)).tocsr()
-        adjacency.data[:] = 1
-        neighbours = scipy.sparse.csr_array(
-            adjacency.multiply(1 / adjacency.sum(axis=1)[:, None]), dtype=np.float32
-        )
-        # The largest patch without thickness, one vertex wider: its rim is interpolated.
-        thin = np.flatnonzero(thickness.data.parts[side] < 0.5)
-        _, patch = scipy.sparse.csgraph.connected_components(adjacency[thin][:, thin])
-        wall = np.zeros(n)
-        wall[thin[patch == np.bincount(patch).argmax()]] = 1
-        result.append(
-            Hemisphere(
-                sphere=sphere.coordinates
-                / np.linalg.norm(sphere.coordinates, axis=1, keepdims=True),
-                white=meshes["white_matter"].parts[side].coordinates,
-                neighbours=neighbours,
-                medial_wall=(adjacency @ wall) > 0,
-            )
-        )
-    return tuple(result)
-
-
-def grow_discs(
-    sphere: Float[np.ndarray, "n 3"],
-    centres: Float[np.ndarray, "k 3"],
-    sizes: Int[np.ndarray, " k"],
-    allowed: Bool[np.ndarray, " n"],
-) -> Int[np.ndarray, " n"]:
-    """Grows discs of given sizes around centres on the unit sphere, without overlap.
-
-    Vertices are handed out in the order of distance over disc radius, each disc taking its size;
-    crowded discs then give way, most of the way to their centroids, and again.
-
-    Args:
-        sphere: unit vectors of the vertices.
-        centres: unit vectors of the wished centres.
-        sizes: vertices of each disc.
-        allowed: which vertices may be taken.
-
-    Returns:
-        Index of the disc per vertex; -1 where none.
-
-    Raises:
-        ValueError: the discs do not fit.
-    """
-    wished = centres
-    radii = np.arccos(1 - 2 * sizes / len(sphere))
-    for _ in range(30):
-        reach = np.arccos(np.clip(sphere @ centres.T, -1, 1)) / radii
-        vertices, discs = np.nonzero((reach < 3) & allowed[:, None])
-        owner = np.full(len(sphere), -1)
-        left = sizes.copy()
-        for pair in np.argsort(reach[vertices, discs], kind="stable"):
-            v, k = vertices[pair], discs[pair]
-            if owner[v] < 0 and left[k]:
-                owner[v] = k
-                left[k] -= 1
-        if left.any():
-            raise ValueError(
-                f"The discs find no room: {left.tolist()} vertices of sizes {sizes.tolist()} are "
-                f"left over; take smaller discs or centres further apart."
-            )
-        centroids = np.stack([sphere[owner == k].mean(axis=0) for k in range(len(sizes))])
-        moved = 0.3 * wished + 0.7 * centroids
-        centres = moved / np.linalg.norm(moved, axis=1, keepdims=True)
-    return owner
-
-
-def _anatomical_axes(hemisphere: Hemisphere, members: np.ndarray) -> np.ndarray:
-    """Anterior and dorsal coordinate of each vertex in the tangent plane at the members' centre."""
-    centre = hemisphere.sphere[members].mean(axis=0)
-    centre /= np.linalg.norm(centre)
-    basis = np.linalg.svd(centre[None])[2][1:]
-    plane = (hemisphere.sphere - centre) @ basis.T
-    white = hemisphere.white[members] - hemisphere.white[members].mean(axis=0)
-    slope = np.linalg.lstsq(plane[members] - plane[members].mean(axis=0), white, rcond=None)[0]
-    anterior = slope[:, 1] / np.linalg.norm(slope[:, 1])
-    dorsal = np.array([-anterior[1], anterior[0]])
-    dorsal *= np.sign(dorsal @ slope[:, 2])
-    return plane @ np.stack([anterior, dorsal], axis=1)
-
-
-def _even_positions(across: np.ndarray, along: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Ranks in (0, 1) by `across`, and by `along` within bands of equal `across`.
-
-    So the pairs fill the unit square evenly, whatever the shape of the area.
-    """
-    order = np.argsort(across, kind="stable")
-    first, second = np.empty(len(order)), np.empty(len(order))
-    first[order] = (np.arange(len(order)) + 0.5) / len(order)
-    for band in np.array_split(order, max(1, round(np.sqrt(len(order) / 2)))):
-        second[band[np.argsort(along[band], kind="stable")]] = (np.arange(len(band)) + 0.5) / len(
-            band
-        )
-    return first, second
-
-
-def _place_hemisphere(hemisphere: Hemisphere, right: bool):
-    """Area name [n] and, for the retinotopic areas, eccentric and vertical position [n, 2].
-
-    Positions are fractions: 0 the vertical midline to 1 the side of the image; 0 top to 1 bottom.
-    """
-    mirror = np.array([-1 if right else 1, 1, 1])
-    seeds = [
-        np.linalg.norm(hemisphere.white - mirror * disc.mni, axis=1).argmin()
-        for disc in _DISCS.values()
-    ]
-    owner = grow_discs(
-        hemisphere.sphere,
-        hemisphere.sphere[seeds],
-        np.array([disc.size for disc in _DISCS.values()]),
-        ~hemisphere.medial_wall,
-    )
-    roi = np.full(len(owner), "", dtype=f"<U{max(map(len, ROIS))}")
-    position = np.full((len(owner), 2), np.nan)
-    for k, name in enumerate(_DISCS):
-        roi[owner == k] = name
-
-    early = np.flatnonzero(roi == "early")
-    axes = _anatomical_axes(hemisphere, early)
-    radius = np.linalg.norm(axes[early], axis=1)
-    rings = np.split(early[np.argsort(radius)], np.cumsum(list(_EARLY_SIZES.values()))[:-1])
-    for (name, _), ring in zip(_EARLY_SIZES.items(), rings, strict=True):
-        for half, members in (("v", ring[axes[ring, 1] < 0]), ("d", ring[axes[ring, 1] >= 0])):
-            from_inside = (
-                np.abs(axes[members, 1]) if name == "V1" else np.linalg.norm(axes[members], axis=1)
-            )
-            # Distance from the horizontal meridian: it is V1's middle and the border of V2 and V3.
-            meridian = -from_inside if name == "V2" else from_inside
-            polar, eccentric = _even_positions(meridian, axes[members, 0])
-            roi[members] = f"{name}{half}"
-            position[members, 0] = eccentric
-            position[members, 1] = 0.5 + (-0.5 if half == "v" else 0.5) * polar
-    members = np.flatnonzero(roi == "hV4")
-    axes = _anatomical_axes(hemisphere, members)
-    position[members, 1], position[members, 0] = _even_positions(*axes[members].T[::-1])
-    return roi, position
-
-
 def feature_maps(images: Integer[np.ndarray, "i y x 3"]) -> Float32[np.ndarray, "c i y x"]:
     """Luminance, red-green, blue-yellow and edge energy (gradient of luminance) of images."""
     rgb = images.astype(np.float32) / 255
@@ -345,15 +149,15 @@ class Subject:
     Attributes:
         config: what it was made from.
         num_vertices: of the left and the right hemisphere.
-        roi: name of the area per vertex [n], empty outside.
+        roi: name of the ROI per vertex [n], empty outside.
         responsive: indices of the responsive vertices [m], ascending.
-        channel: index into CHANNELS [m]; -1 outside the retinotopic areas.
-        rf_centre: (y, x) in pixels [m, 2]; NaN in the scene areas, which see the whole image.
-        rf_sigma: pixels [m]; infinite in the scene areas.
-        thing_tuning: [m, things], by THINGS.
+        channel: index into CHANNELS [m]; -1 outside the retinotopic ROIs.
+        rf_centre: (y, x) in pixels [m, 2]; NaN in the scene ROIs, which see the whole image.
+        rf_sigma: pixels [m]; infinite in the scene ROIs.
+        object_tuning: [m, objects], by OBJECTS.
         scene_tuning: [m, places + grounds + skies].
         drive_mean: of the drive over calibration scenes [m].
-        drive_sd: likewise [m].
+        drive_sd: standard deviation of the drive over calibration scenes [m].
         amplitude: percent signal change per unit of the saturated, standardised drive [m].
         signal_sd: sd of the signal over calibration scenes [m], percent signal change.
         baseline: mean response [n], percent signal change.
@@ -367,7 +171,7 @@ class Subject:
     channel: Int[np.ndarray, " m"]
     rf_centre: Float[np.ndarray, "m 2"]
     rf_sigma: Float[np.ndarray, " m"]
-    object_tuning: Float[np.ndarray, "m things"]
+    object_tuning: Float[np.ndarray, "m objects"]
     scene_tuning: Float[np.ndarray, "m settings"]
     drive_mean: Float[np.ndarray, " m"]
     drive_sd: Float[np.ndarray, " m"]
@@ -431,7 +235,7 @@ def _drive(subject: Subject, scenes: SceneBatch) -> Float[np.ndarray, "i m"]:
 
 
 def make_subject(config: SubjectConfig) -> Subject:
-    """Draws a subject: areas, receptive fields, tuning, amplitudes and noise.
+    """Samples a subject: ROIs, receptive fields, tuning, amplitudes and noise.
 
     Args:
         config: what to simulate; the same config gives the same subject.
@@ -439,11 +243,11 @@ def make_subject(config: SubjectConfig) -> Subject:
     rng = np.random.default_rng(np.random.SeedSequence(config.seed, spawn_key=(0,)))
     hemispheres = load_hemispheres()
     placed = [
-        _place_hemisphere(h, right) for h, right in zip(hemispheres, (False, True), strict=True)
+        place_hemisphere(h, right) for h, right in zip(hemispheres, (False, True), strict=True)
     ]
-    roi = np.concatenate([a for a, _ in placed])
-    position = np.concatenate([p for _, p in placed])
-    num_vertices = tuple(len(h.sphere) for h in hemispheres)
+    roi = np.concatenate([names for names, _ in placed])
+    position = np.concatenate([positions for _, positions in placed])
+    num_vertices = (len(hemispheres[0].sphere), len(hemispheres[1].sphere))
     responsive = np.flatnonzero(roi != "")
     names, right = roi[responsive], responsive >= num_vertices[0]
     m = len(responsive)
@@ -469,10 +273,11 @@ def make_subject(config: SubjectConfig) -> Subject:
             sigma[rows] = base * (1 + 0.4 * eccentric) * rng.lognormal(0, 0.1, len(rows))
             channel[rows] = rng.choice(len(CHANNELS), size=len(rows), p=CHANNEL_SHARES)
         elif name in CATEGORY_ROIS:
-            for side in (False, True):
-                own = rows[right[rows] == side]
-                stimuli = slots[slots[:, 1] <= half] if side else slots[slots[:, 1] >= half]
-                chosen = stimuli[rng.permutation(np.arange(len(own)) % len(stimuli))]
+            for is_right in (False, True):
+                own = rows[right[rows] == is_right]
+                # The contralateral and the middle columns.
+                visible = slots[slots[:, 1] <= half] if is_right else slots[slots[:, 1] >= half]
+                chosen = visible[rng.permutation(np.arange(len(own)) % len(visible))]
                 centre[own] = chosen + rng.normal(0, CATEGORY_JITTER, (len(own), 2))
             sigma[rows] = CATEGORY_SIGMA * rng.lognormal(0, 0.15, len(rows))
             preferred = object_category == CATEGORIES.index(CATEGORY_ROIS[name])

@@ -17,13 +17,9 @@ from neuroadapter_jax.adapter.guidance import clean_start, sample_latents
 from neuroadapter_jax.adapter.neuroadapter import NeuroAdapter
 from neuroadapter_jax.adapter.region_projection import Initial
 from neuroadapter_jax.adapter.token_dropout import check_rates
+from neuroadapter_jax.cortex.label_files import read_parcellation
 from neuroadapter_jax.cortex.packing import Packing, make_packing, pack, stack_packings
-from neuroadapter_jax.cortex.parcellation import (
-    Parcellation,
-    Parcels,
-    match_regions,
-    read_parcellation,
-)
+from neuroadapter_jax.cortex.parcellation import Parcellation, Parcels, match_regions
 from neuroadapter_jax.cortex.selection import (
     select_group_regions,
     select_regions,

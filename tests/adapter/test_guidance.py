@@ -10,11 +10,12 @@ from tiny_backbone import random_network
 from torch_reference import assert_close, carried, nhwc, randomise
 
 from neuroadapter_jax.adapter.decoupled_attention import cross_attention_shapes
-from neuroadapter_jax.adapter.guidance import clean_start, expand, sample_latents
+from neuroadapter_jax.adapter.guidance import Guidance, clean_start, expand, sample_latents
 from neuroadapter_jax.adapter.neuroadapter import NeuroAdapter, NeuroAdapterConfig
 from neuroadapter_jax.diffusion.attention import Stream
 from neuroadapter_jax.diffusion.noise_schedule import NoiseSchedule
 from neuroadapter_jax.diffusion.samplers import plan, sample, unit_noise
+from neuroadapter_jax.diffusion.sampling import Sampling
 from neuroadapter_jax.diffusion.unet import UNet2DConditionModel, UNetConfig
 from neuroadapter_jax.diffusion.vae import AutoencoderConfig, AutoencoderKL
 
@@ -58,12 +59,9 @@ def reconstruct(scene, guidance_scale, probe=None, sampler="ddim", **changes):
     def run(state, text, brain, unconditional, keys):
         return sample_latents(
             nnx.merge(graph, state),
-            text,
-            brain,
-            unconditional,
+            Guidance(text, brain, unconditional, guidance_scale),
             keys,
-            plan(SCHEDULE, sampler, STEPS),
-            guidance_scale,
+            plan(SCHEDULE, Sampling(sampler, STEPS)),
             probe=probe,
         )
 
@@ -106,7 +104,7 @@ def test_guidance_moves_away_from_the_unconditional_prediction(scene, unguided):
         )
         return unconditional + g * (conditional - unconditional), None
 
-    truth, _ = sample(predict, start, scene["keys"], plan(SCHEDULE, "ddim", STEPS))
+    truth, _ = sample(predict, start, scene["keys"], plan(SCHEDULE, Sampling("ddim", STEPS)))
     latents = reconstruct(scene, jnp.float32(g))[0]
     assert_close(latents, np.asarray(truth), 1e-5)
     assert np.abs(np.asarray(latents) - unguided).max() > 1e-2
@@ -127,7 +125,7 @@ def test_the_probe_sees_the_conditional_half_and_changes_nothing(scene, guidance
     # At the first step it is the U-Net's attention to the samples' own tokens.
     unet, size = scene["unet"], scene["unet"].config.sample_size
     start = unit_noise(scene["keys"], 0, (size, size, 4))
-    timestep = int(plan(SCHEDULE, "ddim", STEPS).timesteps[0])
+    timestep = int(plan(SCHEDULE, Sampling("ddim", STEPS)).timesteps[0])
     _, truth = nnx.jit(
         lambda unet, x: unet(x, jnp.full((B,), timestep), [scene["text"], scene["brain"]], jnp.copy)
     )(unet, start)
@@ -163,16 +161,13 @@ def test_drawing_from_a_noised_grey_image(scene):
     def predict(x, t):
         return unet(x, jnp.full((B,), t), [scene["text"], scene["brain"]]), None
 
-    steps = plan(SCHEDULE, "ddpm", STEPS)
+    steps = plan(SCHEDULE, Sampling("ddpm", STEPS))
     truth, _ = sample(predict, jnp.asarray(noised.numpy()), scene["keys"], steps)
     latents, _ = sample_latents(
         unet,
-        scene["text"],
-        scene["brain"],
-        scene["unconditional"],
+        Guidance(scene["text"], scene["brain"], scene["unconditional"], None),
         scene["keys"],
         steps,
-        None,
         clean=jnp.asarray(grey),
     )
     assert_close(latents, np.asarray(truth), 1e-5)

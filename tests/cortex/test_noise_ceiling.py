@@ -43,7 +43,7 @@ def test_constant_vertices_are_nan_and_misuse_is_refused():
         assert np.isnan(ceiling.ncsnr()).tolist() == [True, False]
     with pytest.raises(ValueError, match="only 0 are left of the 4"):
         ceiling.add(np.zeros((1, 2)))
-    with pytest.raises(ValueError, match="seen 3 times"):
+    with pytest.raises(ValueError, match="shown 3 times"):
         NoiseCeiling(np.array([0, 1, 0, 1]), num_vertices=2)
 
 

@@ -3,8 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from neuroadapter_jax.cortex.label_files import read_parcellation, write_annot
 from neuroadapter_jax.cortex.packing import make_packing, pack, stack_packings, unpack
-from neuroadapter_jax.cortex.parcellation import read_parcellation, write_annot
 
 
 @pytest.fixture(params=[0, 1])

@@ -2,14 +2,14 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from neuroadapter_jax.cortex.parcellation import (
-    Parcellation,
+from neuroadapter_jax.cortex.label_files import (
     is_background,
-    parcellate_sphere,
     read_label_table,
     read_parcellation,
     write_annot,
 )
+from neuroadapter_jax.cortex.parcellation import Parcellation
+from neuroadapter_jax.cortex.sphere import parcellate_sphere
 
 LABELS = {
     "lh": np.array([2, -1, 0, 0, 2, 1, -1, 0, 1, 2, 2], dtype=np.int32),

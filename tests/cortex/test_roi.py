@@ -131,7 +131,7 @@ def test_a_value_without_a_name_and_an_area_of_two_atlases(wrong):
     for h in NATIVE:
         save(folder / f"{h}.Kastner2015.mgz", labels[h] % 3)
     (folder / "Kastner2015.mgz.ctab").write_text("0 Unknown\n1 V1v\n2 VO1\n")
-    with pytest.raises(ValueError, match="'V1v' is an area of prf-visualrois and of Kastner2015"):
+    with pytest.raises(ValueError, match="'V1v' is an ROI of prf-visualrois and of Kastner2015"):
         read_rois(folder, folder, ["prf-visualrois", "Kastner2015"])
 
 

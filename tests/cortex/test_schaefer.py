@@ -7,7 +7,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from neuroadapter_jax.cortex.parcellation import Parcellation, match_regions, read_parcellation
+from neuroadapter_jax.cortex import Parcellation, match_regions, read_parcellation
 from neuroadapter_jax.cortex.selection import region_snr, select_regions
 
 N, PARCELS, WALL = 163_842, 500, 13_966

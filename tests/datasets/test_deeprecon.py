@@ -112,7 +112,7 @@ def test_the_other_parts_are_splits_where_their_files_are(world):
     sizes = {name: len(rows) for name, rows in source.splits().items()}
     assert sizes | {"artificial": 2, "letters": 3, "imagery": 5} == sizes
     ids = source.trial_image_ids()
-    # What is imagined is the same stimulus as what was seen.
+    # What is imagined is the same stimulus as what was viewed.
     imagined = set(ids[source.splits()["imagery"]])
     assert set(ids[source.splits()["test"]]) < imagined
 
@@ -126,7 +126,7 @@ def test_training_statistics_apply_to_all(world):
 
 def test_normalised_per_run(world):
     world.write()
-    with pytest.raises(ValueError, match=r"Test_original_VC.h5 does not tell its runs"):
+    with pytest.raises(ValueError, match=r"Test_original_VC.h5 does not mark its runs"):
         read(world, normalize="run")
     world.path("Test").unlink()
     source = read(world, normalize="run")

@@ -1,10 +1,18 @@
 import itertools
 import json
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from neuroadapter_jax.datasets.input_pipeline import batch_dataset, eval_batches, make_batches
+from neuroadapter_jax.datasets.input_pipeline import (
+    batch_dataset,
+    eval_batches,
+    make_batches,
+    map_split,
+    read_split,
+    split_batches,
+)
 
 IMAGES = 11
 VERTICES = 7
@@ -156,6 +164,48 @@ def test_evaluation_passes_once_in_order(records):
     np.testing.assert_allclose(
         batches[1]["betas"][1], records.betas[5].astype(np.float64).mean(axis=0), atol=1e-3
     )
+
+
+def mean_betas(records, count):
+    return np.stack([records.betas[i].astype(np.float64).mean(axis=0) for i in range(count)])
+
+
+@pytest.mark.parametrize("num_images", [None, 5, 400])
+def test_a_split_in_batches_without_filling(records, num_images):
+    batches = list(split_batches(records, 4, num_images))
+    count = min(num_images or 11, 11)
+    assert [len(batch["betas"]) for batch in batches] == [4, 4, 3] if count == 11 else [4, 1]
+    assert not any("num_valid" in batch for batch in batches)
+    ids = np.concatenate([batch["image_id"] for batch in batches])
+    np.testing.assert_array_equal(ids, np.arange(100, 100 + count))
+    betas = np.concatenate([batch["betas"] for batch in batches])
+    np.testing.assert_allclose(betas, mean_betas(records, count), atol=1e-3)
+
+
+def test_a_function_over_a_split_sees_one_shape_and_its_filling_is_dropped(records):
+    shapes = []
+
+    def function(batch):
+        shapes.append((batch["betas"].shape, batch["num_valid"]))
+        return {"sum": batch["betas"].sum(axis=1), "id": jnp.asarray(batch["image_id"])}
+
+    result = map_split(function, records, 4, num_images=9)
+    assert shapes == [((4, 7), 4), ((4, 7), 4), ((4, 7), 1)]
+    np.testing.assert_array_equal(result["id"], np.arange(100, 109))
+    np.testing.assert_allclose(result["sum"], mean_betas(records, 9).sum(axis=1), atol=1e-2)
+    assert all(type(values) is np.ndarray for values in result.values())
+
+
+def test_whole_arrays_of_a_split(records):
+    whole = read_split(records, "betas", "image_id")
+    assert whole.keys() == {"betas", "image_id"} and whole["betas"].dtype == np.float16
+    np.testing.assert_array_equal(whole["image_id"], np.arange(100, 111))
+    np.testing.assert_allclose(whole["betas"], mean_betas(records, 11), atol=1e-3)
+    assert len(read_split(records, "image_id", num_images=3)["image_id"]) == 3
+    with pytest.raises(ValueError, match="hold no 'pupil'; they hold betas, "):
+        read_split(records, "pupil")
+    with pytest.raises(ValueError, match="num_images is 0; give at least one"):
+        read_split(records, "betas", num_images=0)
 
 
 def test_wrong_arguments(records):

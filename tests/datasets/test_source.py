@@ -10,7 +10,8 @@ import PIL.Image
 import pytest
 import scipy.stats
 
-from neuroadapter_jax.datasets.prepared.prepare import prepare_source
+from neuroadapter_jax.datasets.prepared.images import ImageEncoder
+from neuroadapter_jax.datasets.prepared.prepare import PreparationSettings, prepare_source
 from neuroadapter_jax.datasets.prepared.records import PreparedDataset, describe
 from neuroadapter_jax.datasets.source import Source
 
@@ -55,18 +56,9 @@ def moments(images):
     return mean.astype(np.float32), np.ones(mean.shape, np.float32)
 
 
-def prepare(source, folder, **changes):
-    from data.nsd import write_records
-
-    arguments = {
-        "encode_images": moments,
-        "encoder_fingerprint": "abc",
-        "write_records": write_records,
-        "image_size": 16,
-        "batch_size": 2,
-        "progress": False,
-    }
-    return prepare_source(source, folder, **arguments | changes)
+def prepare(source, folder):
+    settings = PreparationSettings(image_size=16, batch_size=2, progress=False)
+    return prepare_source(source, folder, ImageEncoder(moments, "abc"), settings)
 
 
 def test_the_documented_example(own, tmp_path):
@@ -100,13 +92,23 @@ def test_the_documented_example(own, tmp_path):
         "  validation: 1 stimuli",
     ]
     elsewhere.write_text("2")
-    with pytest.raises(ValueError, match="prepared with source = "):
+    with pytest.raises(ValueError, match=r"source is .* there, .* here"):
         prepare(source, prepared)
     PreparedDataset(prepared, "train").require_images()
     with pytest.raises(ValueError, match=r"1 of 2 stimuli of split 'dream' .* ghost"):
         PreparedDataset(prepared, "dream").require_images()
     with pytest.raises(ValueError, match="no split 'test'; choose one of dream, train, valid"):
         PreparedDataset(prepared, "test")
+
+
+def test_the_folders_of_the_checkout_offer_the_packages_writer():
+    import data.deeprecon
+    import data.nsd
+    import data.nsd_imagery
+    from neuroadapter_jax.datasets import tfds
+
+    for folder in (data.nsd, data.deeprecon, data.nsd_imagery):
+        assert folder.write_records is tfds.write_records
 
 
 def test_a_source_that_contradicts_itself(own, tmp_path):

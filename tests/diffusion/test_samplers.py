@@ -15,6 +15,7 @@ from diffusers.schedulers import scheduling_ddpm
 
 from neuroadapter_jax.diffusion import samplers
 from neuroadapter_jax.diffusion.noise_schedule import NoiseSchedule
+from neuroadapter_jax.diffusion.sampling import Sampling
 
 SHAPE = (3, 5, 7, 2)
 KINDS = ["epsilon", "v_prediction"]
@@ -31,7 +32,7 @@ def trajectory(schedule, sampler, num_steps, latents, keys, eta=0.0):
     def predict(x, t):
         return toy(jnp.sin)(x, t.astype(jnp.float32)), x
 
-    steps = samplers.plan(schedule, sampler, num_steps, eta)
+    steps = samplers.plan(schedule, Sampling(sampler, num_steps, eta=eta))
     last, before = jax.jit(
         lambda x: samplers.sample(predict, x, keys, steps, schedule.prediction_type)
     )(jnp.asarray(latents))
@@ -142,7 +143,7 @@ def test_samples_of_a_gaussian_have_its_moments(sampler, num_steps, eta):
 
     keys = jax.random.split(jax.random.key(3), 20_011)
     latents = samplers.unit_noise(keys, 0, (1,))
-    steps = samplers.plan(schedule, sampler, num_steps, eta)
+    steps = samplers.plan(schedule, Sampling(sampler, num_steps, eta=eta))
     reconstructions, _ = jax.jit(lambda x: samplers.sample(predict, x, keys, steps))(latents)
     assert abs(float(reconstructions.mean()) - mean) < 0.02
     assert abs(float(reconstructions.std()) - std) < 0.02
@@ -161,7 +162,7 @@ def test_a_sample_does_not_depend_on_its_batch(start):
 def test_a_drawing_may_be_cut_into_calls(start, sampler):
     latents, keys = start
     schedule = NoiseSchedule()
-    steps = samplers.plan(schedule, sampler, 11)
+    steps = samplers.plan(schedule, Sampling(sampler, 11))
     whole = trajectory(schedule, sampler, 11, latents, keys)
 
     def predict(x, t):
@@ -201,7 +202,7 @@ def test_image_to_image_takes_diffusers_steps(start, monkeypatch, sampler, stren
     )
     skipped = samplers.skipped_steps(num_steps, strength)
     assert num_steps - skipped == taken == len(timesteps)
-    steps = samplers.without_first(samplers.plan(schedule, sampler, num_steps), skipped)
+    steps = samplers.without_first(samplers.plan(schedule, Sampling(sampler, num_steps)), skipped)
     np.testing.assert_array_equal(steps.timesteps, timesteps.numpy())
 
     clean = np.random.default_rng(6).standard_normal(SHAPE).astype(np.float32)
@@ -238,4 +239,4 @@ def test_impossible_strengths_are_refused(strength):
 )
 def test_impossible_plans_are_refused(sampler, num_steps, eta, word):
     with pytest.raises(ValueError, match=word):
-        samplers.plan(NoiseSchedule(), sampler, num_steps, eta)
+        samplers.plan(NoiseSchedule(), Sampling(sampler, num_steps, eta=eta))

@@ -10,6 +10,7 @@ from flax import nnx
 
 from neuroadapter_jax.diffusion.images import to_uint8
 from neuroadapter_jax.diffusion.samplers import plan, sample
+from neuroadapter_jax.diffusion.sampling import Sampling
 from neuroadapter_jax.diffusion.tokenizer import CLIPTokenizer
 from neuroadapter_jax.diffusion.weights import backbone_folder, load_pretrained, num_parameters
 
@@ -26,7 +27,7 @@ def reconstruct(folder, latents):
     backbone = load_pretrained(folder)
     tokenizer = CLIPTokenizer(folder / "tokenizer")
     graph, state = nnx.split((backbone.unet, backbone.text_encoder, backbone.vae))
-    steps = plan(backbone.schedule, "ddim", STEPS)
+    steps = plan(backbone.schedule, Sampling("ddim", STEPS))
     ids = tokenizer([*CAPTIONS, *[""] * len(CAPTIONS)])
 
     @jax.jit

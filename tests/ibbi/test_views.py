@@ -10,6 +10,7 @@ import torch
 from flax import nnx
 from tiny_backbone import random_network
 
+from neuroadapter_jax.adapter.guidance import Guidance
 from neuroadapter_jax.diffusion.attention import Stream, Tap
 from neuroadapter_jax.diffusion.unet import UNet2DConditionModel, UNetConfig
 from neuroadapter_jax.ibbi import views
@@ -111,7 +112,9 @@ def test_gradients_are_those_of_the_guidance_difference(unet, rng):
     brain, without = stream_of(unet, rng, B), stream_of(unet, rng, 1)
     x = jnp.asarray(rng.standard_normal((B, 4, 4, 4)), jnp.float32)
     roi_weights = np.eye(P, dtype=np.float32)[:2]
-    predict = views.gradient_prediction(unet, None, brain, without, 2.5, jnp.asarray(roi_weights))
+    predict = views.gradient_prediction(
+        unet, Guidance(None, brain, without, 2.5), jnp.asarray(roi_weights)
+    )
     out, found = jax.jit(predict)(x, 571)
 
     timesteps = jnp.full(B, 571)

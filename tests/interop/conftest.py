@@ -13,11 +13,12 @@ from tiny_backbone import write_backbone
 from torch_reference import randomise
 from torch_released import GuidanceGenerator, Model, write_checkpoint
 
-from neuroadapter_jax.adapter.guidance import sample_latents
+from neuroadapter_jax.adapter.guidance import Guidance, sample_latents
 from neuroadapter_jax.cortex.packing import pack
 from neuroadapter_jax.cortex.parcellation import Parcellation
 from neuroadapter_jax.diffusion.prompt import empty_prompt
 from neuroadapter_jax.diffusion.samplers import plan, unit_noise
+from neuroadapter_jax.diffusion.sampling import Sampling
 from neuroadapter_jax.interop import load_released
 
 B, P, V, F = 3, 5, 7, 8
@@ -95,24 +96,23 @@ def packed(fmri, regions):
 
 @pytest.fixture(scope="session")
 def noise():
-    """Where every drawing starts, [b, y, x, c], and the keys that give it."""
+    """Where every sample starts, [b, y, x, c], and the keys that give it."""
     keys = jax.random.split(jax.random.key(7), B)
     return np.asarray(unit_noise(keys, 0, (16, 16, 4))), keys
 
 
 @pytest.fixture(scope="session")
 def reconstructions(pipeline, fmri, noise):
-    """Our guided latents [b, y, x, c] by sampler, and how they were drawn."""
+    """Our guided latents [b, y, x, c] by sampler, and their settings."""
     text = empty_prompt(pipeline.backbone)
     graph, state = nnx.split((pipeline.adapter, pipeline.backbone.unet))
 
     def reconstruct(state, fmri, sampler):
         adapter, unet = nnx.merge(graph, state)
         brain = adapter(pack(fmri, pipeline.packing))
-        steps = plan(pipeline.backbone.schedule, sampler, STEPS)
-        without = adapter.unconditional()
-        guidance = jnp.float32(GUIDANCE)
-        return sample_latents(unet, text, brain, without, noise[1], steps, guidance)[0]
+        steps = plan(pipeline.backbone.schedule, Sampling(sampler, STEPS))
+        guidance = Guidance(text, brain, adapter.unconditional(), jnp.float32(GUIDANCE))
+        return sample_latents(unet, guidance, noise[1], steps)[0]
 
     jitted = jax.jit(reconstruct, static_argnames="sampler")
 

@@ -16,7 +16,7 @@ from flax import nnx
 from PIL import Image
 from safetensors.numpy import load_file
 
-from neuroadapter_jax.cortex.parcellation import write_annot
+from neuroadapter_jax.cortex.label_files import write_annot
 from neuroadapter_jax.datasets.prepared.records import PreparedDataset
 from neuroadapter_jax.decoders.neuroadapter import pipeline_of_run
 from neuroadapter_jax.encoder.brain_encoder import BrainEncoder

@@ -1,5 +1,8 @@
 """The files of launch/interpret.py: what is in them, and that a killed run goes on."""
 
+import dataclasses
+import json
+
 import numpy as np
 import pytest
 import xarray
@@ -7,11 +10,13 @@ from tiny_pipeline import LH, RH, make_pipeline
 
 from neuroadapter_jax.cortex.parcellation import Parcellation
 from neuroadapter_jax.datasets.prepared.records import PreparedDataset
+from neuroadapter_jax.diffusion.sampling import Sampling
 from neuroadapter_jax.ibbi.roi import assign_by_name
-from neuroadapter_jax.pipeline.interpret import interpret_split, load_views
+from neuroadapter_jax.pipeline import InterpretationSettings, interpret_split, load_views
 
 IDS = np.array([2, 3, 17, 40, 59])
-OPTIONS = {"num_steps": 3, "num_shown": 2, "group_size": 3, "progress": False}
+SAMPLING = Sampling(num_steps=3, guidance_scale=2.5)
+SETTINGS = InterpretationSettings(SAMPLING, num_shown=2, group_size=3)
 
 
 class Records(PreparedDataset):
@@ -50,7 +55,9 @@ def rois(pipeline):
 
 @pytest.fixture(scope="module")
 def folder(pipeline, rois, tmp_path_factory):
-    return interpret_split(pipeline, Records(), tmp_path_factory.mktemp("v"), rois, **OPTIONS)
+    return interpret_split(
+        pipeline, Records(), tmp_path_factory.mktemp("v"), rois, SETTINGS, progress=False
+    )
 
 
 def test_the_files_describe_themselves(pipeline, rois, folder):
@@ -62,7 +69,10 @@ def test_the_files_describe_themselves(pipeline, rois, folder):
     assert views["roi"].values.tolist() == ["left", "none", "d"]
     assert views["shown"].values.tolist() == [1, 2]
     assert views["timestep"].values.tolist() == [667, 334, 1]
-    assert views.attrs["reduction"] == "attention" and views.attrs["num_steps"] == 3
+    assert (
+        views.attrs["reduction"] == "attention"
+        and json.loads(views.attrs["sampling"])["num_steps"] == 3
+    )
     np.testing.assert_allclose(views["brain_view"].sum("region"), 1, atol=1e-5)
     for name in ("image_view", "effect_view"):
         total = views[name].sum(("y", "x"), skipna=False)
@@ -71,9 +81,9 @@ def test_the_files_describe_themselves(pipeline, rois, folder):
     np.testing.assert_array_equal(views["roi_weight"], rois.weights)
     np.testing.assert_array_equal(views["stimulus"], Records().images)
 
-    # What is in them is what the pipeline draws, last group included.
+    # What is in them is what the pipeline gives, last group included.
     fmri = np.stack([x.astype(np.float32).mean(0).astype(np.float16) for x in Records().betas])
-    reconstructions = pipeline(fmri.astype(np.float32), num_steps=3)[:, 0]
+    reconstructions = pipeline(fmri.astype(np.float32), SAMPLING)[:, 0]
     assert np.abs(views["image"].values.astype(int) - reconstructions).max() <= 1
     share = views["brain_view"].values[1, 2]
     entropy = -(share * np.log(share)).sum() / np.log(4)
@@ -86,11 +96,12 @@ def test_a_killed_run_goes_on(pipeline, rois, folder):
     expected = load_views(folder)
     (folder / "views-00001.nc").unlink()
     before = (folder / "views-00000.nc").stat().st_mtime_ns
-    interpret_split(pipeline, Records(), folder, rois, **OPTIONS)
+    interpret_split(pipeline, Records(), folder, rois, SETTINGS, progress=False)
     assert (folder / "views-00000.nc").stat().st_mtime_ns == before
     xarray.testing.assert_identical(load_views(folder), expected)
-    with pytest.raises(ValueError, match="views made with other num_steps, shown; name another"):
-        interpret_split(pipeline, Records(), folder, rois, **OPTIONS | {"num_steps": 5})
+    other = dataclasses.replace(SETTINGS, sampling=SAMPLING.replace(num_steps=5))
+    with pytest.raises(ValueError, match=r"holds views .*sampling\.num_steps is 3 there, 5 here; "):
+        interpret_split(pipeline, Records(), folder, rois, other, progress=False)
 
 
 def test_a_folder_without_views_is_named(tmp_path):

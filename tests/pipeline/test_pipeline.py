@@ -15,11 +15,13 @@ from safetensors.numpy import load_file
 from tiny_pipeline import LH, RH, V, make_pipeline
 
 from neuroadapter_jax.diffusion.samplers import plan
+from neuroadapter_jax.diffusion.sampling import Sampling
 from neuroadapter_jax.diffusion.weights import to_tensors
 from neuroadapter_jax.encoder.brain_encoder import BrainEncoder
-from neuroadapter_jax.pipeline.pipeline import NeuroAdapterPipeline
+from neuroadapter_jax.pipeline import LowLevelStart, NeuroAdapterPipeline
 
-SAMPLING = {"num_steps": 2, "num_candidates": 2}
+TWO_STEPS = Sampling(num_steps=2, guidance_scale=2.5)
+SAMPLING = {"sampling": TWO_STEPS, "num_candidates": 2}
 
 
 @pytest.fixture(scope="module")
@@ -43,15 +45,15 @@ def saved(pipeline, tmp_path):
     return tmp_path / "model"
 
 
-def test_a_saved_pipeline_draws_the_same(pipeline, saved, fmri, images):
+def test_a_saved_pipeline_gives_the_same_images(pipeline, saved, fmri, images):
     again = NeuroAdapterPipeline.from_pretrained(saved)
     np.testing.assert_array_equal(again(fmri, **SAMPLING), images)
-    assert again.provenance == {"step": 7} and again.guidance_scale == 2.5
+    assert again.provenance == {"step": 7} and again.sampling == Sampling(guidance_scale=2.5)
     assert again.regions.fingerprint() == pipeline.regions.fingerprint()
     assert again.num_vertices == LH + RH
     names = {p.name for p in saved.iterdir()}
     assert names == {"config.json", "adapter.safetensors", "regions.npz"}
-    # Said again is drawn again, and what the adapter reads are the vertices of its regions.
+    # A second call gives the same again, and what the adapter reads are the vertices of its regions.
     np.testing.assert_array_equal(pipeline(fmri, **SAMPLING), images)
     unread = np.setdiff1d(
         np.arange(LH + RH), np.concatenate([pipeline.regions.cortex_indices(i) for i in range(4)])
@@ -77,7 +79,7 @@ def test_a_candidate_does_not_depend_on_its_batch(pipeline, fmri, images):
     for row, image in ((0, images[2]), (1, images[0])):
         np.testing.assert_array_equal(other[row], image)
     # Other batch shapes are compiled anew, which may move a rounding.
-    alone = pipeline(fmri[1:2], sample_ids=np.array([1]), num_steps=2, num_candidates=3)
+    alone = pipeline(fmri[1:2], sample_ids=np.array([1]), sampling=TWO_STEPS, num_candidates=3)
     assert np.abs(alone[0, :2].astype(int) - images[1]).max() <= 1
 
 
@@ -88,23 +90,25 @@ def test_devices_share_the_images_and_exchange_nothing(saved, fmri, images, tmp_
     program = f"""
 import re, numpy as np, jax
 from neuroadapter_jax.diffusion import attention
+from neuroadapter_jax.diffusion.sampling import Sampling
+from neuroadapter_jax.pipeline import pipeline as module, reconstruct
 from neuroadapter_jax.pipeline.pipeline import NeuroAdapterPipeline
 attention._LARGE = {large}
 fmri = np.load({str(tmp_path / "fmri.npy")!r})
 pipeline = NeuroAdapterPipeline.from_pretrained({str(saved)!r})
 images = pipeline(fmri, **{SAMPLING!r})
 assert jax.local_device_count() == 4
-assert list(pipeline._placed) == [2]  # of four devices, two share six images evenly
+assert list(pipeline.place.num_devices) == [2]  # of four devices, two share six images evenly
 programs = []
-for name in ("_draw_jitted", "_watch_jitted"):
-    def call(*args, _jitted=getattr(pipeline, name), **options):
+for place, name in ((reconstruct, "sample_candidates"), (module, "sample_with_views")):
+    def call(*args, _jitted=getattr(place, name), **options):
         programs.append(_jitted.lower(*args, **options).compile().as_text())
         return _jitted(*args, **options)
-    setattr(pipeline, name, call)
-four = np.resize(fmri, (4, fmri.shape[1]))  # a device draws each response's images
+    setattr(place, name, call)
+four = np.resize(fmri, (4, fmri.shape[1]))  # a device samples each response's images
 pipeline(four, **{SAMPLING!r})
-pipeline.interpret(four, np.eye(4), num_steps=2)
-assert list(pipeline._placed) == [4] and len(programs) == 2
+pipeline.interpret(four, np.eye(4), {TWO_STEPS!r})
+assert list(pipeline.place.num_devices) == [4] and len(programs) == 2
 for program in programs:
     found = re.findall("all-reduce|all-gather|reduce-scatter|all-to-all|permute", program)
     assert "num_partitions=4" in program and not found, found
@@ -143,9 +147,11 @@ def test_wrong_responses_are_answered(as_user, pipeline, fmri):
     with pytest.raises(ValueError, match="NaN or infinite values at 2 vertices; replace them"):
         pipeline(bad)
     with pytest.raises(ValueError, match="sampler is 'euler'; expected one of"):
-        pipeline(fmri, sampler="euler")
-    with pytest.raises(ValueError, match="num_steps is 0; expected 1 to 1000"):
-        pipeline(fmri, num_steps=0)
+        pipeline(fmri, Sampling(sampler="euler"))
+    with pytest.raises(ValueError, match="num_steps is 0; expected at least 1"):
+        pipeline(fmri, Sampling(num_steps=0))
+    with pytest.raises(ValueError, match="num_steps is 1001; expected 1 to 1000"):
+        pipeline(fmri, Sampling(num_steps=1001))
 
 
 def test_prediction_with_and_without_attention(as_user, pipeline, fmri, rng):
@@ -255,7 +261,7 @@ class Umpire(BrainEncoder):
 
 
 def test_halving_drops_candidates_on_the_way(pipeline, fmri):
-    reconstruct = {"num_steps": 5, "sampler": "ddpm"}
+    reconstruct = {"sampling": Sampling("ddpm", 5, 2.5)}
     whole = pipeline(fmri, num_candidates=5, **reconstruct)
     first = [[0.1, 0.5, 0.3, 0.2, 0.4], [0.9, np.nan, 0.1, 0.2, 0.3], [np.nan] * 5]
     second = [[0.2, 0.9, 0.1], [0.1, 0.2, 0.3], [0.2, np.nan, 0.2]]
@@ -271,14 +277,18 @@ def test_halving_drops_candidates_on_the_way(pipeline, fmri):
     expected = whole[np.arange(3)[:, None], found.numbers]
     # Compiled in pieces, which may move a rounding.
     assert np.abs(found.images.astype(int) - expected).max() <= 1
-    assert np.abs(umpire.shown[1][0, 2].astype(int) - whole[0, 4]).max() > 1  # not yet drawn out
+    assert np.abs(umpire.shown[1][0, 2].astype(int) - whole[0, 4]).max() > 1  # not yet at its end
 
 
 @pytest.mark.parametrize("halving", [((0, 1),), ((5, 1),), ((2, 3),), ((2, 0),), ((3, 2), (2, 1))])
 def test_halving_out_of_order_is_refused(pipeline, fmri, halving):
     with pytest.raises(ValueError, match=r"halving is .* with 3 candidates and 5 steps"):
         pipeline.candidates(
-            fmri, Judge(pipeline.regions), num_candidates=3, num_steps=5, halving=halving
+            fmri,
+            Judge(pipeline.regions),
+            num_candidates=3,
+            sampling=Sampling(num_steps=5),
+            halving=halving,
         )
 
 
@@ -287,16 +297,14 @@ def test_halving_needs_an_encoder(pipeline, fmri):
         pipeline(fmri, halving=((1, 1),), **SAMPLING)
 
 
-def test_drawing_begins_from_given_latents(pipeline, fmri, images, rng):
+def test_sampling_begins_from_given_latents(pipeline, fmri, images, rng):
     low = 0.4 * rng.standard_normal((3, 16, 16, 4)).astype(np.float32)
-    # At strength 1 nothing of the start is left, and it is drawn as without.
-    full = pipeline(fmri, low_level_start=low, strength=1.0, **SAMPLING)
+    # At strength 1 nothing of the start is left.
+    full = pipeline(fmri, low_level=LowLevelStart(low, 1.0), **SAMPLING)
     np.testing.assert_array_equal(full, images)
 
-    reconstruct = {"num_steps": 5, "sampler": "ddim", "low_level_start": low, "guidance_scale": 1.0}
-    found = pipeline(
-        fmri, num_candidates=3, strength=0.6, sample_ids=np.array([7, 2, 4]), **reconstruct
-    )
+    reconstruct = {"sampling": Sampling("ddim", 5, 1.0), "low_level": LowLevelStart(low, 0.6)}
+    found = pipeline(fmri, num_candidates=3, sample_ids=np.array([7, 2, 4]), **reconstruct)
     # By hand, from what the U-Net predicts at the last three of five timesteps.
     schedule, latents = pipeline.backbone.schedule, []
     abar = np.append(schedule.alphas_cumprod.astype(np.float64), schedule.alphas_cumprod[0])
@@ -319,7 +327,6 @@ def test_drawing_begins_from_given_latents(pipeline, fmri, images, rng):
         fmri,
         judge,
         num_candidates=3,
-        strength=0.6,
         sample_ids=np.array([7, 2, 4]),
         halving=((2, 1),),
         **reconstruct,
@@ -328,27 +335,25 @@ def test_drawing_begins_from_given_latents(pipeline, fmri, images, rng):
     kept = found[np.arange(3), [2, 1, 0]]
     assert np.abs(some.images[:, 0].astype(int) - kept).max() <= 1
     with pytest.raises(ValueError, match="with 3 candidates and 3 steps"):
-        pipeline.candidates(
-            fmri, judge, num_candidates=3, strength=0.6, halving=((3, 1),), **reconstruct
-        )
+        pipeline.candidates(fmri, judge, num_candidates=3, halving=((3, 1),), **reconstruct)
 
 
 def test_wrong_starts_are_answered(as_user, pipeline, fmri):
     low = np.zeros((3, 16, 16, 4), np.float32)
     with pytest.raises(ValueError, match=r"shape \(2, 16, 16, 4\); expected \(3, 16, 16, 4\), the"):
-        pipeline(fmri, low_level_start=low[:2], **SAMPLING)
+        pipeline(fmri, low_level=LowLevelStart(low[:2]), **SAMPLING)
     with pytest.raises(ValueError, match=r"strength is 0\.3, which leaves none of 2"):
-        pipeline(fmri, low_level_start=low, strength=0.3, **SAMPLING)
+        pipeline(fmri, low_level=LowLevelStart(low, 0.3), **SAMPLING)
     low[1, 3] = np.nan
-    with pytest.raises(ValueError, match="low_level_start has NaN"):
-        pipeline(fmri, low_level_start=low, **SAMPLING)
+    with pytest.raises(ValueError, match=r"low_level\.latents has NaN"):
+        pipeline(fmri, low_level=LowLevelStart(low), **SAMPLING)
 
 
 ROI_WEIGHTS = np.array([[0.5, 0.5, 0, 0], [0, 0, 0, 1]], np.float32)
 
 
 def test_the_views_come_with_the_images(pipeline, fmri):
-    reconstruct = {"num_steps": 5, "sampler": "ddim"}
+    reconstruct = {"sampling": Sampling("ddim", 5, 2.5)}
     expected = pipeline(fmri, num_candidates=2, **reconstruct)[:, 1]
     found = pipeline.interpret(fmri, ROI_WEIGHTS, candidate=1, shown=(0, 3), **reconstruct)
     assert np.abs(found.images.astype(int) - expected).max() <= 1
@@ -356,7 +361,7 @@ def test_the_views_come_with_the_images(pipeline, fmri):
     np.testing.assert_allclose(found.views.brain.sum(-1), 1, atol=1e-5)
     np.testing.assert_allclose(found.views.image.sum((-2, -1)), 1, atol=1e-5)
     # At step 3 the full matrices say the same.
-    assert found.timesteps[3] == plan(pipeline.backbone.schedule, "ddim", 5).timesteps[3]
+    assert found.timesteps[3] == plan(pipeline.backbone.schedule, Sampling("ddim", 5)).timesteps[3]
     noisy = np.moveaxis(found.noisy[1], -1, 1)
     _, maps = pipeline.predict_noise(fmri, noisy, int(found.timesteps[3]), return_attention=True)
     queries = np.array([x.shape[2] for x in maps.values()])
@@ -386,7 +391,7 @@ def without_regions(pipeline, dropped):
     bank.weights[...] = bank.weights[...] * keep[:, None, None]
     bank.bias[...] = bank.bias[...] * keep[:, None]
     return NeuroAdapterPipeline(
-        adapter, pipeline.backbone, pipeline.regions, backbone_name="x", guidance_scale=2.5
+        adapter, pipeline.backbone, pipeline.regions, backbone_name="x", sampling=TWO_STEPS
     )
 
 
@@ -394,11 +399,11 @@ def test_a_silenced_region_is_a_token_of_zeros(pipeline, fmri):
     dropped = np.array([False, True, False, True])
     silent = without_regions(pipeline, dropped)
     keep = np.tile(~dropped, (3, 1))
-    found = pipeline(fmri, keep=keep, num_steps=2)
-    assert np.abs(found.astype(int) - silent(fmri, num_steps=2)).max() <= 1
-    assert np.abs(found.astype(int) - pipeline(fmri, num_steps=2)).max() > 1
+    found = pipeline(fmri, keep=keep, sampling=TWO_STEPS)
+    assert np.abs(found.astype(int) - silent(fmri)).max() <= 1
+    assert np.abs(found.astype(int) - pipeline(fmri, TWO_STEPS)).max() > 1
     with pytest.raises(ValueError, match=r"keep has shape \(3, 3\); expected \(3, 4\)"):
-        pipeline(fmri, keep=keep[:, :3], num_steps=2)
+        pipeline(fmri, keep=keep[:, :3], sampling=TWO_STEPS)
 
 
 def test_effects_are_changes_of_the_prediction(pipeline, fmri, rng):
@@ -423,7 +428,7 @@ def test_effects_are_changes_of_the_prediction(pipeline, fmri, rng):
 
 @pytest.mark.parametrize("reduction", ["difference", "gradient"])
 def test_other_reductions_leave_the_images_and_sum_to_one(pipeline, fmri, reduction):
-    reconstruct = {"num_steps": 2, "sampler": "ddim"}
+    reconstruct = {"sampling": TWO_STEPS}
     expected = pipeline(fmri, num_candidates=1, **reconstruct)[:, 0]
     found = pipeline.interpret(fmri, ROI_WEIGHTS, reduction=reduction, **reconstruct)
     assert np.abs(found.images.astype(int) - expected).max() <= 1
@@ -434,9 +439,9 @@ def test_other_reductions_leave_the_images_and_sum_to_one(pipeline, fmri, reduct
 
 
 def test_wrong_requests_for_views_are_answered(pipeline, fmri):
-    with pytest.raises(ValueError, match=r"interest has shape \(2, 3\); expected \[areas, 4\]"):
-        pipeline.interpret(fmri, ROI_WEIGHTS[:, :3], num_steps=2)
+    with pytest.raises(ValueError, match=r"roi_weights has shape \(2, 3\); expected \[ROIs, 4\]"):
+        pipeline.interpret(fmri, ROI_WEIGHTS[:, :3])
     with pytest.raises(ValueError, match=r"shown is \(2,\); expected steps from 0 to 1"):
-        pipeline.interpret(fmri, ROI_WEIGHTS, shown=(2,), num_steps=2)
-    with pytest.raises(ValueError, match=r"sets have shape \(1, 3\)"):
+        pipeline.interpret(fmri, ROI_WEIGHTS, shown=(2,), sampling=TWO_STEPS)
+    with pytest.raises(ValueError, match=r"region_sets have shape \(1, 3\)"):
         pipeline.effects(fmri, np.zeros((3, 8, 8, 4)), 5, np.zeros((1, 3), bool))

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import re
 
@@ -7,15 +8,20 @@ from PIL import Image
 
 from neuroadapter_jax.cortex.parcellation import Parcellation
 from neuroadapter_jax.datasets.prepared.records import PreparedDataset
+from neuroadapter_jax.diffusion.sampling import Sampling
 from neuroadapter_jax.encoder.brain_encoder import BrainEncoder
-from neuroadapter_jax.pipeline.pipeline import NeuroAdapterPipeline
-from neuroadapter_jax.pipeline.reconstruct import (
+from neuroadapter_jax.pipeline import (
+    LowLevelStart,
+    NeuroAdapterPipeline,
+    Ranking,
+    ReconstructionSettings,
     load_reconstructions,
     reconstruct_split,
     write_reconstructions,
 )
 
 LH, RH, SIDE, COUNT = 5, 3, 7, 11
+FOURS = ReconstructionSettings(batch_size=4)
 IDS = np.array([2, 3, 17, 40, 41, 59, 61, 62, 70, 71, 999])
 
 
@@ -49,21 +55,20 @@ class Painter(NeuroAdapterPipeline):
     def __init__(self):
         self.regions = Parcellation(("a",), ("lh",), (np.array([1], np.int32),), (LH, RH))
         self.provenance = {"training": {"parcellation": ("lh.annot", "rh.annot")}}
-        self.guidance_scale, self.sampler = 2.5, "ddim"
-        self.start, self.num_candidates = "noise", 1
+        self.sampling, self.num_candidates = Sampling(guidance_scale=2.5), 1
         self.sizes = []
 
-    def _drawing(self, fmri, *, num_candidates, seed, sample_ids, **settings):
+    def _sampler(self, fmri, sampling, num_candidates, seed, sample_ids, keep, low_level):
         self.sizes.append(len(fmri))
 
-        def reconstruct(numbers, state, span):
+        def sample(numbers, state, span):
             images = np.zeros((*numbers.shape, SIDE, SIDE, 3), np.uint8)
             images[..., 0] = sample_ids[:, None, None, None]
             images[..., 1] = numbers[..., None, None] + 10 * seed
             images[..., 2] = np.round(100 + 20 * fmri[:, 0])[:, None, None, None]
             return images, numbers
 
-        return reconstruct, np.tile(np.arange(num_candidates), (len(fmri), 1))
+        return sample, np.tile(np.arange(num_candidates), (len(fmri), 1)), sampling.num_steps
 
 
 class Judge(BrainEncoder):
@@ -91,91 +96,104 @@ def dataset(tmp_path):
     return Records(tmp_path / "prepared")
 
 
-def test_every_image_is_drawn_and_read_back(dataset, tmp_path):
+def test_every_image_is_reconstructed_and_read_back(dataset, tmp_path):
     grids, painter = [], Painter()
     result = reconstruct_split(
         painter,
         dataset,
         tmp_path / "out",
-        num_candidates=3,
-        seed=4,
-        batch_size=4,
+        ReconstructionSettings(num_candidates=3, seed=4, batch_size=4),
         save_grid=lambda folder, reconstructions: grids.append((folder, reconstructions)),
         progress=False,
     )
     assert painter.sizes == [4, 4, 4]  # the last batch is filled up
     np.testing.assert_array_equal(result.image_ids, IDS)
     np.testing.assert_array_equal(result.stimuli, dataset.images)
-    assert result.reconstructions.shape == (COUNT, 3, SIDE, SIDE, 3)
-    np.testing.assert_array_equal(result.reconstructions[:, 0, 0, 0, 0], np.arange(COUNT))
-    np.testing.assert_array_equal(result.reconstructions[0, :, 0, 0, 1], 40 + np.arange(3))
-    np.testing.assert_array_equal(result.reconstructions[:, 2, 0, 0, 2], blue(dataset.betas))
+    assert result.candidates.shape == (COUNT, 3, SIDE, SIDE, 3)
+    np.testing.assert_array_equal(result.candidates[:, 0, 0, 0, 0], np.arange(COUNT))
+    np.testing.assert_array_equal(result.candidates[0, :, 0, 0, 1], 40 + np.arange(3))
+    np.testing.assert_array_equal(result.candidates[:, 2, 0, 0, 2], blue(dataset.betas))
     assert len(grids) == 1 and grids[0][1] is result
 
     files = {str(p.relative_to(tmp_path / "out")) for p in (tmp_path / "out").rglob("*.png")}
-    assert files == {f"seen/{i:06d}.png" for i in IDS} | {
+    assert files == {f"stimuli/{i:06d}.png" for i in IDS} | {
         f"images/{i:06d}_c{j}.png" for i in IDS for j in range(3)
     }
     picture = np.asarray(Image.open(tmp_path / "out" / "images" / "000017_c1.png"))
-    np.testing.assert_array_equal(picture, result.reconstructions[2, 1])
+    np.testing.assert_array_equal(picture, result.candidates[2, 1])
     again = load_reconstructions(tmp_path / "out")
-    for name in ("image_ids", "seen", "drawn"):
+    for name in ("image_ids", "stimuli", "candidates"):
         np.testing.assert_array_equal(getattr(again, name), getattr(result, name))
     assert again.settings == result.settings
-    assert again.settings["guidance_scale"] == 2.5 and again.settings["own_responses"]
+    assert again.settings["sampling"]["guidance_scale"] == 2.5 and again.settings["own_responses"]
 
 
 def test_the_first_images_alone(dataset, tmp_path):
-    options = {"num_candidates": 2, "seed": 4, "batch_size": 4, "progress": False}
-    whole = reconstruct_split(Painter(), dataset, tmp_path / "whole", **options)
+    settings = ReconstructionSettings(num_candidates=2, seed=4, batch_size=4)
+    whole = reconstruct_split(Painter(), dataset, tmp_path / "whole", settings, progress=False)
     painter = Painter()
-    part = reconstruct_split(painter, dataset, tmp_path / "part", num_images=5, **options)
+    settings = dataclasses.replace(settings, num_images=5)
+    part = reconstruct_split(painter, dataset, tmp_path / "part", settings, progress=False)
     assert painter.sizes == [4, 4] and part.settings["num_images"] == 5
-    for name in ("image_ids", "seen", "drawn"):
+    for name in ("image_ids", "stimuli", "candidates"):
         np.testing.assert_array_equal(getattr(part, name), getattr(whole, name)[:5])
     np.testing.assert_array_equal(
-        load_reconstructions(tmp_path / "part").reconstructions, part.reconstructions
+        load_reconstructions(tmp_path / "part").candidates, part.candidates
     )
 
 
-def test_a_control_draws_from_other_responses_at_the_same_noise(dataset, tmp_path):
+def test_a_control_takes_other_responses_at_the_same_noise(dataset, tmp_path):
     order = np.roll(np.arange(COUNT), 3)
     result = reconstruct_split(
-        Painter(), dataset, tmp_path / "out", order=order, batch_size=4, progress=False
+        Painter(), dataset, tmp_path / "out", FOURS, order=order, progress=False
     )
-    np.testing.assert_array_equal(result.reconstructions[:, 0, 0, 0, 0], np.arange(COUNT))
-    np.testing.assert_array_equal(result.reconstructions[:, 0, 0, 0, 2], blue(dataset.betas[order]))
+    np.testing.assert_array_equal(result.candidates[:, 0, 0, 0, 0], np.arange(COUNT))
+    np.testing.assert_array_equal(result.candidates[:, 0, 0, 0, 2], blue(dataset.betas[order]))
     assert result.settings["own_responses"] is False
 
 
 class Beginner(Painter):
     """Paints where it begins from, too."""
 
-    def _drawing(self, fmri, *, low_level_start, strength, **settings):
-        reconstruct, numbers = super()._drawing(fmri, **settings)
+    def _sampler(self, fmri, sampling, num_candidates, seed, sample_ids, keep, low_level):
+        options = (num_candidates, seed, sample_ids, keep, low_level)
+        sample, numbers, num_steps = super()._sampler(fmri, sampling, *options)
 
         def begun(numbers, state, span):
-            images, state = reconstruct(numbers, state, span)
-            images[..., 1] = low_level_start[:, :1, :1, 0, None] + np.round(100 * strength)
+            images, state = sample(numbers, state, span)
+            if low_level is not None:
+                percent = np.round(100 * low_level.strength)
+                images[..., 1] = low_level.latents[:, :1, :1, 0, None] + percent
             return images, state
 
-        return begun, numbers
+        return begun, numbers, num_steps
 
 
 def test_a_start_goes_with_its_responses(dataset, tmp_path):
     low = np.tile(np.arange(COUNT, dtype=np.float32)[:, None, None, None], (1, 2, 2, 4))
     order = np.roll(np.arange(COUNT), 3)
-    options = {"batch_size": 4, "progress": False, "low_level_start": low}
+    start = LowLevelStart(low, 0.7)
     for name, asked, expected in (("own", None, np.arange(COUNT)), ("other", order, order)):
         result = reconstruct_split(
-            Beginner(), dataset, tmp_path / name, order=asked, strength=0.7, **options
+            Beginner(),
+            dataset,
+            tmp_path / name,
+            FOURS,
+            order=asked,
+            low_level=start,
+            progress=False,
         )
-        np.testing.assert_array_equal(result.reconstructions[:, 0, 0, 0, 1], 70 + expected)
+        np.testing.assert_array_equal(result.candidates[:, 0, 0, 0, 1], 70 + expected)
     assert result.settings["strength"] == 0.7
-    with pytest.raises(ValueError, match="drawn with other strength; name another folder"):
-        reconstruct_split(Beginner(), dataset, tmp_path / "own", strength=0.6, **options)
-    with pytest.raises(ValueError, match="drawn with other low_level_start, strength; name"):
-        reconstruct_split(Beginner(), dataset, tmp_path / "own", batch_size=4, progress=False)
+    weaker = LowLevelStart(low, 0.6)
+    with pytest.raises(
+        ValueError, match=r"other settings: strength is 0\.7 there, 0\.6 here; name"
+    ):
+        reconstruct_split(Beginner(), dataset, tmp_path / "own", FOURS, low_level=weaker)
+    with pytest.raises(
+        ValueError, match=r"low_level_start is '\w+' there, 'absent' here; strength"
+    ):
+        reconstruct_split(Beginner(), dataset, tmp_path / "own", FOURS, progress=False)
 
 
 def test_images_from_elsewhere_make_a_folder(dataset, tmp_path, as_user):
@@ -189,7 +207,9 @@ def test_images_from_elsewhere_make_a_folder(dataset, tmp_path, as_user):
     assert again.settings == result.settings and again.settings["method"] == "negative"
     assert again.settings["own_responses"] and again.settings["split"] == "test"
     write_reconstructions(tmp_path / "out", dataset, reconstructions, {"method": "negative"})
-    with pytest.raises(ValueError, match="drawn with other method; name another folder"):
+    with pytest.raises(
+        ValueError, match="method is 'negative' there, 'positive' here; name another folder"
+    ):
         write_reconstructions(tmp_path / "out", dataset, reconstructions, {"method": "positive"})
     with pytest.raises(ValueError, match=r"uint8 of shape \(10, 7, 7, 3\); expected uint8"):
         write_reconstructions(tmp_path / "new", dataset, reconstructions[1:], {})
@@ -204,19 +224,19 @@ def test_a_killed_call_goes_on_where_it_stopped(dataset, tmp_path):
             return super().__call__(*arguments, **settings)
 
     def reconstruct(painter, out, **settings):
-        settings = {"num_candidates": 2, "batch_size": 4, "progress": False} | settings
-        return reconstruct_split(painter, dataset, out, **settings)
+        settings = ReconstructionSettings(**{"num_candidates": 2, "batch_size": 4} | settings)
+        return reconstruct_split(painter, dataset, out, settings, progress=False)
 
     whole = reconstruct(Painter(), tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
         reconstruct(Dying(), tmp_path / "out")
-    with pytest.raises(ValueError, match="drawn with other seed; name another folder"):
+    with pytest.raises(ValueError, match="seed is 0 there, 1 here; name another folder"):
         reconstruct(Painter(), tmp_path / "out", seed=1)
     (tmp_path / "out" / "images" / "000003_c1.png").unlink()  # as if killed between two files
     painter = Painter()
     rest = reconstruct(painter, tmp_path / "out")
     assert painter.sizes == [4]  # 11 images, 8 done, 1 of them torn
-    np.testing.assert_array_equal(rest.reconstructions, whole.reconstructions)
+    np.testing.assert_array_equal(rest.candidates, whole.candidates)
     for path in (tmp_path / "whole").rglob("*.*"):
         other = tmp_path / "out" / path.relative_to(tmp_path / "whole")
         assert other.read_bytes() == path.read_bytes()
@@ -227,17 +247,18 @@ def test_a_killed_call_goes_on_where_it_stopped(dataset, tmp_path):
         reconstruct(Painter(), tmp_path / "out")
 
 
-def test_a_folder_is_drawn_again_only_alike(dataset, tmp_path):
+def test_a_folder_is_made_again_with_the_same_settings_only(dataset, tmp_path):
     def reconstruct(**settings):
-        return reconstruct_split(
-            Painter(), dataset, tmp_path / "out", batch_size=4, progress=False, **settings
-        )
+        settings = ReconstructionSettings(batch_size=4, **settings)
+        return reconstruct_split(Painter(), dataset, tmp_path / "out", settings, progress=False)
 
     reconstruct()
     before = (tmp_path / "out" / "index.json").read_bytes()
     reconstruct()
-    with pytest.raises(ValueError, match="drawn with other num_steps, seed; name another folder"):
-        reconstruct(seed=1, num_steps=3)
+    with pytest.raises(
+        ValueError, match=r"sampling\.num_steps is 50 there, 3 here; seed is 0|seed is 0 there"
+    ):
+        reconstruct(seed=1, sampling=Sampling(num_steps=3, guidance_scale=2.5))
     assert (tmp_path / "out" / "index.json").read_bytes() == before
 
 
@@ -252,7 +273,7 @@ def test_an_unfinished_or_torn_folder_is_named(dataset, tmp_path):
         load_reconstructions(tmp_path)
     reconstruct_split(Painter(), dataset, tmp_path / "out", progress=False)
     entries = json.loads((tmp_path / "out" / "index.json").read_text())["images"]
-    (tmp_path / "out" / entries[4]["drawn"][0]).unlink()
+    (tmp_path / "out" / entries[4]["candidates"][0]).unlink()
     with pytest.raises(FileNotFoundError, match=r"000041_c0\.png: listed in index\.json but not"):
         load_reconstructions(tmp_path / "out")
 
@@ -260,9 +281,11 @@ def test_an_unfinished_or_torn_folder_is_named(dataset, tmp_path):
 def test_unsuited_files_are_refused(dataset, tmp_path):
     """Grey, with alpha, 16 bits, of another size; listed twice; more candidates of one."""
     out = tmp_path / "out"
-    reconstruct_split(Painter(), dataset, out, num_candidates=2, progress=False)
+    reconstruct_split(
+        Painter(), dataset, out, ReconstructionSettings(num_candidates=2), progress=False
+    )
     whole = json.loads((out / "index.json").read_text())
-    name = whole["images"][3]["drawn"][1]
+    name = whole["images"][3]["candidates"][1]
     genuine = Image.open(out / name)
     genuine.load()
     changed = {
@@ -280,7 +303,11 @@ def test_unsuited_files_are_refused(dataset, tmp_path):
 
     for words, entry, change in (
         ("lists image 17 more than once", 3, {"image_id": 17}),
-        ("lists 1 to 2 candidates per stimulus", 3, {"drawn": whole["images"][3]["drawn"][:1]}),
+        (
+            "lists 1 to 2 candidates per stimulus",
+            3,
+            {"candidates": whole["images"][3]["candidates"][:1]},
+        ),
     ):
         index = json.loads(json.dumps(whole))
         index["images"][entry] |= change
@@ -293,20 +320,20 @@ def test_unsuited_files_are_refused(dataset, tmp_path):
 def test_an_encoder_chooses_and_its_scores_are_kept(dataset, tmp_path, keep):
     painter = Painter()
     judge = Judge(painter.regions)
-    options = {"num_candidates": 3, "batch_size": 4, "encoder": judge, "progress": False}
-    out = tmp_path / "out"
-    result = reconstruct_split(painter, dataset, out, keep_candidates=keep, **options)
+    settings = ReconstructionSettings(num_candidates=3, batch_size=4)
+    out, ranking = tmp_path / "out", Ranking(judge, keep_candidates=keep)
+    result = reconstruct_split(painter, dataset, out, settings, ranking=ranking, progress=False)
     preferred = (2 * np.arange(COUNT) + 1) % 3
     np.testing.assert_array_equal(result.best[:, 0, 0, 0], np.arange(COUNT))
     np.testing.assert_array_equal(result.best[:, 0, 0, 1], preferred)
-    assert result.reconstructions.shape[1] == (3 if keep else 1) and result.scores.shape == (
+    assert result.candidates.shape[1] == (3 if keep else 1) and result.scores.shape == (
         COUNT,
         3,
     )
     np.testing.assert_array_equal(result.scores.argmax(axis=1), preferred)
     assert len(list((out / "images").glob("*.png"))) == COUNT * (3 if keep else 1)
 
-    # A killed run goes on: what is missing is drawn, what is there keeps its scores.
+    # A killed run goes on: what is missing is sampled, what is there keeps its scores.
     index = json.loads((out / "index.json").read_text())
     (out / "index.json").unlink()
     scores = {str(e["image_id"]): e["scores"] for e in index["images"]}
@@ -314,7 +341,7 @@ def test_an_encoder_chooses_and_its_scores_are_kept(dataset, tmp_path, keep):
     unfinished = {"settings": index["settings"], "scores": scores}
     (out / "unfinished.json").write_text(json.dumps(unfinished))
     painter.sizes.clear()
-    reconstruct_split(painter, dataset, out, keep_candidates=keep, **options)
+    reconstruct_split(painter, dataset, out, settings, ranking=ranking, progress=False)
     assert painter.sizes == [4]
     again = load_reconstructions(out)
     np.testing.assert_array_equal(again.best, result.best)
@@ -325,30 +352,31 @@ def test_an_encoder_of_other_data_is_refused(dataset, tmp_path):
     painter = Painter()
     painter.provenance["data"] = {"subject": 1, "space": "fsaverage5"}
     with pytest.raises(ValueError, match="responses of space 'fsaverage', the adapter on"):
-        reconstruct_split(painter, dataset, tmp_path / "out", encoder=Judge(painter.regions))
+        reconstruct_split(
+            painter, dataset, tmp_path / "out", ranking=Ranking(Judge(painter.regions))
+        )
     other = Parcellation(("a",), ("lh",), (np.array([2], np.int32),), (LH, RH))
     with pytest.raises(ValueError, match="another parcellation: it has no region 'a'"):
-        reconstruct_split(painter, dataset, tmp_path / "out", encoder=Judge(other, "fsaverage5"))
+        reconstruct_split(
+            painter, dataset, tmp_path / "out", ranking=Ranking(Judge(other, "fsaverage5"))
+        )
     mesh = Parcellation(("a",), ("lh",), (np.array([1], np.int32),), (LH, RH + 1))
     with pytest.raises(ValueError, match=r"\(5, 4\) vertices per hemisphere"):
-        reconstruct_split(painter, dataset, tmp_path / "out", encoder=Judge(mesh, "fsaverage5"))
+        reconstruct_split(
+            painter, dataset, tmp_path / "out", ranking=Ranking(Judge(mesh, "fsaverage5"))
+        )
     assert not (tmp_path / "out").exists()
 
 
-def test_halving_keeps_what_was_drawn_to_the_end(dataset, tmp_path):
+def test_halving_keeps_what_was_sampled_to_the_end(dataset, tmp_path):
     painter, out = Painter(), tmp_path / "out"
-    options = {"num_candidates": 3, "batch_size": 4, "num_steps": 5, "progress": False}
-    result = reconstruct_split(
-        painter,
-        dataset,
-        out,
-        encoder=Judge(painter.regions),
-        halving=[(2, 2)],
-        keep_candidates=True,
-        **options,
+    settings = ReconstructionSettings(
+        Sampling(num_steps=5, guidance_scale=2.5), num_candidates=3, batch_size=4
     )
+    ranking = Ranking(Judge(painter.regions), halving=[(2, 2)], keep_candidates=True)
+    result = reconstruct_split(painter, dataset, out, settings, ranking=ranking, progress=False)
     preferred = (2 * np.arange(COUNT) + 1) % 3
     np.testing.assert_array_equal(result.best[:, 0, 0, 1], preferred)
-    assert result.reconstructions.shape[1] == 2 and result.scores.shape == (COUNT, 2)
+    assert result.candidates.shape[1] == 2 and result.scores.shape == (COUNT, 2)
     assert result.settings["halving"] == [[2, 2]]
     np.testing.assert_array_equal(load_reconstructions(out).best, result.best)

@@ -1,6 +1,8 @@
 import csv
+import dataclasses
 import hashlib
 import json
+import shutil
 
 import h5py
 import nibabel as nib
@@ -8,12 +10,15 @@ import numpy as np
 import pytest
 import scipy.io
 
-from neuroadapter_jax.cortex.parcellation import read_parcellation
+from neuroadapter_jax.cortex.label_files import read_parcellation
+from neuroadapter_jax.cortex.parcellation import match_regions
 from neuroadapter_jax.cortex.roi import read_rois
 from neuroadapter_jax.simulation import subject as subject_module
-from neuroadapter_jax.simulation.nsd_writer import ATLASES, load_scenes, load_truth, write_nsd
+from neuroadapter_jax.simulation.layout import load_hemispheres
+from neuroadapter_jax.simulation.nsd_writer import ATLASES, write_nsd
 from neuroadapter_jax.simulation.scenes import sample_scenes
-from neuroadapter_jax.simulation.subject import SubjectConfig, load_hemispheres, make_subject
+from neuroadapter_jax.simulation.subject import SubjectConfig, make_subject
+from neuroadapter_jax.simulation.truth import load_scenes, load_truth
 
 CONFIG = SubjectConfig(
     num_images=34, num_shared=11, trials_per_session=17, regions_per_hemisphere=23, seed=5
@@ -82,14 +87,14 @@ def test_every_image_is_shown_three_times_and_all_tables_agree(root, design, tri
     with open(root / "nsddata/ppdata/subj01/behav/responses.tsv") as file:
         rows = list(csv.DictReader(file, delimiter="\t"))
     assert len(rows) == 102 and len(rows[0]) == 19
-    stimuli = set()
+    earlier = set()
     for t, row in enumerate(rows):
         assert int(row["73KID"]) == trial_images[t] + 1
         assert int(row["10KID"]) == design["masterordering"][0, t]
         assert int(row["SESSION"]) == t // 17 + 1
-        assert int(row["ISOLD"]) == (trial_images[t] in stimuli)
-        assert (row["MEMORYFIRST"] == "NaN") == (trial_images[t] not in stimuli)
-        stimuli.add(trial_images[t])
+        assert int(row["ISOLD"]) == (trial_images[t] in earlier)
+        assert (row["MEMORYFIRST"] == "NaN") == (trial_images[t] not in earlier)
+        earlier.add(trial_images[t])
     # The first five runs have two trials, the others one: odd runs come first in NSD's counting.
     runs = [int(row["RUN"]) for row in rows[:17]]
     assert np.bincount(runs)[1:].tolist() == [2, 1] * 5 + [1, 1]
@@ -147,7 +152,7 @@ def test_responses_are_signal_plus_the_stated_noise(betas, trial_images):
     assert np.median(together / average.std(axis=0) / signal.std(axis=0)) > 0.7
 
 
-def test_areas_read_from_native_labels_are_the_truth(root):
+def test_rois_read_from_native_labels_are_the_truth(root):
     rois = read_rois(
         root / LABELS / "subj01" / "label", root / "nsddata/ppdata/subj01/transforms", list(ATLASES)
     )
@@ -193,13 +198,69 @@ def test_writing_again_is_the_same_or_nothing(root, tmp_path):
 
 def test_a_folder_of_something_else_is_refused(tmp_path):
     (tmp_path / "simulation.json").write_text(json.dumps({"format_version": 1, "num_images": 9}))
-    with pytest.raises(ValueError, match="its num_images is 9, wanted is 34"):
+    with pytest.raises(ValueError, match="num_images is 9 there, 34 here"):
         write_nsd(tmp_path, CONFIG)
     (tmp_path / "simulation.json").rename(tmp_path / "other.json")
     with pytest.raises(ValueError, match=r"lacks simulation\.json"):
         write_nsd(tmp_path, CONFIG)
 
 
+@pytest.fixture
+def former(root, tmp_path):
+    """The same subject as version 0.1.0 wrote it: other names of files, arrays and regions."""
+    folder = shutil.copytree(root, tmp_path / "former")
+    (folder / "simulation.json").rename(folder / "embedded.json")
+    keys = {
+        "roi": "area",
+        "object_tuning": "thing_tuning",
+        "object_names": "thing_names",
+        "objects": "things",
+    }
+    with np.load(folder / "truth.npz") as file:
+        assert keys.keys() <= set(file)
+        arrays = {keys.get(key, key): file[key] for key in file}
+    np.savez_compressed(folder / "truth.npz", **arrays)
+    for path in list((folder / LABELS).rglob("*imulated*")):
+        name = path.name.replace("Simulated", "Embedded").replace("simulated-vtc", "embedded-vtc")
+        path = path.rename(path.with_name(name))
+        if path.suffix == ".annot":
+            values, table, names = nib.freesurfer.read_annot(path)
+            names = [n.decode().replace("Simulated_", "Embedded_") for n in names]
+            nib.freesurfer.write_annot(path, values, table, names)
+    return folder
+
+
+def test_a_root_of_version_010_is_read_under_todays_names(root, former):
+    ours, theirs = load_truth(root), load_truth(former)
+    assert ours.keys() == theirs.keys()
+    for key, value in ours.items():
+        np.testing.assert_array_equal(theirs[key], value)
+    images = np.array([31, 0, 7])
+    assert load_scenes(former, images) == load_scenes(root, images)
+    stamps = {p: p.stat().st_mtime_ns for p in former.rglob("*")}
+    assert write_nsd(former, CONFIG, progress=False) == former
+    assert {p: p.stat().st_mtime_ns for p in former.rglob("*")} == stamps
+    with pytest.raises(ValueError, match="seed is 5 there, 6 here"):
+        write_nsd(former, dataclasses.replace(CONFIG, seed=6))
+
+
+def test_label_files_of_version_010_are_found_by_todays_names(root, former):
+    def rois(folder):
+        labels = folder / LABELS / "subj01" / "label"
+        return read_rois(labels, folder / "nsddata/ppdata/subj01/transforms", list(ATLASES))
+
+    ours, theirs = rois(root), rois(former)
+    assert ours.keys() == theirs.keys()
+    for name, mask in ours.items():
+        np.testing.assert_array_equal(theirs[name], mask)
+    names = [f"fsaverage5/label/{h}.Simulated46Parcels.annot" for h in ("lh", "rh")]
+    now, then = (read_parcellation(*(f / LABELS / n for n in names)) for f in (root, former))
+    assert then.names[0] == "Embedded_LH_001" and str(then.atlas) == "Embedded46Parcels"
+    np.testing.assert_array_equal(match_regions(now, then), np.arange(46))
+
+
 def test_a_folder_without_truth_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"truth\.npz does not exist, .*configs/demo\.py"):
         load_truth(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"lacks simulation\.json, .*configs/demo\.py"):
+        load_scenes(tmp_path, np.array([0]))

@@ -38,7 +38,7 @@ def _grow(mask: np.ndarray) -> np.ndarray:
     )
 
 
-def test_every_category_has_at_least_eight_things():
+def test_every_category_has_at_least_eight_objects():
     counts = [sum(t.category == c for t in scenes.OBJECTS) for c in scenes.CATEGORIES]
     assert min(counts) >= 8
     assert sum(counts) == len(scenes.OBJECTS)
@@ -52,7 +52,7 @@ def test_names_are_distinct_single_lower_case_words():
     assert len(scenes.PLACES) >= 6 and len(scenes.GROUNDS) >= 4 and len(scenes.SKIES) >= 4
 
 
-def test_every_thing_looks_different_and_fills_its_square():
+def test_every_object_looks_different_and_fills_its_square():
     stickers = []
     for scene_object in scenes.OBJECTS:
         item = scenes.PlacedObject(scene_object, 1, 18.0, 32.0, 23)
@@ -67,7 +67,7 @@ def test_every_thing_looks_different_and_fills_its_square():
     assert distance[~np.eye(len(flat), dtype=bool)].min() > 8
 
 
-def test_things_lie_in_their_slots_and_inside_the_image(batch):
+def test_objects_lie_in_their_slots_and_inside_the_image(batch):
     for scene in batch.scenes:
         slots = [item.slot for item in scene.objects]
         assert 1 <= len(slots) <= 3 and len(set(slots)) == len(slots)
@@ -89,14 +89,14 @@ def test_mask_centres_agree_with_slot_names(batch):
                 continue
             rows, columns = np.nonzero(mask)
             height = "upper" if (rows.min() + rows.max()) / 2 < 32 else "lower"
-            # Neighbours may hide a side of a thing, so only the outer columns have a sure side.
+            # Neighbours may hide a side of an object, so only the outer columns have a sure side.
             side = ("left", "middle", "right")[slot % 3]
             assert scenes.SLOTS[slot] == f"{height} {side}"
             if side != "middle":
                 assert (columns.mean() < 32) == (side == "left")
 
 
-def test_masks_are_where_removing_a_thing_changes_the_image(batch):
+def test_masks_are_where_removing_an_object_changes_the_image(batch):
     for i, scene in enumerate(batch.scenes):
         for j in range(len(scene.objects)):
             other, _ = scenes.render(_without(scene, j))
@@ -106,7 +106,7 @@ def test_masks_are_where_removing_a_thing_changes_the_image(batch):
             assert mask.any()
             # Some pixels hardly change, because what lies behind has the same colour.
             assert changed[mask].mean() > 0.6
-            # A thing's soft edge may show one pixel outside its mask, or through another's edge.
+            # An object's soft edge may show one pixel outside its mask, or through another's edge.
             assert not (changed & ~_grow(mask | hidden)).any()
 
 
@@ -114,14 +114,14 @@ def test_masks_do_not_overlap(batch):
     assert batch.masks.sum(1).max() <= 1
 
 
-def test_a_later_thing_hides_an_earlier_one():
+def test_a_later_object_hides_an_earlier_one():
     first = scenes.PlacedObject(scenes.OBJECTS[0], 0, 20.0, 20.0, 21)
     same = scenes.PlacedObject(scenes.OBJECTS[0], 1, 20.0, 20.0, 21)
     _, masks = scenes.render(scenes.Scene("tent", "snow", "night", (first, same)))
     assert not masks[0].any() and masks[1].any()
 
 
-def test_things_have_a_white_outline():
+def test_objects_have_a_white_outline():
     scene_object = next(
         t for t in scenes.OBJECTS if t.name == "ok"
     )  # a full square: 1 white, then dark
@@ -216,19 +216,19 @@ def test_captions_use_the_vocabulary_only(batch):
 
 @pytest.mark.parametrize("seed", [2, 3])
 def test_draws_are_uniform(seed):
-    reconstructions = []
+    sampled = []
     for index in range(5003):
-        reconstructions.append(scenes.sample_scene(np.random.default_rng([seed, index])))
-    items = [item for scene in reconstructions for item in scene.objects]
+        sampled.append(scenes.sample_scene(np.random.default_rng([seed, index])))
+    items = [item for scene in sampled for item in scene.objects]
     columns = {
         scenes.CATEGORIES: [item.scene_object.category for item in items],
         scenes.OBJECTS: [item.scene_object for item in items],
         tuple(range(6)): [item.slot for item in items],
         tuple(range(20, 26)): [item.size for item in items],
-        (1, 2, 3): [len(scene.objects) for scene in reconstructions],
-        scenes.PLACES: [scene.place for scene in reconstructions],
-        scenes.GROUNDS: [scene.ground for scene in reconstructions],
-        scenes.SKIES: [scene.sky for scene in reconstructions],
+        (1, 2, 3): [len(scene.objects) for scene in sampled],
+        scenes.PLACES: [scene.place for scene in sampled],
+        scenes.GROUNDS: [scene.ground for scene in sampled],
+        scenes.SKIES: [scene.sky for scene in sampled],
     }
     for values, column in columns.items():
         counts = [column.count(value) for value in values]

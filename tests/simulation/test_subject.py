@@ -6,15 +6,9 @@ import pytest
 import scipy.sparse.csgraph
 
 from neuroadapter_jax.simulation import subject as module
+from neuroadapter_jax.simulation.layout import CATEGORY_ROIS, ROIS, grow_discs, load_hemispheres
 from neuroadapter_jax.simulation.scenes import CATEGORIES, sample_scenes
-from neuroadapter_jax.simulation.subject import (
-    CATEGORY_ROIS,
-    ROIS,
-    SubjectConfig,
-    grow_discs,
-    load_hemispheres,
-    make_subject,
-)
+from neuroadapter_jax.simulation.subject import SubjectConfig, make_subject
 
 # Literature's places, left hemisphere, mm (MNI): the right one is mirrored.
 PUBLISHED = {
@@ -46,7 +40,7 @@ def signal(subject, scenes):
     return subject.signal(scenes)
 
 
-def test_areas_have_their_sizes_and_places(subject):
+def test_rois_have_their_sizes_and_places(subject):
     for side, hemisphere in enumerate(load_hemispheres()):
         roi = np.split(subject.roi, 2)[side]
         assert len(roi) == 10_242
@@ -101,7 +95,7 @@ def test_receptive_fields_are_contralateral_and_cover_the_half_field(subject):
     rois = ("V1", "V2", "V3", "hV4")
     sizes = [subject.rf_sigma[np.char.startswith(names, a)].mean() for a in rois]
     assert sizes == sorted(sizes)
-    # Every 8 x 8 pixel tile is seen by some vertex of V1 and of V2.
+    # Every 8 x 8 pixel tile is in the field of some vertex of V1 and of V2.
     for roi in ("V1", "V2"):
         tiles = subject.rf_centre[np.char.startswith(names, roi)] // 8
         assert len(np.unique(np.clip(tiles, 0, 7), axis=0)) == 64
@@ -145,7 +139,7 @@ def test_retinotopic_response_follows_the_written_equation(subject, scenes, sign
                 assert signal[i, m] == pytest.approx(expected, rel=1e-3, abs=1e-4)
 
 
-def test_category_areas_prefer_their_category_in_the_contralateral_field(subject, scenes, signal):
+def test_category_rois_prefer_their_category_in_the_contralateral_field(subject, scenes, signal):
     z = signal / subject.signal_sd
     names = subject.roi[subject.responsive]
     right = subject.responsive >= 10_242
@@ -161,7 +155,7 @@ def test_category_areas_prefer_their_category_in_the_contralateral_field(subject
             assert mean[contralateral].mean() > mean[ipsilateral].mean() + 0.7, (roi, side)
 
 
-def test_scene_areas_ignore_things_and_tell_settings_apart(subject, scenes, signal):
+def test_scene_rois_ignore_objects_and_tell_settings_apart(subject, scenes, signal):
     ppa = np.isin(subject.roi[subject.responsive], ["PPA", "OPA", "RSC"])
     signal = signal[:, ppa]
     setting = np.stack([scenes.place, scenes.ground, scenes.sky], axis=1)

@@ -17,8 +17,8 @@ from tiny_step import SEED, UNET, B, N, P, TinyStep, V
 
 from neuroadapter_jax.adapter.decoupled_attention import cross_attention_shapes
 from neuroadapter_jax.adapter.neuroadapter import NeuroAdapter, NeuroAdapterConfig
+from neuroadapter_jax.cortex import Parcellation, read_parcellation
 from neuroadapter_jax.cortex.packing import Packing
-from neuroadapter_jax.cortex.parcellation import Parcellation, read_parcellation
 from neuroadapter_jax.decoders.neuroadapter import pipeline_of_run
 from neuroadapter_jax.diffusion.unet import UNet2DConditionModel, UNetConfig
 from neuroadapter_jax.training.metrics_log import read_metrics

@@ -32,7 +32,7 @@ def check_subject(
     """Counts, first images and median ncsnr of a subject, before any response is read.
 
     Published values apply to NSD's own design. Another one, such as the simulated subject's, is
-    told by its sizes, and then nothing is compared.
+    recognised by its sizes, and then nothing is compared.
 
     Args:
         source: the subject.
@@ -115,7 +115,7 @@ def check_responses(
         )
     ]
     if not chosen.any():
-        return [*rows, Check("ncsnr from the repeats", "no image was seen three times")]
+        return [*rows, Check("ncsnr from the repeats", "no image was shown three times")]
     a, b = file[chosen].astype(np.float64), recomputed[chosen].astype(np.float64)
     varied = a.std() > 0 and b.std() > 0
     correlation = f"{np.corrcoef(a, b)[0, 1]:.4f}" if varied else "none"
@@ -142,7 +142,8 @@ def nsdgeneral(source: NSDSubject) -> Bool[np.ndarray, " n"] | None:
         path = source.root / mask_path(source.space, hemisphere)
         if not path.exists():
             return None
-        labels = np.asanyarray(nib.load(path).dataobj).reshape(-1)
+        image: Any = nib.load(path)  # nibabel's type is that of any image
+        labels = np.asanyarray(image.dataobj).reshape(-1)
         if len(labels) != count:
             raise ValueError(
                 f"{path} has {len(labels)} vertices, but the betas of its hemisphere have "
@@ -178,11 +179,11 @@ def refuse_differences(rows: Sequence[Check], root: object, accepted: bool) -> N
     """
     wrong = [r for r in rows if r.verdict == "differs"]
     if wrong and not accepted:
-        told = "; ".join(f"{r.what}: {r.found}, published {r.published}" for r in wrong)
+        named = "; ".join(f"{r.what}: {r.found}, published {r.published}" for r in wrong)
         raise ValueError(
-            f"The files in {root} disagree with what is published on {len(wrong)} counts ({told}); "
-            f"check subject and root and download what is damaged, or give --accept_differences to "
-            f"prepare them as they are."
+            f"The files in {root} disagree with what is published on {len(wrong)} counts "
+            f"({named}); check subject and root and download what is damaged, or give "
+            f"--accept_differences to prepare them as they are."
         )
 
 
@@ -199,7 +200,8 @@ def _split_row(
 ) -> Check:
     what = f"{split}: training, validation, test images"
     train, validation, test = (len(image_ids[k]) for k in ("train", "validation", "test"))
-    found, expected = _text((train, validation, test)), None
+    found = _text((train, validation, test))
+    expected: tuple[Any, ...] | None = None
     whole = source.sessions == tuple(range(1, 41))
     if split == "special515" and whole:
         expected, same = published.SPECIAL515, (train, validation, test) == published.SPECIAL515
@@ -222,8 +224,8 @@ def _ncsnr_rows(source: NSDSubject, applies: bool) -> list[Check]:
         rows = [Check("median ncsnr, all vertices", f"{np.nanmedian(values):.3f}")]
         if applies:
             fetch = "; ".join(fetch_command(path, source.root) for path in paths)
-            told = f"not checked: the label files are missing, get them by `{fetch}`"
-            rows.append(Check("median ncsnr, nsdgeneral", "unknown", verdict=told))
+            verdict = f"not checked: the label files are missing, get them by `{fetch}`"
+            rows.append(Check("median ncsnr, nsdgeneral", "unknown", verdict=verdict))
         return rows
     median = float(np.nanmedian(values[mask]))
     same_betas = (source.space, source.beta_version) == ("fsaverage", "betas_fithrf_GLMdenoise_RR")
@@ -269,8 +271,8 @@ def _shared_by_all(source: NSDSubject) -> dict[int, int]:
     least = np.full(len(shared), 3)
     for subject, sessions in published.SESSIONS.items():
         ids, counts = np.unique(_shown(source, subject, sessions), return_counts=True)
-        stimuli = dict(zip(ids.tolist(), counts.tolist(), strict=True))
-        least = np.minimum(least, [stimuli.get(i, 0) for i in shared.tolist()])
+        times = dict(zip(ids.tolist(), counts.tolist(), strict=True))
+        least = np.minimum(least, [times.get(i, 0) for i in shared.tolist()])
     return {k: int(np.sum(least >= k)) for k in (1, 2, 3)}
 
 

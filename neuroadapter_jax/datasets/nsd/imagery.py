@@ -5,6 +5,7 @@ Kneeland et al. 2025 (arXiv 2506.06898) describe it as a benchmark of image reco
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -35,9 +36,9 @@ RUNS = {
 }
 TRIALS_PER_RUN, REPEATS_PER_RUN = 48, 8
 COLUMNS = TRIALS_PER_RUN * sum(RUNS.values())
-# The letter of a condition and the file of its target. Set C are words, seen with pictures that
+# The letter of a condition and the file of its target. Set C are words, shown with pictures that
 # change and imagined without any, so it has no target image.
-TARGETS = {
+TARGETS: dict[str, dict[str, str | None]] = {
     "A": {
         "H": "bar_000.0deg_450L_43W.png",
         "R": "bar_045.0deg_450L_43W.png",
@@ -65,12 +66,12 @@ class NSDImagery:
     """One subject of NSD-Imagery on a surface, as a `Source`: vision and imagery apart.
 
     The splits `vision` and `imagery` hold the 12 targets of the sets A and B, `vision_concepts`
-    and `imagery_concepts` the 6 of set C, which have no image. A target was seen 8 times in one
+    and `imagery_concepts` the 6 of set C, which have no image. A target was shown 8 times in one
     run and imagined 8 times in each of two; its repeats are in the order of acquisition. What a
     trial stands for is its CONDITION: in half of the vision trials the CUE names another target.
     Attention runs are left out.
 
-    With `normalize="run"` each vertex is z-scored over the 48 trials of each run, as in the
+    With `normalize="run"` each vertex is z-scored over the 48 trials of each run, the way of the
     benchmark; with `"session"` over all vision and imagery trials, as NSD's sessions are; with
     `"none"` responses stay percent signal change, as the released code's imagery loader takes
     them. A vertex that is NaN in a whole run becomes 0 and is counted.
@@ -120,10 +121,10 @@ class NSDImagery:
             for run in self.blocks
         }
         targets = Path("nsddata", "experiments", "nsdimagery", "rawtargetimages")
+        files = [(name, TARGETS[name][letter]) for name, letter in CONDITIONS]
         self._image_files = [
-            file and self._find(targets / f"set{name}" / file)
-            for name, letter in CONDITIONS
-            for file in [TARGETS[name][letter]]
+            None if file is None else self._find(targets / f"set{name}" / file)
+            for name, file in files
         ]
         self.num_vertices = self._check_betas()
         self._trial_ids = np.concatenate([self._conditions(run) for run in self.blocks])
@@ -141,13 +142,13 @@ class NSDImagery:
 
     def splits(self) -> dict[str, Int64[np.ndarray, " _"]]:
         """Vision and imagery, each of the targets with and of those without an image."""
-        stimuli = np.repeat([run.startswith("vis") for run in self.blocks], TRIALS_PER_RUN)
+        vision = np.repeat([run.startswith("vis") for run in self.blocks], TRIALS_PER_RUN)
         concept = np.isin(self._trial_ids, [i for i, f in enumerate(self._image_files) if not f])
         return {
-            "vision": np.flatnonzero(stimuli & ~concept),
-            "imagery": np.flatnonzero(~stimuli & ~concept),
-            "vision_concepts": np.flatnonzero(stimuli & concept),
-            "imagery_concepts": np.flatnonzero(~stimuli & concept),
+            "vision": np.flatnonzero(vision & ~concept),
+            "imagery": np.flatnonzero(~vision & ~concept),
+            "vision_concepts": np.flatnonzero(vision & concept),
+            "imagery_concepts": np.flatnonzero(~vision & concept),
         }
 
     def read_block(self, run: str) -> Betas:
@@ -174,7 +175,9 @@ class NSDImagery:
     def images(self, ids: Int[np.ndarray, " b"]) -> Sequence[UInt8[np.ndarray, "y x 3"] | None]:
         """The targets; None for set C."""
         files = [self._image_files[int(i)] for i in ids]
-        return [file and np.asarray(Image.open(file).convert("RGB")) for file in files]
+        return [
+            None if file is None else np.asarray(Image.open(file).convert("RGB")) for file in files
+        ]
 
     def _find(self, place: Path) -> Path:
         path = self.root / place
@@ -210,7 +213,8 @@ class NSDImagery:
         table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
         if missing := {"TRIAL", "CONDITION"} - set(table):
             raise ValueError(
-                f"{path} has no column {min(missing)!r}; it has {', '.join(table)}, so download "
+                f"{path} has no column {min(missing)!r}; it has {', '.join(map(str, table))}, so "
+                f"download "
                 f"it again."
             )
         if table["TRIAL"].tolist() != [str(k + 1) for k in range(TRIALS_PER_RUN)]:
@@ -233,7 +237,8 @@ class NSDImagery:
         parts, empty, start = [], [], 0
         for path in self._betas_files:
             # Only the run's columns leave the disk.
-            columns = nib.load(path).dataobj[..., first : first + TRIALS_PER_RUN]
+            image: Any = nib.load(path)  # nibabel's type is that of any image
+            columns = image.dataobj[..., first : first + TRIALS_PER_RUN]
             parts.append(columns.reshape(-1, TRIALS_PER_RUN, order="F").T.astype(np.float32))
             empty.append(start + fill_nan_vertices(parts[-1], path))
             start += parts[-1].shape[1]

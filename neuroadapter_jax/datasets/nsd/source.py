@@ -1,10 +1,11 @@
 """A subject of NSD as a `Source`: its splits, its normalisation, its published values."""
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float32, Int64
+from jaxtyping import Float32, Int, Int64, UInt8
 
 from neuroadapter_jax.datasets.normalization import NORMALIZATIONS
 from neuroadapter_jax.datasets.nsd.checks import Check, check_responses, check_subject
@@ -14,14 +15,44 @@ from neuroadapter_jax.datasets.nsd.trials import NSDTrials
 from neuroadapter_jax.datasets.source import Betas
 
 
+@dataclasses.dataclass(frozen=True)
+class NSDSelection:
+    """Which responses and images of NSD are prepared, how they are normalised and split.
+
+    Attributes:
+        subject: 1 to 8.
+        space: surface of the betas; see `NSDSubject`.
+        beta_version: one of NSD's three sets of betas.
+        sessions: sessions to use, counted from 1; all when None.
+        normalize: see `NSDSubject.session_scaling`.
+        split: see `split_images`.
+        num_validation: number of validation images, where the split samples them.
+        seed: determines which images those are.
+    """
+
+    subject: int = 1
+    space: str = "fsaverage"
+    beta_version: str = "betas_fithrf_GLMdenoise_RR"
+    sessions: Sequence[int] | None = None
+    normalize: str = "session"
+    split: str = "shared"
+    num_validation: int = 485
+    seed: int = 0
+
+    def open(self, root: str | Path) -> "NSDSource":
+        """The source of this selection in NSD's folder; raises what `NSDSource` raises."""
+        reader = NSDSubject(root, self.subject, self.space, self.beta_version, self.sessions)
+        return NSDSource(reader, self.normalize, self.split, self.num_validation, self.seed)
+
+
 class NSDSource:
     """A subject of NSD with a normalisation and splits; see `source.DirectSource`.
 
     Args:
         subject: the reader.
         normalize: see `NSDSubject.session_scaling`.
-        split: see `nsd_splits.split_images`.
-        num_validation: number of validation images, where the split draws them.
+        split: see `split_images`.
+        num_validation: number of validation images, where the split samples them.
         seed: determines which images those are.
 
     Raises:
@@ -48,18 +79,28 @@ class NSDSource:
         self.root, self.subject = subject.root, subject.subject
         self.num_vertices, self.blocks = subject.num_vertices, subject.sessions
         self.stimulus_names: dict[int, str] = {}
-        reconstructions = split in RANDOM_VALIDATION
+        random = split in RANDOM_VALIDATION
         self.settings = {
             "space": subject.space,
             "beta_version": subject.beta_version,
             "sessions": list(subject.sessions),
             "normalize": normalize,
             "split": split,
-            "num_validation": num_validation if reconstructions else None,
-            "seed": seed if reconstructions else None,
+            "num_validation": num_validation if random else None,
+            "seed": seed if random else None,
         }
-        self.trial_image_ids, self.ncsnr = subject.trial_image_ids, subject.ncsnr
-        self.images = subject.images
+
+    def trial_image_ids(self) -> Int64[np.ndarray, " trials"]:
+        """See `NSDSubject.trial_image_ids`."""
+        return self._reader.trial_image_ids()
+
+    def ncsnr(self) -> Float32[np.ndarray, " n"]:
+        """See `NSDSubject.ncsnr`."""
+        return self._reader.ncsnr()
+
+    def images(self, ids: Int[np.ndarray, " b"]) -> list[UInt8[np.ndarray, "y x 3"]]:
+        """See `NSDSubject.images`."""
+        return list(self._reader.images(ids))
 
     @property
     def files(self) -> list[Path]:
@@ -90,14 +131,14 @@ class NSDSource:
         training = np.isin(self.trial_image_ids(), self._image_ids["train"])
         return NSDTrials(self._reader, self._normalize, training, work, done)
 
-    def check(self) -> list[Check]:
+    def check_before_preparing(self) -> list[Check]:
         """See `check_subject`."""
         return check_subject(self._reader, self._split, self._image_ids)
 
     def check_responses(
         self, ncsnr: Float32[np.ndarray, " n"], nan_vertices: dict[str, int]
     ) -> list[Check]:
-        """See `nsd_checks.check_responses`."""
+        """See `checks.check_responses`."""
         shown = self.trial_image_ids()
         repeats = np.array([np.sum(shown == i) for i in self._image_ids["test"]])
         return check_responses(self._reader, ncsnr, repeats, nan_vertices)

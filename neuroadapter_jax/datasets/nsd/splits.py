@@ -22,22 +22,22 @@ def split_images(
 
     | split | test | validation | training |
     | --- | --- | --- | --- |
-    | `shared` | shared images the subject saw | drawn | other images |
-    | `shared1000` | the same, of NSD's 1,000 | drawn | other images |
-    | `shared982` | shared images shown in the first 37 sessions | drawn | images not shared |
+    | `shared` | shared images the subject saw | sampled | other images |
+    | `shared1000` | the same, of NSD's 1,000 | sampled | other images |
+    | `shared982` | shared images shown in the first 37 sessions | sampled | images not shared |
     | `special515` | shared images shown 3 times in the first 30 sessions, so to all eight \
 subjects | other shared images | images not shared |
-    | `algonauts` | images shown in the last 3 sessions only | drawn | other images |
+    | `algonauts` | images shown in the last 3 sessions only | sampled | other images |
 
-    Validation images are drawn from the training images by `seed`, except for `special515`.
+    Validation images are sampled from the training images by `seed`, except for `special515`.
     `shared982` leaves out the shared images that are shown in sessions 38 to 40 only. When a
     subject has fewer sessions, or fewer are read, the images of those are split by the same rule.
 
     Args:
         source: the subject.
         split: one of `NSD_SPLITS`.
-        num_validation: how many validation images to draw.
-        seed: of the drawing.
+        num_validation: how many validation images to sample.
+        seed: of the sampling.
 
     Raises:
         ValueError: another split; one for which the design or the sessions do not suffice; or

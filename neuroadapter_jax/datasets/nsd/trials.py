@@ -14,12 +14,13 @@ from neuroadapter_jax.datasets.nsd.files import HEMISPHERES, MGH_HEADER_BYTES
 from neuroadapter_jax.datasets.nsd.subject import NSDSubject
 from neuroadapter_jax.datasets.prepared.work import add_fingerprint, share, thread_count
 from neuroadapter_jax.datasets.repeats import to_half
+from neuroadapter_jax.files import write_npz
 
 
 class NSDTrials:
     """Random access to normalised trials; the files are not copied.
 
-    One pass over each session's files gives its statistics, which are kept in `work`. A trial is
+    One pass over each session's files gives its statistics, which are stored in `work`. A trial is
     then one run of bytes per hemisphere, so it is read where it lies: memory holds the statistics
     and one image's trials, whatever the number of sessions.
 
@@ -56,9 +57,7 @@ class NSDTrials:
             arrays = {f"session_{k}": v for k, v in vars(found.session).items()}
             if found.stored is not None and found.stored is not found.session:
                 arrays |= {f"stored_{k}": v for k, v in vars(found.stored).items()}
-            with open(work / f"{unit}.npz.partial", "wb") as file:
-                np.savez(file, nan_vertices=found.nan_vertices, **arrays)
-            os.replace(work / f"{unit}.npz.partial", work / f"{unit}.npz")
+            write_npz(work / f"{unit}.npz", nan_vertices=found.nan_vertices, **arrays)
             return {}
 
         keys = {}

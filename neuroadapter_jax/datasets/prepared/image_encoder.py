@@ -8,16 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from neuroadapter_jax.datasets.prepared.prepare import EncodeImages
+from neuroadapter_jax.datasets.prepared.images import ImageEncoder
 from neuroadapter_jax.diffusion.weights import backbone_folder, load_component
 
 
-def load_image_encoder(backbone: str | Path) -> tuple[EncodeImages, str]:
+def load_image_encoder(backbone: str | Path) -> ImageEncoder:
     """Loads the VAE of a backbone, see `backbone_folder`.
 
-    Returns:
-        A function from uint8 images [b, y, x, 3] to (mean, std) [b, h, w, c], not multiplied by
-        the scaling factor; and a hash of the VAE's files.
+    Its fingerprint is a hash of the VAE's files.
     """
     folder = backbone_folder(backbone)
     graph, state = nnx.split(load_component(backbone, "vae"))
@@ -30,7 +28,7 @@ def load_image_encoder(backbone: str | Path) -> tuple[EncodeImages, str]:
         mean, std = moments(state, jnp.asarray(images, jnp.float32) / 127.5 - 1)
         return np.asarray(mean), np.asarray(std)
 
-    return encode_images, _folder_hash(folder / "vae")
+    return ImageEncoder(encode_images, _folder_hash(folder / "vae"))
 
 
 def _folder_hash(folder: Path) -> str:

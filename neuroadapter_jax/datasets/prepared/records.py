@@ -15,7 +15,8 @@ from array_record.python.array_record_data_source import ArrayRecordDataSource
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from jaxtyping import Bool, Float32, Int64
 
-from neuroadapter_jax.cortex.parcellation import Parcellation, Parcels, read_parcellation
+from neuroadapter_jax.cortex.label_files import read_parcellation
+from neuroadapter_jax.cortex.parcellation import Parcellation, Parcels
 
 SPLITS = ("train", "validation", "test")  # of NSD, and of what else can be trained on
 PROVENANCE = "provenance.json"
@@ -24,13 +25,13 @@ INDEX = "index.npz"
 STIMULI = "stimuli.npz"
 REGIONS = "regions.npz"
 # Arrays are stored as raw little-endian bytes; integers as int64. Shapes: provenance.json.
-ARRAYS = {
+ARRAYS: dict[str, np.dtype] = {
     "image": np.dtype("uint8"),
     "betas": np.dtype("<f2"),
     "latent_mean": np.dtype("<f2"),
     "latent_std": np.dtype("<f2"),
 }
-INTEGERS = {"image_id": np.int64, "subject": np.int32}
+INTEGERS: dict[str, type[np.signedinteger]] = {"image_id": np.int64, "subject": np.int32}
 
 
 class PreparedDataset:
@@ -42,7 +43,7 @@ class PreparedDataset:
     ascending order of image_id. A stimulus without an image, see `has_image`, has a black one.
 
     Args:
-        prepared: folder written by `datasets.prepare`.
+        prepared: folder written by `prepare_source`.
         split: a split of the dataset, such as `"train"`, `"validation"` or `"test"`.
 
     Attributes:
@@ -108,10 +109,10 @@ class PreparedDataset:
             return stimuli[key][np.searchsorted(stimuli["ids"], self.image_ids)]
 
     def parcellation(self, files: Sequence[str], parcels: Parcels = "own") -> Parcellation:
-        """The dataset's own regions, or those of label files of its surface.
+        """The regions that the dataset brings along, or those of label files of its surface.
 
         Args:
-            files: of the left and the right hemisphere; not looked at if there are own regions.
+            files: of the left and the right hemisphere; not looked at if it brings regions.
             parcels: see `read_parcellation`.
 
         Raises:
@@ -121,10 +122,11 @@ class PreparedDataset:
             return self.regions
         if len(files) != 2:
             raise ValueError(
-                f"{self.path} has no regions of its own, so a parcellation is needed: name the "
+                f"{self.path} brings no regions along, so a parcellation is needed: name the "
                 f"label files of the left and the right hemisphere (data.parcellation)."
             )
-        return read_parcellation(*files, self.num_vertices, parcels)
+        left, right = files
+        return read_parcellation(left, right, self.num_vertices, parcels)
 
     def require_images(self) -> None:
         """Refuses a split in which a stimulus has no image.
@@ -177,7 +179,7 @@ def encode_record(record: dict[str, Any]) -> bytes:
         values = np.ascontiguousarray(record[key], dtype).tobytes()
         features[key] = {"bytes_list": {"value": [values]}}
     message = _example_class()(features={"feature": features})
-    # Maps have no order of their own; the same record is to give the same bytes.
+    # Maps have no order, but the same record is to give the same bytes.
     return message.SerializeToString(deterministic=True)
 
 
@@ -199,7 +201,7 @@ def describe(prepared: Path) -> list[str]:
 
 
 @functools.cache
-def _example_class() -> type:
+def _example_class() -> Any:  # a type that protobuf makes while it runs
     """The message tf.train.Example, as far as it is used here."""
     kinds = descriptor_pb2.FieldDescriptorProto
     file = descriptor_pb2.FileDescriptorProto(
@@ -240,7 +242,7 @@ def _example_class() -> type:
     )
     entry.options.map_entry = True
     message(file.message_type, "Example", (1, "features", kinds.TYPE_MESSAGE, False, "Features"))
-    # A pool of its own: TensorFlow, where present, declares its Example in the default pool.
+    # A separate pool: TensorFlow, where present, declares its Example in the default pool.
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
     return message_factory.GetMessageClass(pool.FindMessageTypeByName("neuroadapter_jax.Example"))

@@ -1,5 +1,6 @@
 """Record files: written by several threads and processes, read back, and never written twice."""
 
+import dataclasses
 import hashlib
 import os
 from collections.abc import Callable, Iterator
@@ -8,14 +9,16 @@ from typing import Any
 
 import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
+from jaxtyping import Int64
 
 from neuroadapter_jax.datasets.prepared.records import ARRAYS, encode_record
 from neuroadapter_jax.datasets.prepared.work import share, thread_count
+from neuroadapter_jax.files import write_text
 
 CHECKSUMS = "SHA256SUMS"
 _SHARD_BYTES = 128 << 20
 # One record per group, for random access. Responses are noise to a compressor: it would save a
-# tenth of their bytes and take longer than the disk. Without a limit the writer keeps a copy of all
+# tenth of their bytes and take longer than the disk. Without a limit the writer holds a copy of all
 # that waits, and finding the memory for it takes three times as long as writing.
 _OPTIONS = "group_size:1,uncompressed,max_parallelism:2"
 
@@ -39,16 +42,36 @@ def shard_bounds(
     return list(zip(edges[:-1], edges[1:], strict=True))
 
 
-def write_shards(
-    folder: Path,
-    bounds: dict[str, list[tuple[int, int]]],
-    records: Callable[[str, int, int], Iterator[dict[str, Any]]],
-    *,
-    name: str,
-    key: str,
-    work: Path,
-    done: Callable[[str, bool], None] = lambda *_: None,
-) -> None:
+@dataclasses.dataclass(frozen=True)
+class RecordSource:
+    """The records of all splits, made one by one.
+
+    Attributes:
+        name: of the dataset.
+        shapes: per field, its shape with None for the number of repeats.
+        image_ids: per split, the stimulus ids, ascending.
+        records: makes a split's records from one position up to another, in the order of its ids.
+        bounds: per split, first and last + 1 record of each of its files.
+        key: stands for all that the records depend on.
+        work: folder for the marks of what is done; see `share`.
+        done: see `share`; a unit is a file.
+    """
+
+    name: str
+    shapes: dict[str, tuple[int | None, ...]]
+    image_ids: dict[str, Int64[np.ndarray, " images"]]
+    records: Callable[[str, int, int], Iterator[dict[str, Any]]]
+    bounds: dict[str, list[tuple[int, int]]]
+    key: str
+    work: Path
+    done: Callable[[str, bool], None]
+
+
+# Writes the records below a folder and returns the folder with the record files.
+WriteRecords = Callable[[RecordSource, Path], Path]
+
+
+def write_shards(folder: Path, source: RecordSource) -> None:
     """Writes `NAME-SPLIT.array_record-I-of-M` and `SHA256SUMS`; goes on where it was killed.
 
     Every shard is read back and compared with what was to be written, byte by byte, before it
@@ -56,12 +79,7 @@ def write_shards(
 
     Args:
         folder: where the files go.
-        bounds: per split, its shards; see `shard_bounds`.
-        records: makes the records from one position of a split up to another.
-        name: of the dataset.
-        key: stands for all that the records depend on.
-        work: folder for the marks of what is done; see `share`.
-        done: see `share`.
+        source: the records.
 
     Raises:
         OSError: a shard does not hold what was written to it.
@@ -71,26 +89,28 @@ def write_shards(
         f"{split}-{index:05d}": (
             split,
             span,
-            f"{name}-{split}.array_record-{index:05d}-of-{len(spans):05d}",
+            f"{source.name}-{split}.array_record-{index:05d}-of-{len(spans):05d}",
         )
-        for split, spans in bounds.items()
+        for split, spans in source.bounds.items()
         for index, span in enumerate(spans)
     }
 
     def write(unit: str) -> dict[str, Any]:
         split, (start, stop), file = files[unit]
-        messages = [encode_record(record) for record in records(split, start, stop)]
+        messages = [encode_record(record) for record in source.records(split, start, stop)]
         return _write_shard(folder / file, messages)
 
-    keys = {unit: f"{key} {file} {span[0]} {span[1]}" for unit, (_, span, file) in files.items()}
-    written = share(keys, work, write, threads=thread_count(), done=done)
+    keys = {
+        unit: f"{source.key} {file} {start} {stop}"
+        for unit, (_, (start, stop), file) in files.items()
+    }
+    written = share(keys, source.work, write, threads=thread_count(), done=source.done)
     lines = [f"{written[unit]['sha256']}  {file}" for unit, (_, _, file) in files.items()]
-    partial = folder / f"{CHECKSUMS}.partial"
-    partial.write_text("\n".join(lines) + "\n")
-    partial.replace(folder / CHECKSUMS)
+    write_text(folder / CHECKSUMS, "\n".join(lines) + "\n")
 
 
 def _write_shard(path: Path, messages: list[bytes]) -> dict[str, Any]:
+    # The name is fixed, so that what a killed run left of 128 MiB is written over.
     partial = path.with_name(path.name + ".partial")
     writer = ArrayRecordWriter(str(partial), _OPTIONS)
     for message in messages:
@@ -122,7 +142,7 @@ def verify_checksums(folder: Path) -> list[str]:
     path = folder / CHECKSUMS
     if not path.exists():
         raise FileNotFoundError(
-            f"{path} does not exist, so its records cannot be verified; prepare them anew, as "
+            f"{path} does not exist, so its records cannot be verified; prepare them again, as "
             f"older versions wrote no checksums."
         )
     wrong = []

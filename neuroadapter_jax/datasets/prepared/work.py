@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
-from neuroadapter_jax.files import write_json
+from neuroadapter_jax.files import require_same_settings, write_json
 
 _SAMPLE_BYTES = 1 << 16
 
@@ -81,12 +81,13 @@ def only_request(folder: Path, request: dict[str, Any]) -> Iterator[None]:
             pass
         fcntl.flock(file, fcntl.LOCK_SH)
         other = json.loads(path.read_text())
-        if other != request:
-            key = next(k for k in {*request, *other} if request.get(k) != other.get(k))
-            raise ValueError(
-                f"Another process is at work in {folder} with {key} = {other.get(key)}, but "
-                f"{key} = {request.get(key)} is asked for; wait for it, or name another folder."
-            )
+        require_same_settings(
+            folder,
+            other,
+            request,
+            "the running work of another process",
+            "wait for it, or name another folder",
+        )
         yield
 
 

@@ -1,4 +1,5 @@
 import concurrent.futures
+import dataclasses
 import hashlib
 import json
 import pathlib
@@ -11,7 +12,9 @@ import PIL.Image
 import pytest
 import scipy.stats
 
-from neuroadapter_jax.datasets.prepared.prepare import prepare_subject
+from neuroadapter_jax.datasets.nsd.source import NSDSelection
+from neuroadapter_jax.datasets.prepared.images import ImageEncoder
+from neuroadapter_jax.datasets.prepared.prepare import PreparationSettings, prepare_subject
 from neuroadapter_jax.datasets.prepared.records import PreparedDataset
 from neuroadapter_jax.datasets.prepared.shards import verify_checksums
 
@@ -19,6 +22,8 @@ pytest.importorskip("tensorflow")
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 SPLITS = ("train", "validation", "test")
 HELD = 47  # images in the stimulus file
+SETTINGS = {"image_size": 19, "batch_size": 4, "progress": False}
+PREPARATION = {field.name for field in dataclasses.fields(PreparationSettings)}
 
 
 def moments(images):
@@ -31,16 +36,21 @@ def moments(images):
 def prepare(tree, folder, **changes):
     from data.nsd import write_records
 
-    arguments = {
-        "encode_images": moments,
-        "encoder_fingerprint": "abc",
-        "write_records": write_records,
-        "image_size": 19,
-        "num_validation": 3,
-        "batch_size": 4,
-        "progress": False,
-    }
-    return prepare_subject(**tree.arguments(), prepared=folder, **arguments | changes)
+    writer = changes.pop("write_records", write_records)
+    encoder = ImageEncoder(
+        changes.pop("encode_images", moments), changes.pop("encoder_fingerprint", "abc")
+    )
+    selection, settings = tree.arguments() | {"num_validation": 3}, dict(SETTINGS)
+    for key, value in changes.items():
+        (settings if key in PREPARATION else selection)[key] = value
+    return prepare_subject(
+        selection.pop("root"),
+        folder,
+        encoder,
+        NSDSelection(**selection),
+        PreparationSettings(**settings),
+        write_records=writer,
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -65,7 +75,7 @@ def test_every_shown_image_is_in_one_split(tree, prepared):
 def test_records_hold_what_was_shown_and_measured(tree, prepared):
     tree.betas[:] = scipy.stats.zscore(tree.betas.astype(np.float64), axis=1)
     betas = tree.betas.reshape(-1, 30)
-    stimuli = set()
+    repeats = set()
     for split in SPLITS:
         dataset = PreparedDataset(prepared, split)
         assert len(dataset) == len(dataset.image_ids)
@@ -79,8 +89,8 @@ def test_records_hold_what_was_shown_and_measured(tree, prepared):
             mean, std = moments(tree.images[image_id][None])
             np.testing.assert_array_equal(record["latent_mean"], mean[0].astype(np.float16))
             np.testing.assert_array_equal(record["latent_std"], std[0].astype(np.float16))
-            stimuli.add(len(expected))
-    assert stimuli == {1, 2, 3}
+            repeats.add(len(expected))
+    assert repeats == {1, 2, 3}
 
 
 def test_cortex_and_provenance(tree, prepared):
@@ -224,9 +234,9 @@ def test_second_call_does_nothing(tree, prepared):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"num_validation": 2}, ("num_validation = 3", "num_validation = 2")),
-        ({"normalize": "none"}, ("normalize = session", "normalize = none")),
-        ({"encoder_fingerprint": "xyz"}, ("encoder = abc", "encoder = xyz")),
+        ({"num_validation": 2}, ("num_validation is 3 there, 2 here",)),
+        ({"normalize": "none"}, ("normalize is 'session' there, 'none' here",)),
+        ({"encoder_fingerprint": "xyz"}, ("encoder is 'abc' there, 'xyz' here",)),
     ],
 )
 def test_other_input_is_refused(tree, prepared, changes, words):
@@ -242,7 +252,7 @@ def test_other_input_is_refused(tree, prepared, changes, words):
 def test_other_betas_are_refused(tree, prepared):
     tree.betas[1, 3, 20] += 1
     tree.write_session("rh", 2)
-    with pytest.raises(ValueError, match="prepared with source = "):
+    with pytest.raises(ValueError, match=r"source is .* there, .* here"):
         prepare(tree, prepared)
 
 
@@ -333,7 +343,7 @@ def contents(folder):
 def test_killed_at_any_step_and_started_again(tree, prepared, tmp_path, monkeypatch, stop):
     """A process dies (the unit's mark is not there); the next one does only what is left."""
     monkeypatch.setattr("neuroadapter_jax.datasets.prepared.shards._SHARD_BYTES", 3000)
-    monkeypatch.setattr("neuroadapter_jax.datasets.prepared.prepare._IMAGES_AT_ONCE", 4)
+    monkeypatch.setattr("neuroadapter_jax.datasets.prepared.job._IMAGES_AT_ONCE", 4)
     whole = contents(prepare(tree, tmp_path / "whole"))
 
     from neuroadapter_jax.datasets.prepared import work as shared_work
@@ -363,7 +373,7 @@ def test_killed_at_any_step_and_started_again(tree, prepared, tmp_path, monkeypa
 def test_processes_share_the_work(tree, prepared, tmp_path, monkeypatch):
     """Two at once, here threads with their own open files: each unit is done by one of them."""
     monkeypatch.setattr("neuroadapter_jax.datasets.prepared.shards._SHARD_BYTES", 3000)
-    monkeypatch.setattr("neuroadapter_jax.datasets.prepared.prepare._IMAGES_AT_ONCE", 4)
+    monkeypatch.setattr("neuroadapter_jax.datasets.prepared.job._IMAGES_AT_ONCE", 4)
     from neuroadapter_jax.datasets.prepared import work as shared_work
 
     write, made = shared_work.write_json, []
@@ -382,7 +392,8 @@ def test_processes_share_the_work(tree, prepared, tmp_path, monkeypatch):
 def test_another_request_beside_a_running_one_is_refused(tree, tmp_path):
     def while_running(images):
         with pytest.raises(
-            ValueError, match=r"Another process is at work in .*normalize = session"
+            ValueError,
+            match=r"work of another process .*normalize is 'session' there, 'none' here; wait",
         ):
             prepare(tree, tmp_path / "p", normalize="none")
         return moments(images)

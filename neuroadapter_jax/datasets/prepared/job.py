@@ -1,0 +1,252 @@
+"""The three steps of a preparation: responses, latents, record files."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float16, Float32, Int64
+from tqdm import tqdm
+
+from neuroadapter_jax.datasets.prepared.images import EncodeImages, read_squares
+from neuroadapter_jax.datasets.prepared.shards import RecordSource, WriteRecords, shard_bounds
+from neuroadapter_jax.datasets.prepared.throughput import Meter
+from neuroadapter_jax.datasets.prepared.work import share
+from neuroadapter_jax.datasets.repeats import RepeatVariance
+from neuroadapter_jax.datasets.source import DirectSource, Source, Trials
+from neuroadapter_jax.files import write_file
+
+_LARGEST = float(np.finfo(np.float16).max)
+_IMAGES_AT_ONCE = 256
+_REPEATS = 3
+
+
+class Job:
+    """The three steps of a preparation; each asks `share` for what is left to do.
+
+    Args:
+        source: what is prepared.
+        splits: trials of each split.
+        image_ids: stimuli of each split, ascending.
+        work: folder for what the steps store.
+        request: all that the records depend on.
+        image_size: of the square images.
+        progress: whether to show bars.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        splits: dict[str, Int64[np.ndarray, " _"]],
+        image_ids: dict[str, Int64[np.ndarray, " _"]],
+        work: Path,
+        request: dict[str, Any],
+        *,
+        image_size: int,
+        progress: bool,
+    ):
+        self._source, self._splits, self._image_ids = source, splits, image_ids
+        self._image_size, self._work, self._progress = image_size, work, progress
+        self._key = hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
+        self._ids = np.unique(np.concatenate(list(image_ids.values())))
+        self.meter = Meter()
+        self._trials: Trials | None = None
+
+    @property
+    def trials(self) -> Trials:
+        """The responses, from `open_trials` on."""
+        if self._trials is None:
+            raise RuntimeError("The trials are not open yet; call open_trials first.")
+        return self._trials
+
+    def open_trials(self) -> None:
+        """Step 1: makes the responses readable, trial by trial."""
+        with self.meter, self._bar("Reading responses", len(self._source.blocks), "block") as bar:
+            if isinstance(self._source, DirectSource):
+                files = self._source.response_files
+                size = sum(path.stat().st_size for path in files) // len(self._source.blocks)
+
+                def done(_: str, ours: bool) -> None:
+                    bar.update()
+                    self.meter.add(read=size * ours)
+
+                self._trials = self._source.open_trials(self._work, done)
+            else:
+
+                def advance(_: str, ours: bool) -> None:
+                    bar.update()
+
+                self._trials = StoredTrials(self._source, self._work, self._key, advance)
+
+    def encode(self, encode: EncodeImages) -> None:
+        """Step 2: all images as squares, and the moments of their latents, in files.
+
+        From here on `shapes` are known.
+        """
+        starts = range(0, len(self._ids), _IMAGES_AT_ONCE)
+        units = {
+            f"moments{i:05d}": self._ids[k : k + _IMAGES_AT_ONCE] for i, k in enumerate(starts)
+        }
+
+        def compute(unit: str) -> dict[str, Any]:
+            squares, lacking = read_squares(self._source, units[unit], self._image_size)
+            _save(self._work / f"{unit}.npy", np.stack(encode(squares), axis=1))
+            _save(self._work / f"{unit}-squares.npy", squares)
+            return {"no_image": lacking}
+
+        with self._bar("Encoding images", len(self._ids), "image") as bar:
+            keys = dict.fromkeys(units, self._key)
+
+            def advance(unit: str, ours: bool) -> None:
+                bar.update(len(units[unit]))
+
+            reports = share(keys, self._work, compute, done=advance)
+        self._no_image = {i for report in reports.values() for i in report["no_image"]}
+        self._moments = [np.load(self._work / f"{unit}.npy", mmap_mode="r") for unit in units]
+        self._squares = [
+            np.load(self._work / f"{unit}-squares.npy", mmap_mode="r") for unit in units
+        ]
+        latent = self._moments[0].shape[2:]
+        self.shapes: dict[str, tuple[int | None, ...]] = {
+            "image": (self._image_size, self._image_size, 3),
+            "betas": (None, sum(self._source.num_vertices)),
+            "latent_mean": latent,
+            "latent_std": latent,
+        }
+
+    def write(self, write_records: WriteRecords, partial: Path) -> Path:
+        """Step 3: the record files; returns their folder."""
+        self._bounds = {
+            split: shard_bounds(len(ids), self.shapes, _REPEATS)
+            for split, ids in self._image_ids.items()
+        }
+        sizes = {
+            f"{split}-{i:05d}": stop - start
+            for split, spans in self._bounds.items()
+            for i, (start, stop) in enumerate(spans)
+        }
+        with self.meter, self._bar("Writing images", sum(sizes.values()), "image") as bar:
+
+            def done(unit: str, ours: bool) -> None:
+                bar.update(sizes[unit])
+                mark = json.loads((self._work / f"{unit}.json").read_text())
+                self.meter.add(written=mark["bytes"] * ours)
+
+            records = RecordSource(
+                self._source.name,
+                self.shapes,
+                self._image_ids,
+                self._records,
+                self._bounds,
+                self._key,
+                self._work,
+                done,
+            )
+            return write_records(records, partial)
+
+    def ncsnr_from_repeats(self) -> Float32[np.ndarray, " n"]:
+        """From the images shown three times; NaN where a block lacks the vertex."""
+        variance = RepeatVariance(sum(self._source.num_vertices))
+        for split, spans in self._bounds.items():
+            for start, _ in spans:
+                variance.load(self._work / f"variance-{split}-{start}.npz")
+        ncsnr = variance.ncsnr(self.trials.trials_per_session)
+        ncsnr[self.trials.empty_vertices] = np.nan
+        return ncsnr
+
+    def stimuli(self) -> dict[str, np.ndarray]:
+        """The table of stimuli."""
+        names = [self._source.stimulus_names.get(int(i), "") for i in self._ids]
+        has_image = [int(i) not in self._no_image for i in self._ids]
+        return {"ids": self._ids, "names": np.array(names, str), "has_image": np.array(has_image)}
+
+    def close(self) -> None:
+        """Ends the reading."""
+        if self._trials is not None:
+            self._trials.close()
+
+    def _records(self, split: str, start: int, stop: int) -> Iterator[dict[str, Any]]:
+        trials = self._splits[split]
+        shown = self._source.trial_image_ids()[trials]
+        variance = RepeatVariance(sum(self._source.num_vertices))
+        for image_id in self._image_ids[split][start:stop]:
+            betas, z = self.trials.read(np.sort(trials[shown == image_id]))
+            if z is not None:
+                variance.add(z)
+            file, row = divmod(int(np.searchsorted(self._ids, image_id)), _IMAGES_AT_ONCE)
+            mean, std = self._moments[file][row]
+            yield {
+                "image": self._squares[file][row],
+                "image_id": image_id,
+                "subject": np.int32(self._source.subject),
+                "betas": betas,
+                "latent_mean": mean,
+                "latent_std": std,
+            }
+        variance.save(self._work / f"variance-{split}-{start}.npz")
+
+    def _bar(self, label: str, total: int, unit: str) -> tqdm:
+        return tqdm(total=total, desc=label, unit=unit, disable=not self._progress)
+
+
+class StoredTrials:
+    """The `Trials` of a source that is read block by block: float16, in a file.
+
+    Args:
+        source: what is read.
+        work: folder for the file.
+        key: stands for all that the responses depend on.
+        done: see `share`; a unit is a block.
+
+    Raises:
+        ValueError: blocks and trials disagree, or float16 cannot hold a response.
+    """
+
+    trials_per_session = 0
+
+    def __init__(self, source: Source, work: Path, key: str, done: Callable[[str, bool], None]):
+        total, n = len(source.trial_image_ids()), sum(source.num_vertices)
+        units = {f"block{i:05d}": block for i, block in enumerate(source.blocks)}
+
+        def store(unit: str) -> dict[str, Any]:
+            read = source.read_block(units[unit])
+            largest = np.abs(read.betas).max(initial=0)
+            if not largest <= _LARGEST:  # nor where it is NaN
+                raise ValueError(
+                    f"{source.name} holds {largest:g} in block {units[unit]}, which float16 "
+                    f"cannot hold; choose a normalisation, and give 0 for what was not measured."
+                )
+            _save(work / f"{unit}.npy", read.betas.astype(np.float16))
+            return {"nan_vertices": read.nan_vertices.tolist()}
+
+        reports = share(dict.fromkeys(units, key), work, store, done=done)
+        empty = {str(units[unit]): report["nan_vertices"] for unit, report in reports.items()}
+        self.nan_vertices = {block: len(vertices) for block, vertices in empty.items() if vertices}
+        self.empty_vertices = np.unique([v for block in empty.values() for v in block]).astype(
+            np.int64
+        )
+        self._blocks = [np.load(work / f"{unit}.npy", mmap_mode="r") for unit in units]
+        self._starts = np.cumsum([0, *map(len, self._blocks)])
+        if self._starts[-1] != total or any(block.shape[1] != n for block in self._blocks):
+            raise ValueError(
+                f"{source.name} announced {total} trials of {n} features, but its blocks hold "
+                f"{[block.shape for block in self._blocks]}; trial_image_ids, num_vertices and "
+                f"read_block must agree."
+            )
+
+    def read(self, positions: Int64[np.ndarray, " k"]) -> tuple[Float16[np.ndarray, "k n"], None]:
+        """See `Trials`."""
+        blocks = np.searchsorted(self._starts, positions, side="right") - 1
+        rows = [
+            self._blocks[b][p - self._starts[b]] for b, p in zip(blocks, positions, strict=True)
+        ]
+        return np.stack(rows), None
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def _save(path: Path, array: np.ndarray) -> None:
+    write_file(path, lambda partial: np.save(partial, array))

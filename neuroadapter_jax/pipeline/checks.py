@@ -1,0 +1,192 @@
+"""What the pipeline refuses, each with a sentence: found, expected, what to do."""
+
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+from neuroadapter_jax.adapter.neuroadapter import NeuroAdapterConfig
+from neuroadapter_jax.cortex.parcellation import Parcellation
+from neuroadapter_jax.datasets.prepared.records import PreparedDataset
+from neuroadapter_jax.diffusion.unet import UNetConfig
+from neuroadapter_jax.pipeline.reconstruct import LowLevelStart
+
+
+def whole_cortex(fmri: np.ndarray | Array, num_vertices: int) -> Float[Array, "b n"]:
+    """Responses of all vertices of both hemispheres as float32.
+
+    Raises:
+        ValueError: another number of vertices, or values that are not finite.
+    """
+    fmri = np.asarray(fmri)
+    if fmri.ndim != 2 or fmri.shape[1] != num_vertices:
+        raise ValueError(
+            f"fmri has shape {fmri.shape}; expected [samples, {num_vertices}], all "
+            "vertices of the left, then of the right hemisphere."
+        )
+    return _finite(fmri)
+
+
+def packed_responses(
+    fmri: np.ndarray | Array, num_regions: int, num_slots: int
+) -> Float[Array, "b p v"]:
+    """Responses by region as float32.
+
+    Raises:
+        ValueError: another shape, or values that are not finite.
+    """
+    expected = (len(fmri), num_regions, num_slots)
+    if np.shape(fmri) != expected:
+        raise ValueError(f"fmri has shape {np.shape(fmri)}; expected {expected}, packed.")
+    return _finite(fmri)
+
+
+def _finite(fmri: np.ndarray | Array) -> Float[Array, "b ..."]:
+    fmri = np.asarray(fmri)
+    if not np.isfinite(fmri).all():
+        bad = int((~np.isfinite(fmri)).any(axis=0).sum())
+        raise ValueError(
+            f"fmri has NaN or infinite values at {bad} vertices; replace them (0 is the mean "
+            "of z-scored responses) before reconstructing."
+        )
+    return jnp.asarray(fmri, jnp.float32)
+
+
+def token_mask(keep: np.ndarray | None, size: int, num_tokens: int) -> Bool[Array, "b k"] | None:
+    """Which tokens stay, for each response.
+
+    Raises:
+        ValueError: another shape.
+    """
+    expected = (size, num_tokens)
+    if keep is not None and np.shape(keep) != expected:
+        raise ValueError(
+            f"keep has shape {np.shape(keep)}; expected {expected}, one entry per token."
+        )
+    return None if keep is None else jnp.asarray(keep, bool)
+
+
+def region_set_masks(region_sets: np.ndarray, num_tokens: int) -> Bool[Array, "r k"]:
+    """The members of sets of regions.
+
+    Raises:
+        ValueError: sets of another number of regions.
+    """
+    if np.ndim(region_sets) != 2 or np.shape(region_sets)[1] != num_tokens:
+        raise ValueError(
+            f"region_sets have shape {np.shape(region_sets)}; expected [sets, {num_tokens}], an "
+            "entry per token."
+        )
+    return jnp.asarray(region_sets, bool)
+
+
+def starting_latents(
+    low_level: LowLevelStart | None, size: int, config: UNetConfig
+) -> Float[Array, "b y x c"] | None:
+    """The latents that sampling begins from; None where there are none, or strength is 1.
+
+    Raises:
+        ValueError: another shape, or values that are not finite.
+    """
+    if low_level is None:
+        return None
+    expected = (size, config.sample_size, config.sample_size, config.in_channels)
+    if np.shape(low_level.latents) != expected:
+        raise ValueError(
+            f"low_level.latents has shape {np.shape(low_level.latents)}; expected {expected}, the "
+            "scaled latents of each response."
+        )
+    if not np.isfinite(low_level.latents).all():
+        raise ValueError(
+            "low_level.latents has NaN or infinite values; expected finite numbers, so look at "
+            "what they were predicted from."
+        )
+    return jnp.asarray(low_level.latents, jnp.float32) if low_level.strength < 1.0 else None
+
+
+def noisy_latents(latents: np.ndarray | Array, size: int, config: UNetConfig) -> Array:
+    """Latents with channels first, [b, c, y, x], as float32.
+
+    Raises:
+        ValueError: they do not fit the responses or the U-Net.
+    """
+    multiple = 2 ** (len(config.block_out_channels) - 1)
+    if (
+        np.ndim(latents) != 4
+        or latents.shape[:2] != (size, config.in_channels)
+        or any(side % multiple for side in latents.shape[2:])
+    ):
+        raise ValueError(
+            f"latents have shape {np.shape(latents)}; expected [{size}, {config.in_channels}, "
+            f"rows, columns], rows and columns multiples of {multiple}."
+        )
+    return jnp.asarray(latents, jnp.float32)
+
+
+def viewable(
+    roi_weights: np.ndarray | Array,
+    shown: Sequence[int],
+    num_steps: int,
+    config: NeuroAdapterConfig,
+) -> Float[Array, "r p"]:
+    """The weights of ROIs over the model's regions as float32.
+
+    Raises:
+        ValueError: weights of another number of regions, steps out of range, or tokens that are
+            learned queries, which stand for no region.
+    """
+    if config.token_queries is not None:
+        raise ValueError(
+            "This model's tokens are learned queries over all regions; the views need one "
+            "token per region (token_queries=None)."
+        )
+    if np.ndim(roi_weights) != 2 or np.shape(roi_weights)[1] != config.num_regions:
+        raise ValueError(
+            f"roi_weights has shape {np.shape(roi_weights)}; expected [ROIs, "
+            f"{config.num_regions}], a weight per region of the model."
+        )
+    if any(not 0 <= step < num_steps for step in shown):
+        raise ValueError(f"shown is {tuple(shown)}; expected steps from 0 to {num_steps - 1}.")
+    return jnp.asarray(roi_weights, jnp.float32)
+
+
+def require_same_surface(dataset: PreparedDataset, regions: Parcellation) -> None:
+    """Refuses records of another surface than a model's regions.
+
+    Raises:
+        ValueError: the numbers of vertices differ.
+    """
+    if dataset.num_vertices != regions.num_vertices:
+        raise ValueError(
+            f"{dataset.path} has {dataset.num_vertices} vertices per hemisphere, the model's "
+            f"regions {regions.num_vertices}; use records of the model's surface."
+        )
+
+
+def require_same_regions(dataset: PreparedDataset, regions: Parcellation) -> None:
+    """Refuses records that bring other regions than the model's.
+
+    Voxels of the same number may be others, so the regions themselves must be the same. Records of
+    a surface bring none, and any parcellation of it will do.
+
+    Raises:
+        ValueError: a region of the model is not among the records'.
+    """
+    if dataset.regions is None:
+        return
+    known = {
+        (h, n): v
+        for h, n, v in zip(
+            dataset.regions.hemispheres,
+            dataset.regions.names,
+            dataset.regions.vertices,
+            strict=True,
+        )
+    }
+    for h, n, v in zip(regions.hemispheres, regions.names, regions.vertices, strict=True):
+        if not np.array_equal(known.get((h, n), ()), v):
+            raise ValueError(
+                f"{dataset.path} has no region {n!r} ({h}) of the features of the model's; use a "
+                "model that was trained on the same subject's files."
+            )

@@ -1,0 +1,421 @@
+"""Reconstructions of a whole split in a folder: PNG files, an index, and a grid."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+from PIL import Image
+from tqdm import tqdm
+
+from neuroadapter_jax.cortex.parcellation import Parcellation
+from neuroadapter_jax.datasets.input_pipeline import eval_batches
+from neuroadapter_jax.datasets.prepared.records import PreparedDataset
+from neuroadapter_jax.diffusion.sampling import Sampling
+from neuroadapter_jax.encoder.brain_encoder import BrainEncoder, check_fits
+from neuroadapter_jax.encoder.ranking import choose
+from neuroadapter_jax.files import json_values, require_same_settings, write_file, write_json
+from neuroadapter_jax.pipeline.checks import require_same_regions, require_same_surface
+from neuroadapter_jax.pipeline.rank import Candidates
+from neuroadapter_jax.pipeline.reconstruct import LowLevelStart
+from neuroadapter_jax.pipeline.reconstructions import (
+    INDEX,
+    UNFINISHED,
+    Reconstructions,
+    as_reconstructions,
+    read_candidates,
+)
+
+SaveGrid = Callable[[Path, "Reconstructions"], None]
+
+
+@runtime_checkable
+class Decoder(Protocol):
+    """What reconstructs images from responses as `NeuroAdapterPipeline` does.
+
+    Attributes:
+        regions: whose vertices are read.
+        provenance: what it was trained on.
+        sampling: used unless a call gives another.
+        num_candidates: images per response, used unless a call gives another number.
+    """
+
+    regions: Parcellation
+    provenance: dict[str, Any]
+    sampling: Sampling
+    num_candidates: int
+
+    def __call__(
+        self, fmri: Float[np.ndarray, "b n"], sampling: Sampling | None = None, **options: Any
+    ) -> UInt8[np.ndarray, "b s y x c"]:
+        """Images; see `NeuroAdapterPipeline.__call__`."""
+
+
+@dataclass(frozen=True)
+class ReconstructionSettings:
+    """How a split is reconstructed.
+
+    Attributes:
+        sampling: the decoder's own when None.
+        num_candidates: images per response; the decoder's own number when None.
+        seed: of the noise.
+        num_images: how many of the split, from its first on; None for all.
+        batch_size: responses per jitted call.
+    """
+
+    sampling: Sampling | None = None
+    num_candidates: int | None = None
+    seed: int = 0
+    num_images: int | None = None
+    batch_size: int = 20
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """How a brain encoder chooses among the candidates.
+
+    Attributes:
+        encoder: of the same subject, surface and parcellation.
+        halving: see `pipeline.rank.ranked`; the scores that are kept are then those of the
+            candidates sampled to the end.
+        keep_candidates: write all candidates, not the chosen one alone.
+    """
+
+    encoder: BrainEncoder
+    halving: Sequence[tuple[int, int]] = ()
+    keep_candidates: bool = False
+
+
+def reconstruct_split(
+    decoder: Decoder,
+    dataset: PreparedDataset,
+    out: str | Path,
+    settings: ReconstructionSettings = ReconstructionSettings(),
+    *,
+    order: Int[np.ndarray, " b"] | None = None,
+    low_level: LowLevelStart | None = None,
+    ranking: Ranking | None = None,
+    save_grid: SaveGrid | None = None,
+    progress: bool = True,
+) -> Reconstructions:
+    """Reconstruct every image of a split from its responses; write the images as they come.
+
+    A call that was killed goes on at the first image that is missing. With several devices the
+    candidates of a batch are shared among them.
+
+    Args:
+        decoder: trained on the same subject and normalisation.
+        dataset: the split.
+        out: folder that gets images/ID_cJ.png (images/ID.png where only the chosen candidate is
+            kept), stimuli/ID.png and index.json, in which "stimulus" is null for a stimulus without
+            an image.
+        settings: sampling, candidates, seed and size.
+        order: image i is reconstructed from the responses to image order[i]; a control. None: its
+            own.
+        low_level: see `NeuroAdapterPipeline.__call__`; latents of every image of the split. `order`
+            holds for them too, since they come from the responses.
+        ranking: chooses among the candidates; without one the first counts.
+        save_grid: called at the end with (folder, reconstructions).
+        progress: show a bar.
+
+    Raises:
+        ValueError: the folder holds images made otherwise, or nobody knows how, or the records'
+            surface or regions are not the decoder's, or the encoder does not fit; see
+            `check_fits`.
+    """
+    out = Path(out)
+    settings = _filled_in(settings, decoder, len(dataset))
+    if ranking is not None:
+        check_fits(ranking.encoder, decoder.regions, decoder.provenance)
+    record = _check_folder(
+        out, _settings_record(decoder, dataset, settings, order, low_level, ranking)
+    )
+    require_same_surface(dataset, decoder.regions)
+    require_same_regions(dataset, decoder.regions)
+    folder = _Folder(out, record, ranking is not None, _read_scores(out))
+    folder.begin()
+    fmri, stimuli = _read_split(dataset)
+    latents = None if low_level is None else np.asarray(low_level.latents)
+    if order is not None:
+        fmri = fmri[order]
+        latents = None if latents is None else latents[order]
+    files = _files(dataset, settings, ranking)
+    candidates = folder.read_candidates(files)
+    missing = np.flatnonzero([image is None for image in candidates])
+    bar = tqdm(
+        total=len(files), initial=len(files) - len(missing), unit="image", disable=not progress
+    )
+    size = settings.batch_size
+    for first in range(0, len(missing), size):
+        rows = missing[first : first + size]
+        # The last batch is filled up, so that one compilation serves all.
+        filled = np.concatenate([rows, np.full(size - len(rows), rows[-1])])
+        start = None if latents is None else LowLevelStart(latents[filled], low_level.strength)
+        found = _sample(decoder, fmri[filled].astype(np.float32), settings, filled, start, ranking)
+        images = found.images
+        if ranking is not None and not ranking.keep_candidates:
+            images = found.best[:, None]
+        for row, own in zip(rows, images, strict=False):
+            candidates[row] = own
+            folder.write_images(files[row], stimuli[row], own)
+        if ranking is not None:
+            ids = [str(files[row]["image_id"]) for row in rows]
+            folder.add_scores(dict(zip(ids, found.scores.astype(float).tolist(), strict=False)))
+        bar.update(len(rows))
+    bar.close()
+    return folder.finish(files, stimuli[: len(files)], np.stack(candidates), save_grid)
+
+
+def write_reconstructions(
+    out: str | Path,
+    dataset: PreparedDataset,
+    reconstructions: UInt8[np.ndarray, "b y x c"],
+    settings: dict[str, Any],
+    save_grid: SaveGrid | None = None,
+) -> Reconstructions:
+    """A folder as `reconstruct_split` writes it, of images that come from somewhere else.
+
+    Args:
+        out: the folder.
+        dataset: the split, whose order `reconstructions` has.
+        reconstructions: one image per stimulus, of its size.
+        settings: how they were made.
+        save_grid: called at the end with (folder, reconstructions).
+
+    Raises:
+        ValueError: the folder holds other images, or the images do not fit the stimuli.
+    """
+    out = Path(out)
+    _, stimuli = _read_split(dataset)
+    if reconstructions.shape != stimuli.shape or reconstructions.dtype != np.uint8:
+        raise ValueError(
+            f"The images for {out} are {reconstructions.dtype} of shape {reconstructions.shape}; "
+            f"expected uint8 of shape {stimuli.shape}, one for each stimulus of split "
+            f"{dataset.split!r}."
+        )
+    record = {
+        "prepared": str(dataset.path),
+        "split": dataset.split,
+        "num_images": len(dataset),
+        "num_candidates": 1,
+        "own_responses": True,
+        **settings,
+    }
+    folder = _Folder(out, _check_folder(out, record), ranked=False, scores={})
+    folder.begin()
+    files = []
+    for image_id, stimulus, image in zip(dataset.image_ids, stimuli, reconstructions, strict=True):
+        name = f"{int(image_id):06d}.png"
+        files.append(
+            {
+                "image_id": int(image_id),
+                "stimulus": f"stimuli/{name}",
+                "candidates": [f"images/{name}"],
+            }
+        )
+        folder.write_images(files[-1], stimulus, image[None])
+    return folder.finish(files, stimuli, reconstructions[:, None], save_grid)
+
+
+@dataclass
+class _Folder:
+    """A folder that is being filled: the images come first, the index at the end says all."""
+
+    path: Path
+    settings: dict[str, Any]
+    ranked: bool
+    scores: dict[str, list[float]]
+
+    def begin(self) -> None:
+        (self.path / "images").mkdir(parents=True, exist_ok=True)
+        (self.path / "stimuli").mkdir(exist_ok=True)
+        self._write_progress()
+
+    def _write_progress(self) -> None:
+        write_json(self.path / UNFINISHED, {"settings": self.settings, "scores": self.scores})
+
+    def add_scores(self, scores: dict[str, list[float]]) -> None:
+        self.scores |= scores
+        self._write_progress()
+
+    def read_candidates(
+        self, files: list[dict[str, Any]]
+    ) -> list[UInt8[np.ndarray, "s y x c"] | None]:
+        """The candidates of an earlier call; None where one is missing, or without a score."""
+        return [
+            None
+            if self.ranked and str(entry["image_id"]) not in self.scores
+            else read_candidates(self.path, entry["candidates"])
+            for entry in files
+        ]
+
+    def write_images(
+        self,
+        entry: dict[str, Any],
+        stimulus: UInt8[np.ndarray, "y x c"],
+        candidates: UInt8[np.ndarray, "s y x c"],
+    ) -> None:
+        if entry["stimulus"]:
+            _write_png(self.path / entry["stimulus"], stimulus)
+        for name, image in zip(entry["candidates"], candidates, strict=True):
+            _write_png(self.path / name, image)
+
+    def finish(
+        self,
+        files: list[dict[str, Any]],
+        stimuli: UInt8[np.ndarray, "b y x c"],
+        candidates: UInt8[np.ndarray, "b s y x c"],
+        save_grid: SaveGrid | None,
+    ) -> Reconstructions:
+        for entry in files if self.ranked else []:
+            entry["scores"] = self.scores[str(entry["image_id"])]
+            entry["chosen"] = int(choose(np.array([entry["scores"]]))[0])
+        result = as_reconstructions(files, stimuli, candidates, self.settings)
+        if save_grid is not None:
+            save_grid(self.path, result)
+        write_json(self.path / INDEX, {"settings": self.settings, "images": files})
+        (self.path / UNFINISHED).unlink()
+        return result
+
+
+def _filled_in(
+    settings: ReconstructionSettings, decoder: Decoder, num_images: int
+) -> ReconstructionSettings:
+    return dataclasses.replace(
+        settings,
+        sampling=settings.sampling or decoder.sampling,
+        num_candidates=settings.num_candidates or decoder.num_candidates,
+        num_images=min(settings.num_images or num_images, num_images),
+    )
+
+
+def _settings_record(
+    decoder: Decoder,
+    dataset: PreparedDataset,
+    settings: ReconstructionSettings,
+    order: Int[np.ndarray, " b"] | None,
+    low_level: LowLevelStart | None,
+    ranking: Ranking | None,
+) -> dict[str, Any]:
+    """All that decides the images, as index.json holds it."""
+    record = {
+        "model": decoder.provenance,
+        "prepared": str(dataset.path),
+        "split": dataset.split,
+        "num_images": settings.num_images,
+        "num_candidates": settings.num_candidates,
+        "seed": settings.seed,
+        "sampling": settings.sampling.to_dict(),
+        "own_responses": order is None,
+    }
+    if low_level is not None:
+        latents = np.ascontiguousarray(low_level.latents)
+        record |= {
+            "low_level_start": hashlib.sha256(latents).hexdigest(),
+            "strength": low_level.strength,
+        }
+    if ranking is not None:
+        record |= {
+            "encoder": ranking.encoder.provenance,
+            "halving": list(ranking.halving),
+            "keep_candidates": ranking.keep_candidates,
+        }
+    return record
+
+
+def _files(
+    dataset: PreparedDataset, settings: ReconstructionSettings, ranking: Ranking | None
+) -> list[dict[str, Any]]:
+    """The index's entries: which files a stimulus and its candidates have."""
+    halving = () if ranking is None else ranking.halving
+    count = halving[-1][1] if halving else settings.num_candidates
+    all_kept = ranking is None or ranking.keep_candidates
+    some = slice(settings.num_images)
+    rows = zip(dataset.image_ids[some], dataset.names[some], dataset.has_image[some], strict=True)
+    return [
+        {
+            "image_id": int(image_id),
+            **({"name": name} if name else {}),
+            "stimulus": f"stimuli/{int(image_id):06d}.png" if has_image else None,
+            "candidates": [f"images/{int(image_id):06d}_c{j}.png" for j in range(count)]
+            if all_kept
+            else [f"images/{int(image_id):06d}.png"],
+        }
+        for image_id, name, has_image in rows
+    ]
+
+
+def _read_split(
+    dataset: PreparedDataset,
+) -> tuple[Float[np.ndarray, "b n"], UInt8[np.ndarray, "b y x c"]]:
+    """All responses, averaged over repeats, and all stimuli."""
+    batches = [
+        (batch["betas"][: batch["num_valid"]], batch["image"][: batch["num_valid"]])
+        for batch in eval_batches(dataset, 50)
+    ]
+    fmri, stimuli = zip(*batches, strict=True)
+    return np.concatenate(fmri), np.concatenate(stimuli)
+
+
+def _read_scores(out: Path) -> dict[str, list[float]]:
+    """The encoder's scores that an earlier call wrote, by image id."""
+    if (out / UNFINISHED).is_file():
+        return json.loads((out / UNFINISHED).read_text()).get("scores", {})
+    if (out / INDEX).is_file():
+        entries = json.loads((out / INDEX).read_text())["images"]
+        return {str(e["image_id"]): e["scores"] for e in entries if "scores" in e}
+    return {}
+
+
+def _check_folder(out: Path, settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings as they come back from the index; refuses a folder of other images."""
+    settings = json_values(settings)
+    if (out / "seen").exists():
+        raise ValueError(
+            f"{out} was written by version 0.1.0, which evaluation still reads; expected a folder "
+            "of this version to go on with, so name another folder or delete this one."
+        )
+    for index in (out / INDEX, out / UNFINISHED):
+        if index.is_file():
+            found = json.loads(index.read_text())["settings"]
+            require_same_settings(out, found, settings, "reconstructions")
+    known = any((out / name).is_file() for name in (INDEX, UNFINISHED))
+    if (out / "images").exists() and not known:
+        raise ValueError(
+            f"{out} holds images but neither {INDEX} nor {UNFINISHED}, which would say how they "
+            "were made; name another folder or delete this one."
+        )
+    return settings
+
+
+def _sample(
+    decoder: Decoder,
+    fmri: Float[np.ndarray, "b n"],
+    settings: ReconstructionSettings,
+    sample_ids: Int[np.ndarray, " b"],
+    low_level: LowLevelStart | None,
+    ranking: Ranking | None,
+) -> Candidates:
+    options: dict[str, Any] = {
+        "num_candidates": settings.num_candidates,
+        "seed": settings.seed,
+        "sample_ids": sample_ids,
+    }
+    if low_level is not None:
+        options["low_level"] = low_level
+    if ranking is not None:
+        return decoder.candidates(
+            fmri, ranking.encoder, settings.sampling, halving=ranking.halving, **options
+        )
+    images = decoder(fmri, settings.sampling, **options)
+    shape = images.shape[:2]
+    return Candidates(images, np.zeros(shape), np.zeros(len(images), int), np.zeros(shape, int))
+
+
+def _write_png(path: Path, image: UInt8[np.ndarray, "y x c"]) -> None:
+    write_file(path, lambda partial: Image.fromarray(image).save(partial, format="PNG"))

@@ -1,0 +1,163 @@
+"""What a folder of reconstructions holds, and how it is read: of this version or of 0.1.0."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, UInt8
+from PIL import Image
+
+from neuroadapter_jax.diffusion.sampling import Sampling
+
+INDEX, UNFINISHED = "index.json", "unfinished.json"
+
+
+@dataclass(frozen=True)
+class Reconstructions:
+    """What a folder of reconstructions holds.
+
+    Attributes:
+        image_ids: one per stimulus.
+        stimuli: [b, y, x, 3]; black where there is no image.
+        candidates: all images of each response, [b, s, y, x, 3].
+        settings: how they were made.
+        chosen: which of `candidates` counts as the reconstruction; the first without an encoder.
+        has_target: whether a stimulus has an image.
+        names: of the stimuli; "" where a number says all.
+        scores: the encoder's, of all candidates; None without one.
+    """
+
+    image_ids: Int[np.ndarray, " b"]
+    stimuli: UInt8[np.ndarray, "b y x c"]
+    candidates: UInt8[np.ndarray, "b s y x c"]
+    settings: dict[str, Any]
+    chosen: Int[np.ndarray, " b"]
+    has_target: Bool[np.ndarray, " b"]
+    names: tuple[str, ...]
+    scores: Float[np.ndarray, "b _s"] | None = None
+
+    @property
+    def best(self) -> UInt8[np.ndarray, "b y x c"]:
+        """The reconstructions: the chosen candidates."""
+        return self.candidates[np.arange(len(self.candidates)), self.chosen]
+
+
+def as_reconstructions(
+    files: list[dict[str, Any]],
+    stimuli: UInt8[np.ndarray, "b y x c"],
+    candidates: UInt8[np.ndarray, "b s y x c"],
+    settings: dict[str, Any],
+) -> Reconstructions:
+    """The entries of an index together with the images that they name."""
+    scored = all("scores" in entry for entry in files)
+    several = candidates.shape[1] > 1
+    return Reconstructions(
+        np.array([entry["image_id"] for entry in files]),
+        stimuli,
+        candidates,
+        settings,
+        np.array([entry.get("chosen", 0) if several else 0 for entry in files]),
+        np.array([entry["stimulus"] is not None for entry in files]),
+        tuple(entry.get("name", "") for entry in files),
+        np.array([entry["scores"] for entry in files]) if scored else None,
+    )
+
+
+def read_candidates(folder: Path, names: list[str]) -> UInt8[np.ndarray, "s y x c"] | None:
+    """An image's candidates, if an earlier call has made them all."""
+    if not all((folder / name).is_file() for name in names):
+        return None
+    return np.stack([_read_png(folder / name) for name in names])
+
+
+def _read_png(path: Path) -> UInt8[np.ndarray, "y x c"]:
+    with Image.open(path) as image:
+        if image.mode != "RGB":
+            raise ValueError(
+                f"{path}: found an image of mode {image.mode}; expected RGB, 8 bits per channel, "
+                "so convert it first."
+            )
+        return np.asarray(image)
+
+
+def load_reconstructions(folder: str | Path, *, require_targets: bool = True) -> Reconstructions:
+    """Read a folder written by `reconstruct_split`, or by anyone in its layout.
+
+    index.json holds "settings", any dictionary, and "images", a list of {"image_id", "stimulus",
+    "candidates"}: the stimulus' file and those of its candidates, relative to the folder. "chosen"
+    and "scores" are the encoder's, where one chose. "stimulus" is null for a stimulus without an
+    image, "name" the stimulus' name where it has one. Folders of version 0.1.0, whose index says
+    "seen" and "drawn", are read as well.
+
+    Args:
+        folder: the folder.
+        require_targets: refuse a stimulus without an image, with which nothing can be compared.
+
+    Raises:
+        FileNotFoundError: no index.json, or an image that it lists is not there.
+        ValueError: an image is no RGB image or of another size than the others, an image_id
+            occurs twice, there are more candidates of one stimulus than of another, or a
+            stimulus has no image.
+    """
+    folder = Path(folder)
+    if not (folder / INDEX).is_file():
+        raise FileNotFoundError(
+            f"{folder / INDEX}: not found; expected a finished folder of launch/reconstruct.py."
+        )
+    index = json.loads((folder / INDEX).read_text())
+    entries = [_current_entry(entry) for entry in index["images"]]
+    ids = [entry["image_id"] for entry in entries]
+    if len(set(ids)) < len(ids):
+        twice = next(i for i in ids if ids.count(i) > 1)
+        raise ValueError(
+            f"{folder / INDEX} lists image {twice} more than once; expected one entry per stimulus."
+        )
+    counts = [len(entry["candidates"]) for entry in entries]
+    if len(set(counts)) != 1 or 0 in counts:
+        raise ValueError(
+            f"{folder / INDEX} lists {min(counts, default=0)} to {max(counts, default=0)} "
+            "candidates per stimulus; expected one number, at least 1, for all."
+        )
+    if require_targets and (lacking := [e for e in entries if e["stimulus"] is None]):
+        raise ValueError(
+            f"{folder}: {len(lacking)} of {len(entries)} stimuli have no image, the first being "
+            f"{lacking[0].get('name', lacking[0]['image_id'])}, so their reconstructions "
+            "cannot be compared with the stimuli; evaluate a split whose stimuli all have one."
+        )
+    images: dict[str, np.ndarray] = {}
+    for name in (n for entry in entries for n in (entry["stimulus"], *entry["candidates"]) if n):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(f"{folder / name}: listed in {INDEX} but not found.")
+        images[name] = image = _read_png(folder / name)
+        first = next(iter(images.values())).shape
+        if image.shape != first:
+            raise ValueError(
+                f"{folder / name} is {image.shape[0]} x {image.shape[1]} pixels, the images before "
+                f"it are {first[0]} x {first[1]}; expected one size for all, so resize first."
+            )
+    none = np.zeros_like(images[entries[0]["candidates"][0]])
+    return as_reconstructions(
+        entries,
+        np.stack([images[entry["stimulus"]] if entry["stimulus"] else none for entry in entries]),
+        np.stack([np.stack([images[name] for name in entry["candidates"]]) for entry in entries]),
+        current_settings(index.get("settings", {})),
+    )
+
+
+def _current_entry(entry: dict[str, Any]) -> dict[str, Any]:
+    """An entry of an index in today's words."""
+    if "drawn" not in entry:
+        return entry
+    former = {"seen": "stimulus", "drawn": "candidates", "stimulus": "name"}
+    return {former.get(key, key): value for key, value in entry.items()}
+
+
+def current_settings(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings of an index with the sampling's in one place, where version 0.1.0 had them."""
+    former = ("sampler", "start", "num_steps", "guidance_scale")
+    if "sampling" in settings or not set(former) <= settings.keys():
+        return settings
+    sampling = Sampling(**{key: settings[key] for key in former})
+    return {k: v for k, v in settings.items() if k not in former} | {"sampling": sampling.to_dict()}

@@ -1,0 +1,120 @@
+"""Folders of a trained pipeline: config.json, adapter.safetensors and regions.npz."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from neuroadapter_jax.adapter.neuroadapter import NeuroAdapter, NeuroAdapterConfig
+from neuroadapter_jax.cortex.parcellation import Parcellation
+from neuroadapter_jax.diffusion.sampling import Sampling
+from neuroadapter_jax.diffusion.unet import with_sample_size
+from neuroadapter_jax.diffusion.weights import (
+    ASSETS,
+    Backbone,
+    from_tensors,
+    load_pretrained,
+    load_safetensors,
+    read_config,
+    to_tensors,
+    write_safetensors,
+)
+from neuroadapter_jax.files import write_json
+
+CONFIG, WEIGHTS, REGIONS = "config.json", "adapter.safetensors", "regions.npz"
+# Shipped folders by the names that version 0.1.0 had for them.
+_FORMER_NAMES = {"neuroadapter-embedded": "neuroadapter-simulated"}
+
+
+class Saved(NamedTuple):
+    """What a folder holds, loaded."""
+
+    adapter: NeuroAdapter
+    backbone: Backbone
+    regions: Parcellation
+    backbone_name: str
+    sampling: Sampling
+    num_candidates: int
+    provenance: dict[str, Any]
+
+
+def load(folder: str | Path, backbone: str | Path | None = None) -> Saved:
+    """Read a folder written by `save`, or one shipped in the package by name.
+
+    Args:
+        folder: the folder, or a shipped name such as "neuroadapter-simulated".
+        backbone: another place of the backbone than config.json names.
+
+    Raises:
+        FileNotFoundError: a file of the folder, or the backbone, is not there.
+        ValueError: the weights do not fit config.json; all differences are named.
+    """
+    shipped = ASSETS / _FORMER_NAMES.get(str(folder), str(folder))
+    folder = next((f for f in (Path(folder), shipped) if f.is_dir()), Path(folder))
+    for name in (CONFIG, WEIGHTS, REGIONS):
+        if not (folder / name).is_file():
+            names = sorted(p.parent.name for p in ASSETS.glob("*/regions.npz"))
+            raise FileNotFoundError(
+                f"{folder / name}: not found; expected a folder written by save_pretrained or "
+                f"launch/export.py, or one of the shipped {names}."
+            )
+    settings = json.loads((folder / CONFIG).read_text())
+    config = read_config(folder / CONFIG, NeuroAdapterConfig)
+    abstract = nnx.eval_shape(lambda: NeuroAdapter(config, rngs=nnx.Rngs(0)))
+    path = folder / WEIGHTS
+    regions = Parcellation.load(folder / REGIONS)
+    if regions.fingerprint() != settings["regions_fingerprint"]:
+        raise ValueError(
+            f"{folder / REGIONS}: not the regions that {CONFIG} beside it names "
+            "(regions_fingerprint), so the tokens would stand for others; copy the folder again."
+        )
+    name = str(backbone or settings["backbone"])
+    loaded = load_pretrained(name)
+    # Folders of older versions lack the keys read here with `get`.
+    size = settings.get("sample_size", loaded.unet.config.sample_size)
+    return Saved(
+        from_tensors(abstract, load_safetensors(path), str(path), jnp.float32),
+        loaded._replace(unet=with_sample_size(loaded.unet, size, jnp.float32)),
+        regions,
+        name,
+        _sampling_of(settings),
+        settings.get("num_candidates", 1),
+        settings["provenance"],
+    )
+
+
+def save(
+    folder: str | Path,
+    adapter: NeuroAdapter,
+    regions: Parcellation,
+    dtype: Any = np.float32,
+    **settings: Any,
+) -> None:
+    """Write the folder; the backbone is named only.
+
+    Args:
+        folder: to write.
+        adapter: its parameters and configuration.
+        regions: the p regions its tokens stand for.
+        dtype: of the written weights.
+        settings: JSON values that join config.json.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_safetensors(folder / WEIGHTS, to_tensors(adapter, dtype))
+    regions.save(folder / REGIONS)
+    fingerprint = {"regions_fingerprint": regions.fingerprint()}
+    write_json(folder / CONFIG, dataclasses.asdict(adapter.config) | settings | fingerprint)
+
+
+def _sampling_of(settings: dict[str, Any]) -> Sampling:
+    """The sampling of a config.json; version 0.1.0 wrote its fields beside the others."""
+    if "sampling" in settings:
+        return Sampling(**settings["sampling"])
+    return Sampling().replace(
+        **{key: settings.get(key) for key in ("guidance_scale", "sampler", "start")}
+    )

@@ -1,0 +1,297 @@
+"""IBBI over a split: both views of every reconstruction, in files that describe themselves."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray
+from jaxtyping import Float
+from tqdm import tqdm
+
+from neuroadapter_jax.datasets.input_pipeline import eval_batches
+from neuroadapter_jax.datasets.prepared.records import PreparedDataset
+from neuroadapter_jax.diffusion.sampling import Sampling
+from neuroadapter_jax.files import json_values, require_same_settings, write_file, write_json
+from neuroadapter_jax.ibbi.roi import ROIAssignment, write_assignment
+from neuroadapter_jax.ibbi.views import (
+    DEFAULT_REDUCTION,
+    LayerWeighting,
+    Reduction,
+    concentration,
+    relative_entropy,
+)
+from neuroadapter_jax.pipeline.checks import require_same_surface
+from neuroadapter_jax.pipeline.interpret import Interpretation
+from neuroadapter_jax.pipeline.pipeline import NeuroAdapterPipeline
+
+SETTINGS, REGIONS, ASSIGNMENT = "settings.json", "regions.npz", "rois.csv"
+NORMALISATION = (
+    "brain_view sums to 1 over regions; image_view and effect_view sum to 1 over y and x"
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class InterpretationSettings:
+    """How a split is interpreted.
+
+    Attributes:
+        sampling: the pipeline's own when None.
+        reduction: see `NeuroAdapterPipeline.interpret`.
+        layer_weighting: see `NeuroAdapterPipeline.interpret`.
+        seed: of the noise.
+        num_images: how many of the split, from its first on; None for all.
+        num_shown: steps, evenly spaced, whose noisy and predicted clean images are kept.
+        group_size: images per file and call.
+        effects: also measure `NeuroAdapterPipeline.effects` of each ROI at the shown steps.
+    """
+
+    sampling: Sampling | None = None
+    reduction: Reduction = DEFAULT_REDUCTION
+    layer_weighting: LayerWeighting = "queries"
+    seed: int = 0
+    num_images: int | None = None
+    num_shown: int = 6
+    group_size: int = 20
+    effects: bool = True
+
+    def shown(self, num_steps: int) -> list[int]:
+        """The steps that are shown, without the first."""
+        spaced = np.linspace(0, num_steps - 1, self.num_shown + 1).round().astype(int)
+        return np.unique(spaced[1:]).tolist()
+
+
+def interpret_split(
+    pipeline: NeuroAdapterPipeline,
+    dataset: PreparedDataset,
+    out: str | Path,
+    rois: ROIAssignment,
+    settings: InterpretationSettings = InterpretationSettings(),
+    *,
+    progress: bool = True,
+) -> Path:
+    """Reconstruct images of a split and write what the attention to the regions was meanwhile.
+
+    Files: views-00000.nc, ... (netCDF, one per group of images, see `views_dataset`), regions.npz
+    (the model's regions, in the order of `region`), rois.csv (which region belongs to which ROI)
+    and settings.json. A call that was killed goes on at the first group that is missing.
+
+    Args:
+        pipeline: trained on the same subject and normalisation.
+        dataset: the split.
+        out: the folder.
+        rois: see `assign_regions`.
+        settings: sampling, reduction and size.
+        progress: show a bar.
+
+    Raises:
+        ValueError: the folder holds views of other settings, or see
+            `NeuroAdapterPipeline.interpret`.
+    """
+    out = Path(out)
+    sampling = settings.sampling or pipeline.sampling
+    num_images = min(settings.num_images or len(dataset), len(dataset))
+    shown = settings.shown(sampling.num_steps)
+    record = json_values(
+        {
+            "model": pipeline.provenance,
+            "prepared": str(dataset.path),
+            "split": dataset.split,
+            "rois": {
+                name: np.flatnonzero(row).tolist()
+                for name, row in zip(rois.names, rois.members, strict=True)
+            },
+            "shown": shown,
+            **dataclasses.asdict(settings),
+            "num_images": num_images,
+            "sampling": sampling.to_dict(),
+        }
+    )
+    if (out / SETTINGS).is_file():
+        found = json.loads((out / SETTINGS).read_text())
+        require_same_settings(out, found, record, "views")
+    require_same_surface(dataset, pipeline.regions)
+    write_json(out / SETTINGS, record)
+    pipeline.regions.save(out / REGIONS)
+    write_assignment(out / ASSIGNMENT, pipeline.regions, rois)
+    bar = tqdm(total=num_images, unit="image", disable=not progress)
+    for group, batch in enumerate(eval_batches(dataset, settings.group_size)):
+        first = group * settings.group_size
+        count = min(int(batch["num_valid"]), num_images - first)
+        if count <= 0:
+            break
+        path = out / f"views-{group:05d}.nc"
+        if not path.is_file():
+            views = _group_views(pipeline, batch, first, rois, settings, shown, sampling)
+            views = views.isel(sample=slice(count))
+            views = views.assign_coords(sample=dataset.image_ids[first : first + count])
+            views.attrs |= {
+                # netCDF has no booleans and no dictionaries.
+                key: value if type(value) in (int, float, str) else json.dumps(value)
+                for key, value in record.items()
+            }
+            _write_netcdf(path, views)
+        bar.update(count)
+    bar.close()
+    return out
+
+
+def _group_views(
+    pipeline: NeuroAdapterPipeline,
+    batch: dict[str, Any],
+    first: int,
+    rois: ROIAssignment,
+    settings: InterpretationSettings,
+    shown: list[int],
+    sampling: Sampling,
+) -> xarray.Dataset:
+    """The views of one batch, padding included, so that one compilation serves all."""
+    fmri = batch["betas"].astype(np.float32)
+    found = pipeline.interpret(
+        fmri,
+        rois.weights,
+        sampling,
+        reduction=settings.reduction,
+        layer_weighting=settings.layer_weighting,
+        shown=shown,
+        seed=settings.seed,
+        sample_ids=np.arange(first, first + settings.group_size),
+    )
+    changes = None
+    if settings.effects:
+        changes = np.stack(
+            [
+                pipeline.effects(fmri, x, int(found.timesteps[step]), rois.members)
+                for x, step in zip(found.noisy, found.shown, strict=True)
+            ]
+        )
+    noisy = np.stack([pipeline.decode(x) for x in found.noisy])
+    views = views_dataset(pipeline, rois, found, noisy, changes, np.arange(len(fmri)))
+    views["stimulus"] = (
+        ("sample", "row", "column", "channel"),
+        batch["image"],
+        {"long_name": "stimulus", "units": "0 to 255"},
+    )
+    return views
+
+
+def _write_netcdf(path: Path, views: xarray.Dataset) -> None:
+    encoding = _compressed(views)
+    write_file(path, lambda p: views.to_netcdf(p, engine="h5netcdf", encoding=encoding))
+
+
+def views_dataset(
+    pipeline: NeuroAdapterPipeline,
+    rois: ROIAssignment,
+    found: Interpretation,
+    noisy: np.ndarray,
+    changes: Float[np.ndarray, "k b r y x"] | None,
+    image_ids: np.ndarray,
+) -> xarray.Dataset:
+    """The first samples of an interpretation as a dataset with named axes.
+
+    Dimensions: sample, step, shown (some of the steps), region, layer, roi, y and x (latent
+    pixels), row, column and channel (image pixels).
+    """
+    count = len(image_ids)
+    brain = np.moveaxis(found.views.brain, 0, 1)[:count]
+    regions = pipeline.regions
+    per_image = ("sample", "row", "column", "channel")
+    per_shown = ("sample", "shown", "row", "column", "channel")
+    grey = {"units": "0 to 255"}
+
+    def of_samples(x: np.ndarray) -> np.ndarray:
+        return np.moveaxis(x, 0, 1)[:count]
+
+    variables = {
+        "image": (per_image, found.images[:count], {"long_name": "reconstruction", **grey}),
+        "noisy": (per_shown, of_samples(noisy), {"long_name": "noisy latents, decoded", **grey}),
+        "predicted_clean": (
+            per_shown,
+            of_samples(found.predicted_clean),
+            {"long_name": "clean image predicted at the step", **grey},
+        ),
+        "brain_view": (
+            ("sample", "step", "region"),
+            brain,
+            {"long_name": "share of the attention", "units": "1, sums to 1 over regions"},
+        ),
+        "brain_view_by_layer": (
+            ("sample", "step", "layer", "region"),
+            of_samples(found.views.brain_by_layer),
+            {"units": "1, sums to 1 over regions"},
+        ),
+        "image_view": (
+            ("sample", "step", "roi", "y", "x"),
+            of_samples(found.views.image),
+            {"long_name": "where the ROI is attended", "units": "1, sums to 1 over y and x"},
+        ),
+        "entropy": (
+            ("sample", "step"),
+            np.asarray(relative_entropy(brain)),
+            {"long_name": "entropy of the brain view over its maximum", "units": "1"},
+        ),
+        "concentration": (
+            ("sample", "step"),
+            np.asarray(concentration(brain)),
+            {"long_name": "share of the most attended tenth of the regions", "units": "1"},
+        ),
+        "roi_weight": (("roi", "region"), rois.weights, {"units": "1, sums to 1 per ROI"}),
+    }
+    if changes is not None:
+        changes = of_samples(changes)
+        totals = changes.sum(axis=(-2, -1))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            shares = changes / totals[..., None, None]
+        variables["effect_view"] = (
+            ("sample", "shown", "roi", "y", "x"),
+            shares.astype(np.float32),
+            {
+                "long_name": "where the noise prediction changes without the ROI's tokens",
+                "units": "1, sums to 1 over y and x",
+            },
+        )
+        variables["effect"] = (
+            ("sample", "shown", "roi"),
+            totals.astype(np.float32),
+            {"long_name": "squared change of the noise prediction", "units": "latent units^2"},
+        )
+    names = [f"{h} {n}" for h, n in zip(regions.hemispheres, regions.names, strict=True)]
+    coordinates = {
+        "sample": np.asarray(image_ids),
+        "step": np.arange(len(found.timesteps)),
+        "timestep": ("step", found.timesteps),
+        "shown": list(found.shown),
+        "region": names,
+        "roi": list(rois.names),
+        "layer": [name for name, _ in pipeline.backbone.unet.cross_attentions()],
+    }
+    return xarray.Dataset(variables, coordinates, {"normalisation": NORMALISATION})
+
+
+def load_views(folder: str | Path) -> xarray.Dataset:
+    """All groups of a folder of `interpret_split`, read into memory.
+
+    Raises:
+        FileNotFoundError: there are none.
+    """
+    paths = sorted(Path(folder).glob("views-*.nc"))
+    if not paths:
+        raise FileNotFoundError(
+            f"{folder}: holds no views-*.nc; expected a folder of launch/interpret.py."
+        )
+    groups = [_current_words(xarray.load_dataset(path, engine="h5netcdf")) for path in paths]
+    return xarray.concat(groups, "sample", data_vars="minimal", combine_attrs="override")
+
+
+def _compressed(views: xarray.Dataset) -> dict[str, dict[str, Any]]:
+    return {
+        name: {"zlib": True, "complevel": 4} for name, x in views.items() if x.dtype.kind in "fu"
+    }
+
+
+def _current_words(views: xarray.Dataset) -> xarray.Dataset:
+    """Views whose names are today's; version 0.1.0 said "area" for a ROI."""
+    former = {"area": "roi", "area_weight": "roi_weight"}
+    return views.rename({old: new for old, new in former.items() if old in views.variables})

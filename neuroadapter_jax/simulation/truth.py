@@ -1,0 +1,161 @@
+"""What no scanner tells of a simulated subject: written beside NSD's files, and read back.
+
+`simulation.json` holds the configuration. `truth.npz` holds ROI, receptive field, tuning, signal
+and noise per vertex, and what each image shows where. Folders of version 0.1.0, which gave these
+files and some of their arrays other names, are read under today's names.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int
+
+from neuroadapter_jax.files import require_same_settings, write_json, write_npz
+from neuroadapter_jax.simulation.scenes import (
+    CATEGORIES,
+    GROUNDS,
+    OBJECTS,
+    PLACES,
+    SKIES,
+    Scene,
+    SceneBatch,
+    scene_of_sequence,
+)
+from neuroadapter_jax.simulation.subject import (
+    CHANNELS,
+    STIMULUS_SEED_OFFSET,
+    Subject,
+    SubjectConfig,
+)
+
+FORMAT_VERSION = 1
+CONFIGURATION, TRUTH = "simulation.json", "truth.npz"
+# What version 0.1.0 called them.
+_FORMER_CONFIGURATION = "embedded.json"
+_FORMER_ARRAYS = {
+    "area": "roi",
+    "thing_tuning": "object_tuning",
+    "thing_names": "object_names",
+    "things": "objects",
+}
+
+
+def read_configuration(root: str | os.PathLike) -> dict[str, Any] | None:
+    """The configuration of a simulated root; None where a folder holds no simulated subject."""
+    for name in (CONFIGURATION, _FORMER_CONFIGURATION):
+        if (path := Path(root) / name).is_file():
+            return json.loads(path.read_text())
+    return None
+
+
+def write_configuration(root: Path, config: SubjectConfig) -> None:
+    """Writes simulation.json."""
+    write_json(root / CONFIGURATION, _identity(config))
+
+
+def holds_subject(root: Path, config: SubjectConfig) -> bool:
+    """Whether a root holds the subject of this configuration; an empty folder is removed.
+
+    Raises:
+        ValueError: it holds something else.
+    """
+    if (found := read_configuration(root)) is not None:
+        require_same_settings(root, found, _identity(config), "a simulated subject")
+        return True
+    if root.is_dir() and not any(root.iterdir()):
+        root.rmdir()
+        return False
+    raise ValueError(
+        f"{root} exists and holds no simulated subject (it lacks {CONFIGURATION}); choose another "
+        f"folder."
+    )
+
+
+def write_truth(root: Path, subject: Subject, scenes: SceneBatch) -> None:
+    """Writes truth.npz; arrays per vertex are over the left, then the right hemisphere."""
+
+    def on_cortex(values, outside):
+        whole = np.full((sum(subject.num_vertices), *values.shape[1:]), outside, np.float32)
+        whole[subject.responsive] = values
+        return whole
+
+    write_npz(
+        root / TRUTH,
+        compress=True,
+        num_vertices=np.array(subject.num_vertices),
+        roi=subject.roi,
+        channel=on_cortex(subject.channel, -1).astype(np.int8),
+        rf_centre=on_cortex(subject.rf_centre, np.nan),
+        rf_sigma=on_cortex(subject.rf_sigma, np.nan),
+        object_tuning=on_cortex(subject.object_tuning, 0),
+        scene_tuning=on_cortex(subject.scene_tuning, 0),
+        signal_sd=on_cortex(subject.signal_sd, 0),
+        noise_sd=subject.noise_sd.astype(np.float32),
+        baseline=subject.baseline.astype(np.float32),
+        channel_names=np.array(CHANNELS),
+        category_names=np.array(CATEGORIES),
+        object_names=np.array([scene_object.name for scene_object in OBJECTS]),
+        place_names=np.array(PLACES),
+        ground_names=np.array(GROUNDS),
+        sky_names=np.array(SKIES),
+        categories=scenes.categories,
+        objects=scenes.objects,
+        place=scenes.place,
+        ground=scenes.ground,
+        sky=scenes.sky,
+        captions=np.array(scenes.captions),
+        image_size=np.array(scenes.images.shape[1]),
+        masks_packed=np.packbits(scenes.masks.reshape(*scenes.masks.shape[:2], -1), axis=-1),
+        mask_slots=scenes.mask_slots,
+    )
+
+
+def load_truth(root: str | os.PathLike) -> dict[str, np.ndarray]:
+    """Reads truth.npz of a simulated root; its `masks` are bool [images, 3, y, x].
+
+    Raises:
+        FileNotFoundError: the folder is not that of a simulated subject.
+    """
+    path = Path(root) / TRUTH
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path} does not exist, so {root} is not a simulated subject's folder and its truth "
+            f"is not known; name the one that launch/prepare.py --config configs/demo.py wrote."
+        )
+    with np.load(path, allow_pickle=False) as file:
+        truth = {_FORMER_ARRAYS.get(key, key): file[key] for key in file}
+    size = int(truth["image_size"])
+    bits = np.unpackbits(truth.pop("masks_packed"), axis=-1, count=size * size)
+    truth["masks"] = bits.reshape(*bits.shape[:-1], size, size).astype(bool)
+    return truth
+
+
+def load_scenes(root: str | os.PathLike, images: Int[np.ndarray, " b"]) -> list[Scene]:
+    """The scenes of a simulated root's images, made again from its seed, not rendered.
+
+    Args:
+        root: a folder of `write_nsd`.
+        images: 0-based image ids (73k ID - 1).
+
+    Raises:
+        FileNotFoundError: the folder is not that of a simulated subject.
+    """
+    configuration = read_configuration(root)
+    if configuration is None:
+        raise FileNotFoundError(
+            f"{root} lacks {CONFIGURATION}, so it is not a simulated subject's folder and its "
+            f"scenes are not known; name the one that launch/prepare.py --config configs/demo.py "
+            f"wrote."
+        )
+    seed = configuration["seed"] + STIMULUS_SEED_OFFSET
+    return [scene_of_sequence(seed, int(index)) for index in images]
+
+
+def _identity(config: SubjectConfig) -> dict[str, Any]:
+    return {"format_version": FORMAT_VERSION, **dataclasses.asdict(config)}
