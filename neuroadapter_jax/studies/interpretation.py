@@ -18,8 +18,12 @@ from neuroadapter_jax.figures.interpretation_report import (
 )
 from neuroadapter_jax.figures.timelines import on_vertices
 from neuroadapter_jax.ibbi.roi import ROIAssignment, assign_by_name, assign_regions
-from neuroadapter_jax.pipeline import NeuroAdapterPipeline, interpret_split, load_views
-from neuroadapter_jax.pipeline.interpret import InterpretationSettings
+from neuroadapter_jax.pipeline import (
+    InterpretationSettings,
+    NeuroAdapterPipeline,
+    interpret_split,
+    load_views,
+)
 
 NUM_REPORTED = 40  # about 10 MB of page at 64 x 64 pixels
 Masks = dict[str, Bool[np.ndarray, " n"]]

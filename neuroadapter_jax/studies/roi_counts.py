@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from neuroadapter_jax.cortex.parcellation import Parcellation, read_parcellation
+from neuroadapter_jax.cortex.label_files import read_parcellation
+from neuroadapter_jax.cortex.parcellation import Parcellation
 from neuroadapter_jax.datasets.nsd.subject import NSDSubject
 from neuroadapter_jax.ibbi.roi import assign_regions, overlap_table, write_assignment
 from neuroadapter_jax.studies.interpretation import subject_rois

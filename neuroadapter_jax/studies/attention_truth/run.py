@@ -20,9 +20,13 @@ from neuroadapter_jax.figures.causal import change_figure, deletion_figure, loss
 from neuroadapter_jax.figures.pictures import save_picture
 from neuroadapter_jax.files import write_json, write_text
 from neuroadapter_jax.ibbi.perturbation import Perturbation
-from neuroadapter_jax.ibbi.roi import ROIAssignment, assign_regions, by_hemisphere, joined
-from neuroadapter_jax.pipeline import NeuroAdapterPipeline, interpret_split, load_views
-from neuroadapter_jax.pipeline.interpret import InterpretationSettings
+from neuroadapter_jax.ibbi.roi import ROIAssignment, assign_regions, by_hemisphere, concatenate
+from neuroadapter_jax.pipeline import (
+    InterpretationSettings,
+    NeuroAdapterPipeline,
+    interpret_split,
+    load_views,
+)
 from neuroadapter_jax.simulation.nsd_writer import load_truth
 from neuroadapter_jax.studies.attention_truth.categories import category_table
 from neuroadapter_jax.studies.attention_truth.maps import (
@@ -183,7 +187,7 @@ class _Study:
         largest = assign_regions(regions, masks, threshold=0.0)
         early = {name: masks[name] for name in RETINOTOPIC}
         halves = assign_regions(regions, by_hemisphere(early, regions.num_vertices))
-        all_rois = joined(whole, halves)
+        all_rois = concatenate(whole, halves)
         sampling = pipeline.sampling.replace(sampler=SAMPLER, num_steps=NUM_STEPS)
         views = [
             load_views(

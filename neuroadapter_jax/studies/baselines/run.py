@@ -26,6 +26,7 @@ from neuroadapter_jax.diffusion.sampling import Sampling
 from neuroadapter_jax.encoder.brain_encoder import BrainEncoder
 from neuroadapter_jax.files import require_same_settings, write_json, write_text
 from neuroadapter_jax.pipeline import (
+    Decoder,
     LowLevelStart,
     NeuroAdapterPipeline,
     Ranking,
@@ -35,7 +36,6 @@ from neuroadapter_jax.pipeline import (
     reconstruct_split,
     write_reconstructions,
 )
-from neuroadapter_jax.pipeline.reconstruct import Decoder
 from neuroadapter_jax.simulation.nsd_writer import load_truth
 from neuroadapter_jax.studies.baselines.methods import METHODS, BaselineSettings
 from neuroadapter_jax.studies.baselines.scores import make_score, summarise

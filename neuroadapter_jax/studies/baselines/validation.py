@@ -14,8 +14,7 @@ from neuroadapter_jax.batches import map_batches
 from neuroadapter_jax.diffusion.sampling import Sampling
 from neuroadapter_jax.evaluation.old_names import with_new_names
 from neuroadapter_jax.files import write_json
-from neuroadapter_jax.pipeline import LowLevelStart
-from neuroadapter_jax.pipeline.reconstruct import Decoder
+from neuroadapter_jax.pipeline import Decoder, LowLevelStart
 from neuroadapter_jax.studies.baselines.methods import BaselineSettings
 from neuroadapter_jax.studies.baselines.scores import ScoreImages, mean_scores
 

@@ -10,7 +10,7 @@ from flax import nnx
 from jax.sharding import NamedSharding
 from jaxtyping import Float, UInt8
 
-from neuroadapter_jax.adapter.guidance import sample_latents
+from neuroadapter_jax.adapter.guidance import Guidance, sample_latents
 from neuroadapter_jax.adapter.neuroadapter import NeuroAdapter
 from neuroadapter_jax.cortex.packing import Packing
 from neuroadapter_jax.diffusion.images import to_uint8
@@ -117,18 +117,15 @@ class Ours:
         )
 
         brain = adapter(packed)
-        # What both views need: each region's share, and where regions of interest look.
+        # What both views need: each region's share, and where ROIs are attended.
         probes = attention_probes(unet, brain, self.roi_weights, "attention")
         latents, probed = sample_latents(
             unet,
-            self.text,
-            brain,
-            adapter.unconditional(),
+            Guidance(self.text, brain, adapter.unconditional(), guidance_scale),
             jax.lax.with_sharding_constraint(
                 jax.random.split(key, len(packed)), NamedSharding(self.mesh, ROWS)
             ),
             plan(self.schedule, "ddpm", num_steps),
-            guidance_scale,
             self.schedule.prediction_type,
             probes if keep_attention else None,
         )
