@@ -1,4 +1,4 @@
-"""Where drawing begins from: latents that another decoder gives, kept in a file or as images."""
+"""Where sampling starts from: latents that another decoder gives, from a file or from images."""
 
 from pathlib import Path
 
@@ -6,8 +6,11 @@ import numpy as np
 from jaxtyping import Float, Int
 from PIL import Image
 
-from neuroadapter_jax.pipeline.pipeline import NeuroAdapterPipeline
-from neuroadapter_jax.pipeline.reconstruct import INDEX, load_reconstructions
+from neuroadapter_jax.batches import map_batches
+from neuroadapter_jax.files import write_npz
+from neuroadapter_jax.pipeline import NeuroAdapterPipeline, load_reconstructions
+
+_INDEX = "index.json"
 
 
 def save_low_level_start(
@@ -15,31 +18,26 @@ def save_low_level_start(
     image_ids: Int[np.ndarray, " b"],
     latents: Float[np.ndarray, "b y x c"],
 ) -> None:
-    """Write an npz file of image_ids and latents, atomically.
+    """Write an npz file of image_ids and latents, whole or not at all.
 
     Args:
         path: the file.
         image_ids: which stimulus each is of.
         latents: scaled, as `NeuroAdapterPipeline.encode` gives them.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
-        np.savez(file, image_ids=image_ids, latents=np.asarray(latents, np.float32))
-    partial.replace(path)
+    write_npz(path, image_ids=image_ids, latents=np.asarray(latents, np.float32))
 
 
 def load_low_level_start(
     path: str | Path, image_ids: Int[np.ndarray, " b"], pipeline: NeuroAdapterPipeline
 ) -> Float[np.ndarray, "b y x c"]:
-    """The latents to begin from, in the order of some stimuli.
+    """The latents to start from, in the order of some stimuli.
 
     Args:
         path: a file of `save_low_level_start`; or a folder of launch/reconstruct.py or of images
             ID.png (six digits, the 0-based 73k id), which the pipeline's VAE encodes.
         image_ids: the stimuli.
-        pipeline: what will draw.
+        pipeline: what will reconstruct.
 
     Raises:
         FileNotFoundError: neither is there, or the image of a stimulus is not.
@@ -62,8 +60,8 @@ def load_low_level_start(
     shape = (config.sample_size, config.sample_size, config.in_channels)
     if latents.shape[1:] != shape:
         raise ValueError(
-            f"{path} holds latents of shape {latents.shape[1:]}; the model draws {shape}, so give "
-            "latents of its own VAE at this size."
+            f"{path} holds latents of shape {latents.shape[1:]}; the model samples {shape}, so "
+            "give latents of its own VAE at this size."
         )
     rows = {int(i): row for row, i in enumerate(ids)}
     return latents[[rows[int(i)] for i in image_ids]]
@@ -72,7 +70,7 @@ def load_low_level_start(
 def _from_folder(
     folder: Path, image_ids: Int[np.ndarray, " b"], pipeline: NeuroAdapterPipeline
 ) -> Float[np.ndarray, "b y x c"]:
-    if (folder / INDEX).is_file():
+    if (folder / _INDEX).is_file():
         found = load_reconstructions(folder)
         _require(folder, found.image_ids, image_ids)
         pictures = dict(zip(found.image_ids.tolist(), found.best, strict=True))
@@ -89,18 +87,16 @@ def _from_folder(
     side = backbone.unet.config.sample_size * backbone.vae.config.downscale
     if sizes := {image.shape[:2] for image in images} - {(side, side)}:
         raise ValueError(
-            f"{folder} holds images of {sorted(sizes)} pixels; the model draws {side} x {side}, so "
+            f"{folder} holds images of {sorted(sizes)} pixels; the model's are {side} x {side}, so "
             "resize them first."
         )
-    size = 32
-    return np.concatenate(
-        [pipeline.encode(np.stack(images[i : i + size])) for i in range(0, len(images), size)]
-    )
+    stack = np.stack(images)
+    return map_batches(lambda rows: pipeline.encode(stack[rows]), len(stack), min(32, len(stack)))
 
 
 def _require(path: Path, known: Int[np.ndarray, " k"], wanted: Int[np.ndarray, " b"]) -> None:
     if len(missing := np.setdiff1d(wanted, known)):
         raise ValueError(
             f"{path} lacks {len(missing)} of {len(wanted)} stimuli, such as image {missing[0]}; "
-            "give the start of every image to draw."
+            "give the start of every image to reconstruct."
         )

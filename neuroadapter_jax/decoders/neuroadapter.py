@@ -1,15 +1,15 @@
-"""From a training run to a pipeline folder with its card."""
+"""The NeuroAdapter decoder: from a training run to a pipeline folder with its card."""
 
 import dataclasses
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from neuroadapter_jax.datasets.subjects import SubjectsDataset
-from neuroadapter_jax.figures.report import score_table
-from neuroadapter_jax.pipeline.pipeline import NeuroAdapterPipeline
+from neuroadapter_jax.files import write_text
+from neuroadapter_jax.pipeline import NeuroAdapterPipeline
+from neuroadapter_jax.tables import markdown_table
 from neuroadapter_jax.training.metrics_log import read_metrics
 from neuroadapter_jax.training.train import load_run
 
@@ -26,14 +26,14 @@ def pipeline_of_run(
             None for a model of one.
 
     Raises:
-        FileNotFoundError: as `load_run`.
-        ValueError: as `load_run`; also no subject, or one that the model was not trained on.
+        FileNotFoundError, ValueError: the run is not there or not complete, see `load_run`.
+        ValueError: no subject, or one that the model was not trained on.
     """
     setup, adapter, step = load_run(workdir, last=last)
     known = [str(each) for each in setup.subjects]
     if subject is None and len(known) > 1:
         raise ValueError(
-            f"{workdir} is a model of subjects {', '.join(known)}, and a pipeline draws for one: "
+            f"{workdir} is a model of subjects {', '.join(known)}, and a pipeline is for one: "
             f"take it out with python launch/export.py --run {workdir} --subject {known[0]} "
             f"--out FOLDER."
         )
@@ -51,9 +51,7 @@ def pipeline_of_run(
         setup.backbone,
         setup.regions[index],
         backbone_name=setup.settings.backbone,
-        guidance_scale=setup.settings.sampling.guidance_scale,
-        sampler=setup.settings.sampling.sampler,
-        start=setup.settings.sampling.start,
+        sampling=setup.settings.sampling,
         num_candidates=setup.settings.num_candidates,
         provenance={
             "step": step,
@@ -71,7 +69,7 @@ def export_run(
     half: bool = False,
     last: bool = False,
     subject: int | str | None = None,
-    results: dict[str, Any] | None = None,
+    scores: str | None = None,
 ) -> None:
     """Write the pipeline of a run's best checkpoint and a card that says how it came about.
 
@@ -81,16 +79,15 @@ def export_run(
         half: write float16 weights.
         last: take the last checkpoint instead of the best.
         subject: see `pipeline_of_run`.
-        results: of `score_folder`, for the card; None leaves them out.
+        scores: Markdown for the card, such as `evaluation.score_table.score_text` gives; None
+            leaves them out.
     """
     pipeline = pipeline_of_run(workdir, last=last, subject=subject)
     pipeline.save_pretrained(out, np.float16 if half else np.float32)
-    (Path(out) / "README.md").write_text(_card(Path(out).name, pipeline, Path(workdir), results))
+    write_text(Path(out) / "README.md", _card(Path(out).name, pipeline, Path(workdir), scores))
 
 
-def _card(
-    name: str, pipeline: NeuroAdapterPipeline, workdir: Path, results: dict[str, Any] | None
-) -> str:
+def _card(name: str, pipeline: NeuroAdapterPipeline, workdir: Path, scores: str | None) -> str:
     training, data = pipeline.provenance["training"], pipeline.provenance["data"]
     step = pipeline.provenance["step"]
     losses = {
@@ -111,13 +108,9 @@ def _card(
         "validation loss there (Min-SNR, all tokens)": f"{losses[step]:.4f}",
         "minutes of training": f"{seconds / 60:.0f}",
     }
-    table = "".join(f"| {name} | {value} |\n" for name, value in facts.items())
-    text = f"# {name}: a NeuroAdapter\n\n| | |\n| --- | --- |\n{table}"
-    if results is not None:
-        head, *rows = score_table({"value [95 % interval]": results})
-        lines = [head, ["---"] * len(head), *rows]
-        text += f"\n{results['num_images']} test images, one candidate each:\n\n"
-        text += "".join("| " + " | ".join(line) + " |\n" for line in lines)
+    text = f"# {name}: a NeuroAdapter\n\n{markdown_table(['', ''], facts.items())}"
+    if scores is not None:
+        text += f"\n{scores}"
     return text + (
         "\nconfig.json holds every setting of the training and the fingerprints of its data.\n"
     )

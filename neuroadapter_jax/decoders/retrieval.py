@@ -1,7 +1,4 @@
-"""The retrieval baseline: the reference image whose predicted response fits the measured one best.
-
-Beside it two floors, a random training image and the mean image: what is reached without looking.
-"""
+"""The retrieval baseline: the image whose predicted response fits the measured one best."""
 
 import dataclasses
 import hashlib
@@ -18,11 +15,12 @@ from neuroadapter_jax.cortex.parcellation import Parcellation
 from neuroadapter_jax.datasets.prepared.records import PreparedDataset
 from neuroadapter_jax.encoder.brain_encoder import BrainEncoder
 from neuroadapter_jax.encoder.ranking import ROUNDING, pairwise_correlation
+from neuroadapter_jax.files import write_npz
 
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp"}
 _THUMBNAIL = 8
 # Mean absolute difference, in grey levels, up to which two pictures count as one: what saving as
-# JPEG changes. Pictures of different things differ by tens.
+# JPEG changes. Pictures of different objects differ by tens.
 _SAME_PICTURE = 2.0
 
 
@@ -127,15 +125,15 @@ def retrieve(
     argmax_g r(encoder(g), fmri),  r: Pearson over the vertices that `BrainEncoder.rank` uses
 
     The first of equals (see `encoder.ranking.ROUNDING`), whatever the chunks; an image whose
-    prediction is constant is never chosen. Memory is that of
-    one chunk, whatever the gallery's size. The paper takes ImageNet's training images as gallery
-    and the vertices of labelled areas; here they are those of the model's regions.
+    prediction is constant is never chosen. Memory is that of one chunk, whatever the gallery's
+    size. The paper takes ImageNet's training images as gallery
+    and the vertices of labelled ROIs; here they are those of the model's regions.
 
     Args:
         encoder: of the same subject and surface, trained without the stimuli.
         gallery: what is chosen from.
         fmri: measured responses of the whole cortex.
-        stimuli: the images that were seen; used to make sure that they are not in the gallery.
+        stimuli: what the responses are to; used to make sure that they are not in the gallery.
         stimulus_ids: their 0-based 73k ids.
         regions: whose vertices count.
         chunk: images predicted and compared at once.
@@ -174,10 +172,10 @@ def retrieve(
         if gallery.image_ids is None:
             _refuse(gallery, part[same_pictures(images, stimuli)])
         scores = np.array(pairwise_correlation(measured, encoder.predict(images)[:, mask]))
-        leaders = leaders.joined_by(part, scores)
+        leaders = leaders.with_images(part, scores)
         first += len(part)
         if state is not None:
-            _write_state(state, of=of, first=first, **dataclasses.asdict(leaders))
+            write_npz(state, of=of, first=first, **dataclasses.asdict(leaders))
         bar.update(len(part))
     bar.close()
     # Leaders stand in the gallery's order, so the first of each response is the one to take.
@@ -208,7 +206,9 @@ class Leaders:
         """Before any image: row 0 at minus infinity for each of `count` responses."""
         return cls(np.arange(count), np.zeros(count, np.int64), np.full(count, -np.inf, np.float32))
 
-    def joined_by(self, rows: Int[np.ndarray, " j"], scores: Float[np.ndarray, "b j"]) -> "Leaders":
+    def with_images(
+        self, rows: Int[np.ndarray, " j"], scores: Float[np.ndarray, "b j"]
+    ) -> "Leaders":
         """The leaders after some more images of the gallery; NaN is no score."""
         scores = np.where(np.isnan(scores), np.float32(-np.inf), scores)
         best = np.full(len(scores), -np.inf, np.float32)
@@ -253,7 +253,7 @@ def _refuse(gallery: Gallery, rows: Int[np.ndarray, " j"]) -> None:
     if len(rows):
         raise ValueError(
             f"The reference set {gallery.name} holds {len(rows)} of the images to decode, such as "
-            f"{gallery.keys[rows[0]]}; take them out, or what was seen would be found."
+            f"{gallery.keys[rows[0]]}; take them out, or the stimuli themselves would be found."
         )
 
 
@@ -264,23 +264,3 @@ def _fingerprint(
     for array in (encoder.correlations, measured):
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
-
-
-def _write_state(path: Path, **fields: np.ndarray | int | str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
-        np.savez(file, **fields)
-    partial.replace(path)
-
-
-def random_rows(gallery: Gallery, count: int, seed: int = 0) -> Int[np.ndarray, " b"]:
-    """A floor: rows of a gallery drawn at random, with replacement."""
-    return np.random.default_rng(seed).integers(len(gallery), size=count)
-
-
-def mean_image(gallery: Gallery, chunk: int = 256) -> UInt8[np.ndarray, "y x c"]:
-    """A floor: the mean over all images of a gallery, rounded."""
-    parts = np.array_split(np.arange(len(gallery)), -(-len(gallery) // chunk))
-    total = sum(gallery.read(part).sum(axis=0, dtype=np.float64) for part in parts)
-    return np.rint(total / len(gallery)).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""The networks whose features images are compared by, and where their weights come from.
+"""The networks of AlexNet(2), AlexNet(5), Inception, CLIP, EffNet-B and SwAV scores, with weights.
 
 AlexNet, Inception v3, EfficientNet-B1 and SwAV's ResNet-50 are torchvision's, CLIP ViT-L/14 is
 transformers'; both come with the extra `pytorch`. Their weights are read from local files, or
@@ -29,7 +29,7 @@ TINY_VIT_SIDE = 64
 
 
 class MissingWeightsError(Exception):
-    """A network cannot be had here; the message says why and what helps."""
+    """A network is not available here; the message says why and what helps."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Network:
         colours: mean and standard deviation per channel of values in 0..1.
         metrics: the scores that read it; all layers come from one pass.
         load: (folder of weights or None, whether to download) -> features by layer of prepared
-            images. Raises MissingWeightsError where it cannot be had, ValueError where the
+            images. Raises MissingWeightsError where it is not available, ValueError where the
             weights are not this network's.
     """
 
@@ -153,19 +153,19 @@ class _Hooked:
 
 
 def _fill(model: Any, tensors: Mapping[str, Any], unused: tuple[str, ...], source: str) -> Any:
-    """The model, made without memory, with the tensors of its own names; heads are left out.
+    """The model, made without memory, with the tensors named as its own; heads are left out.
 
-    Older files do not count the batches that a norm has seen, which nothing reads.
+    Older files do not count the batches that a norm was trained on; nothing reads that count.
 
     Raises:
         ValueError: a tensor is missing, unknown or of another shape.
     """
-    kept = {name: x for name, x in tensors.items() if not name.startswith(unused)}
+    wanted = {name: x for name, x in tensors.items() if not name.startswith(unused)}
     expected = {name: x.shape for name, x in model.state_dict().items()}
     for name in expected:
         if name.endswith("num_batches_tracked"):
-            kept.setdefault(name, _torch().tensor(0))
-    found = {name: getattr(x, "shape", None) for name, x in kept.items()}
+            wanted.setdefault(name, _torch().tensor(0))
+    found = {name: getattr(x, "shape", None) for name, x in wanted.items()}
     wrong = sorted(n for n in found.keys() | expected.keys() if found.get(n) != expected.get(n))
     if wrong:
         name = wrong[0]
@@ -173,7 +173,7 @@ def _fill(model: Any, tensors: Mapping[str, Any], unused: tuple[str, ...], sourc
             f"The weights {source} do not fit the network at {name} ({len(wrong)} such tensors): "
             f"found {_shape(found.get(name))}, expected {_shape(expected.get(name))}."
         )
-    model.load_state_dict(kept, assign=True)
+    model.load_state_dict(wanted, assign=True)
     return model
 
 
@@ -273,7 +273,7 @@ def load_tiny_vit(weights: Path | None = None, download: bool = False) -> Extrac
 
     Args:
         weights: not read; the weights are shipped.
-        download: likewise.
+        download: not read either.
     """
     graph, params = nnx.split(load_dinov2("tiny-vit"))
 

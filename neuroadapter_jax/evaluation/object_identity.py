@@ -1,4 +1,4 @@
-"""Which of the 48 things a drawn thing resembles most: n-way identification where it stands."""
+"""Object identity: which of the 48 objects a reconstruction resembles most, place by place."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -13,27 +13,27 @@ from neuroadapter_jax.simulation.scenes import OBJECTS, SLOTS, PlacedObject, Sce
 def identify_objects(
     reconstructions: UInt8[np.ndarray, "b y x c"], scenes: Sequence[Scene]
 ) -> Int[np.ndarray, "b slot"]:
-    """Names each thing of a scene by what is drawn within its square.
+    """Names each object of a scene by the reconstruction within its square.
 
-    name = argmin_k sum_{y, x, c} (drawn - render(the scene with thing k in that place))^2,
+    name = argmin_k sum_{y, x, c} (reconstruction - render(scene with object k there))^2,
 
-    the sum over the thing's own square. Position, size and everything around are the scene's, so
-    an image that shows nothing of the thing is right once in 48 over scenes drawn at random.
+    the sum over the object's own square. Position, size and everything around are the scene's, so
+    an image that shows nothing of the object is right once in 48 over scenes drawn at random.
 
     Args:
         reconstructions: images, 0..255, one per scene.
         scenes: what was shown, same order.
 
     Returns:
-        int16 index into THINGS at the slots that hold a thing, -1 elsewhere.
+        int16 index into `scenes.OBJECTS` at the slots that hold an object, -1 elsewhere.
 
     Raises:
         ValueError: the counts differ.
     """
     if len(reconstructions) != len(scenes):
         raise ValueError(
-            f"There should be one image per scene, found {len(reconstructions)} images and {len(scenes)} "
-            "scenes."
+            f"There should be one image per scene, found {len(reconstructions)} images and "
+            f"{len(scenes)} scenes; give both in the same order."
         )
     named = np.full((len(scenes), len(SLOTS)), EMPTY, np.int16)
     for image, scene, row in zip(reconstructions, scenes, named, strict=True):
@@ -48,7 +48,7 @@ def identify_objects(
 
 
 def objects_shown(scenes: Sequence[Scene]) -> Int[np.ndarray, "b slot"]:
-    """int16 index into THINGS of what stands in each slot, -1 for empty."""
+    """int16 index into `scenes.OBJECTS` of what stands in each slot, -1 for empty."""
     shown = np.full((len(scenes), len(SLOTS)), EMPTY, np.int16)
     for scene, row in zip(scenes, shown, strict=True):
         for item in scene.objects:

@@ -1,7 +1,11 @@
-"""The field's scores of reconstructions, as published tables take them, image by image."""
+"""The field's scores of reconstructions, as published tables take them, image by image.
+
+PixCorr, SSIM, two-way identification by AlexNet(2), AlexNet(5), Inception and CLIP, and the
+distances EffNet-B and SwAV.
+"""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +15,7 @@ from jaxtyping import Float, Float32, UInt8
 from PIL import Image
 from tqdm import tqdm
 
+from neuroadapter_jax.batches import filled_batches
 from neuroadapter_jax.evaluation.features import (
     NETWORKS,
     Extract,
@@ -80,8 +85,8 @@ class Scores:
     def summary(self, seed: int = 0) -> dict[str, Any]:
         """Means with bootstrap intervals over images, made of dict, list, str and numbers only.
 
-        "convention"; "metrics": name -> {"value", "interval"}; "set_level" likewise, where there
-        is any; "missing": name -> reason.
+        "convention"; "metrics": name -> {"value", "interval"}; "set_level": the same of whole sets
+        of candidates, where there were several; "missing": name -> reason.
         """
         result: dict[str, Any] = {
             "convention": dataclasses.asdict(self.convention)
@@ -222,7 +227,7 @@ def score_images(
             f"{candidates.shape} and {stimuli.shape}."
         )
     how = CONVENTIONS[convention]
-    scores = Scores(how, _pixel_scores(stimuli, reconstructions, how, batch_size), {}, {})
+    scores = Scores(how, _resized_pixel_scores(stimuli, reconstructions, how, batch_size), {}, {})
     folder = None if weights is None else Path(weights)
     for network in tqdm(networks, desc="features", unit="network", disable=not progress):
         try:
@@ -254,7 +259,7 @@ def score_candidates(
     candidates: UInt8[np.ndarray, "b s y x c"],
     **options: Any,
 ) -> dict[str, Float[np.ndarray, "b s"]]:
-    """Every score of `score_images` that can be had, of each candidate.
+    """Every available score of `score_images`, of each candidate.
 
     Candidate j of an image is scored beside candidate j of the others. By columns distractors of
     identification are stimuli, so a candidate's score does not depend on which others are taken.
@@ -271,16 +276,16 @@ def score_candidates(
     return {name: np.stack([x[name] for x in columns], axis=1) for name in columns[0]}
 
 
-def _pixel_scores(
+def _resized_pixel_scores(
     stimuli: UInt8[np.ndarray, "b y x c"],
     reconstructions: UInt8[np.ndarray, "b y x c"],
     convention: Convention,
     batch_size: int,
 ) -> dict[str, Float[np.ndarray, " b"]]:
     values: dict[str, list[np.ndarray]] = {"pixcorr": [], "ssim": []}
-    for rows in _batches(len(stimuli), batch_size):
+    for rows, valid in filled_batches(len(stimuli), batch_size):
         a, b = (
-            resize(_first(x[rows], convention), PIXEL_SIDE, antialias=convention.antialias)
+            resize(_first(x[rows[:valid]], convention), PIXEL_SIDE, antialias=convention.antialias)
             for x in (stimuli, reconstructions)
         )
         values["pixcorr"].append(pixel_correlation(a, b))
@@ -295,13 +300,11 @@ def _features(
     convention: Convention,
     batch_size: int,
 ) -> dict[str, Float[np.ndarray, "b _f"]]:
-    """Features by layer; the last batch is filled up, so that one compilation serves all."""
+    """Features by layer, one row per image."""
     parts: dict[str, list[np.ndarray]] = {}
-    for rows in _batches(len(images), batch_size):
-        batch = images[rows]
-        filled = np.concatenate([batch, np.repeat(batch[-1:], batch_size - len(batch), axis=0)])
-        for layer, values in extract(prepare(filled, network, convention)).items():
-            parts.setdefault(layer, []).append(values[: len(batch)])
+    for rows, valid in filled_batches(len(images), batch_size):
+        for layer, values in extract(prepare(images[rows], network, convention)).items():
+            parts.setdefault(layer, []).append(values[:valid])
     return {layer: np.concatenate(values) for layer, values in parts.items()}
 
 
@@ -321,7 +324,3 @@ def _first(
 ) -> UInt8[np.ndarray, "b y x c"] | Float32[np.ndarray, "b _y _x c"]:
     side = convention.first_side
     return images if side is None else resize(images, side, antialias=convention.antialias)
-
-
-def _batches(count: int, batch_size: int) -> Iterator[slice]:
-    return (slice(first, first + batch_size) for first in range(0, count, batch_size))

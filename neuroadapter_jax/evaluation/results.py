@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +13,12 @@ from jaxtyping import Int, Real
 
 from neuroadapter_jax.diffusion.weights import ASSETS
 from neuroadapter_jax.evaluation.features import PUBLISHED_NETWORKS
+from neuroadapter_jax.evaluation.old_names import NEW_NAMES, with_new_names
 from neuroadapter_jax.evaluation.protocol import less_is_better, metric_labels
 from neuroadapter_jax.evaluation.selection import selection_table
+from neuroadapter_jax.files import write_json, write_text
 from neuroadapter_jax.metrics.statistics import bootstrap_ratio
+from neuroadapter_jax.tables import MISSING, markdown_table
 
 RESULTS, PER_IMAGE, TABLE = "results.json", "per_image.csv", "results.md"
 PUBLISHED = ASSETS / "published" / "nsd.csv"
@@ -40,11 +42,22 @@ class PerImage:
     columns: Mapping[str, Real[np.ndarray, " b"]]
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file under its final name once it is complete."""
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+def read_results(path: str | Path) -> dict[str, Any]:
+    """The results.json of a scored folder; one of version 0.1.0 comes with today's names.
+
+    Args:
+        path: the file, or the folder that holds it.
+
+    Raises:
+        FileNotFoundError: it is not there.
+    """
+    path = Path(path)
+    path = path / RESULTS if path.is_dir() else path
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path} is not there; score the folder first: python launch/evaluate.py {path.parent}"
+        )
+    return with_new_names(json.loads(path.read_text(encoding="utf-8")))
 
 
 def write_per_image(path: Path, table: PerImage) -> None:
@@ -58,7 +71,7 @@ def write_per_image(path: Path, table: PerImage) -> None:
 
 
 def read_per_image(path: Path) -> PerImage:
-    """Read what `write_per_image` wrote.
+    """Read what `write_per_image` wrote; a file of version 0.1.0 comes with today's names.
 
     Raises:
         FileNotFoundError: it is not there.
@@ -75,7 +88,10 @@ def read_per_image(path: Path) -> PerImage:
             f"length, found {', '.join(head)}; score the folder again."
         )
     ids, *values = zip(*rows, strict=True)
-    columns = {name: np.array(x, np.float64) for name, x in zip(head[1:], values, strict=True)}
+    columns = {
+        NEW_NAMES.get(name, name): np.array(x, np.float64)
+        for name, x in zip(head[1:], values, strict=True)
+    }
     return PerImage(np.array(ids, np.int64), columns)
 
 
@@ -98,7 +114,7 @@ def published_rows(path: Path = PUBLISHED) -> list[dict[str, Any]]:
 def score_cell(metric: str, value: float | None) -> str:
     """A score as papers print it: shares in percent, the rest with three digits."""
     if value is None:
-        return "–"
+        return MISSING
     return f"{value:.2%}" if metric.startswith("two_way") or metric in RATIOS else f"{value:.3f}"
 
 
@@ -125,9 +141,8 @@ def markdown(results: Mapping[str, Any], *, title: str, comparable: bool) -> str
         + f"; two-way identification by {how['orientation']}). Means with 95 % bootstrap intervals "
         "over images.",
         "",
-        "| metric | better | value [95 % interval] |",
-        "| --- | --- | --- |",
     ]
+    scores = []
     for name, label in labels.items():
         if name in results["metrics"]:
             cell = _with_interval(name, results["metrics"][name])
@@ -135,20 +150,21 @@ def markdown(results: Mapping[str, Any], *, title: str, comparable: bool) -> str
             cell = f"missing: {results['missing'][name]}"
         else:
             continue
-        lines.append(f"| {label} | {'less' if less_is_better(name) else 'more'} | {cell} |")
+        scores.append([label, _better(name), cell])
     for name, entry in results.get("set_level", {}).items():
         cell = _with_interval(name, entry)
-        lines.append(f"| {labels[name]}, whole sets of candidates | more | {cell} |")
+        scores.append([f"{labels[name]}, whole sets of candidates", "more", cell])
+    lines.append(markdown_table(["metric", "better", "value [95 % interval]"], scores).rstrip())
     if "selection" in results:
         lines += [
             "",
             "## What the encoder's choice gives",
             "",
-            "One of the candidates; oracle: the one of the best pixel correlation, which no judge "
-            "can know. Behind the value the gain over the mean candidate, paired, with its 95 % "
-            "bootstrap interval over images.",
+            "One of the candidates; oracle: the one of the best pixel correlation, which no "
+            "encoder can know. Behind the value the gain over the mean candidate, paired, with its "
+            "95 % bootstrap interval over images.",
             "",
-            *selection_table(results["selection"], labels),
+            selection_table(results["selection"], labels).rstrip(),
         ]
     names = ["pixcorr", "ssim", *(m.name for x in PUBLISHED_NETWORKS for m in x.metrics)]
     arrows = [f"{labels[x]} {'↓' if less_is_better(x) else '↑'}" for x in names]
@@ -160,22 +176,18 @@ def markdown(results: Mapping[str, Any], *, title: str, comparable: bool) -> str
     )
     lines += ["", "## Published, on the Natural Scenes Dataset", "", note]
     for count in sorted({row["num_images"] for row in rows}):
-        lines += [
-            "",
-            f"### {count} test images",
-            "",
-            "| method | subjects | test images | " + " | ".join(arrows) + " |",
-            "| --- " * (3 + len(names)) + "|",
-        ]
+        lines += ["", f"### {count} test images", ""]
+        entries = []
         if comparable and results["num_images"] == count:
             found = results["metrics"]
             cells = [score_cell(x, found.get(x, {}).get("value")) for x in names]
-            lines.append(f"| **these** | | {count} | " + " | ".join(cells) + " |")
+            entries.append(["**these**", "", count, *cells])
         for row in rows:
             if row["num_images"] == count:
                 cells = [score_cell(x, row[x]) for x in names]
-                start = f"| {row['method']} | {row['subjects']} | {count} | "
-                lines.append(start + " | ".join(cells) + " |")
+                entries.append([row["method"], row["subjects"], count, *cells])
+        head = ["method", "subjects", "test images", *arrows]
+        lines.append(markdown_table(head, entries).rstrip())
         sources = sorted({row["source"] for row in rows if row["num_images"] == count})
         lines += ["", "Source: " + "; ".join(sources) + "."]
     return "\n".join(lines) + "\n"
@@ -236,7 +248,7 @@ def paired_differences(a: str | Path, b: str | Path, seed: int = 0) -> dict[str,
         other_top, other_below = columns[1][name]
         if not np.array_equal(below, other_below):
             raise ValueError(
-                f"{PER_IMAGE} of {a} and {b} disagree on how many things images show; score both "
+                f"{PER_IMAGE} of {a} and {b} disagree on how many objects images show; score both "
                 "again with the same --root."
             )
         scores[name] = {
@@ -254,6 +266,25 @@ def paired_differences(a: str | Path, b: str | Path, seed: int = 0) -> dict[str,
     }
 
 
+def compare_folders(a: str | Path, b: str | Path, out: str | Path | None = None) -> str:
+    """What folder b scores more than folder a, as Markdown.
+
+    Args:
+        a: folder that `score_folder` scored.
+        b: another, of the same images by the same convention.
+        out: folder that gets comparison.json and comparison.md; nothing is written when None.
+
+    Raises:
+        FileNotFoundError, ValueError: see `paired_differences`.
+    """
+    differences = paired_differences(a, b)
+    table = difference_table(differences)
+    if out is not None:
+        write_text(Path(out) / "comparison.md", table)
+        write_json(Path(out) / "comparison.json", differences)
+    return table
+
+
 def difference_table(differences: Mapping[str, Any]) -> str:
     """`paired_differences` as Markdown."""
     labels = metric_labels()
@@ -261,17 +292,15 @@ def difference_table(differences: Mapping[str, Any]) -> str:
         f"a: {differences['a']}, b: {differences['b']}; {differences['num_images']} images, "
         f"convention: {differences['convention']}.",
         "",
-        "| score | better | a | b | b - a [95 % interval] |",
-        "| --- | --- | --- | --- | --- |",
     ]
+    rows = []
     for name, entry in differences["scores"].items():
-        direction = "less" if less_is_better(name) else "more"
         cells = [score_cell(name, entry[side]) for side in "ab"]
         value, (low, high) = entry["difference"]["value"], entry["difference"]["interval"]
-        lines.append(
-            f"| {labels.get(name, name)} | {direction} | {cells[0]} | {cells[1]} | "
-            f"{value:+.4f} [{low:+.4f}, {high:+.4f}] |"
-        )
+        difference = f"{value:+.4f} [{low:+.4f}, {high:+.4f}]"
+        rows.append([labels.get(name, name), _better(name), *cells, difference])
+    head = ["score", "better", "a", "b", "b - a [95 % interval]"]
+    lines.append(markdown_table(head, rows).rstrip())
     if differences["one_sided"]:
         lines += ["", f"In one folder alone: {', '.join(differences['one_sided'])}."]
     return "\n".join(lines) + "\n"
@@ -294,12 +323,11 @@ def _scores(table: PerImage) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 
 def _convention(folder: Path) -> str:
-    path = folder / RESULTS
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"{path} is not there; score the folder first: python launch/evaluate.py {folder}"
-        )
-    return json.loads(path.read_text())["convention"]["name"]
+    return read_results(folder / RESULTS)["convention"]["name"]
+
+
+def _better(metric: str) -> str:
+    return "less" if less_is_better(metric) else "more"
 
 
 def _with_interval(metric: str, entry: Mapping[str, Any]) -> str:

@@ -17,7 +17,10 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt8
 from safetensors.numpy import load_file, save
 from tqdm import tqdm
 
+from neuroadapter_jax.batches import map_batches
+from neuroadapter_jax.files import write_file, write_json, write_text
 from neuroadapter_jax.metrics.recall import semantic_precision, semantic_recall
+from neuroadapter_jax.tables import markdown_table
 
 ASSET = Path(__file__).parents[1] / "assets" / "scene_reader"
 _LUMA = np.array([0.2125, 0.7154, 0.0721])
@@ -29,9 +32,9 @@ class SceneReaderConfig:
 
     Args:
         categories: names of the categories, in the order of their indices.
-        slot_centres: (y, x) in pixels of the positions at which a thing can stand.
+        slot_centres: (y, x) in pixels of the positions at which an object can stand.
         image_size: height and width of the images in pixels, a multiple of 4.
-        window: side in pixels of what is seen of each slot, even.
+        window: side in pixels of the part of the image around each slot that is read, even.
         widths: channels of the three convolutions.
         hidden: width of the layer before the logits.
     """
@@ -93,7 +96,7 @@ def read_scenes(
     Args:
         reader: the net.
         images: RGB images, 0..255.
-        batch_size: images per device call; the last call is padded to it.
+        batch_size: images per device call.
 
     Returns:
         int8 categories, -1 for empty.
@@ -108,12 +111,11 @@ def read_scenes(
             f"{list(images.shape)}: resize or convert them first."
         )
     graph, params = nnx.split(reader)
-    readings = []
-    for start in range(0, len(images), batch_size):
-        batch = images[start : start + batch_size]
-        padding = ((0, batch_size - len(batch)), (0, 0), (0, 0), (0, 0))
-        readings.append(_read(graph, params, np.pad(batch, padding))[: len(batch)])
-    return np.concatenate(readings).astype(np.int8)
+
+    def read(rows: Int[np.ndarray, " b"]) -> Int[np.ndarray, "b slot"]:
+        return np.asarray(_read(graph, params, images[rows]))
+
+    return map_batches(read, len(images), batch_size).astype(np.int8)
 
 
 def _named_leaves(reader: SceneReader) -> dict[str, Any]:
@@ -130,17 +132,11 @@ def save_scene_reader(folder: str | os.PathLike, reader: SceneReader, card: str)
         card: text of the README.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: np.asarray(leaf, np.float16) for name, leaf in _named_leaves(reader).items()}
-    config = json.dumps(dataclasses.asdict(reader.config), indent=2) + "\n"
-    for name, content in {
-        "config.json": config.encode(),
-        "model.safetensors": save(tensors),
-        "README.md": card.encode(),
-    }.items():
-        partial = folder / f"{name}.partial"
-        partial.write_bytes(content)
-        os.replace(partial, folder / name)
+    write_json(folder / "config.json", dataclasses.asdict(reader.config))
+    weights = save(tensors)
+    write_file(folder / "model.safetensors", lambda partial: partial.write_bytes(weights))
+    write_text(folder / "README.md", card)
 
 
 def load_scene_reader(folder: str | os.PathLike = ASSET) -> SceneReader:
@@ -244,7 +240,7 @@ def train_scene_reader(
             [num, slot] (-1 empty) of the scenes start..start+num-1.
         config: sizes of the net.
         num_steps: optimizer steps.
-        batch_size: scenes per step, none seen twice.
+        batch_size: scenes per step, none used twice.
         learning_rate: peak, after a warm-up over the first twentieth.
         weight_decay: AdamW's.
         seed: seed of initialisation and augmentation.
@@ -288,7 +284,7 @@ def reader_accuracy(
     images: UInt8[np.ndarray, "b y x c"],
     categories: Int[np.ndarray, "b slot"],
 ) -> dict[str, Any]:
-    """Recall and precision of things, and share of slots read rightly, on given images.
+    """Recall and precision of objects, and share of slots read rightly, on given images.
 
     Args:
         reader: the net.
@@ -323,16 +319,19 @@ def model_card(
         clean: :func:`reader_accuracy` on held-out scenes.
         changed: the same after :func:`augment`.
     """
-    rows = "\n".join(
-        f"| {name} | {scores['recall']:.2%} | {scores['precision']:.2%} | {scores['slots']:.2%} |"
-        for name, scores in {"as rendered": clean, "augmented": changed}.items()
+    table = markdown_table(
+        ["scenes", "recall of objects", "precision of objects", "slots right"],
+        [
+            [name, *(f"{scores[key]:.2%}" for key in ("recall", "precision", "slots"))]
+            for name, scores in {"as rendered": clean, "augmented": changed}.items()
+        ],
     )
     last = losses[-50:]
     return f"""# Scene reader
 
 Reads, from a 64 x 64 scene of the simulated data, which category (or nothing) stands in each of six
-slots. It gives the semantic score of reconstructions. Trained on rendered scenes alone: it has
-seen no response of a brain, no reconstruction and no output of a diffusion model.
+slots. It gives the semantic score of reconstructions. Trained on rendered scenes alone: no
+response of a brain, no reconstruction and no output of a diffusion model was among its data.
 
     {command}
 
@@ -341,10 +340,7 @@ of the last {len(last)} steps {sum(last) / len(last):.4f} nats per slot, on augm
 
 On {clean["num_images"]} held-out scenes of another seed, with the float32 weights:
 
-| scenes | recall of things | precision of things | slots right |
-| --- | --- | --- | --- |
-{rows}
-
+{table}
 *Augmented* scenes are changed as in training: colour, shift, blur, noise.
 
 Weights are float16 (`model.safetensors`), tensor names are the paths of the Flax NNX module.

@@ -14,12 +14,11 @@ from neuroadapter_jax.evaluation.results import (
     PerImage,
     markdown,
     write_per_image,
-    write_text,
 )
 from neuroadapter_jax.evaluation.selection import selection_scores
 from neuroadapter_jax.evaluation.simulated_folder import candidates_objects, score_simulated
-from neuroadapter_jax.files import write_json
-from neuroadapter_jax.pipeline.reconstruct import Reconstructions, load_reconstructions
+from neuroadapter_jax.files import write_json, write_text
+from neuroadapter_jax.pipeline import Reconstructions, load_reconstructions
 
 
 def check_records(
@@ -42,21 +41,22 @@ def check_records(
         more = np.setdiff1d(reconstructions.image_ids, records.image_ids)
         named = f"image {lacking[0]} is missing" if len(lacking) else f"image {more[0]} is too many"
         raise ValueError(
-            f"{folder} holds {len(reconstructions.image_ids)} images, {where} {len(records)}: {named}; draw "
-            "it again from these records."
+            f"{folder} holds {len(reconstructions.image_ids)} images, {where} {len(records)}: "
+            f"{named}; reconstruct these records again."
         )
     for row, image_id in enumerate(reconstructions.image_ids.tolist()):
         truth = records[row]["image"]
+        height, width = reconstructions.stimuli.shape[1:3]
         if truth.shape != reconstructions.stimuli[row].shape:
             raise ValueError(
-                f"{folder} holds images of {reconstructions.stimuli.shape[1]} x {reconstructions.stimuli.shape[2]} pixels, "
-                f"{where} of {truth.shape[0]} x {truth.shape[1]}; resize the reconstructions or "
+                f"{folder} holds images of {height} x {width} pixels, {where} of "
+                f"{truth.shape[0]} x {truth.shape[1]}; resize the reconstructions or "
                 "prepare the records at their size."
             )
         if not np.array_equal(truth, reconstructions.stimuli[row]):
             raise ValueError(
-                f"{folder}: the stimulus of image {image_id} is not the one in {where}; the files "
-                "in seen/ are mixed up or of another preparation."
+                f"{folder}: the stimulus of image {image_id} is not the one in {where}; the "
+                "stimulus files are mixed up or of another preparation."
             )
 
 
@@ -75,7 +75,7 @@ def score_folder(
 ) -> dict[str, Any]:
     """Score the reconstructions that count, and write the scores into their folder.
 
-    results.json holds "num_images", "reconstructions" (how they were drawn), "convention",
+    results.json holds "num_images", "reconstructions" (how they were made), "convention",
     "metrics", "missing" and "set_level" (see `Scores.summary`), and what `evaluate_simulated` says
     where `root` is given; per_image.csv a row per image; results.md the table beside published
     numbers. Where an encoder chose and all candidates were kept, "selection" says what the choice
@@ -87,9 +87,9 @@ def score_folder(
         prepared: prepared records; where given, the folder has to show exactly their images.
         root: the simulated subject's folder; adds the scores that need the truth.
         model: with `root`, adds the linear readout from this model's regions.
-        permuted: with `root`, a folder drawn from permuted responses as the control.
-        weights: see `features`.
-        download: likewise.
+        permuted: with `root`, a folder of reconstructions from permuted responses, the control.
+        weights: folder of the feature networks' weights; see `features`.
+        download: fetch weights that are not here.
         set_level: identify whole sets of candidates, too.
         progress: show bars.
 
@@ -106,10 +106,10 @@ def score_folder(
         raise ValueError("--root needs --prepared: the records say which scenes were shown.")
     if root is None and (model is not None or permuted is not None):
         raise ValueError("--model and --permuted need --root: they belong to its scores.")
-    if set_level and reconstructions.reconstructions.shape[1] == 1:
+    if set_level and reconstructions.candidates.shape[1] == 1:
         raise ValueError(
             f"{folder} holds one candidate per stimulus; set-level identification needs several, "
-            "so draw with --num_candidates (and --keep_candidates beside --encoder)."
+            "so reconstruct with --num_candidates (and --keep_candidates beside --encoder)."
         )
     records = control = None
     if prepared is not None:
@@ -122,14 +122,14 @@ def score_folder(
             "own_responses", True
         ):
             raise ValueError(
-                f"{folder} should be drawn from the images' own responses and {permuted} with "
-                "--permute_responses; exchange or draw them again."
+                f"{folder} should be reconstructed from the images' own responses and {permuted} "
+                "with --permute_responses; exchange the two or make them again."
             )
     scores = score_images(
         reconstructions.stimuli,
         reconstructions.best,
         convention=convention,
-        candidates=reconstructions.reconstructions if set_level else None,
+        candidates=reconstructions.candidates if set_level else None,
         weights=weights,
         download=download,
         progress=progress,
@@ -147,10 +147,10 @@ def score_folder(
         )
         results |= simulated
         columns |= further
-    if reconstructions.scores is not None and reconstructions.reconstructions.shape[1] > 1:
+    if reconstructions.scores is not None and reconstructions.candidates.shape[1] > 1:
         found = score_candidates(
             reconstructions.stimuli,
-            reconstructions.reconstructions,
+            reconstructions.candidates,
             convention=convention,
             weights=weights,
             download=download,

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from neuroadapter_jax.metrics.statistics import bootstrap_interval
+from neuroadapter_jax.tables import markdown_table
 
 WAYS = ("chosen", "random", "oracle")
 
@@ -19,12 +20,12 @@ def selection_scores(
 ) -> dict[str, dict[str, Any]]:
     """Scores of four ways to take one of s candidates, and their paired gain over the mean one.
 
-    "chosen": the judge's; "random": one drawn at random; "oracle": the one whose pixels correlate
-    best with the stimulus, which no judge can know; "mean": the score averaged over candidates.
+    "chosen": the encoder's; "random": one taken at random; "oracle": the one whose pixels correlate
+    best with the stimulus, which no encoder can know; "mean": the score averaged over candidates.
 
     Args:
         scores: name -> score of every candidate; "pixcorr", the pixel correlation, among them.
-        chosen: index of the judge's choice.
+        chosen: index of the encoder's choice.
         seed: of the random choice and the bootstrap.
 
     Returns:
@@ -49,14 +50,14 @@ def selection_scores(
     return result
 
 
-def selection_table(found: Mapping[str, Mapping[str, Any]], labels: Mapping[str, str]) -> list[str]:
-    """`selection_scores` as lines of Markdown.
+def selection_table(found: Mapping[str, Mapping[str, Any]], labels: Mapping[str, str]) -> str:
+    """`selection_scores` as a Markdown table.
 
     Args:
         found: of `selection_scores`.
         labels: names of scores.
     """
-    lines = ["| score | mean candidate | chosen | random | oracle |", "| --- " * 5 + "|"]
+    rows = []
     for name, ways in found.items():
         cells = [f"{ways['mean']['value']:.4f}"]
         for way in WAYS:
@@ -65,5 +66,5 @@ def selection_table(found: Mapping[str, Mapping[str, Any]], labels: Mapping[str,
             cells.append(
                 f"{ways[way]['value']:.4f}, {gain['value']:+.4f} [{low:+.4f}, {high:+.4f}]"
             )
-        lines.append(f"| {labels.get(name, name)} | " + " | ".join(cells) + " |")
-    return lines
+        rows.append([labels.get(name, name), *cells])
+    return markdown_table(["score", "mean candidate", *WAYS], rows)

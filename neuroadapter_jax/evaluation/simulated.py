@@ -8,8 +8,7 @@ from jaxtyping import Float, Int, Real, UInt8
 
 from neuroadapter_jax.evaluation.object_identity import identify_objects, objects_shown
 from neuroadapter_jax.evaluation.scene_reader import SceneReader, read_scenes
-from neuroadapter_jax.metrics.identification import two_way_pixels
-from neuroadapter_jax.metrics.pixels import pixel_correlation, ssim
+from neuroadapter_jax.metrics.pixel_scores import pixel_scores
 from neuroadapter_jax.metrics.recall import (
     chance_recall,
     permuted_recall,
@@ -19,19 +18,9 @@ from neuroadapter_jax.metrics.statistics import bootstrap_interval, bootstrap_ra
 from neuroadapter_jax.simulation.scenes import OBJECTS, Scene
 
 
-def _pixel_values(
-    reconstructions: UInt8[np.ndarray, "b y x c"], images: UInt8[np.ndarray, "b y x c"]
-) -> dict[str, Float[np.ndarray, " b"]]:
-    return {
-        "two_way_pixels": two_way_pixels(images, reconstructions),
-        "pixel_correlation": pixel_correlation(images, reconstructions),
-        "ssim": ssim(images, reconstructions),
-    }
-
-
-def _pixel_scores(values: dict[str, Float[np.ndarray, " b"]], seed: int) -> dict[str, Any]:
-    scores = {name: bootstrap_interval(x, seed) for name, x in values.items()}
-    scores["two_way_pixels"] |= {"chance": 0.5}
+def _pixel_intervals(values: dict[str, Float[np.ndarray, " b"]], seed: int) -> dict[str, Any]:
+    scores: dict[str, Any] = {name: bootstrap_interval(x, seed) for name, x in values.items()}
+    scores["two_way_pixels"]["chance"] = 0.5
     return scores
 
 
@@ -74,16 +63,16 @@ def evaluate_simulated(
 
     * ``two_way_pixels``: identification by pixel correlation (MindEye's orientation).
     * ``pixel_correlation``, ``ssim``: of each reconstruction with its stimulus.
-    * ``semantic_recall``: share of the things shown that the scene reader reads, with the right
+    * ``semantic_recall``: share of the objects shown that the scene reader reads, with the right
       category, at their slot of the reconstruction; with its exact chance under permuted
       readings and the central 99 % of that null distribution. ``semantic_precision``: share of
-      the things it reads that were shown so. ``recall_by_category``: the recall by true category.
+      the objects it reads that were shown so. ``recall_by_category``: the recall by true category.
     * ``reader_on_stimuli``: the same two for the stimuli themselves, the reader's own limit.
-    * ``object_identification``: share of the things shown that are the one, of all 48, that their
+    * ``object_identity``: share of the objects shown that are the one, of all 48, that their
       square of the reconstruction resembles most (see ``identify_objects``); chance 1/48.
-    * ``linear_readout``: the same two for readings straight from the responses;
+    * ``linear_readout``: both scores for readings straight from the responses;
       ``recall_relative_to_readout``: hits in the reconstructions over hits of the readout.
-    * ``permuted_responses``: the scores of reconstructions drawn from permuted responses, and
+    * ``permuted_responses``: the scores of reconstructions from permuted responses, and
       ``at_chance``: identification within 5 points of 50 %, recall inside its own 99 % null.
 
     Args:
@@ -92,16 +81,17 @@ def evaluate_simulated(
         categories: true category per slot, -1 for empty.
         reader: the scene reader.
         category_names: name of each category index.
-        scenes: what the stimuli show; without them things are not identified.
+        scenes: what the stimuli show; without them objects are not identified.
         readout: category per slot read from the same responses by the linear readout.
-        object_readout: index into THINGS per slot, read likewise; needs `scenes` and `readout`.
+        object_readout: index into `scenes.OBJECTS` per slot, read from the same responses;
+            needs `scenes` and `readout`.
         permuted_reconstructions: reconstructions from the responses permuted across images (see
-            ``semantics.derangement``), still in the stimuli's order.
+            ``recall.derangement``), still in the stimuli's order.
         seed: seed of resampling and permutations.
 
     Returns:
         The scores, made of dict, list, str, int, float and None only; and, of the reconstructions,
-        one value per image: pixel scores at the images' own size, and how many things are shown,
+        one value per image: pixel scores at the images' own size, and how many objects are shown,
         read rightly and identified.
 
     Raises:
@@ -110,13 +100,11 @@ def evaluate_simulated(
     objects = None if scenes is None else objects_shown(scenes)
 
     def identified(images: UInt8[np.ndarray, "b y x c"]) -> dict[str, Any]:
-        return (
-            {}
-            if objects is None
-            else _object_scores(identify_objects(images, scenes), objects, seed)
-        )
+        if scenes is None or objects is None:
+            return {}
+        return _object_scores(identify_objects(images, scenes), objects, seed)
 
-    read, pixels = read_scenes(reader, reconstructions), _pixel_values(reconstructions, images)
+    read, pixels = read_scenes(reader, reconstructions), pixel_scores(images, reconstructions)
     hits, shown, _ = semantic_counts(read, categories)
     per_image = {
         "two_way_pixels": pixels["two_way_pixels"],
@@ -125,8 +113,8 @@ def evaluate_simulated(
         "objects_shown": shown,
         "objects_read_rightly": hits,
     }
-    named = {}
-    if objects is not None:
+    named: dict[str, Any] = {}
+    if scenes is not None and objects is not None:
         names = identify_objects(reconstructions, scenes)
         named = _object_scores(names, objects, seed)
         per_image["objects_identified"] = semantic_counts(names, objects)[0]
@@ -134,7 +122,7 @@ def evaluate_simulated(
         "num_images": len(images),
         "num_objects": int(shown.sum()),
         "identification_orientation": "columns",
-        **_pixel_scores(pixels, seed),
+        **_pixel_intervals(pixels, seed),
         **_semantic_scores(read, categories, seed),
         **named,
         "recall_by_category": {
@@ -151,12 +139,12 @@ def evaluate_simulated(
     if readout is not None:
         readout_hits, _, _ = semantic_counts(readout, categories)
         result["linear_readout"] = _semantic_scores(readout, categories, seed)
-        if object_readout is not None:
+        if object_readout is not None and objects is not None:
             result["linear_readout"] |= _object_scores(object_readout, objects, seed)
         result["recall_relative_to_readout"] = bootstrap_ratio(hits, readout_hits, seed)
     if permuted_reconstructions is not None:
         control = (
-            _pixel_scores(_pixel_values(permuted_reconstructions, images), seed)
+            _pixel_intervals(pixel_scores(images, permuted_reconstructions), seed)
             | _semantic_scores(read_scenes(reader, permuted_reconstructions), categories, seed)
             | identified(permuted_reconstructions)
         )

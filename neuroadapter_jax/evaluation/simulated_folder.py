@@ -7,15 +7,13 @@ import numpy as np
 from jaxtyping import Float, Int, Real
 
 from neuroadapter_jax.cortex.packing import Packing, pack
-from neuroadapter_jax.datasets.input_pipeline import eval_batches
 from neuroadapter_jax.datasets.prepared.records import PreparedDataset
+from neuroadapter_jax.datasets.whole_split import read_split
 from neuroadapter_jax.evaluation.linear_readout import fit_linear_readout
-from neuroadapter_jax.evaluation.object_identity import identify_objects, objects_shown
-from neuroadapter_jax.evaluation.scene_reader import load_scene_reader, read_scenes
+from neuroadapter_jax.evaluation.scene_reader import load_scene_reader
 from neuroadapter_jax.evaluation.simulated import evaluate_simulated
-from neuroadapter_jax.metrics.recall import semantic_counts
-from neuroadapter_jax.pipeline.pipeline import NeuroAdapterPipeline
-from neuroadapter_jax.pipeline.reconstruct import Reconstructions
+from neuroadapter_jax.evaluation.simulated_truth import SimulatedTruth
+from neuroadapter_jax.pipeline import NeuroAdapterPipeline, Reconstructions
 from neuroadapter_jax.simulation.nsd_writer import load_scenes, load_truth
 
 
@@ -33,14 +31,16 @@ def score_simulated(
         reconstructions: reconstructions of the split's images, in its order.
         split: prepared records of the simulated subject.
         root: the simulated subject's folder, with truth.npz.
-        model: the pipeline's folder or name; a linear readout sees the same regions. None: no
+        model: the pipeline's folder or name; a linear readout reads the same regions. None: no
             readout.
-        permuted: drawn from permuted responses by the same model. None: no control.
+        permuted: the same model's reconstructions from permuted responses. None: no control.
 
     Raises:
-        ValueError: an image to be scored is one of the training images that the readout sees.
+        ValueError: an image to be scored is one of the training images that the readout is fitted
+            on.
     """
-    truth, readouts = load_truth(root), {}
+    truth = load_truth(root)
+    readouts: dict[str, Int[np.ndarray, "b slot"]] = {}
     if model is not None:
         train = PreparedDataset(split.path, "train")
         check_held_out(train.image_ids, split.image_ids)
@@ -55,14 +55,13 @@ def score_simulated(
             "readout": read_out("categories", len(truth["category_names"]), may_be_empty=True),
             "object_readout": read_out("objects", len(truth["object_names"]), may_be_empty=False),
         }
-    scenes, categories = load_scenes(root, split.image_ids), truth["categories"][split.image_ids]
     return evaluate_simulated(
         reconstructions.best,
         reconstructions.stimuli,
-        categories,
+        truth["categories"][split.image_ids],
         load_scene_reader(),
         category_names=truth["category_names"].tolist(),
-        scenes=scenes,
+        scenes=load_scenes(root, split.image_ids),
         permuted_reconstructions=None if permuted is None else permuted.best,
         **readouts,
     )
@@ -84,31 +83,21 @@ def check_held_out(train_ids: Int[np.ndarray, " _n"], test_ids: Int[np.ndarray, 
 def candidates_objects(
     reconstructions: Reconstructions, root: str | Path
 ) -> dict[str, Float[np.ndarray, "b s"]]:
-    """Share of a scene's things that each candidate shows: of the right category, and themselves.
+    """Share of a scene's objects that each candidate shows: by category, and by identity.
 
     Args:
         reconstructions: reconstructions of the simulated subject's images.
         root: the subject's folder, with truth.npz.
     """
-    truth, scenes = load_truth(root), load_scenes(root, reconstructions.image_ids)
-    objects, reader = objects_shown(scenes), load_scene_reader()
-
-    def share(read: Int[np.ndarray, "b slot"], truth: Int[np.ndarray, "b slot"]) -> np.ndarray:
-        hits, shown, _ = semantic_counts(read, truth)
-        return hits / np.maximum(shown, 1)
-
-    columns = [np.ascontiguousarray(x) for x in np.moveaxis(reconstructions.reconstructions, 1, 0)]
-    read = [
-        share(read_scenes(reader, x), truth["categories"][reconstructions.image_ids])
-        for x in columns
+    truth = SimulatedTruth.load(root, reconstructions.image_ids)
+    columns = [
+        truth.counts(np.ascontiguousarray(x)) for x in np.moveaxis(reconstructions.candidates, 1, 0)
     ]
-    named = [share(identify_objects(x, scenes), objects) for x in columns]
-    return {"semantic_recall": np.stack(read, 1), "object_identity": np.stack(named, 1)}
+    return {
+        name: np.stack([x[name][0] / np.maximum(x[name][1], 1) for x in columns], axis=1)
+        for name in columns[0]
+    }
 
 
 def _packed(dataset: PreparedDataset, packing: Packing) -> Float[np.ndarray, "b p v"]:
-    pieces = [
-        np.asarray(pack(batch["betas"].astype(np.float32), packing))[: batch["num_valid"]]
-        for batch in eval_batches(dataset, 50)
-    ]
-    return np.concatenate(pieces)
+    return read_split(dataset, ["betas"], of_betas=lambda x: pack(x, packing))["betas"]

@@ -11,7 +11,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from neuroadapter_jax.studies.causal_tests import MEASURES
+from neuroadapter_jax.evaluation.appearance import MEASURES
+from neuroadapter_jax.evaluation.old_names import with_new_names
 
 _VERBS = {
     "silence": "silenced (tokens dropped)",
@@ -25,11 +26,12 @@ def deletion_figure(result: Mapping[str, Any]) -> Figure:
     """Curves of `deletion_table`: a column for deletion and insertion, a row per measure.
 
     Args:
-        result: what `deletion_table` returned.
+        result: what `deletion_table` returned, now or in version 0.1.0.
 
     Returns:
         The figure; the caller closes it.
     """
+    result = with_new_names(result)
     labels = {"pixel_correlation": "pixel correlation with the stimulus", "recall": "recall"}
     figure, axes = plt.subplots(2, 2, figsize=(12, 7.4), sharex=True, sharey="row")
     for row, (measure, label) in enumerate(labels.items()):
@@ -37,7 +39,7 @@ def deletion_figure(result: Mapping[str, Any]) -> Figure:
             for name, own in result["curves"].items():
                 points = own[way][measure]["curve"]
                 style = {"color": "black", "ls": "--", "zorder": 3} if name == "random" else {}
-                text = f"{name} ({own[way][measure]['roi']['value']:.3f})"
+                text = f"{name} ({own[way][measure]['area_under_curve']['value']:.3f})"
                 (line,) = axis.plot(
                     result["shares"], [x["value"] for x in points], marker=".", label=text, **style
                 )
@@ -48,7 +50,7 @@ def deletion_figure(result: Mapping[str, Any]) -> Figure:
             axis.legend(
                 frameon=False,
                 fontsize=8,
-                title="ranking (area)",
+                title="ranking (area under the curve)",
                 title_fontsize=8,
                 loc="upper left",
                 bbox_to_anchor=(1, 1),
@@ -56,9 +58,9 @@ def deletion_figure(result: Mapping[str, Any]) -> Figure:
             axis.spines[["top", "right"]].set_visible(False)
         axes[row, 0].set_ylabel(label)
     axes[0, 0].set_title("deletion: ranked highest is silenced first", fontsize=10)
-    axes[0, 1].set_title("insertion: ranked highest is drawn with first", fontsize=10)
+    axes[0, 1].set_title("insertion: ranked highest is kept first", fontsize=10)
     axes[1, 0].set_xlabel("share of the regions that are silenced")
-    axes[1, 1].set_xlabel("share of the regions that are drawn with")
+    axes[1, 1].set_xlabel("share of the regions that are kept")
     figure.suptitle(
         f"{result['num_images']} images, 95 % intervals over images. Rankings: each region's share "
         "of the attention (sums to 1 over regions,\nmean over steps) by reduction; its effect on "
@@ -70,22 +72,23 @@ def deletion_figure(result: Mapping[str, Any]) -> Figure:
 
 
 def loss_figure(result: Mapping[str, Mapping[str, Any]], images: Mapping[str, int]) -> Figure:
-    """Dots of `category_table`: things no longer found, own area and random sets.
+    """Dots of `category_table`: objects no longer found, the category's ROI and random sets.
 
     Args:
         result: perturbation, and after a comma which sets, -> what `category_table` returned.
-        images: perturbation -> how many images were drawn from.
+        images: perturbation -> how many images were used.
 
     Returns:
         The figure; the caller closes it.
     """
+    result = with_new_names(result)
     figure, axes = plt.subplots(
         1, len(result), figsize=(3.4 * len(result) + 1, 4.2), sharex=True, squeeze=False
     )
     for axis, (perturbation, own) in zip(axes[0], result.items(), strict=True):
         names = list(own)
         at = np.arange(len(names))[::-1]
-        _dots(axis, [own[n]["changed"] for n in names], at + 0.12, "the category's area", "C0")
+        _dots(axis, [own[n]["changed"] for n in names], at + 0.12, "the category's ROI", "C0")
         random = [own[n]["changed_by_random_sets"] for n in names]
         _dots(axis, random, at - 0.12, "random sets, same size and SNR", _GREY)
         objects = [f"{n} ({own[n]['objects']})" for n in names]
@@ -93,24 +96,24 @@ def loss_figure(result: Mapping[str, Mapping[str, Any]], images: Mapping[str, in
         kind, *region_sets = perturbation.split(", ")
         what = ", ".join([f"{images[perturbation]} images", *region_sets])
         axis.set_title(f"{_VERBS[kind]}\n{what}", fontsize=10)
-        axis.set_xlabel("share of the things drawn right\nthat are not any more")
+        axis.set_xlabel("share of the objects reconstructed right\nthat are not any more")
         axis.axvline(0.5, color="#cccccc", lw=1, ls=":", zorder=0)
         axis.spines[["top", "right"]].set_visible(False)
     axes[0, 0].set_xlim(-0.03, 1.03)
     figure.legend(
         *axes[0, 0].get_legend_handles_labels(), loc="lower center", ncols=2, frameon=False
     )
-    figure.suptitle("In brackets: things. 95 % intervals over images.", fontsize=10)
+    figure.suptitle("In brackets: number of objects. 95 % intervals over images.", fontsize=10)
     figure.tight_layout(rect=(0, 0.07, 1, 1))
     return figure
 
 
 def change_figure(result: Mapping[str, Mapping[str, Any]], num_images: int) -> Figure:
-    """Dots of `change_table`: how far each set moves a drawing, a panel per perturbation.
+    """Dots of `change_table`: how far each set moves a reconstruction, a panel per perturbation.
 
     Args:
         result: what `change_table` returned.
-        num_images: how many images were drawn from.
+        num_images: how many images were used.
 
     Returns:
         The figure; the caller closes it.
@@ -132,7 +135,9 @@ def change_figure(result: Mapping[str, Mapping[str, Any]], num_images: int) -> F
         axis.set_xticks(range(len(MEASURES)), MEASURES)
         axis.set_title(_VERBS[perturbation], fontsize=10)
         axis.spines[["top", "right"]].set_visible(False)
-    axes[0, 0].set_ylabel("distance from the intact drawing /\ndistance of another image's drawing")
+    axes[0, 0].set_ylabel(
+        "distance from the intact reconstruction /\ndistance of another image's reconstruction"
+    )
     axes[0, 0].set_ylim(bottom=0)
     axes[0, 0].plot([], [], "x", color=_GREY, label="a random set, same size and SNR")
     figure.legend(
@@ -140,7 +145,7 @@ def change_figure(result: Mapping[str, Mapping[str, Any]], num_images: int) -> F
     )
     figure.suptitle(
         f"{num_images} images, 95 % intervals over images; 0: nothing changes, 1: as unlike as the "
-        "drawing of another image",
+        "reconstruction of another image",
         fontsize=10,
     )
     figure.tight_layout(rect=(0, 0.11, 1, 1))

@@ -1,8 +1,7 @@
-"""Areas and values on the inflated and the flat cortex."""
+"""ROIs and values on the inflated and the flat cortex."""
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 import matplotlib
 
@@ -17,8 +16,6 @@ from matplotlib.patches import Patch
 from nilearn.datasets import load_fsaverage, load_fsaverage_data
 from nilearn.plotting import plot_surf_contours, plot_surf_roi, plot_surf_stat_map
 
-from neuroadapter_jax.files import write_file
-
 VIEWS = ("lateral", "medial", "ventral")
 FLAT = "flat"
 
@@ -30,10 +27,10 @@ def roi_figure(
     order: Sequence[str] | None = None,
     title: str = "",
 ) -> Figure:
-    """Draws named areas on the inflated fsaverage5, a row of views per hemisphere.
+    """Named ROIs on the inflated fsaverage5, a row of views per hemisphere.
 
     Args:
-        roi: name of the area of each vertex, left hemisphere then right, "" for none.
+        roi: name of the ROI of each vertex, left hemisphere then right, "" for none.
         views: nilearn's names of the views, one column each.
         order: names in the order of the legend and colours; alphabetical if left out.
         title: text over the figure.
@@ -42,13 +39,13 @@ def roi_figure(
         The figure; the caller closes it.
 
     Raises:
-        ValueError: if the number of vertices is not fsaverage5's, or ``order`` misses an area.
+        ValueError: if the number of vertices is not fsaverage5's, or ``order`` misses an ROI.
     """
     present = sorted(set(np.unique(roi).tolist()) - {""})
     names = list(order) if order is not None else present
     if missing := [name for name in present if name not in names]:
-        raise ValueError(f"The order of areas lacks {missing}, which the map holds.")
-    palette = np.delete(plt.get_cmap("tab20").colors, [14, 15], axis=0)  # no grey: those are sulci
+        raise ValueError(f"The order of ROIs lacks {missing}, which the map holds; name every one.")
+    palette = np.delete(_tab20(), [14, 15], axis=0)  # no grey: those are sulci
     colours = palette[np.arange(len(names)) % len(palette)]
     index = np.full(len(roi), np.nan)
     for i, name in enumerate(names):
@@ -80,7 +77,7 @@ def value_figure(
     views: Sequence[str] = VIEWS,
     outlines: Mapping[str, Bool[np.ndarray, " n"]] | None = None,
 ) -> Figure:
-    """Draws one number per vertex on the inflated or flat fsaverage5, with a colour bar.
+    """One number per vertex on the inflated or flat fsaverage5, with a colour bar.
 
     Args:
         values: left hemisphere then right; NaN is not painted.
@@ -88,7 +85,7 @@ def value_figure(
         low: value of the darkest colour.
         high: value of the brightest.
         views: nilearn's names of the views of the inflated cortex, or "flat"; one column each.
-        outlines: areas to draw the borders of, by name.
+        outlines: ROIs whose borders are shown, by name.
 
     Returns:
         The figure; the caller closes it.
@@ -109,16 +106,16 @@ def steps_figure(
     view: str = FLAT,
     outlines: Mapping[str, Bool[np.ndarray, " n"]] | None = None,
 ) -> Figure:
-    """Maps of several steps side by side on one colour scale; arguments as in `value_figure`.
+    """Maps of several steps side by side on one colour scale.
 
     Args:
         values: a map per step.
         titles: of the columns.
         label: of the colour bar.
         low: value of the darkest colour, in all maps.
-        high: likewise of the brightest.
-        view: of all maps.
-        outlines: as there.
+        high: value of the brightest colour, in all maps.
+        view: of all maps; see `value_figure`.
+        outlines: ROIs whose borders are shown, by name.
     """
     columns = [(title, view, own) for title, own in zip(titles, values, strict=True)]
     return _scaled(columns, label, low, high, outlines)
@@ -140,8 +137,12 @@ def _scaled(
     return figure
 
 
+def _tab20() -> Float[np.ndarray, "20 3"]:
+    return plt.get_cmap("tab20")(np.arange(20))[:, :3]
+
+
 def _outline_colours(names: Sequence[str]) -> list:
-    palette = plt.get_cmap("tab20").colors
+    palette = _tab20()
     bright = [palette[i] for i in (6, 2, 12, 0, 4, 18, 16, 10, 8, 7, 3, 13, 1, 5, 19, 17, 11, 9)]
     return [bright[i % len(bright)] for i in range(len(names))]
 
@@ -162,7 +163,7 @@ def _on_the_cortex(
     for found in [values for *_, values in columns] + list(outlines.values()):
         if found.shape != (total,):
             raise ValueError(
-                f"Maps are drawn on fsaverage5, which has {total} vertices, found an array of "
+                f"Maps are on fsaverage5, which has {total} vertices, found an array of "
                 f"shape {found.shape}: give one entry per vertex, left hemisphere then right."
             )
     colours = _outline_colours(list(outlines))
@@ -192,7 +193,7 @@ def _on_the_cortex(
                 bg_on_data=False,
                 **options,
             )
-            # Neighbours share the faces of their border: the first area named keeps it.
+            # Neighbours share the faces of their border: the first ROI named keeps it.
             for colour, mask in list(zip(colours, outlines.values(), strict=True))[::-1]:
                 if mask[part].any():
                     plot_surf_contours(
@@ -216,17 +217,3 @@ def _on_the_cortex(
             columnspacing=1.0,
         )
     return figure
-
-
-def save_figure(path: str | Path, figure: Figure, dpi: int = 110) -> None:
-    """Writes a figure as PNG, atomically, and closes it.
-
-    Args:
-        path: file to write; its folder is made if missing.
-        figure: what to write.
-        dpi: resolution.
-    """
-    write_file(
-        path, lambda partial: figure.savefig(partial, dpi=dpi, format="png", facecolor="white")
-    )
-    plt.close(figure)

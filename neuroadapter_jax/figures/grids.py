@@ -1,4 +1,4 @@
-"""Grids of small images with labels, drawn with Pillow."""
+"""Grids of small images with labels, made with Pillow."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,8 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
-from neuroadapter_jax.files import write_file
+from neuroadapter_jax.figures.pictures import save_picture
+from neuroadapter_jax.pipeline import Reconstructions
 
 _BACKGROUND = (255, 255, 255)
 _INK = (40, 40, 40)
@@ -27,9 +28,9 @@ def image_grid(
     scale: int = 2,
     font_size: int = 14,
 ) -> Image.Image:
-    """Draws rows of images above one another, in blocks of at most ``columns`` images.
+    """Puts rows of images above one another, in blocks of at most ``columns`` images.
 
-    ``image_grid({"seen": stimuli, "drawn": reconstructions})`` puts each stimulus above its
+    ``image_grid({"Stimulus": stimuli, "Reconstruction": images})`` puts each stimulus above its
     reconstruction.
 
     Args:
@@ -65,28 +66,28 @@ def image_grid(
         (left + columns * cell_x + margin, margin + -(-count // columns) * block),
         _BACKGROUND,
     )
-    draw = ImageDraw.Draw(picture)
+    canvas = ImageDraw.Draw(picture)
     for start in range(0, count, columns):
         top = margin + start // columns * block
         for r, (label, images) in enumerate(rows.items()):
             y = top + head + r * cell_y
-            draw.text((left - 8, y + cell_y // 2), label, _INK, font, anchor="rm")
+            canvas.text((left - 8, y + cell_y // 2), label, _INK, font, anchor="rm")
             for c, image in enumerate(images[start : start + columns]):
                 picture.paste(_enlarged(image, scale), (left + c * cell_x, y))
         if column_labels is not None:
             for c, text in enumerate(column_labels[start : start + columns]):
                 x = left + c * cell_x + cell_x // 2
-                draw.text((x, top + head // 2), text, _INK, font, anchor="mm")
+                canvas.text((x, top + head // 2), text, _INK, font, anchor="mm")
     return picture
 
 
 def no_image(height: int, width: int) -> UInt8[np.ndarray, "y x c"]:
     """A cell of a grid that says "none"."""
     picture = Image.new("RGB", (width, height), _BACKGROUND)
-    draw = ImageDraw.Draw(picture)
-    draw.rectangle((0, 0, width - 1, height - 1), outline=(190, 190, 190))
+    canvas = ImageDraw.Draw(picture)
+    canvas.rectangle((0, 0, width - 1, height - 1), outline=(190, 190, 190))
     font = ImageFont.load_default(max(8, min(height, width) // 5))
-    draw.text((width // 2, height // 2), "none", (120, 120, 120), font, anchor="mm")
+    canvas.text((width // 2, height // 2), "none", (120, 120, 120), font, anchor="mm")
     return np.asarray(picture)
 
 
@@ -98,7 +99,7 @@ def caption_grid(
     scale: int = 3,
     font_size: int = 13,
 ) -> Image.Image:
-    """Draws images with a caption under each, wrapped to the image's width.
+    """Puts images side by side with a caption under each, wrapped to the image's width.
 
     Args:
         images: 0..255.
@@ -128,20 +129,25 @@ def caption_grid(
     columns = min(columns, len(images))
     size = (gap + columns * cell_x, gap + -(-len(images) // columns) * cell_y)
     picture = Image.new("RGB", size, _BACKGROUND)
-    draw = ImageDraw.Draw(picture)
+    canvas = ImageDraw.Draw(picture)
     for i, (image, lines) in enumerate(zip(images, wrapped, strict=True)):
         x, y = gap + i % columns * cell_x, gap + i // columns * cell_y
         picture.paste(_enlarged(image, scale), (x, y))
         for row, text in enumerate(lines):
-            draw.text((x, y + height * scale + 2 + row * line), text, _INK, font)
+            canvas.text((x, y + height * scale + 2 + row * line), text, _INK, font)
     return picture
 
 
-def save_picture(path: str | Path, picture: Image.Image) -> None:
-    """Writes a picture as PNG, atomically.
+def save_grid(folder: str | Path, result: Reconstructions, num_shown: int = 40) -> None:
+    """Writes grid.png: each stimulus, or "none" where it has no image, above its reconstruction.
 
     Args:
-        path: file to write; its folder is made if missing.
-        picture: what to write.
+        folder: of the reconstructions.
+        result: what the folder holds.
+        num_shown: the first so many.
     """
-    write_file(path, lambda partial: picture.save(partial, format="PNG"))
+    nothing = no_image(*result.stimuli.shape[1:3])
+    stimuli = np.where(result.has_target[:, None, None, None], result.stimuli, nothing)
+    rows = {"Stimulus": stimuli[:num_shown], "Reconstruction": result.best[:num_shown]}
+    names = result.names[:num_shown] if any(result.names) else None
+    save_picture(Path(folder) / "grid.png", image_grid(rows, names))

@@ -1,20 +1,29 @@
-"""IBBI as one HTML file: pick an image, move through the steps, click an area, turn the cortex."""
+"""IBBI as one HTML file: pick an image, move through the steps, click an ROI, turn the cortex."""
 
 import base64
 import io
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray
-from jaxtyping import Shaped, UInt8
+from jaxtyping import Bool, Shaped, UInt8
 from nilearn.datasets import load_fsaverage, load_fsaverage_data
 from PIL import Image
 
 from neuroadapter_jax.cortex.parcellation import Parcellation
 from neuroadapter_jax.diffusion.weights import ASSETS
-from neuroadapter_jax.files import write_file
+from neuroadapter_jax.figures.cortex_maps import FLAT, steps_figure, value_figure
+from neuroadapter_jax.figures.pictures import save_picture
+from neuroadapter_jax.figures.timelines import (
+    on_vertices,
+    share_figure,
+    timeline,
+    write_animation,
+)
+from neuroadapter_jax.files import write_text
 from neuroadapter_jax.ibbi.views import DEFINITIONS
 
 FSAVERAGE5 = (10_242, 10_242)
@@ -23,7 +32,7 @@ _TEMPLATE = ASSETS / "report" / "interpretation.html"
 _NOTES = (
     "Share of the attention, reduction {reduction}: {definition}; mean over queries, conditional "
     "half of guidance only, layers weighted by {weighting}; it sums to 1 over regions. Maps: the "
-    "same per query, mean over the area's regions, resized bilinearly to the latents, each layer "
+    "same per query, mean over the ROI's regions, resized bilinearly to the latents, each layer "
     "over its sum, layers weighted alike; painted from 0 to the maximum, squared opacity. "
     "Attention is not influence: docs/does-attention-tell-the-truth.md. {licence}"
 )
@@ -37,13 +46,13 @@ def write_interpretation_report(
     title: str = "",
     licence: str = "",
 ) -> None:
-    """Write a self-contained page that shows both views, atomically.
+    """Write a self-contained page that shows both views.
 
     Args:
         path: the HTML file.
         views: from `load_views`; about 1 MB of page per 4 samples.
         regions: the model's, in the order of the views, on fsaverage5.
-        title: what was drawn, under the headline.
+        title: what was reconstructed, under the headline.
         licence: of the pictures.
 
     Raises:
@@ -51,7 +60,7 @@ def write_interpretation_report(
     """
     if regions.num_vertices != FSAVERAGE5:
         raise ValueError(
-            f"The report draws on fsaverage5, 10242 vertices per hemisphere; the regions are of "
+            f"The report shows fsaverage5, 10242 vertices per hemisphere; the regions are of "
             f"{regions.num_vertices}. Give regions of that surface."
         )
     if len(regions) != views.sizes["region"]:
@@ -59,6 +68,7 @@ def write_interpretation_report(
             f"The views are of {views.sizes['region']} regions, but {len(regions)} were given; "
             "use the regions.npz beside them."
         )
+    views = _with_rois(views)
     reduction, weighting = views.attrs["reduction"], views.attrs["layer_weighting"]
     maps = np.nan_to_num(views["image_view"].isel(step=views["shown"].values).values)
     highest = maps.max(axis=(-2, -1), keepdims=True)
@@ -87,7 +97,64 @@ def write_interpretation_report(
     # A script element ends at the first "</".
     text = json.dumps(data).replace("</", "<\\/")
     page = _TEMPLATE.read_text(encoding="utf-8").replace("__DATA__", text)
-    write_file(path, lambda partial: partial.write_text(page, encoding="utf-8"))
+    write_text(path, page)
+
+
+def write_interpretation_figures(
+    folder: str | Path,
+    views: xarray.Dataset,
+    regions: Parcellation,
+    masks: Mapping[str, Bool[np.ndarray, " n"]],
+    num_timelines: int = 5,
+) -> None:
+    """Write timelines of the first images, shares over steps, and the brain view on the cortex.
+
+    Args:
+        folder: gets ID.png, ID.gif, shares.png, cortex.png and cortex_steps.png.
+        views: from `load_views`.
+        regions: the model's, in the order of the views, on fsaverage5.
+        masks: ROI -> its vertices, for outlines.
+        num_timelines: images with a timeline.
+    """
+    folder, views = Path(folder), _with_rois(views)
+    rois = [name for name in views["roi"].values if (views["roi_weight"].sel(roi=name) > 0).any()]
+    for i in range(min(num_timelines, views.sizes["sample"])):
+        name = f"{int(views['sample'][i]):06d}"
+        save_picture(folder / f"{name}.png", timeline(views, i, rois))
+        write_animation(folder / f"{name}.gif", views, i, rois)
+    save_picture(folder / "shares.png", share_figure(views, rois))
+    reduction, outlines = views.attrs["reduction"], {name: masks[name] for name in rois}
+    share = views["brain_view"].mean("sample") * views.sizes["region"]
+    label = (
+        f"share of the attention / uniform share; mean of {views.sizes['sample']} images\n"
+        f"reduction {reduction}: {DEFINITIONS[reduction]}"
+    )
+    mean, shown = share.mean("step").values, views["shown"].values
+    figure = value_figure(
+        on_vertices(mean, regions),
+        f"all steps: {label}",
+        low=float(mean.min()),
+        high=float(mean.max()),
+        views=("lateral", "ventral", FLAT),
+        outlines=outlines,
+    )
+    save_picture(folder / "cortex.png", figure)
+    values = share.isel(step=shown).values
+    figure = steps_figure(
+        np.stack([on_vertices(own, regions) for own in values]),
+        [f"step {step + 1}" for step in shown],
+        label,
+        low=float(values.min()),
+        high=float(values.max()),
+        outlines=outlines,
+    )
+    save_picture(folder / "cortex_steps.png", figure)
+
+
+def _with_rois(views: xarray.Dataset) -> xarray.Dataset:
+    """The views with today's names; files of version 0.1.0 have a dimension "area"."""
+    old = {"area": "roi", "area_weight": "roi_weight", "seen": "stimulus", "drawn": "image"}
+    return views.rename({a: b for a, b in old.items() if a in views.variables or a in views.dims})
 
 
 def _packed(values: Shaped[np.ndarray, "..."], dtype: Any) -> str:

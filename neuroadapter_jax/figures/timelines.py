@@ -1,4 +1,4 @@
-"""From noise to picture with the views of areas, and the areas' shares over steps."""
+"""From noise to picture with the views of ROIs, and the ROIs' shares over steps."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,7 +27,7 @@ _STRONGEST = 0.9
 def overlay(
     image: UInt8[np.ndarray, "y x c"], view: Float[np.ndarray, "v u"]
 ) -> UInt8[np.ndarray, "y x c"]:
-    """An image with an area's view over it, orange where it is attended.
+    """An image with an ROI's view over it, orange where its tokens are attended.
 
     Opacity is 0.9 (view / its maximum)^2, resized bilinearly; a view of NaN leaves the image.
     """
@@ -44,12 +44,12 @@ def _rows(
 ) -> dict[str, UInt8[np.ndarray, "k y x c"]]:
     one = views.isel(sample=sample)
     clean, shown = one["predicted_clean"].values, one["shown"].values
-    rows = {"noisy": one["noisy"].values, "predicted clean": clean}
+    rows = {"Noisy": one["noisy"].values, "Predicted clean": clean}
     if "stimulus" in one:
-        rows = {"seen": np.repeat(one["stimulus"].values[None], len(shown), axis=0)} | rows
+        rows = {"Stimulus": np.repeat(one["stimulus"].values[None], len(shown), axis=0)} | rows
     for roi in rois:
         maps = one["image_view"].sel(roi=roi).isel(step=shown).values
-        rows[f"{roi} looks at"] = np.stack(
+        rows[f"Attention to {roi}"] = np.stack(
             [overlay(image, view) for image, view in zip(clean, maps, strict=True)]
         )
     return rows
@@ -58,12 +58,12 @@ def _rows(
 def timeline(
     views: xarray.Dataset, sample: int, rois: Sequence[str], scale: int = 2
 ) -> Image.Image:
-    """A grid with a column per shown step: seen, noisy, predicted clean, and each area's view.
+    """A grid with a column per shown step: stimulus, noisy, predicted clean, each ROI's view.
 
     Args:
         views: from `load_views`.
         sample: which image, from 0.
-        rois: names of areas.
+        rois: names of ROIs.
         scale: whole-number enlargement of each pixel.
     """
     steps = views.sizes["step"]
@@ -75,14 +75,14 @@ def timeline(
 def write_animation(
     path: str | Path, views: xarray.Dataset, sample: int, rois: Sequence[str], scale: int = 3
 ) -> None:
-    """The same as a GIF of one frame per shown step, written atomically.
+    """The grid of `timeline` as a GIF of one frame per shown step, whole or not at all.
 
     Args:
         path: the file.
-        views: see `timeline`, like the rest.
-        sample: likewise.
-        rois: likewise.
-        scale: likewise.
+        views: from `load_views`.
+        sample: which image, from 0.
+        rois: names of ROIs.
+        scale: whole-number enlargement of each pixel.
     """
     rows = _rows(views, sample, rois)
     frames = [
@@ -100,9 +100,9 @@ def write_animation(
 
 
 def share_figure(views: xarray.Dataset, rois: Sequence[str]) -> Figure:
-    """Each area's share of the attention over steps, mean over images with 95 % intervals.
+    """Each ROI's share of the attention over steps, mean over images with 95 % intervals.
 
-    The share is divided by the area's number of regions over all regions, so that 1 is uniform.
+    The share is divided by the ROI's number of regions over all regions, so that 1 is uniform.
 
     Args:
         views: from `load_views`.

@@ -57,9 +57,9 @@ def set_two_way(
 ) -> Float[np.ndarray, " b"]:
     """Two-way identification of whole sets of candidates, none of them chosen.
 
-    R[i, j] = mean_s r(features_true[i], features_drawn[j, s]), then as in :func:`two_way`. The
-    released NeuroAdapter code scores imagery so, by rows: with the 12 to 18 targets of a session
-    the score moves in coarse steps.
+    R[i, j] = mean_s r(features_true[i], features_reconstructed[j, s]), then as in
+    :func:`two_way`. The released NeuroAdapter code scores imagery so, by rows: with the 12 to 18
+    targets of a session the score moves in coarse steps.
 
     Args:
         features_true: features of the targets.

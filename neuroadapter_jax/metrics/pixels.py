@@ -1,4 +1,4 @@
-"""Agreement of a reconstruction with its stimulus: pixels, structure, features."""
+"""PixCorr, SSIM, and the correlation distance that EffNet-B and SwAV scores use."""
 
 import numpy as np
 from jaxtyping import Float, Real, UInt8

@@ -1,4 +1,4 @@
-"""What stands where: scores of category readings in the slots of a scene.
+"""Semantic recall and precision: which category is read in which slot of a scene.
 
 A reading holds one category index per slot, or -1 for an empty slot.
 """
@@ -12,9 +12,9 @@ EMPTY = -1
 def semantic_counts(
     read: Int[np.ndarray, "b slot"], truth: Int[np.ndarray, "b slot"]
 ) -> tuple[Int[np.ndarray, " b"], Int[np.ndarray, " b"], Int[np.ndarray, " b"]]:
-    """Counts, per image, of things read rightly, shown, and read.
+    """Counts, per image, of objects read rightly, shown, and read.
 
-    A thing is read rightly when the reading at its own slot is its category.
+    An object is read rightly when the reading at its own slot is its category.
 
     Args:
         read: category read in each slot, -1 for empty.
@@ -37,7 +37,7 @@ def semantic_counts(
 
 
 def semantic_recall(read: Int[np.ndarray, "b slot"], truth: Int[np.ndarray, "b slot"]) -> float:
-    """Share of the things shown whose category is read at their slot: sum hits / sum shown.
+    """Share of the objects shown whose category is read at their slot: sum hits / sum shown.
 
     Args:
         read: category read in each slot, -1 for empty.
@@ -51,7 +51,7 @@ def semantic_recall(read: Int[np.ndarray, "b slot"], truth: Int[np.ndarray, "b s
 
 
 def semantic_precision(read: Int[np.ndarray, "b slot"], truth: Int[np.ndarray, "b slot"]) -> float:
-    """Share of the things read that are shown, with that category at that slot.
+    """Share of the objects read that are shown, with that category at that slot.
 
     Args:
         read: category read in each slot, -1 for empty.

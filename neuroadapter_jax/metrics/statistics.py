@@ -15,7 +15,7 @@ def bootstrap_ratio(
 
     value = sum_b numerator_b / sum_b denominator_b; the interval's ends are the quantiles of the
     same ratio over images drawn with replacement (numerator and denominator together). With
-    things found over things shown it is a recall, with two methods' hits their ratio.
+    objects found over objects shown it is a recall, with two methods' hits their ratio.
 
     Args:
         numerator: one number per image.

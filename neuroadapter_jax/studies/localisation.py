@@ -1,4 +1,4 @@
-"""Does a map look at the thing? Pointing game and ROC area, against chance and two controls."""
+"""Does a map point at the object? Pointing game and ROC area, against chance and two controls."""
 
 from typing import Any
 
@@ -34,14 +34,14 @@ def roc_areas(
 
     NaN where a mask is empty or full.
     """
-    rois = np.full(len(maps), np.nan)
+    areas = np.full(len(maps), np.nan)
     for i, (pixels, mask) in enumerate(zip(maps, masks, strict=True)):
         inside = int(mask.sum())
         outside = mask.size - inside
         if inside and outside:
             ranks = rankdata(pixels)[mask.ravel()].sum()
-            rois[i] = (ranks - inside * (inside + 1) / 2) / (inside * outside)
-    return rois
+            areas[i] = (ranks - inside * (inside + 1) / 2) / (inside * outside)
+    return areas
 
 
 def localisation(
@@ -56,12 +56,12 @@ def localisation(
       mean share of the image; ``pointing_over_chance``: their ratio.
     * ``auc``: see `roc_areas`; chance 0.5.
     * ``mean_map``: the same for the mean map over all images, in place of each image's own: what
-      of it is the area's habit and not this image.
+      of it is the ROI's habit and not this image.
     * ``permuted``: the same for the map of another image.
 
     Args:
         maps: one per image, of all images; resized to the masks' size.
-        masks: pixels that show the thing; all False for images without it.
+        masks: pixels that show the object; all False for images without it.
         seed: of the permutation and the bootstrap.
     """
     large = enlarge(maps, masks.shape[1])
@@ -87,7 +87,7 @@ def localisation(
 
 
 def half_share(maps: Float[np.ndarray, "b y x"], half: str, seed: int = 0) -> dict[str, Any]:
-    """Share of a map's sum in the left or right half of the image; 0.5 when it looks at neither.
+    """Share of a map's sum in the left or right half of the image; 0.5 when it favours neither.
 
     Raises:
         ValueError: `half` is neither "left" nor "right".

@@ -10,18 +10,14 @@ from diffusers import DPMSolverMultistepScheduler, StableDiffusionImg2ImgPipelin
 from PIL import Image
 from tiny_pipeline import LH, RH, make_pipeline, make_regions
 
-from neuroadapter_jax.decoders.linear_two_stage import (
-    LinearMap,
-    LinearTwoStage,
-    caption_states,
-    captions_of,
-    fit_linear_map,
-    read_captions,
-    region_vertices,
-)
+from neuroadapter_jax.decoders.captions import caption_states, captions_of, read_captions
+from neuroadapter_jax.decoders.linear_map import LinearMap, fit_linear_map, region_vertices
+from neuroadapter_jax.decoders.linear_two_stage import LinearTwoStage
 from neuroadapter_jax.decoders.low_level_start import load_low_level_start, save_low_level_start
+from neuroadapter_jax.diffusion.sampling import Sampling
 from neuroadapter_jax.diffusion.tokenizer import CLIPTokenizer
 from neuroadapter_jax.diffusion.weights import load_pretrained
+from neuroadapter_jax.pipeline import LowLevelStart
 
 COUNT, SHAPE = 23, (3, 2)
 IDS = np.arange(COUNT) * 3 + 1
@@ -141,15 +137,13 @@ def test_the_low_level_path_is_diffusers_image_to_image(backbone, random_backbon
     tokens = CLIPTokenizer(backbone.folder / "tokenizer").length
     target = rng.standard_normal((COUNT, tokens, 8)).astype(np.float32)
     states = fit_linear_map(data[0][:, VERTICES], target, IDS, VERTICES)
-    linear = LinearTwoStage(backbone, make_regions(), states, guidance_scale=2.5)
+    linear = LinearTwoStage(backbone, make_regions(), states, sampling=Sampling(guidance_scale=2.5))
     ids = np.array([2, 31, 5])
     ours = linear(
         fmri,
-        sampler="dpmsolver++",
-        num_steps=7,
+        linear.sampling.replace(sampler="dpmsolver++", num_steps=7),
         sample_ids=ids,
-        low_level_start=low,
-        strength=0.6,
+        low_level=LowLevelStart(low, 0.6),
         seed=3,
     )
     assert ours.shape == (3, 1, 64, 64, 3)
@@ -187,22 +181,20 @@ def test_candidates_and_the_strength_that_takes_no_start(backbone, data):
     tokens = CLIPTokenizer(backbone.folder / "tokenizer").length
     zeros = np.zeros((COUNT, tokens, 8), np.float32)
     states = fit_linear_map(data[0][:, VERTICES], zeros, IDS, VERTICES)
-    linear = LinearTwoStage(backbone, make_regions(), states, guidance_scale=1.0)
-    reconstructions = linear(
-        data[0][:2], num_candidates=2, num_steps=2, sample_ids=np.array([5, 3])
-    )
+    linear = LinearTwoStage(backbone, make_regions(), states, sampling=Sampling(guidance_scale=1.0))
+    two = linear.sampling.replace(num_steps=2)
+    reconstructions = linear(data[0][:2], two, num_candidates=2, sample_ids=np.array([5, 3]))
     assert reconstructions.shape == (2, 2, 64, 64, 3)
-    again = linear(data[0][1:2], num_candidates=2, num_steps=2, sample_ids=np.array([3]))
+    again = linear(data[0][1:2], two, num_candidates=2, sample_ids=np.array([3]))
     assert np.abs(again[0].astype(int) - reconstructions[1]).max() <= 1
     assert len({image.tobytes() for image in reconstructions.reshape(4, -1)}) == 4
     low = np.ones((2, 16, 16, 4), np.float32)
     full = linear(
         data[0][:2],
+        two,
         num_candidates=2,
-        num_steps=2,
         sample_ids=np.array([5, 3]),
-        low_level_start=low,
-        strength=1.0,
+        low_level=LowLevelStart(low, 1.0),
     )
     np.testing.assert_array_equal(full, reconstructions)
 
@@ -217,7 +209,7 @@ def test_starts_come_from_files_and_folders(random_backbone, tmp_path, rng):
     with pytest.raises(ValueError, match=r"low\.npz lacks 2 of 3 stimuli, such as image 3"):
         load_low_level_start(path, np.array([3, 5, 7]), pipeline)
     save_low_level_start(path, np.array([5, 11, 2]), latents[:, :8])
-    with pytest.raises(ValueError, match=r"latents of shape \(8, 16, 4\); the model draws"):
+    with pytest.raises(ValueError, match=r"latents of shape \(8, 16, 4\); the model samples"):
         load_low_level_start(path, np.array([5]), pipeline)
     np.savez(path, ids=np.arange(3))
     with pytest.raises(ValueError, match=r"low\.npz lacks image_ids, latents"):
@@ -237,5 +229,5 @@ def test_starts_come_from_files_and_folders(random_backbone, tmp_path, rng):
     with pytest.raises(FileNotFoundError, match=r"000013\.png: not found, and 0 others"):
         load_low_level_start(folder, np.array([2, 13]), pipeline)
     Image.fromarray(images[0, :32]).save(folder / "000002.png")
-    with pytest.raises(ValueError, match=r"images of \[\(32, 64\)\] pixels; the model draws 64 x"):
+    with pytest.raises(ValueError, match=r"images of \[\(32, 64\)\] pixels; the model's are 64 x"):
         load_low_level_start(folder, np.array([2, 11]), pipeline)

@@ -9,8 +9,6 @@ from neuroadapter_jax.decoders.retrieval import (
     Leaders,
     gallery_of_folder,
     gallery_of_records,
-    mean_image,
-    random_rows,
     retrieve,
     same_pictures,
 )
@@ -117,7 +115,7 @@ def test_what_may_still_be_the_answer_does_not_depend_on_the_parts(rng, chunk):
     leaders = Leaders.of_none(len(scores))
     for first in range(0, 50, chunk):
         part = np.arange(first, min(first + chunk, 50))
-        leaders = leaders.joined_by(part, scores[:, part])
+        leaders = leaders.with_images(part, scores[:, part])
     assert (np.diff(leaders.responses) >= 0).all()
     for i, row in enumerate(scores):
         mine = leaders.rows[leaders.responses == i]
@@ -194,15 +192,3 @@ def test_pictures_of_a_folder_are_cut_to_squares(tmp_path):
     assert (gallery.read(np.array([1, 0, 1])) == 200).all()
     with pytest.raises(FileNotFoundError, match="nothing: no picture below it"):
         gallery_of_folder(tmp_path / "nothing", SIDE)
-
-
-def test_floors(world):
-    images, *_, gallery = world
-    expected = np.rint(images.astype(float).mean(axis=0))
-    np.testing.assert_array_equal(mean_image(gallery, chunk=5), expected)
-    rows = random_rows(gallery, 1009, seed=2)
-    assert rows.min() == 0 and rows.max() == GALLERY - 1
-    counts = np.bincount(rows, minlength=GALLERY)
-    assert stats.chisquare(counts).pvalue > 1e-3
-    np.testing.assert_array_equal(random_rows(gallery, 1009, seed=2), rows)
-    assert (random_rows(gallery, 1009, seed=3) != rows).any()

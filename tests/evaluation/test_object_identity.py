@@ -10,7 +10,7 @@ BATCH = sample_scenes(23, seed=7)
 
 
 def exchanged(scene, shift):
-    """The same scene with other things: each moved on by `shift` in THINGS."""
+    """The same scene with other objects: each moved on by `shift` in OBJECTS."""
     objects = tuple(
         dataclasses.replace(
             item, scene_object=OBJECTS[(OBJECTS.index(item.scene_object) + shift) % len(OBJECTS)]
@@ -41,7 +41,7 @@ def test_only_the_things_own_squares_count(rng):
 
 
 def test_an_image_of_nothing_is_right_by_chance():
-    """397 things; three standard deviations of a binomial with 1/48 are 2.1 points."""
+    """397 objects; three standard deviations of a binomial with 1/48 are 2.1 points."""
     scenes = sample_scenes(199, seed=8)
     grey = np.full_like(scenes.images, 128)
     shown = scenes.objects >= 0

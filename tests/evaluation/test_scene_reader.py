@@ -65,7 +65,7 @@ def test_a_slot_is_read_from_its_own_window(trained):
     reader, _ = trained
     images, _ = coloured_squares(7, 3)
     changed = images.copy()
-    changed[:, :, 12:] = 0  # slot 0 is seen from columns 0 to 11
+    changed[:, :, 12:] = 0  # slot 0 is read from columns 0 to 11
     np.testing.assert_array_equal(
         read_scenes(reader, changed)[:, 0], read_scenes(reader, images)[:, 0]
     )
@@ -138,7 +138,7 @@ def test_augmenting_changes_the_look_and_not_the_place():
 
 
 def test_the_shipped_reader_reads_scenes():
-    """97 % of things found, and of things found shown, on scenes that it was not trained on."""
+    """97 % of objects found, and of objects found shown, on scenes that it was not trained on."""
     reader = load_scene_reader()
     assert reader.config.categories == scenes.CATEGORIES
     assert reader.config.slot_centres == scenes.SLOT_CENTRES

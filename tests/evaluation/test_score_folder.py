@@ -18,13 +18,16 @@ from neuroadapter_jax.evaluation.results import (
     paired_differences,
     published_rows,
     read_per_image,
+    read_results,
     write_per_image,
 )
+from neuroadapter_jax.evaluation.score_table import score_table
 from neuroadapter_jax.evaluation.simulated_folder import check_held_out
 from neuroadapter_jax.metrics.identification import set_two_way, two_way
 from neuroadapter_jax.metrics.statistics import bootstrap_ratio
 
 COUNT, SIDE = 7, 19
+KEYS = ("stimulus", "candidates")
 IDS = [3, 5, 11, 40, 41, 60, 999]
 
 
@@ -56,13 +59,14 @@ def make_reconstructions(noise, num=1):
 def write(folder, reconstructions, stimuli=None, ids=IDS, **settings):
     """A folder in the layout that launch/reconstruct.py writes."""
     stimuli = make_stimuli() if stimuli is None else stimuli
-    (folder / "seen").mkdir(parents=True)
+    (folder / "stimuli").mkdir(parents=True)
     (folder / "images").mkdir()
     entries = []
     for image_id, stimulus, candidates in zip(ids, stimuli, reconstructions, strict=True):
         names = [f"images/{image_id}_{j}.png" for j in range(len(candidates))]
-        entries.append({"image_id": image_id, "seen": f"seen/{image_id}.png", "drawn": names})
-        for name, image in zip([entries[-1]["seen"], *names], [stimulus, *candidates], strict=True):
+        stimulus_name = f"stimuli/{image_id}.png"
+        entries.append({"image_id": image_id, KEYS[0]: stimulus_name, KEYS[1]: names})
+        for name, image in zip([stimulus_name, *names], [stimulus, *candidates], strict=True):
             Image.fromarray(image).save(folder / name)
     (folder / "index.json").write_text(json.dumps({"settings": settings, "images": entries}))
     return folder
@@ -70,7 +74,7 @@ def write(folder, reconstructions, stimuli=None, ids=IDS, **settings):
 
 @pytest.fixture(scope="module")
 def scored(tmp_path_factory):
-    """Two scored folders: a draws worse than b. Published networks have no weights here."""
+    """Two scored folders: a is worse than b. Published networks have no weights here."""
     parent = tmp_path_factory.mktemp("scored")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TORCH_HOME", str(parent / "cache"))
@@ -166,7 +170,7 @@ def table_of(folder, columns, ids=IDS, convention="mindeye"):
 
 
 def test_a_ratio_of_sums_keeps_its_denominator(tmp_path):
-    """Recall is hits over things, not the mean of recalls per image."""
+    """Recall is hits over objects, not the mean of recalls per image."""
     shown = np.array([1, 3, 2, 2, 1, 3, 2])
     hits = {"a": np.array([0, 3, 1, 0, 1, 1, 2]), "b": np.array([1, 3, 2, 1, 0, 3, 2])}
     folders = [
@@ -182,8 +186,38 @@ def test_a_ratio_of_sums_keeps_its_denominator(tmp_path):
     other = table_of(
         tmp_path / "c", {"objects_shown": shown + 1, "objects_read_rightly": hits["a"]}
     )
-    with pytest.raises(ValueError, match="disagree on how many things images show"):
+    with pytest.raises(ValueError, match="disagree on how many objects images show"):
         paired_differences(folders[0], other)
+
+
+def test_folders_of_version_0_1_0_are_compared(tmp_path):
+    shown, hits = np.array([1, 3, 2, 2, 1, 3, 2]), np.array([0, 3, 1, 0, 1, 1, 2])
+    new = table_of(tmp_path / "new", {"objects_shown": shown, "objects_identified": hits})
+    old = table_of(tmp_path / "old", {"things_shown": shown, "things_identified": hits})
+    found = paired_differences(old, new)
+    assert set(found["scores"]) == {"object_identity"} and found["one_sided"] == []
+    entry = {"value": 0.5, "interval": [0.25, 0.75]}
+    results = {
+        "num_things": 14,
+        "thing_identification": entry,
+        "linear_readout": {"thing_identification": entry},
+        "drawn": {"model": {"area": "kept as it was"}},
+        "convention": {"name": "mindeye"},
+    }
+    (tmp_path / "old" / "results.json").write_text(json.dumps(results))
+    read = read_results(tmp_path / "old")
+    assert read.keys() == {
+        "num_objects",
+        "object_identity",
+        "linear_readout",
+        "reconstructions",
+        "convention",
+    }
+    assert read["linear_readout"] == {"object_identity": entry}
+    assert read["reconstructions"] == results["drawn"]
+    label = "Object identity: nearest of 48 in place (chance 2 %)"
+    table = {name: cells for name, *cells in score_table({"old": read})}
+    assert table[label] == ["50.0% [25.0%, 75.0%]"]
 
 
 def test_unlike_folders_are_not_compared(tmp_path):
@@ -227,7 +261,7 @@ def test_published_rows_of_different_test_sets_never_share_a_table(scored):
         assert {cell[3] for cell in cells[2:]} == {count}
         assert ("**these**" in section) == (count == "515")
         assert "**these**" not in other
-    assert "| **these** | | 515 | " + f"{results['metrics']['pixcorr']['value']:.3f}" in ours[0]
+    assert "| **these** |  | 515 | " + f"{results['metrics']['pixcorr']['value']:.3f}" in ours[0]
 
 
 def test_a_folder_shows_exactly_the_records(tmp_path, as_user):

@@ -41,7 +41,7 @@ def test_values_and_gains(reconstructions):
     assert low < 0 < high
     # The oracle goes by pixels, whatever the score.
     assert result["rank"]["oracle"]["value"] == 0 and result["rank"]["mean"]["value"] == -1
-    header, _, *lines = selection_table(result, {"pixcorr": "PixCorr"})
+    header, _, *lines = selection_table(result, {"pixcorr": "PixCorr"}).splitlines()
     assert header.count("|") == lines[0].count("|") == 6 and len(lines) == 2
     assert lines[0].startswith(f"| PixCorr | {r.mean():.4f} | {r[rows, worst].mean():.4f}, -")
 

@@ -28,7 +28,7 @@ def marked(categories, seed, noise):
 
 @pytest.fixture
 def world(monkeypatch):
-    """103 scenes, drawings of which every seventh thing is wrong, and a reader that cannot err."""
+    """103 scenes; every seventh object of the images is wrong, and the reader cannot err."""
     monkeypatch.setattr(
         simulated, "read_scenes", lambda reader, images: images[:, 0, :3, 0].astype(np.int8) - 1
     )
@@ -108,7 +108,7 @@ def test_a_control_that_is_not_at_chance_is_called_so(world):
 
 
 def test_things_are_identified_in_drawings_readout_and_control(monkeypatch):
-    """61 scenes: the first 20 are drawn as one another, the others as they were."""
+    """61 scenes: the first 20 are shown as one another, the others as they were."""
     batch = sample_scenes(61, seed=3)
     monkeypatch.setattr(simulated, "read_scenes", lambda reader, images: batch.categories)
     reconstructions = np.concatenate([np.roll(batch.images[:20], 1, axis=0), batch.images[20:]])

@@ -7,10 +7,10 @@ from PIL import Image
 
 from neuroadapter_jax.figures.cortex_maps import (
     roi_figure,
-    save_figure,
     steps_figure,
     value_figure,
 )
+from neuroadapter_jax.figures.pictures import save_picture
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def roi():
     return names
 
 
-def test_areas_are_drawn_on_their_hemisphere(roi, tmp_path):
+def test_rois_are_shown_on_their_hemisphere(roi, tmp_path):
     figure = roi_figure(roi, views=("lateral",), order=("front", "back", "unseen"), title="T")
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == ["front", "back", "unseen"]
@@ -37,9 +37,9 @@ def test_areas_are_drawn_on_their_hemisphere(roi, tmp_path):
     assert 0.05 < share(left, front) < 0.4 and 0.05 < share(left, back) < 0.4
     assert share(right, front) == 0 and 0.05 < share(right, back) < 0.4
 
-    save_figure(tmp_path / "areas.png", figure, dpi=50)
-    assert [file.name for file in tmp_path.iterdir()] == ["areas.png"]
-    assert min(Image.open(tmp_path / "areas.png").size) > 100
+    save_picture(tmp_path / "rois.png", figure, dpi=50)
+    assert [file.name for file in tmp_path.iterdir()] == ["rois.png"]
+    assert min(Image.open(tmp_path / "rois.png").size) > 100
     assert not plt.fignum_exists(figure.number)
 
 

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from neuroadapter_jax.figures.grids import caption_grid, image_grid, save_picture
+from neuroadapter_jax.figures.grids import caption_grid, image_grid
+from neuroadapter_jax.figures.pictures import save_picture
 
 
 def images(seed, b=7, y=11, x=13):
@@ -23,7 +24,10 @@ def places(picture, image, scale):
 def test_each_stimulus_stands_above_its_reconstruction():
     stimuli, reconstructions = images(0), images(1)
     picture = image_grid(
-        {"seen": stimuli, "drawn": reconstructions}, list("abcdefg"), columns=3, scale=2
+        {"Stimulus": stimuli, "Reconstruction": reconstructions},
+        list("abcdefg"),
+        columns=3,
+        scale=2,
     )
     corners = []
     for above, below in zip(stimuli, reconstructions, strict=True):
@@ -49,7 +53,7 @@ def test_captions_are_drawn_below_their_images():
 
 
 def test_pictures_are_saved_whole(tmp_path):
-    picture = image_grid({"seen": images(3)})
+    picture = image_grid({"Stimulus": images(3)})
     save_picture(tmp_path / "new" / "grid.png", picture)
     assert [file.name for file in (tmp_path / "new").iterdir()] == ["grid.png"]
     np.testing.assert_array_equal(Image.open(tmp_path / "new" / "grid.png"), picture)
@@ -57,10 +61,10 @@ def test_pictures_are_saved_whole(tmp_path):
 
 def test_unequal_rows_and_labels_are_answered(as_user):
     with pytest.raises(ValueError, match="rows of one shape"):
-        image_grid({"seen": images(4), "drawn": images(5, b=5)})
+        image_grid({"Stimulus": images(4), "Reconstruction": images(5, b=5)})
     with pytest.raises(ValueError, match="at least one image"):
-        image_grid({"seen": images(4)[:0]})
+        image_grid({"Stimulus": images(4)[:0]})
     with pytest.raises(ValueError, match="7 columns got 2 column labels"):
-        image_grid({"seen": images(4)}, ["a", "b"])
+        image_grid({"Stimulus": images(4)}, ["a", "b"])
     with pytest.raises(ValueError, match="found 7 images and 1 captions"):
         caption_grid(images(4), ["a"])

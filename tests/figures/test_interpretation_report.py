@@ -81,11 +81,17 @@ def test_the_page_needs_nothing_else(page):
     assert data["rois"][1] == "Face </script>" and data["shown"] == [1, 4]
 
 
+def test_views_of_version_0_1_0_make_the_same_page(page, views, regions, tmp_path):
+    old = views.rename({"roi": "area", "roi_weight": "area_weight"})
+    write_interpretation_report(tmp_path / "old.html", old, regions, title="Made up.")
+    assert (tmp_path / "old.html").read_text() == page.read_text()
+
+
 def test_other_regions_are_refused(views, regions, tmp_path):
     with pytest.raises(ValueError, match="views are of 7 regions, but 6 were given"):
         write_interpretation_report(tmp_path / "x.html", views, regions.subset(range(6)))
     other = Parcellation(("a",), ("lh",), (np.array([1], np.int32),), (13, 17))
-    with pytest.raises(ValueError, match=r"draws on fsaverage5, .* regions are of \(13, 17\)"):
+    with pytest.raises(ValueError, match=r"shows fsaverage5, .* regions are of \(13, 17\)"):
         write_interpretation_report(tmp_path / "x.html", views, other)
     assert not list(tmp_path.iterdir())
 
@@ -95,20 +101,20 @@ def test_the_page_answers_in_a_browser(page, views, tmp_path):
     program = """<script>
 window.onerror = message => { document.body.dataset.error = message; };
 window.onload = () => setTimeout(() => {
-  const seen = {}, state = () => [$("cortex").toDataURL(), $("overlay").toDataURL()];
+  const found = {}, state = () => [$("cortex").toDataURL(), $("overlay").toDataURL()];
   const note = (name, act) => { act(); return new Promise(done => setTimeout(() => {
-    seen[name] = { cortex: state()[0], overlay: state()[1], noisy: $("noisy").src,
-      step: $("step-name").textContent, shares: $("areas").innerText,
-      pressed: [...$("areas").children].map(b => b.getAttribute("aria-pressed")) };
+    found[name] = { cortex: state()[0], overlay: state()[1], noisy: $("noisy").src,
+      step: $("step-name").textContent, shares: $("rois").innerText,
+      pressed: [...$("rois").children].map(b => b.getAttribute("aria-pressed")) };
     done(); }, 150)); };
   (async () => {
     await note("start", () => {});
     await note("step", () => { $("step").value = 0; $("step").oninput({target: $("step")}); });
-    await note("area", () => $("areas").children[1].click());
+    await note("roi", () => $("rois").children[1].click());
     await note("sample", () => $("samples").children[1].click());
     await note("turned", () => { turn += 1; drawCortex(); });
-    document.body.innerHTML = "<pre id=seen></pre>";
-    document.getElementById("seen").textContent = JSON.stringify(seen);
+    document.body.innerHTML = "<pre id=found></pre>";
+    document.getElementById("found").textContent = JSON.stringify(found);
   })();
 }, 100);
 </script></html>"""
@@ -131,16 +137,16 @@ window.onload = () => setTimeout(() => {
         check=True,
     ).stdout
     assert "data-error" not in done
-    stimuli = json.loads(re.search(r'<pre id="seen">(.*?)</pre>', done, re.S)[1])
+    found = json.loads(re.search(r'<pre id="found">(.*?)</pre>', done, re.S)[1])
     brain = views["brain_view"].values
-    assert stimuli["start"]["step"] == "5 of 5 (timestep 1)"
-    assert stimuli["step"]["step"] == "2 of 5 (timestep 601)"
+    assert found["start"]["step"] == "5 of 5 (timestep 1)"
+    assert found["step"]["step"] == "2 of 5 (timestep 601)"
     for before, after in (("start", "step"), ("step", "roi"), ("roi", "sample")):
-        assert stimuli[before]["overlay"] != stimuli[after]["overlay"], after
+        assert found[before]["overlay"] != found[after]["overlay"], after
     for before, after in (("start", "step"), ("step", "roi"), ("sample", "turned")):
-        assert stimuli[before]["cortex"] != stimuli[after]["cortex"], after
-    assert stimuli["roi"]["pressed"] == ["false", "true", "false"]
+        assert found[before]["cortex"] != found[after]["cortex"], after
+    assert found["roi"]["pressed"] == ["false", "true", "false"]
     expected = [f"{100 * brain[1, 1, part].sum():.1f} %" for part in (slice(2), slice(4, 7))]
     for share in expected:
-        assert share in stimuli["sample"]["shares"]
-    assert stimuli["roi"]["noisy"] == stimuli["step"]["noisy"] != stimuli["sample"]["noisy"]
+        assert share in found["sample"]["shares"]
+    assert found["roi"]["noisy"] == found["step"]["noisy"] != found["sample"]["noisy"]

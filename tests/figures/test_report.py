@@ -4,13 +4,10 @@ import xml.etree.ElementTree
 
 import numpy as np
 
-from neuroadapter_jax.figures.grids import image_grid, save_picture
-from neuroadapter_jax.figures.report import (
-    missing_scores,
-    score_table,
-    training_curve,
-    write_report,
-)
+from neuroadapter_jax.evaluation.score_table import missing_scores, score_table
+from neuroadapter_jax.figures.grids import image_grid
+from neuroadapter_jax.figures.pictures import save_picture
+from neuroadapter_jax.figures.report import training_curve, write_report
 
 SCORE = {"value": 0.5, "interval": [0.25, 0.75]}
 RESULTS = {
@@ -69,20 +66,20 @@ def test_the_curve_is_an_svg_of_its_own():
 
 def test_the_report_needs_no_other_file(tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3)).astype(np.uint8)
-    save_picture(tmp_path / "grid.png", image_grid({"seen": images}))
-    save_picture(tmp_path / "areas.png", image_grid({"rois": images}))
+    save_picture(tmp_path / "grid.png", image_grid({"Stimulus": images}))
+    save_picture(tmp_path / "rois.png", image_grid({"rois": images}))
     write_report(
         tmp_path / "report.html",
         results={"minutes <of training>": RESULTS},
         grid=tmp_path / "grid.png",
-        rois=tmp_path / "areas.png",
+        rois=tmp_path / "rois.png",
         metrics=METRICS,
         facts={"python a.py & b": "17 s"},
     )
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     pictures = re.findall(r'<img src="data:image/png;base64,([^"]+)"', page)
     assert [base64.b64decode(text) for text in pictures] == [
-        (tmp_path / name).read_bytes() for name in ("grid.png", "areas.png")
+        (tmp_path / name).read_bytes() for name in ("grid.png", "rois.png")
     ]
     assert not re.search(r'(src|href)="(?!data:|#)', page.replace("xlink:href", "href"))
     assert "minutes &lt;of training&gt;" in page and "python a.py &amp; b" in page

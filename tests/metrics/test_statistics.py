@@ -32,7 +32,7 @@ def test_a_ratio_resamples_both_sums_together():
     ).confidence_interval
     assert found["value"] == above.sum() / below.sum()
     np.testing.assert_allclose(found["interval"], expected, atol=0.006)
-    # Of a thing divided by itself nothing is uncertain.
+    # A sum divided by itself leaves nothing uncertain.
     assert bootstrap_ratio(below, below)["interval"] == [1, 1]
 
 

@@ -10,21 +10,22 @@ from neuroadapter_jax.evaluation.features import (
     Network,
 )
 from neuroadapter_jax.evaluation.protocol import score_images
-from neuroadapter_jax.pipeline.reconstruct import Reconstructions
+from neuroadapter_jax.pipeline import Reconstructions
 from neuroadapter_jax.simulation.nsd_writer import load_scenes
 from neuroadapter_jax.simulation.scenes import CATEGORIES, render
-from neuroadapter_jax.studies import ablation
-from neuroadapter_jax.studies.ablation import (
-    FULL,
-    NO_SELECTION,
-    ImageScores,
+from neuroadapter_jax.studies.ablation import scores as ablation
+from neuroadapter_jax.studies.ablation.results import (
     ablation_results,
     crossed_bootstrap,
     direction,
+)
+from neuroadapter_jax.studies.ablation.scores import (
+    ImageScores,
     score_choice,
     score_mean_candidate,
-    tables,
 )
+from neuroadapter_jax.studies.ablation.tables import tables
+from neuroadapter_jax.studies.ablation.variants import FULL, NO_SELECTION
 
 K, B = 3, 11
 IDS = np.arange(B) * 7
@@ -56,7 +57,7 @@ def test_its_variance_is_that_of_the_pigeonhole_bootstrap(rng):
     """Owen 2007 for a full table: E (w_k u_b)^2 and the like, over multinomial counts."""
     seeds, images = rng.standard_normal((K, 1)), rng.standard_normal((1, B))
     points = 0.3 * seeds + images + 0.5 * rng.standard_normal((K, B))
-    draws = crossed_bootstrap(points, np.ones((K, B)), num_resamples=200_000)
+    resampled = crossed_bootstrap(points, np.ones((K, B)), num_resamples=200_000)
     covariance = [np.eye(n) - 1 / n for n in (K, B)]  # of the counts w and u
     both = covariance[0] @ points @ covariance[1]
     variance = (
@@ -64,8 +65,8 @@ def test_its_variance_is_that_of_the_pigeonhole_bootstrap(rng):
         + (covariance[1] @ points.sum(axis=0)) @ points.sum(axis=0)
         + (both * points).sum()
     ) / (K * B) ** 2
-    assert draws.mean() == pytest.approx(points.mean(), abs=5 * (variance / 200_000) ** 0.5)
-    assert draws.var() == pytest.approx(variance, rel=0.02)
+    assert resampled.mean() == pytest.approx(points.mean(), abs=5 * (variance / 200_000) ** 0.5)
+    assert resampled.var() == pytest.approx(variance, rel=0.02)
 
 
 def test_values_and_paired_differences(rng):
@@ -137,7 +138,7 @@ def test_runs_that_do_not_belong_together_are_refused(rng):
     with pytest.raises(ValueError, match="quarter_p has 2 seeds and full has 3"):
         ablation_results({FULL: full, "quarter_p": full[:2]})
     others = runs_of(rng.standard_normal((K, B)), image_ids=IDS + 1)
-    with pytest.raises(ValueError, match="quarter_p was drawn for other images than full"):
+    with pytest.raises(ValueError, match="quarter_p holds other images than full"):
         ablation_results({FULL: full, "quarter_p": others})
 
 
@@ -161,10 +162,15 @@ def test_choice_and_mean_candidate(rng, tmp_path, networks):
         stimuli[:, None] + noise * rng.standard_normal((B, 2, 16, 16, 3)), 0, 255
     )
     reconstructions = reconstructions.astype(np.uint8)
-    given = {"has_target": np.ones(B, bool), "names": ("",) * B}
-    scores = rng.standard_normal((B, 2))
     made = Reconstructions(
-        IDS, stimuli, reconstructions, {}, np.zeros(B, int), **given, scores=scores
+        image_ids=IDS,
+        stimuli=stimuli,
+        has_target=np.ones(B, bool),
+        names=("",) * B,
+        candidates=reconstructions,
+        settings={},
+        chosen=np.zeros(B, int),
+        scores=rng.standard_normal((B, 2)),
     )
     better, worse = (
         score_images(
@@ -192,8 +198,8 @@ def test_choice_and_mean_candidate(rng, tmp_path, networks):
     assert found["ours"]["low level"] == "worse"
 
 
-def test_things_of_the_simulated_subject(tmp_path, networks):
-    """Of the stimuli themselves every thing is found, of a grey image only by chance."""
+def test_objects_of_the_simulated_subject(tmp_path, networks):
+    """Of the stimuli themselves every object is found, of a grey image only by chance."""
     ids = np.array([3, 8, 9, 21, 40])
     (tmp_path / "simulation.json").write_text('{"seed": 4}')
     scenes = load_scenes(tmp_path, ids)
@@ -210,9 +216,15 @@ def test_things_of_the_simulated_subject(tmp_path, networks):
     stimuli = np.stack([render(scene)[0] for scene in scenes])
     grey = np.full_like(stimuli, 128)
     reconstructions = np.stack([grey, stimuli], axis=1)
-    given = {"has_target": np.ones(5, bool), "names": ("",) * 5}
     made = Reconstructions(
-        ids, stimuli, reconstructions, {}, np.ones(5, int), **given, scores=np.zeros((5, 2))
+        image_ids=ids,
+        stimuli=stimuli,
+        has_target=np.ones(5, bool),
+        names=("",) * 5,
+        candidates=reconstructions,
+        settings={},
+        chosen=np.ones(5, int),
+        scores=np.zeros((5, 2)),
     )
     own, mean = score_choice(made, tmp_path), score_mean_candidate(made, tmp_path)
     objects = [len(scene.objects) for scene in scenes]
@@ -220,3 +232,10 @@ def test_things_of_the_simulated_subject(tmp_path, networks):
         np.testing.assert_array_equal(own.out_of[name], objects)
         np.testing.assert_array_equal(own.points[name], objects)
         assert mean.points[name].sum() < 0.75 * sum(objects)
+
+
+def test_scores_of_version_0_1_0_are_read(tmp_path):
+    part = {"points/thing_identification": np.ones(2), "out_of/thing_identification": np.ones(2)}
+    np.savez(tmp_path / "scores.npz", image_ids=np.arange(2), **part)
+    found = ImageScores.load(tmp_path / "scores.npz")
+    assert found.points.keys() == found.out_of.keys() == {"object_identity"}

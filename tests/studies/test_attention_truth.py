@@ -1,4 +1,4 @@
-"""The tables of launch/attention_truth.py on made-up views whose answers are known."""
+"""The study's tables on made-up views whose answers are known."""
 
 import json
 
@@ -8,10 +8,11 @@ import xarray
 from scipy.stats import spearmanr
 
 from neuroadapter_jax.cortex.parcellation import Parcellation
+from neuroadapter_jax.evaluation.appearance import MEASURES
 from neuroadapter_jax.evaluation.scene_reader import load_scene_reader
 from neuroadapter_jax.simulation.scenes import CATEGORIES, sample_scenes
-from neuroadapter_jax.studies import attention_truth
-from neuroadapter_jax.studies.causal_tests import MEASURES
+from neuroadapter_jax.studies.attention_truth import categories, maps, ranks, tables
+from neuroadapter_jax.studies.resume import cached
 
 B, T, SIDE = 23, 3, 8
 ROIS = ["Face", "VTC-food", "lh.V1", "rh.V1"]
@@ -44,16 +45,16 @@ def truth(rng):
 
 @pytest.fixture
 def views(truth, rng):
-    """The face area looks at the face; the food area at noise; V1 of each side to the right."""
-    maps = 0.1 * rng.random((B, T, 4, SIDE, SIDE))
-    maps[:, :, 0] += truth["masks"][:, None, 0]
-    maps[:, :, 2, :, :4], maps[:, :, 2, :, 4:] = 1.0, 3.0
-    maps[:, :, 3] = maps[:, :, 2]
-    maps = (maps / maps.sum((-2, -1), keepdims=True)).astype(np.float32)
-    effect = maps[:, ::2]
+    """The face ROI's map is the face; the food ROI's noise; V1 of each side points to the right."""
+    looks = 0.1 * rng.random((B, T, 4, SIDE, SIDE))
+    looks[:, :, 0] += truth["masks"][:, None, 0]
+    looks[:, :, 2, :, :4], looks[:, :, 2, :, 4:] = 1.0, 3.0
+    looks[:, :, 3] = looks[:, :, 2]
+    looks = (looks / looks.sum((-2, -1), keepdims=True)).astype(np.float32)
+    effect = looks[:, ::2]
     return xarray.Dataset(
         {
-            "image_view": (("sample", "step", "roi", "y", "x"), maps),
+            "image_view": (("sample", "step", "roi", "y", "x"), looks),
             "effect_view": (("sample", "shown", "roi", "y", "x"), effect),
         },
         {"roi": ROIS},
@@ -62,29 +63,29 @@ def views(truth, rng):
 
 
 def test_masks_of_categories(truth):
-    found = attention_truth.category_masks(truth, np.arange(B)[::-1])
+    found = maps.category_masks(truth, np.arange(B)[::-1])
     np.testing.assert_array_equal(found["face"], truth["masks"][::-1, 0])
     assert found["food"].any((1, 2)).tolist() == [i % 3 == 0 for i in range(B)][::-1]
     assert not found["word"].any()
 
 
-def test_a_map_that_looks_at_the_thing_is_told_from_one_that_does_not(views, truth):
-    masks = attention_truth.category_masks(truth, np.arange(B))
-    found = attention_truth.localisation_tables(views, masks)
+def test_a_map_that_points_at_the_object_is_told_from_one_that_does_not(views, truth):
+    masks = maps.category_masks(truth, np.arange(B))
+    found = maps.localisation_tables(views, masks)
     assert list(found) == ["attention", "attention, contrast", "effect", "effect, contrast"]
     own = found["attention"]
-    assert list(own) == ["Face", "VTC-food", "all areas"]
+    assert list(own) == ["Face", "VTC-food", "all ROIs"]
     assert own["Face"]["pointing"]["value"] == 1 and own["Face"]["num_images"] == B
     assert own["VTC-food"]["num_images"] == 8 and own["VTC-food"]["auc"]["value"] < 0.8
-    assert own["all areas"]["num_images"] == B + 8
-    halves = attention_truth.retinotopy_tables(views)["attention"]
+    assert own["all ROIs"]["num_images"] == B + 8
+    halves = maps.retinotopy_tables(views)["attention"]
     np.testing.assert_allclose(halves["lh.V1"]["value"], 0.75, rtol=1e-5)
     np.testing.assert_allclose(halves["rh.V1"]["value"], 0.25, rtol=1e-5)
 
 
 def test_rank_agreement_is_spearmans(rng):
     view, effect, planted = rng.random((5, 11)), rng.random((5, 11)), rng.random(11)
-    found = attention_truth.rank_agreement(view, {"effect": effect}, planted)
+    found = ranks.rank_agreement(view, {"effect": effect}, planted)
     assert list(found) == ["brain view and effect", "brain view and planted", "effect and planted"]
     rows = [spearmanr(view[i], effect[i]).statistic for i in range(5)]
     np.testing.assert_allclose(found["brain view and effect"]["value"], np.mean(rows))
@@ -97,7 +98,7 @@ def test_planted_influence_is_the_regions_signal():
         ("a", "b"), ("lh", "rh"), (np.array([0, 2], np.int32), np.array([1], np.int32)), (3, 2)
     )
     truth = {"signal_sd": np.array([1.0, 5, 2, 7, 3]), "noise_sd": np.array([1.0, 1, 4, 1, 2])}
-    found = attention_truth.planted_influence(truth, regions)
+    found = ranks.planted_influence(truth, regions)
     np.testing.assert_allclose(found, [1 + 0.25, 2.25])
 
 
@@ -108,13 +109,13 @@ def test_changed_categories_are_counted():
     rois = {"Face": np.arange(11) < 2, "LO": np.arange(11) == 5, "Word": np.zeros(11, bool)}
 
     def reconstruct(rows, members, perturbation):
-        # Without the face area every image becomes another; any other set changes nothing.
+        # Without the face ROI every image becomes another; any other set changes nothing.
         assert perturbation == "mean"
         gone = members[:, :2].all(axis=1)[:, None, None, None]
         return np.where(gone, other[rows], intact[rows])
 
     reader = load_scene_reader()
-    found = attention_truth.category_table(
+    found = categories.category_table(
         reconstruct,
         intact,
         scenes.categories,
@@ -125,7 +126,7 @@ def test_changed_categories_are_counted():
         "mean",
         num_random=2,
     )
-    assert list(found) == ["Face", "LO", "all areas"]
+    assert list(found) == ["Face", "LO", "all ROIs"]
     assert found["Face"]["changed"]["value"] > 0.6 and found["LO"]["changed"]["value"] == 0
     assert found["Face"]["changed_by_random_sets"]["value"] == 0
     assert found["Face"]["over_random"]["value"] is None
@@ -134,10 +135,10 @@ def test_changed_categories_are_counted():
         name: int((scenes.categories == names.index(name)).sum()) for name in ("face", "object")
     }
     assert 0.9 * shown["face"] <= found["Face"]["objects"] <= shown["face"]
-    assert found["all areas"]["objects"] == found["Face"]["objects"] + found["LO"]["objects"]
+    assert found["all ROIs"]["objects"] == found["Face"]["objects"] + found["LO"]["objects"]
 
 
-def test_parts_are_kept_with_their_settings(tmp_path):
+def test_parts_are_stored_with_their_settings(tmp_path):
     calls = []
 
     def compute():
@@ -146,24 +147,27 @@ def test_parts_are_kept_with_their_settings(tmp_path):
 
     path = tmp_path / "parts" / "a.json"
     for settings, expected in (({"k": (1, 2)}, 1), ({"k": (1, 2)}, 1), ({"k": (1, 3)}, 2)):
-        found = attention_truth.kept(path, settings, compute)
+        found = cached(path, settings, compute)
         assert found == {"x": [1.5, expected]}
 
 
 def test_tables_hold_the_results(views, truth, rng):
-    masks = attention_truth.category_masks(truth, np.arange(B))
+    masks = maps.category_masks(truth, np.arange(B))
     score = {"value": 0.5, "interval": [0.25, 0.75]}
     lost = {"objects": 7, "changed": score, "changed_by_random_sets": score, "over_random": score}
     moved = dict.fromkeys([*MEASURES, "pixel_correlation", "recall"], score) | {"regions": 5}
-    both = {key: {"curve": [score] * 2, "roi": score} for key in ("pixel_correlation", "recall")}
+    both = {
+        key: {"curve": [score] * 2, "area_under_curve": score}
+        for key in ("pixel_correlation", "recall")
+    }
     gain = dict.fromkeys(("pixel_correlation", "recall"), score | {"value": 0.625})
     results = {
         "num_images": B,
         "regions": dict.fromkeys(ROIS, 3),
-        "localisation": attention_truth.localisation_tables(views, masks),
-        "retinotopy": attention_truth.retinotopy_tables(views),
+        "localisation": maps.localisation_tables(views, masks),
+        "retinotopy": maps.retinotopy_tables(views),
         "ranks": {
-            name: attention_truth.rank_agreement(
+            name: ranks.rank_agreement(
                 rng.random((5, 11)), {"effect": rng.random((5, 11))}, rng.random(11)
             )
             for name in ("attention", "gradient")
@@ -178,12 +182,47 @@ def test_tables_hold_the_results(views, truth, rng):
         "counts": {"effects": 5, "categories": {"swap": 19}, "changes": 17, "random": {"swap": 3}},
     }
     json.dumps(results)
-    text = attention_truth.tables(results)
+    text = tables(results)
     assert "| Face | face | 3 | 23 |" in text
     assert "| swap | LO |  | 7 | 0.50 [0.25, 0.75] | 0.50 [0.25, 0.75] | – |" in text
     assert "| gradient | brain view and effect |" in text
     assert "| gradient | effect and planted |" not in text
-    assert "(swap: 19 images and 3 random sets per area)" in text and "(17 images;" in text
+    assert "(swap: 19 images and 3 random sets per ROI)" in text and "(17 images;" in text
     assert "| mean | early | 5 | 0.500 [0.250, 0.750] |" in text
     assert "| random | 0.500 [0.250, 0.750] | 0.500 [0.250, 0.750] | 0.625 [" in text
     assert text.count("\n| ---") == 8
+
+
+def test_results_of_version_0_1_0_make_the_same_tables(views, truth, rng, tmp_path):
+    names = {"all ROIs": "all areas", "objects": "things", "area_under_curve": "area"}
+
+    def old(content):
+        if isinstance(content, dict):
+            return {names.get(key, key): old(value) for key, value in content.items()}
+        return content
+
+    score = {"value": 0.5, "interval": [0.25, 0.75]}
+    lost = {"objects": 7, "changed": score, "changed_by_random_sets": score, "over_random": score}
+    both = {"curve": [score], "area_under_curve": score}
+    both = {"pixel_correlation": both, "recall": both}
+    gain = {"pixel_correlation": score, "recall": score}
+    masks = maps.category_masks(truth, np.arange(B))
+    results = {
+        "num_images": B,
+        "regions": dict.fromkeys(ROIS, 3),
+        "localisation": maps.localisation_tables(views, masks),
+        "retinotopy": maps.retinotopy_tables(views),
+        "ranks": {},
+        "categories": {"swap": {"all ROIs": lost}},
+        "changes": {},
+        "deletion": {
+            "num_images": 3,
+            "curves": {"random": {"deletion": both, "insertion": both, "gain": gain}},
+        },
+        "counts": {"effects": 5, "categories": {"swap": 19}, "changes": 17, "random": {"swap": 3}},
+    }
+    assert old(results) != results and tables(old(results)) == tables(results)
+    # So do the parts that a killed run of that version left behind.
+    path = tmp_path / "deletion.json"
+    path.write_text(json.dumps({"settings": {"seed": 0}, "result": old(results["deletion"])}))
+    assert cached(path, {"seed": 0}, dict) == results["deletion"]

@@ -11,25 +11,31 @@ from tiny_pipeline import LH, RH, make_pipeline
 from tiny_prepared import SPLITS, write_prepared
 
 from neuroadapter_jax.datasets.prepared.records import PreparedDataset
+from neuroadapter_jax.decoders import linear_map
+from neuroadapter_jax.decoders.linear_map import fit_latents, fit_states
 from neuroadapter_jax.decoders.retrieval import gallery_of_folder
 from neuroadapter_jax.encoder.brain_encoder import BrainEncoder
-from neuroadapter_jax.pipeline.reconstruct import load_reconstructions
-from neuroadapter_jax.studies import baselines
+from neuroadapter_jax.pipeline import load_reconstructions
 from neuroadapter_jax.studies.baselines import (
     METHODS,
-    choose_strength,
-    fit_latents,
-    fit_states,
+    BaselineSettings,
     run_baselines,
     simulated_captions,
-    summarise,
+    validation,
 )
+from neuroadapter_jax.studies.baselines.scores import summarise
+from neuroadapter_jax.studies.baselines.tables import tables
+from neuroadapter_jax.studies.baselines.validation import choose_strength
 
 MIXING = np.random.default_rng(2).standard_normal((3, LH + RH))
-SAMPLING = {"num_steps": 2, "batch_size": 3, "num_candidates": 2, "progress": False}
 
 
-class Judge(BrainEncoder):
+def settings(pipeline, num_steps=2, **more):
+    sampling = pipeline.sampling.replace(sampler="dpmsolver++", num_steps=num_steps)
+    return BaselineSettings(sampling=sampling, batch_size=3, num_candidates=2, **more)
+
+
+class RedLover(BrainEncoder):
     """Predicts a linear function of the mean colour, and prefers the redder candidate."""
 
     def __init__(self, regions):
@@ -64,16 +70,17 @@ def ran(world, pipeline, tmp_path_factory):
     prepared, root, _ = world
     out = tmp_path_factory.mktemp("baselines")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(baselines, "STRENGTHS", (0.5,))
-        patch.setattr(baselines, "GUIDANCE_SCALES", (2.0, 4.0))
+        patch.setattr(validation, "STRENGTHS", (0.5,))
+        patch.setattr(validation, "GUIDANCE_SCALES", (2.0, 4.0))
         results = run_baselines(
             pipeline,
             prepared,
             out,
-            encoder=Judge(pipeline.regions),
+            settings(pipeline),
+            encoder=RedLover(pipeline.regions),
             captions=simulated_captions(root),
             root=root,
-            **SAMPLING,
+            progress=False,
         )
     return out, results
 
@@ -113,7 +120,7 @@ def test_every_method_has_its_folder_and_its_row(ran, world, pipeline):
             for x in trained
         ]
         np.testing.assert_array_equal(image, trained[int(np.argmax(r))])
-    # Chosen is the redder of two candidates, the first of which is drawn without choosing.
+    # Chosen is the redder of two candidates, the first of which is the one without choosing.
     reds = [best[x][..., 0].mean(axis=(1, 2)) for x in ("neuroadapter_chosen", "neuroadapter")]
     assert (reds[0] >= reds[1]).all() and (reds[0] > reds[1]).any()
     assert (best["neuroadapter_low_level"] != best["neuroadapter"]).any()
@@ -126,21 +133,26 @@ def test_every_method_has_its_folder_and_its_row(ran, world, pipeline):
     assert json.loads((out / "results.json").read_text()) == results
 
 
-def test_a_second_call_draws_nothing(ran, world, pipeline, monkeypatch):
+def test_a_second_call_reconstructs_nothing(ran, world, pipeline, monkeypatch):
     out, results = ran
     prepared, root, _ = world
-    monkeypatch.setattr(baselines, "STRENGTHS", (0.5,))
-    monkeypatch.setattr(baselines, "GUIDANCE_SCALES", (2.0, 4.0))
-    monkeypatch.setattr(baselines, "fit_linear_map", None)
+    monkeypatch.setattr(validation, "STRENGTHS", (0.5,))
+    monkeypatch.setattr(validation, "GUIDANCE_SCALES", (2.0, 4.0))
+    monkeypatch.setattr(linear_map, "fit_linear_map", None)
     pipeline = make_pipeline(pipeline.backbone.folder)
-    monkeypatch.setattr(pipeline, "_drawing", None)
-    judge = Judge(pipeline.regions)
+    monkeypatch.setattr(type(pipeline), "__call__", None)
+    monkeypatch.setattr(type(pipeline), "candidates", None)
+    encoder = RedLover(pipeline.regions)
     arguments = (pipeline, prepared, out)
-    options = {"encoder": judge, "captions": simulated_captions(root), "root": root, **SAMPLING}
-    assert run_baselines(*arguments, **options) == results
-    assert judge.predictions == 0
-    with pytest.raises(ValueError, match="holds baselines of other num_steps; name another folder"):
-        run_baselines(*arguments, **options | {"num_steps": 3})
+    options = {"encoder": encoder, "captions": simulated_captions(root), "root": root}
+    options |= {"progress": False}
+    assert run_baselines(*arguments, settings(pipeline), **options) == results
+    assert encoder.predictions == 0
+    other = (
+        r"baselines made with other settings: sampling\.num_steps is 2 there, 3 here; name another"
+    )
+    with pytest.raises(ValueError, match=other):
+        run_baselines(*arguments, settings(pipeline, 3), **options)
 
 
 def test_fitting_never_sees_a_test_or_validation_image(world, pipeline, ran, tmp_path):
@@ -174,35 +186,36 @@ def test_a_stimulus_in_the_gallery_is_refused(world, pipeline, tmp_path):
             pipeline,
             prepared,
             tmp_path / "out",
-            encoder=Judge(pipeline.regions),
+            settings(pipeline, methods=("retrieval",), strength=0.5, linear_guidance_scale=2.0),
+            encoder=RedLover(pipeline.regions),
             gallery=gallery_of_folder(tmp_path, 64),
-            methods=["retrieval"],
-            strength=0.5,
-            linear_guidance_scale=2.0,
-            **SAMPLING,
+            progress=False,
         )
 
 
 def test_what_cannot_be_run_is_said(world, pipeline, tmp_path):
     prepared, _, _ = world
-    options = {"encoder": Judge(pipeline.regions), **SAMPLING}
+    options = {"encoder": RedLover(pipeline.regions), "progress": False}
     with pytest.raises(ValueError, match=r"There is no method oracle; choose of mean_image, "):
-        run_baselines(pipeline, prepared, tmp_path / "out", methods=["oracle"], **options)
+        settings(pipeline, methods=("oracle",))
     with pytest.raises(ValueError, match="so name strength and linear_guidance_scale"):
-        run_baselines(pipeline, prepared, tmp_path / "out", **options)
+        run_baselines(pipeline, prepared, tmp_path / "out", settings(pipeline), **options)
     assert not (tmp_path / "out").exists()
     # Without captions the linear decoder is missing, and the table says so.
     results = run_baselines(
         pipeline,
         prepared,
         tmp_path / "out",
-        methods=["mean_image", "linear", "linear_latents"],
-        strength=0.5,
-        linear_guidance_scale=2.0,
+        settings(
+            pipeline,
+            methods=("mean_image", "linear", "linear_latents"),
+            strength=0.5,
+            linear_guidance_scale=2.0,
+        ),
         **options,
     )
     assert list(results["methods"]) == ["mean_image", "linear_latents"]
-    assert list(results["methods"]["mean_image"]) == ["pixel_correlation", "ssim", "two_way_pixels"]
+    assert set(results["methods"]["mean_image"]) == {"pixel_correlation", "ssim", "two_way_pixels"}
     missing = "Missing: Linear two-stage, without low-level path (no captions were given"
     assert missing in (tmp_path / "out" / "table.md").read_text()
 
@@ -245,3 +258,16 @@ def test_differences_and_improvement():
     np.testing.assert_allclose(paired["value"], difference.mean())
     reference = stats.bootstrap((difference,), np.mean, method="percentile", rng=0)
     np.testing.assert_allclose(paired["interval"], reference.confidence_interval, atol=0.005)
+
+
+def test_the_table_of_version_0_1_0_has_the_new_column():
+    entry = {"value": 0.5, "interval": [0.25, 0.75]}
+    old = {
+        "num_images": 7,
+        "methods": {"neuroadapter": {"ssim": entry, "thing_identification": entry}},
+        "improvement_over_retrieval": {},
+        "low_level_start": {},
+        "missing": {},
+    }
+    assert "|  | SSIM | Object identity |\n" in tables(old)
+    assert "| NeuroAdapter | 0.500 [0.250, 0.750] | 50.0% [25.0%, 75.0%] |\n" in tables(old)

@@ -1,4 +1,4 @@
-"""Both sides of the benchmark compute the same thing, so that their times may be compared."""
+"""Both sides of the benchmark compute the same, so that their times may be compared."""
 
 from pathlib import Path
 
@@ -116,7 +116,7 @@ def test_calls_alternate_and_the_first_is_apart(monkeypatch):
 
 
 def test_a_step_has_the_operations_that_pytorch_counts(sides, inputs):
-    """PyTorch counts matrix products and convolutions, XLA all; theirs project text keys anew."""
+    """PyTorch counts matrix products and convolutions, XLA all; theirs project text keys again."""
     from torch.utils.flop_counter import FlopCounterMode
 
     _, released = sides
@@ -124,19 +124,19 @@ def test_a_step_has_the_operations_that_pytorch_counts(sides, inputs):
     with FlopCounterMode(display=False) as counter:
         _theirs(released, *inputs).square().sum().backward()
     expected = counter.get_total_flops()
-    kept, anew = (
+    once, again = (
         train_step_cost(
             SMALL, 3, remat=remat, dtype=jnp.float32, num_vertices=101, compiled=not remat
         )
         for remat in (False, True)
     )
-    assert expected < kept.flops < 1.15 * expected
-    assert 1.2 * kept.flops < anew.flops < 1.6 * kept.flops
-    assert kept.seconds(1e9) == kept.flops / 1e9
-    assert anew.temporary_bytes is None
-    assert kept.temporary_bytes > 0
+    assert expected < once.flops < 1.15 * expected
+    assert 1.2 * once.flops < again.flops < 1.6 * once.flops
+    assert once.seconds(1e9) == once.flops / 1e9
+    assert again.temporary_bytes is None
+    assert once.temporary_bytes > 0
 
     backbone, adapter, _ = networks(SMALL)
     # The U-Net once, the adapter with Adam's two moments; batch, text and packing are small.
     least = 4 * (num_parameters(backbone.unet) + 3 * num_parameters(adapter))
-    assert least < kept.argument_bytes < 1.05 * least
+    assert least < once.argument_bytes < 1.05 * least

@@ -1,4 +1,4 @@
-"""Distances, changes and deletion curves on drawings whose answers are known."""
+"""Distances, changes and deletion curves on reconstructions whose answers are known."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -9,13 +9,20 @@ from skimage.color import rgb2gray
 from skimage.metrics import structural_similarity
 from tiny_pipeline import LH, RH, make_regions
 
+from neuroadapter_jax.diffusion.sampling import Sampling
 from neuroadapter_jax.diffusion.weights import load_component
 from neuroadapter_jax.encoder.weights import load_dinov2
+from neuroadapter_jax.evaluation.appearance import (
+    MEASURES,
+    Appearance,
+    distances,
+    make_appearance,
+)
 from neuroadapter_jax.evaluation.scene_reader import load_scene_reader
 from neuroadapter_jax.figures.causal import change_figure, deletion_figure, loss_figure
 from neuroadapter_jax.metrics.recall import derangement
 from neuroadapter_jax.metrics.statistics import bootstrap_ratio
-from neuroadapter_jax.pipeline.pipeline import NeuroAdapterPipeline
+from neuroadapter_jax.pipeline import NeuroAdapterPipeline
 from neuroadapter_jax.simulation.scenes import sample_scenes
 from neuroadapter_jax.studies import causal_tests
 
@@ -39,30 +46,34 @@ def greyed(images, share):
 
 
 class Recorder(NeuroAdapterPipeline):
-    """Draws nothing: an image's pixels say which sample, and how many of its regions are kept."""
+    """Reconstructs nothing: an image's pixels say which sample, how many regions are kept."""
 
     def __init__(self):
         self.regions, self.calls = make_regions(), []
 
-    def __call__(self, fmri, *, keep, sample_ids, **options):
-        self.calls.append((fmri, keep, sample_ids, options))
+    def __call__(self, fmri, sampling, *, keep, sample_ids, **options):
+        self.calls.append((fmri, keep, sample_ids, options | {"sampling": sampling}))
         pixels = np.stack([sample_ids, keep.sum(1), np.zeros(len(keep))], -1).astype(np.uint8)
         return np.broadcast_to(pixels[:, None, None, None], (len(keep), 1, 2, 2, 3))
 
 
-def test_rows_are_drawn_with_their_own_noise_and_set(rng):
+def test_rows_are_reconstructed_with_their_own_noise_and_set(rng):
     fmri = rng.standard_normal((B, LH + RH)).astype(np.float32)
     rows = np.array([5, 1, 1, 6, 0])
     members = rng.random((5, 4)) < 0.5
     pipeline = Recorder()
     reconstruct = causal_tests.perturbed_reconstructions(
-        pipeline, fmri, batch_size=3, seed=17, progress=False, num_steps=19
+        pipeline, fmri, Sampling(num_steps=19), batch_size=3, seed=17, progress=False
     )
     images = reconstruct(rows, members, "silence")
     np.testing.assert_array_equal(images[:, 0, 0, 0], rows)
     np.testing.assert_array_equal(images[:, 1, 1, 1], 4 - members.sum(1))
     assert [len(ids) for _, _, ids, _ in pipeline.calls] == [3, 3]
-    assert pipeline.calls[0][3] == {"seed": 17, "num_candidates": 1, "num_steps": 19}
+    assert pipeline.calls[0][3] == {
+        "seed": 17,
+        "num_candidates": 1,
+        "sampling": Sampling(num_steps=19),
+    }
 
     swapped = reconstruct(rows, np.ones((5, 4), bool), "swap")
     np.testing.assert_array_equal(swapped[:, 0, 0, 1], 4)
@@ -74,15 +85,15 @@ def test_rows_are_drawn_with_their_own_noise_and_set(rng):
 
 def made_appearance(images, read):
     flat = images.reshape(len(images), -1)
-    return causal_tests.Appearance(images, flat[:, ::5] / 8.0, flat[:, ::7] / 4.0, read)
+    return Appearance(images, flat[:, ::5] / 8.0, flat[:, ::7] / 4.0, read)
 
 
-def test_distances_between_drawings(scenes):
+def test_distances_between_images(scenes):
     read, other = np.zeros((B, 6), np.int8), np.zeros((B, 6), np.int8)
     other[2, :3], other[4, 5] = -1, 3
     images, changed = scenes.images, greyed(scenes.images, np.linspace(0, 0.9, B))
-    found = causal_tests.distances(made_appearance(images, read), made_appearance(changed, other))
-    assert list(found) == list(causal_tests.MEASURES)
+    found = distances(made_appearance(images, read), made_appearance(changed, other))
+    assert list(found) == list(MEASURES)
     for i in range(B):
         difference = images[i].astype(float) - changed[i]
         np.testing.assert_allclose(found["pixel"][i], np.sqrt((difference**2).mean()))
@@ -104,7 +115,7 @@ def test_distances_between_drawings(scenes):
 
 def test_appearance_does_not_depend_on_the_batch(scenes, reader, random_backbone):
     vae, vit = load_component(random_backbone, "vae"), load_dinov2("tiny-vit")
-    appearance = causal_tests.make_appearance(vae, vit, reader, batch_size=4)
+    appearance = make_appearance(vae, vit, reader, batch_size=4)
     found = appearance(scenes.images)
     one = appearance(scenes.images[5:6])
     for name in ("latents", "features"):
@@ -199,7 +210,7 @@ def test_a_true_ranking_gains_over_a_random_one(scenes, reader, rng):
         values = [point["value"] for point in own["curve"]]
         np.testing.assert_allclose(values, curve.mean(0), atol=1e-6)
         roi = trapezoid(curve, dx=0.25, axis=1).mean()
-        np.testing.assert_allclose(own["roi"]["value"], roi, atol=1e-6)
+        np.testing.assert_allclose(own["area_under_curve"]["value"], roi, atol=1e-6)
     figure = deletion_figure(found)
     lines = figure.axes[3].get_lines()  # insertion, recall
     assert [line.get_label().split()[0] for line in lines] == ["true", "wrong", "random"]

@@ -27,7 +27,7 @@ from neuroadapter_jax.studies.benchmark.ours import Ours
 
 GUIDANCE = 4.0
 NUM_CANDIDATES = 8
-# Candidates are drawn in this share of the steps, for the time of the measurement.
+# Candidates take this share of the steps, for the time of the measurement.
 CANDIDATE_STEPS = 0.2
 CASES = ("forward", "gradient", "train step", "reconstruct", "attention kept", "8 candidates")
 
@@ -106,13 +106,13 @@ def networks(
         (AutoencoderKL, size.vae, jnp.float32),
         (CLIPTextModel, size.text, jnp.float32),
     ]
-    reconstructions = [
+    modules = [
         random_parameters(
             nnx.eval_shape(lambda c=cls, s=config: c(s, rngs=nnx.Rngs(0))), seed, dtype
         )
         for seed, (cls, config, dtype) in enumerate(parts)
     ]
-    backbone = Backbone(*reconstructions, NoiseSchedule(), Path())
+    backbone = Backbone(*modules, NoiseSchedule(), Path())
     adapter = NeuroAdapter.for_unet(
         backbone.unet, size.num_regions, size.max_vertices, rngs=nnx.Rngs(3)
     )
@@ -221,7 +221,7 @@ def measure_apart(
     precision: str = "fp32",
     num_calls: int = 1,
 ) -> dict[str, float]:
-    """A case run in a process of its own (Linux).
+    """A case run in its own process (Linux).
 
     Args:
         size: name of the size.

@@ -10,7 +10,7 @@ from flax import nnx
 from jax.sharding import NamedSharding
 from jaxtyping import Float, UInt8
 
-from neuroadapter_jax.adapter.guidance import sample_latents
+from neuroadapter_jax.adapter.guidance import Guidance, sample_latents
 from neuroadapter_jax.adapter.neuroadapter import NeuroAdapter
 from neuroadapter_jax.cortex.packing import Packing
 from neuroadapter_jax.diffusion.images import to_uint8
@@ -29,7 +29,7 @@ class Ours:
 
     Args:
         backbone: frozen.
-        adapter: to train and to draw with.
+        adapter: to train and to reconstruct with.
         empty_ids: token ids of the empty prompt [1, k].
         devices: None takes all.
     """
@@ -86,7 +86,9 @@ class Ours:
         self._gradient = jax.jit(
             jax.grad(lambda *arguments: jnp.mean(self._prediction(*arguments) ** 2))
         )
-        self._draw = jax.jit(self._drawn, static_argnames=("num_steps", "keep_attention"))
+        self._reconstruct_jitted = jax.jit(
+            self._reconstruct, static_argnames=("num_steps", "keep_attention")
+        )
 
     def _prediction(self, params, unet_params, latents, timesteps, packed):
         brain = nnx.merge(self.graphs["adapter"], params)(packed)
@@ -111,24 +113,21 @@ class Ours:
         self.state, metrics = self.step(self.state, self.frozen, self._rows(batch))
         return metrics["loss"]
 
-    def _drawn(self, params, packed, key, guidance_scale, *, num_steps, keep_attention):
+    def _reconstruct(self, params, packed, key, guidance_scale, *, num_steps, keep_attention):
         adapter, unet, vae = (
             nnx.merge(self.graphs[name], params[name]) for name in ("adapter", "unet", "vae")
         )
 
         brain = adapter(packed)
-        # What both views need: each region's share, and where regions of interest look.
+        # What both views need: each region's share, and where ROIs are attended.
         probes = attention_probes(unet, brain, self.roi_weights, "attention")
         latents, probed = sample_latents(
             unet,
-            self.text,
-            brain,
-            adapter.unconditional(),
+            Guidance(self.text, brain, adapter.unconditional(), guidance_scale),
             jax.lax.with_sharding_constraint(
                 jax.random.split(key, len(packed)), NamedSharding(self.mesh, ROWS)
             ),
             plan(self.schedule, "ddpm", num_steps),
-            guidance_scale,
             self.schedule.prediction_type,
             probes if keep_attention else None,
         )
@@ -142,7 +141,7 @@ class Ours:
         keep_attention: bool = False,
     ) -> UInt8[np.ndarray, "b y x 3"]:
         """Images; with the attention of all layers and steps reduced to what IBBI needs."""
-        images, probed = self._draw(
+        images, probed = self._reconstruct_jitted(
             self.params,
             self._rows(packed),
             jax.random.key(0),

@@ -46,7 +46,7 @@ class RegionTokens(nn.Module):
 
 
 class DecoupledProcessor(nn.Module):
-    """IP-Adapter's attention processor: text and brain tokens, each with keys of its own."""
+    """IP-Adapter's attention processor: text and brain tokens, each with its own keys."""
 
     def __init__(self, keys: torch.Tensor, values: torch.Tensor, num_tokens: int):
         super().__init__()
@@ -83,7 +83,7 @@ class Released:
 
     Args:
         backbone: ours; its weights are copied.
-        adapter: likewise.
+        adapter: ours; its weights are copied as well.
         empty_ids: token ids of the empty prompt [1, k].
     """
 
@@ -144,7 +144,7 @@ class Released:
     def train_step(
         self, images: UInt8[np.ndarray, "b y x 3"], packed: Float[np.ndarray, "b p v"]
     ) -> float:
-        """One step as the released code does it, images and empty prompt encoded anew."""
+        """One step as the released code does it, images and empty prompt encoded again."""
         pixels = torch.from_numpy(images).movedim(-1, 1).float() / 127.5 - 1.0
         with torch.no_grad():
             latents = self.vae.encode(pixels).latent_dist.sample() * self.vae.config.scaling_factor

@@ -1,0 +1,106 @@
+"""Captions of images: read from files, and encoded as a text-to-image model takes them."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+import pandas as pd
+from flax import nnx
+from jaxtyping import Float, Int
+
+from neuroadapter_jax.batches import filled_batches
+from neuroadapter_jax.diffusion.tokenizer import CLIPTokenizer
+from neuroadapter_jax.diffusion.weights import Backbone
+
+_STIM_INFO = "nsddata/experiments/nsd/nsd_stim_info_merged.csv"
+
+
+def caption_states(
+    backbone: Backbone, captions: Sequence[Sequence[str]], batch_size: int = 64
+) -> Float[np.ndarray, "i k c"]:
+    """The text encoder's states of each image's captions, averaged over its captions.
+
+    Args:
+        backbone: a text-to-image model.
+        captions: one or several per image.
+        batch_size: captions encoded at once.
+
+    Raises:
+        ValueError: an image has no caption.
+    """
+    if bare := sum(not some for some in captions):
+        raise ValueError(f"{bare} of {len(captions)} images have no caption; give each at least 1.")
+    tokenizer = CLIPTokenizer(backbone.folder / "tokenizer")
+    graph, params = nnx.split(backbone.text_encoder)
+    encode = jax.jit(lambda params, ids: nnx.merge(graph, params)(ids))
+    owner = np.repeat(np.arange(len(captions)), [len(some) for some in captions])
+    ids = tokenizer([text for some in captions for text in some])
+    shape = (len(captions), ids.shape[1], backbone.unet.config.cross_attention_dim)
+    total = np.zeros(shape, np.float32)
+    for rows, valid in filled_batches(len(ids), batch_size):
+        states = np.asarray(encode(params, ids[rows]), np.float32)[:valid]
+        np.add.at(total, owner[rows[:valid]], states)
+    return total / np.bincount(owner)[:, None, None].astype(np.float32)
+
+
+def read_captions(
+    files: Sequence[str | Path], root: str | Path | None = None
+) -> dict[int, list[str]]:
+    """Captions by image id (0-based 73k id).
+
+    Args:
+        files: JSON files, each either {"image id": "caption" or ["caption", ...]}, or annotations
+            of COCO's captions (captions_train2017.json and captions_val2017.json hold NSD's).
+        root: NSD's folder, whose nsd_stim_info_merged.csv says which COCO image is which; needed
+            for COCO's files.
+
+    Raises:
+        FileNotFoundError: a file is not there.
+        ValueError: a file is of neither kind, or COCO's without a root.
+    """
+    captions: dict[int, list[str]] = {}
+    for path in map(Path, files):
+        if not path.is_file():
+            raise FileNotFoundError(f"{path}: not found; expected a JSON file of captions.")
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(content, dict) and "annotations" in content:
+            if root is None or not (table := Path(root) / _STIM_INFO).is_file():
+                raise ValueError(
+                    f"{path} holds captions by COCO id; name NSD's folder, whose {_STIM_INFO} says "
+                    "which image is which."
+                )
+            info = pd.read_csv(table, usecols=["cocoId", "nsdId"])
+            ids: dict[int, list[int]] = {}
+            for coco, nsd in info.itertuples(index=False):
+                ids.setdefault(int(coco), []).append(int(nsd))
+            for entry in content["annotations"]:
+                for nsd in ids.get(int(entry["image_id"]), ()):
+                    captions.setdefault(nsd, []).append(entry["caption"].strip())
+        elif isinstance(content, dict) and all(key.isdigit() for key in content):
+            for key, texts in content.items():
+                texts = [texts] if isinstance(texts, str) else list(texts)
+                captions.setdefault(int(key), []).extend(texts)
+        else:
+            raise ValueError(
+                f"{path}: neither a table of captions by image id nor COCO's annotations."
+            )
+    return captions
+
+
+def captions_of(
+    captions: Mapping[int, Sequence[str]], image_ids: Int[np.ndarray, " i"]
+) -> list[list[str]]:
+    """The captions of some images, in their order.
+
+    Raises:
+        ValueError: an image has none.
+    """
+    missing = [int(i) for i in image_ids if not captions.get(int(i))]
+    if missing:
+        raise ValueError(
+            f"{len(missing)} of {len(image_ids)} images have no caption, such as image "
+            f"{missing[0]}; the linear baseline needs one for every training image."
+        )
+    return [list(captions[int(i)]) for i in image_ids]

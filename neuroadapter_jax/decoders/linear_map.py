@@ -1,0 +1,189 @@
+"""Ridge regression from the responses of some vertices to latents or to conditioning states."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, Int
+from sklearn.linear_model import RidgeCV
+from tqdm import tqdm
+
+from neuroadapter_jax.cortex.parcellation import Parcellation
+from neuroadapter_jax.datasets.prepared.records import PreparedDataset
+from neuroadapter_jax.datasets.whole_split import read_split
+from neuroadapter_jax.decoders.captions import caption_states, captions_of
+from neuroadapter_jax.files import write_npz
+from neuroadapter_jax.pipeline import NeuroAdapterPipeline
+
+ALPHAS = tuple(10.0**exponent for exponent in range(8))
+_TARGETS_AT_ONCE = 4096
+
+
+@dataclasses.dataclass(frozen=True)
+class LinearMap:
+    """y = W' x + bias, from the responses of some vertices to an array of any shape.
+
+    Attributes:
+        vertices: which of the whole cortex x is made of.
+        weights: W; k are the entries of y, in the order of its flattened array.
+        bias: of y.
+        alphas: the penalty of each entry.
+        shape: of y.
+        image_ids: the images it was fitted on.
+    """
+
+    vertices: Int[np.ndarray, " f"]
+    weights: Float[np.ndarray, "f k"]
+    bias: Float[np.ndarray, " k"]
+    alphas: Float[np.ndarray, " k"]
+    shape: tuple[int, ...]
+    image_ids: Int[np.ndarray, " i"]
+
+    def __call__(self, fmri: Float[np.ndarray, "b n"]) -> Float[np.ndarray, "b ..."]:
+        """y of responses of the whole cortex, float32."""
+        flat = np.asarray(fmri, np.float32)[:, self.vertices] @ self.weights + self.bias
+        return flat.reshape(len(fmri), *self.shape)
+
+    def save(self, path: str | Path) -> None:
+        """Write an npz file, whole or not at all."""
+        write_npz(
+            path, **{f.name: np.asarray(getattr(self, f.name)) for f in dataclasses.fields(self)}
+        )
+
+    @classmethod
+    def load(cls, path: str | Path) -> "LinearMap":
+        """Read what `save` wrote."""
+        with np.load(path) as file:
+            found = {field.name: file[field.name] for field in dataclasses.fields(cls)}
+        return cls(**found | {"shape": tuple(found["shape"].tolist())})
+
+
+def region_vertices(regions: Parcellation) -> Int[np.ndarray, " f"]:
+    """The vertices of some regions, one region after the other, as indices into the cortex."""
+    return np.concatenate([regions.cortex_indices(i) for i in range(len(regions))])
+
+
+def fit_linear_map(
+    responses: Float[np.ndarray, "i f"],
+    targets: Float[np.ndarray, "i ..."],
+    image_ids: Int[np.ndarray, " i"],
+    vertices: Int[np.ndarray, " f"],
+    *,
+    alphas: Sequence[float] = ALPHAS,
+    progress: bool = False,
+) -> LinearMap:
+    """Ridge regression with its own penalty for each entry of the target.
+
+    W_k = (X'X + alpha_k I)^-1 X' y_k,  X and y_k less their means over the training images;
+
+    alpha_k has the smallest leave-one-out error over these images (scikit-learn's RidgeCV).
+    Brain-Diffuser and Takagi take one penalty, chosen by hand, for all entries.
+
+    Args:
+        responses: to the training images, repeats averaged.
+        targets: of the same images.
+        image_ids: names of these images, kept in the result.
+        vertices: where on the cortex the responses are from, such as `region_vertices`.
+        alphas: penalties to choose from.
+        progress: show a bar over entries.
+
+    Raises:
+        ValueError: the counts differ, or there are fewer than three images.
+    """
+    if not len(responses) == len(targets) == len(image_ids) >= 3:
+        raise ValueError(
+            "The linear map needs at least 3 images with one response and one target each, found "
+            f"{len(image_ids)} images, {len(responses)} responses and {len(targets)} targets."
+        )
+    x = np.asarray(responses, np.float32)
+    y = np.asarray(targets, np.float32).reshape(len(targets), -1)
+    weights = np.empty((len(vertices), y.shape[1]), np.float32)
+    bias, chosen = np.empty((2, y.shape[1]), np.float32)
+    bar = tqdm(total=y.shape[1], desc="Ridge", unit="target", disable=not progress)
+    for first in range(0, y.shape[1], _TARGETS_AT_ONCE):
+        part = slice(first, min(first + _TARGETS_AT_ONCE, y.shape[1]))
+        ridge = RidgeCV(alphas=tuple(alphas), alpha_per_target=True).fit(x, y[:, part])
+        weights[:, part], bias[part] = ridge.coef_.T, ridge.intercept_
+        chosen[part] = ridge.alpha_
+        bar.update(part.stop - first)
+    bar.close()
+    return LinearMap(vertices, weights, bias, chosen, targets.shape[1:], np.asarray(image_ids))
+
+
+def fit_latents(
+    prepared: str | Path, pipeline: NeuroAdapterPipeline, folder: str | Path, *, progress: bool
+) -> LinearMap:
+    """The map from the regions' responses to scaled latents, fitted on training images.
+
+    It is stored in latents.npz and not fitted again; records of other splits are not read.
+
+    Args:
+        prepared: folder of prepared records.
+        pipeline: whose regions and scaling factor are used.
+        folder: where the map is stored.
+        progress: show bars.
+
+    Raises:
+        ValueError: the folder holds a map of other images.
+    """
+    scale = pipeline.backbone.vae.config.scaling_factor
+    path = Path(folder) / "latents.npz"
+    return _fit_once(path, prepared, pipeline, lambda ids, latents: scale * latents, progress)
+
+
+def fit_states(
+    prepared: str | Path,
+    pipeline: NeuroAdapterPipeline,
+    captions: Mapping[int, Sequence[str]],
+    folder: str | Path,
+    *,
+    progress: bool,
+) -> LinearMap:
+    """The map from responses to caption states, fitted on training images, stored in states.npz.
+
+    Args:
+        prepared: folder of prepared records.
+        pipeline: whose regions and backbone are used.
+        captions: of every training image, by id.
+        folder: where the map is stored.
+        progress: show bars.
+
+    Raises:
+        ValueError: the folder holds a map of other images, or a training image has no caption.
+    """
+
+    def states(ids: Int[np.ndarray, " i"], _) -> Float[np.ndarray, "i k c"]:
+        return caption_states(pipeline.backbone, captions_of(captions, ids))
+
+    return _fit_once(Path(folder) / "states.npz", prepared, pipeline, states, progress)
+
+
+def _fit_once(
+    path: Path,
+    prepared: str | Path,
+    pipeline: NeuroAdapterPipeline,
+    targets: Callable[[np.ndarray, np.ndarray], Float[np.ndarray, "i ..."]],
+    progress: bool,
+) -> LinearMap:
+    """The stored map, or a new one to targets(ids, latent means) of the training images."""
+    train, vertices = PreparedDataset(prepared, "train"), region_vertices(pipeline.regions)
+    if path.is_file():
+        known = LinearMap.load(path)
+        if not np.array_equal(known.image_ids, train.image_ids):
+            raise ValueError(
+                f"{path} was fitted on {len(known.image_ids)} images, other than the "
+                f"{len(train.image_ids)} training images of {prepared}; name another folder."
+            )
+        return known
+    # The regions' vertices alone: the whole cortex of all images would fill the memory.
+    found = read_split(train, ["betas", "latent_mean"], of_betas=lambda x: x[:, vertices])
+    made = fit_linear_map(
+        found["betas"],
+        targets(train.image_ids, found["latent_mean"]),
+        train.image_ids,
+        vertices,
+        progress=progress,
+    )
+    made.save(path)
+    return made

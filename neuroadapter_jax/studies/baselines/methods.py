@@ -1,0 +1,64 @@
+"""Which methods are compared, with which settings."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from neuroadapter_jax.diffusion.sampling import Sampling
+
+METHODS = {
+    "mean_image": "Floor: mean training image",
+    "random_image": "Floor: a random training image",
+    "retrieval": "Retrieval by the brain encoder",
+    "linear_latents": "Linear latents alone, no diffusion",
+    "linear": "Linear two-stage, without low-level path",
+    "linear_low_level": "Linear two-stage, with low-level path",
+    "neuroadapter": "NeuroAdapter",
+    "neuroadapter_low_level": "NeuroAdapter, low-level start",
+    "neuroadapter_chosen": "NeuroAdapter, chosen by the encoder",
+    "neuroadapter_chosen_low_level": "NeuroAdapter, chosen, low-level start",
+    "autoencoder": "Ceiling: the VAE's own reconstruction",
+}
+
+
+@dataclass(frozen=True)
+class BaselineSettings:
+    """How every method is run.
+
+    Attributes:
+        methods: which of `METHODS`.
+        strength: of the low-level start, in (0, 1]; None chooses it on validation images, which
+            needs the simulated subject's truth.
+        linear_guidance_scale: of the linear two-stage decoder; None chooses it there as well.
+        sampling: NeuroAdapter's; None takes the pipeline's own with 10 steps of DPM-Solver++. The
+            linear decoder takes the same but for its guidance scale and its start, pure noise.
+        num_candidates: per response where the encoder chooses one.
+        seed: of noise, random images and bootstrap.
+        batch_size: responses per call.
+    """
+
+    methods: tuple[str, ...] = tuple(METHODS)
+    strength: float | None = None
+    linear_guidance_scale: float | None = None
+    sampling: Sampling | None = None
+    num_candidates: int = 8
+    seed: int = 0
+    batch_size: int = 20
+
+    def __post_init__(self) -> None:
+        if unknown := sorted(set(self.methods) - set(METHODS)):
+            raise ValueError(
+                f"There is no method {', '.join(unknown)}; choose of {', '.join(METHODS)}."
+            )
+
+    def of_reconstruction(self, sampling: Sampling) -> dict[str, Any]:
+        """What the images depend on, as JSON values.
+
+        Args:
+            sampling: NeuroAdapter's, where the settings say None.
+        """
+        return {
+            "num_candidates": self.num_candidates,
+            "sampling": sampling.to_dict(),
+            "seed": self.seed,
+            "batch_size": self.batch_size,
+        }

@@ -1,0 +1,330 @@
+"""Floors, retrieval, a linear decoder, NeuroAdapter and the ceiling in one table.
+
+Every method's images lie in their own folder, as launch/reconstruct.py writes them.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from tqdm import tqdm
+
+from neuroadapter_jax.batches import map_batches
+from neuroadapter_jax.datasets.prepared.records import PreparedDataset
+from neuroadapter_jax.datasets.whole_split import read_split
+from neuroadapter_jax.decoders.floors import mean_image, random_rows
+from neuroadapter_jax.decoders.linear_map import LinearMap, fit_latents, fit_states
+from neuroadapter_jax.decoders.linear_two_stage import LinearTwoStage
+from neuroadapter_jax.decoders.low_level_start import save_low_level_start
+from neuroadapter_jax.decoders.retrieval import Gallery, gallery_of_records, retrieve
+from neuroadapter_jax.diffusion.sampling import Sampling
+from neuroadapter_jax.encoder.brain_encoder import BrainEncoder
+from neuroadapter_jax.files import require_same_settings, write_json, write_text
+from neuroadapter_jax.pipeline import (
+    Decoder,
+    LowLevelStart,
+    NeuroAdapterPipeline,
+    Ranking,
+    Reconstructions,
+    ReconstructionSettings,
+    load_reconstructions,
+    reconstruct_split,
+    write_reconstructions,
+)
+from neuroadapter_jax.simulation.nsd_writer import load_truth
+from neuroadapter_jax.studies.baselines.methods import METHODS, BaselineSettings
+from neuroadapter_jax.studies.baselines.scores import make_score, summarise
+from neuroadapter_jax.studies.baselines.tables import tables
+from neuroadapter_jax.studies.baselines.validation import ValidationImages, choose_on_validation
+
+SaveGrid = Callable[[Path, Reconstructions], object]
+
+
+def simulated_captions(root: str | Path) -> dict[int, list[str]]:
+    """The captions of all images of a simulated root, by id."""
+    return {i: [text] for i, text in enumerate(load_truth(root)["captions"].tolist())}
+
+
+def run_baselines(
+    pipeline: NeuroAdapterPipeline,
+    prepared: str | Path,
+    out: str | Path,
+    settings: BaselineSettings | None = None,
+    *,
+    encoder: BrainEncoder,
+    captions: Mapping[int, Sequence[str]] | None = None,
+    gallery: Gallery | None = None,
+    root: str | Path | None = None,
+    save_grid: SaveGrid | None = None,
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Fits, reconstructs and scores every method on the test images; a killed call goes on.
+
+    Maps are fitted on training images, strength and the linear decoder's guidance are chosen on
+    validation images (see `choose_on_validation`), and test images are reconstructed once.
+
+    Args:
+        pipeline: NeuroAdapter.
+        prepared: folder of prepared records.
+        out: gets a folder of reconstructions per method, linear/ (the maps), retrieval.npz,
+            low_level_test.npz, validation.json, results.json and table.md.
+        settings: see `BaselineSettings`; the defaults when None.
+        encoder: retrieves, and chooses among candidates.
+        captions: of training images by id; without them the linear two-stage decoder is missing.
+        gallery: reference set of the retrieval baseline; the training images when None.
+        root: the simulated subject's folder, for semantic scores.
+        save_grid: called with each finished folder and its reconstructions.
+        progress: show bars.
+
+    Returns:
+        What results.json holds.
+
+    Raises:
+        ValueError: `out` holds another run; strength or guidance is neither given nor can be
+            chosen; a stimulus is in the gallery; or captions or responses are missing.
+    """
+    settings = settings or BaselineSettings()
+    if root is None and (settings.strength is None or settings.linear_guidance_scale is None):
+        raise ValueError(
+            "Without the simulated subject's folder nothing tells what a low-level start costs in "
+            "meaning, so name strength and linear_guidance_scale."
+        )
+    missing = {
+        name: "no captions were given for the training images"
+        for name in ("linear", "linear_low_level")
+        if captions is None and name in settings.methods
+    }
+    wanted = [name for name in METHODS if name in settings.methods and name not in missing]
+    sampling = settings.sampling or pipeline.sampling.replace(sampler="dpmsolver++", num_steps=10)
+    how, out = settings.of_reconstruction(sampling), Path(out)
+    train = PreparedDataset(prepared, "train")
+    gallery = gallery or gallery_of_records(train)
+    _claim(
+        out,
+        {
+            "model": pipeline.provenance,
+            "encoder": encoder.provenance,
+            "prepared": train.provenance["request"],
+            "gallery": [gallery.name, len(gallery)],
+            "captions": None if captions is None else _digest(captions),
+            **how,
+        },
+    )
+    test = _Split.read(prepared, "test")
+    with_start = any(name.endswith("_low_level") for name in wanted)
+    latents = low = None
+    if with_start or "linear_latents" in wanted:
+        latents = fit_latents(prepared, pipeline, out / "linear", progress=progress)
+        low = latents(test.fmri)
+        save_low_level_start(out / "low_level_test.npz", test.dataset.image_ids, low)
+    decoders: dict[str, Decoder] = {"neuroadapter": pipeline}
+    samplings = {"neuroadapter": sampling}
+    if captions is not None and {"linear", "linear_low_level"} & set(wanted):
+        states = fit_states(prepared, pipeline, captions, out / "linear", progress=progress)
+        scale = settings.linear_guidance_scale or 1.0
+        samplings["linear"] = sampling.replace(guidance_scale=scale, start="noise")
+        known = {"fitted_on": len(states.image_ids), "data": train.provenance["request"]}
+        decoders["linear"] = LinearTwoStage(
+            pipeline.backbone,
+            pipeline.regions,
+            states,
+            sampling=samplings["linear"],
+            provenance=known,
+        )
+    chosen = choose_on_validation(
+        decoders,
+        samplings,
+        _validation_images(prepared, latents if with_start else None, root),
+        settings,
+        out / "validation.json",
+        progress=progress,
+    )
+    if "linear" in samplings:
+        guidance = chosen["linear_guidance_scale"]
+        samplings["linear"] = samplings["linear"].replace(guidance_scale=guidance)
+    methods = _Methods(
+        pipeline=pipeline,
+        decoders=decoders,
+        samplings=samplings,
+        strengths=chosen["strength"],
+        encoder=encoder,
+        gallery=gallery,
+        training=gallery_of_records(train),
+        test=test,
+        low=low,
+        out=out,
+        settings=settings,
+        save_grid=save_grid,
+        progress=progress,
+    )
+    score = make_score(test.stimuli, test.dataset.image_ids, root)
+    scores = {}
+    bar = tqdm(wanted, desc="Methods", unit="method", disable=not progress)
+    for name in bar:
+        bar.set_postfix_str(name)
+        methods.make(name)
+        scores[name] = score(load_reconstructions(out / name).best)
+    results = {
+        "num_images": len(test.stimuli),
+        "split": "test",
+        "gallery": {"name": gallery.name, "images": len(gallery)},
+        "settings": how,
+        "chosen_on_validation": chosen,
+        "missing": missing,
+        **summarise(scores, settings.seed),
+    }
+    write_json(out / "results.json", results)
+    write_text(out / "table.md", tables(results))
+    return results
+
+
+@dataclass(frozen=True)
+class _Split:
+    dataset: PreparedDataset
+    fmri: Float[np.ndarray, "b n"]
+    latents: Float[np.ndarray, "b y x c"]
+    stimuli: UInt8[np.ndarray, "b Y X 3"]
+
+    @classmethod
+    def read(cls, prepared: str | Path, name: str) -> "_Split":
+        dataset = PreparedDataset(prepared, name)
+        found = read_split(dataset, ["betas", "latent_mean", "image"])
+        return cls(dataset, found["betas"], found["latent_mean"], found["image"])
+
+
+def _validation_images(
+    prepared: str | Path, latents: LinearMap | None, root: str | Path | None
+) -> ValidationImages:
+    split = _Split.read(prepared, "validation")
+    low = None if latents is None else latents(split.fmri)
+    score = None if root is None else make_score(split.stimuli, split.dataset.image_ids, root)
+    return ValidationImages(split.fmri, low, score)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Methods:
+    """Everything that the methods need to make their folders of test images.
+
+    Attributes:
+        pipeline: NeuroAdapter.
+        decoders: "neuroadapter" and, where captions are known, "linear".
+        samplings: of each decoder.
+        strengths: of each decoder's low-level start.
+        encoder: retrieves and chooses.
+        gallery: what is retrieved from.
+        training: the training images.
+        test: the test split.
+        low: latents of the low-level start.
+        out: folder of all methods' folders.
+        settings: of the study.
+        save_grid: called with each finished folder.
+        progress: show bars.
+    """
+
+    pipeline: NeuroAdapterPipeline
+    decoders: Mapping[str, Decoder]
+    samplings: Mapping[str, Sampling]
+    strengths: Mapping[str, float | None]
+    encoder: BrainEncoder
+    gallery: Gallery
+    training: Gallery
+    test: _Split
+    low: Float[np.ndarray, "b y x c"] | None
+    out: Path
+    settings: BaselineSettings
+    save_grid: SaveGrid | None
+    progress: bool
+
+    def make(self, name: str) -> None:
+        """The folder of one of `METHODS`; what is there already is not made again."""
+        if name.startswith(("linear", "neuroadapter")) and name != "linear_latents":
+            self._reconstruct(name)
+        else:
+            {
+                "mean_image": self._mean_image,
+                "random_image": self._random_image,
+                "retrieval": self._retrieval,
+                "linear_latents": self._linear_latents,
+                "autoencoder": self._autoencoder,
+            }[name]()
+
+    def _reconstruct(self, name: str) -> None:
+        which, choose = name.split("_")[0], "chosen" in name
+        low_level = None
+        if name.endswith("_low_level"):
+            strength = self.strengths[which]
+            if self.low is None or strength is None:
+                raise ValueError(f"{name} needs a low-level start, but there is none.")
+            low_level = LowLevelStart(self.low, strength)
+        reconstruct_split(
+            self.decoders[which],
+            self.test.dataset,
+            self.out / name,
+            ReconstructionSettings(
+                sampling=self.samplings[which],
+                num_candidates=self.settings.num_candidates if choose else 1,
+                seed=self.settings.seed,
+                batch_size=self.settings.batch_size,
+            ),
+            low_level=low_level,
+            ranking=Ranking(self.encoder) if choose else None,
+            save_grid=self.save_grid,
+            progress=self.progress,
+        )
+
+    def _write(self, name: str, images: UInt8[np.ndarray, "b y x c"], **settings: Any) -> None:
+        known = {"method": name, "seed": self.settings.seed, **settings}
+        write_reconstructions(self.out / name, self.test.dataset, images, known, self.save_grid)
+
+    def _decode(self, scaled: Float[np.ndarray, "b _y _x _c"]) -> UInt8[np.ndarray, "b y x c"]:
+        size = min(self.settings.batch_size, len(scaled))
+        return map_batches(lambda rows: self.pipeline.decode(scaled[rows]), len(scaled), size)
+
+    def _mean_image(self) -> None:
+        count = len(self.test.stimuli)
+        self._write("mean_image", np.repeat(mean_image(self.training)[None], count, axis=0))
+
+    def _random_image(self) -> None:
+        rows = random_rows(self.training, len(self.test.stimuli), self.settings.seed)
+        self._write("random_image", self.training.read(rows))
+
+    def _retrieval(self) -> None:
+        found = retrieve(
+            self.encoder,
+            self.gallery,
+            self.test.fmri,
+            self.test.stimuli,
+            self.test.dataset.image_ids,
+            self.pipeline.regions,
+            state=self.out / "retrieval.npz",
+            progress=self.progress,
+        )
+        images = self.gallery.read(found.rows)
+        self._write("retrieval", images, gallery=self.gallery.name, size=len(self.gallery))
+
+    def _linear_latents(self) -> None:
+        if self.low is None:
+            raise ValueError("linear_latents needs the linear map to latents, but there is none.")
+        self._write("linear_latents", self._decode(self.low))
+
+    def _autoencoder(self) -> None:
+        scale = self.pipeline.backbone.vae.config.scaling_factor
+        self._write("autoencoder", self._decode(scale * self.test.latents))
+
+
+def _digest(captions: Mapping[int, Sequence[str]]) -> str:
+    text = json.dumps({str(key): list(captions[key]) for key in sorted(captions)})
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _claim(out: Path, settings: dict[str, Any]) -> None:
+    """Refuses a folder of another run; else notes the settings."""
+    path = out / "settings.json"
+    if path.is_file():
+        require_same_settings(out, json.loads(path.read_text()), settings, "baselines")
+    write_json(path, settings)

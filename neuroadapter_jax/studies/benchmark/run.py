@@ -1,0 +1,170 @@
+"""The four benchmarks: both sides, the paper's step, two steps at full size, and the views."""
+
+import os
+import platform
+import tempfile
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from neuroadapter_jax.files import write_json, write_text
+from neuroadapter_jax.pipeline import NeuroAdapterPipeline
+from neuroadapter_jax.studies.benchmark.compiled import PEAKS, train_step_cost
+from neuroadapter_jax.studies.benchmark.measure import (
+    CASES,
+    SIZES,
+    alternate,
+    cases,
+    describe,
+    measure_apart,
+)
+from neuroadapter_jax.studies.benchmark.views import views_cost, views_table
+from neuroadapter_jax.tables import markdown_table
+
+REDUCTIONS = ("attention", "value_norm", "difference", "gradient")
+
+
+def compare_sides(
+    out: str | Path,
+    sizes: Sequence[str] = tuple(SIZES),
+    *,
+    num_steps: int = 50,
+    repeats: int = 5,
+    quick: bool = False,
+) -> str:
+    """Ours beside a plain PyTorch implementation of the released procedure, on this machine.
+
+    Calls alternate; medians with the spread, the first call (compilation) apart, and each side's
+    peak memory in its own process.
+
+    Args:
+        out: folder for benchmark.json and benchmark.md.
+        sizes: which of `SIZES`.
+        num_steps: denoising steps of a reconstruction; the full size takes 1.
+        repeats: timed calls per side.
+        quick: tiny-sd and the middle size only, that in 5 steps.
+
+    Returns:
+        The table as Markdown.
+
+    Raises:
+        ImportError: PyTorch or diffusers is not installed.
+        ValueError: an unknown size.
+    """
+    import torch
+
+    threads = len(os.sched_getaffinity(0))
+    torch.set_num_threads(threads)
+    names = ["tiny-sd", "middle"] if quick else list(sizes)
+    if unknown := sorted(set(names) - SIZES.keys()):
+        raise ValueError(f"unknown size(s) {unknown}; choose from {sorted(SIZES)}.")
+    # Candidates would take the full size half an hour here, and more than one step hours.
+    most = {"sd15": 1} | ({"middle": 5} if quick else {})
+    steps = {name: min(most.get(name, num_steps), num_steps) for name in names}
+    results: dict[str, Any] = {
+        "machine": platform.processor() or platform.machine(),
+        "threads": threads,
+        "jax": jax.__version__,
+        "torch": torch.__version__,
+        "devices": [str(device) for device in jax.devices()],
+        "num_steps": steps,
+        "repeats": repeats,
+        "sizes": {name: {"size": describe(SIZES[name]), "cases": {}} for name in names},
+    }
+    pairs = [(n, c) for n in names for c in CASES if n != "sd15" or "candidates" not in c]
+    bar = tqdm(pairs, unit="case")
+    with tempfile.TemporaryDirectory() as folder:
+        calls: dict[str, Any] = {}
+        for name, case in bar:
+            bar.set_postfix_str(f"{name}, {case}")
+            if name not in calls:
+                sides = ("ours", "theirs")
+                calls = {name: cases(SIZES[name], steps[name], Path(folder), sides)}
+            row = alternate(calls[name][case], repeats)
+            # Memory is measured with nothing timed beside it, so both sides may run at once.
+            with ThreadPoolExecutor() as pool:
+                few = min(steps[name], 5)
+                apart = pool.map(partial(measure_apart, name, case, num_steps=few), row)
+                for side, found in zip(row, apart, strict=True):
+                    row[side]["gib"] = found["gib"]
+            results["sizes"][name]["cases"][case] = row
+    text = sides_table(results)
+    write_json(Path(out) / "benchmark.json", results)
+    write_text(Path(out) / "benchmark.md", text)
+    return text
+
+
+def sides_table(results: Mapping[str, Any]) -> str:
+    """What `compare_sides` writes to benchmark.json, as Markdown."""
+
+    def spread(side: Mapping[str, float]) -> str:
+        return f"{side['median']:.3f} ({side['low']:.3f} to {side['high']:.3f})"
+
+    rows = [
+        [
+            size,
+            case,
+            spread(row["ours"]),
+            spread(row["theirs"]),
+            f"{row['theirs']['median'] / row['ours']['median']:.2f}",
+            f"{row['ours']['first']:.1f}",
+            f"{row['ours']['gib']:.2f}",
+            f"{row['theirs']['gib']:.2f}",
+        ]
+        for size, found in results["sizes"].items()
+        for case, row in found["cases"].items()
+    ]
+    head = ["size", "case", "ours s (low to high)", "theirs s (low to high)", "theirs / ours"]
+    head += ["ours first call s", "ours GiB", "theirs GiB"]
+    steps = ", ".join(f"{count} at {name}" for name, count in results["num_steps"].items())
+    return markdown_table(head, rows) + (
+        f"\nDenoising steps with guidance: {steps}; a fifth of them for 8 candidates of one "
+        f"response. Cores: {results['threads']}; medians of {results['repeats']}.\n"
+    )
+
+
+def paper_step(batch: int = 16) -> str:
+    """The compiled training step of the paper's configuration as Markdown; nothing is run."""
+    rows = []
+    for remat in tqdm([False, True], unit="program"):
+        cost = train_step_cost(SIZES["sd15"], batch, remat=remat)
+        seconds = [f"{cost.seconds(peak * x):.3f} s" for peak in PEAKS.values() for x in (1, 0.5)]
+        memory = [f"{(x or 0) / 2**30:.2f}" for x in (cost.argument_bytes, cost.temporary_bytes)]
+        rows.append([f"remat={remat}", f"{cost.flops / 1e12:.1f}", *memory, *seconds])
+    peaks = [f"{name} at {share}" for name in PEAKS for share in ("peak", "half")]
+    head = [f"batch {batch}", "TFLOP", "arguments GiB", "temporary GiB", *peaks]
+    return markdown_table(head, rows)
+
+
+def full_size() -> str:
+    """A training step and a sampling step at full size, each in its own process, as Markdown."""
+    rows = []
+    for case in tqdm(["train step", "reconstruct"], unit="case"):
+        found = measure_apart("sd15", case, "ours", 1, "bf16", num_calls=2)
+        rows.append([case, f"{found['seconds']:.0f}", f"{found['gib']:.1f}"])
+    return markdown_table(["SD 1.5, batch 1, bf16", "seconds", "GiB"], rows)
+
+
+def cost_of_views(
+    *, num_steps: int = 50, repeats: int = 5, num_images: int = 20, num_rois: int = 12
+) -> str:
+    """What each reduction costs beside a plain call of the shipped pipeline, as Markdown.
+
+    Args:
+        num_steps: denoising steps.
+        repeats: timed calls per side.
+        num_images: random responses, reconstructed at once.
+        num_rois: random ROIs.
+    """
+    pipeline = NeuroAdapterPipeline.from_pretrained("neuroadapter-simulated")
+    rng = np.random.default_rng(0)
+    fmri = rng.standard_normal((num_images, pipeline.num_vertices), np.float32)
+    roi_weights = rng.dirichlet(np.ones(len(pipeline.regions)), num_rois).astype(np.float32)
+    cost = views_cost(pipeline, fmri, roi_weights, REDUCTIONS, num_steps=num_steps, repeats=repeats)
+    return views_table(cost, len(jax.devices()))

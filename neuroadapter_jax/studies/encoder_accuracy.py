@@ -1,0 +1,57 @@
+"""Accuracy of a brain encoder on test images: per vertex, per ROI, and as a map of the cortex."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from neuroadapter_jax.datasets.prepared.records import PreparedDataset
+from neuroadapter_jax.datasets.whole_split import read_split
+from neuroadapter_jax.encoder.accuracy import encoding_accuracy
+from neuroadapter_jax.encoder.brain_encoder import BrainEncoder
+from neuroadapter_jax.figures.cortex_maps import value_figure
+from neuroadapter_jax.figures.interpretation_report import FSAVERAGE5
+from neuroadapter_jax.figures.pictures import save_picture
+from neuroadapter_jax.files import write_file, write_json
+from neuroadapter_jax.simulation.nsd_writer import load_truth
+
+
+def evaluate_encoder(
+    encoder: BrainEncoder,
+    prepared: str | Path,
+    out: str | Path,
+    root: str | Path | None = None,
+) -> dict[str, Any]:
+    """Writes accuracy.json, correlation.npy and, on fsaverage5, correlation.png.
+
+    Args:
+        encoder: of the records' subject and surface.
+        prepared: folder of prepared records.
+        out: folder for the results.
+        root: the simulated subject's folder, for accuracies per ROI.
+
+    Returns:
+        What accuracy.json holds; see `encoding_accuracy`.
+
+    Raises:
+        FileNotFoundError: no records, or no truth under `root`.
+        ValueError: records of another surface.
+    """
+    split, out = PreparedDataset(prepared, "test"), Path(out)
+    if split.num_vertices != encoder.regions.num_vertices:
+        raise ValueError(
+            f"{prepared} has {split.num_vertices} vertices per hemisphere, the encoder "
+            f"{encoder.regions.num_vertices}; use records of the encoder's surface."
+        )
+    roi = np.full(encoder.num_vertices, "") if root is None else load_truth(root)["roi"]
+    found = read_split(split, ["image", "betas"])
+    num_trials = len(split[0]["betas"])
+    result, correlation = encoding_accuracy(
+        encoder.predict(found["image"]), found["betas"], split.ncsnr, num_trials, roi
+    )
+    write_json(out / "accuracy.json", result)
+    write_file(out / "correlation.npy", lambda partial: np.save(partial, correlation))
+    if encoder.regions.num_vertices == FSAVERAGE5:
+        label = f"Pearson's r over {len(split)} test images, {num_trials} trials averaged"
+        save_picture(out / "correlation.png", value_figure(correlation.astype(float), label))
+    return result

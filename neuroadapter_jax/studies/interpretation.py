@@ -1,0 +1,124 @@
+"""IBBI over a split: which ROIs, which views, and their report and pictures."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import xarray
+from jaxtyping import Bool
+
+from neuroadapter_jax.cortex.roi import NSD_ATLASES, group_rois, read_rois
+from neuroadapter_jax.datasets.prepared.records import PreparedDataset
+from neuroadapter_jax.figures.interpretation_report import (
+    FSAVERAGE5,
+    write_interpretation_figures,
+    write_interpretation_report,
+)
+from neuroadapter_jax.figures.timelines import on_vertices
+from neuroadapter_jax.ibbi.roi import ROIAssignment, assign_by_name, assign_regions
+from neuroadapter_jax.pipeline import (
+    InterpretationSettings,
+    NeuroAdapterPipeline,
+    interpret_split,
+    load_views,
+)
+
+NUM_REPORTED = 40  # about 10 MB of page at 64 x 64 pixels
+Masks = dict[str, Bool[np.ndarray, " n"]]
+
+
+def subject_rois(root: str | Path, subject: int, extra_atlases: Sequence[str] = ()) -> Masks:
+    """ROIs of a subject's label files in NSD's layout, as masks over the cortex's vertices.
+
+    Args:
+        root: folder in NSD's layout.
+        subject: its number, 1 to 8.
+        extra_atlases: label files beside NSD's own five.
+    """
+    name = f"subj{subject:02d}"
+    return group_rois(
+        read_rois(
+            Path(root) / "nsddata" / "freesurfer" / name / "label",
+            Path(root) / "nsddata" / "ppdata" / name / "transforms",
+            (*NSD_ATLASES, *extra_atlases),
+        )
+    )
+
+
+@dataclass(frozen=True)
+class ROISource:
+    """Where ROIs come from: either a JSON file, or a subject's label files.
+
+    Attributes:
+        file: JSON file {"name": ["region", ...]} of the model's regions.
+        root: folder in NSD's layout with the subject's label files.
+        subject: number of the subject under `root`.
+        extra_atlases: label files beside NSD's own five.
+        threshold: share of a region's vertices that an ROI has to exceed.
+    """
+
+    file: str | Path | None = None
+    root: str | Path | None = None
+    subject: int = 1
+    extra_atlases: tuple[str, ...] = ()
+    threshold: float = 0.5
+
+    def load(self, pipeline: NeuroAdapterPipeline) -> tuple[ROIAssignment, Masks]:
+        """The ROIs over the model's regions, and as masks over vertices.
+
+        Raises:
+            ValueError: both sources are given or none; see also `assign_regions` and
+                `assign_by_name`.
+        """
+        if self.file is not None and self.root is None:
+            rois = assign_by_name(pipeline.regions, json.loads(Path(self.file).read_text()))
+            named = zip(rois.names, rois.members, strict=True)
+            return rois, {
+                name: on_vertices(own.astype(float), pipeline.regions) == 1 for name, own in named
+            }
+        if self.root is not None and self.file is None:
+            masks = subject_rois(self.root, self.subject, self.extra_atlases)
+            return assign_regions(pipeline.regions, masks, self.threshold), masks
+        raise ValueError("give either --rois or --root.")
+
+
+def interpret(
+    pipeline: NeuroAdapterPipeline,
+    dataset: PreparedDataset,
+    out: str | Path,
+    rois: ROIAssignment,
+    masks: Masks,
+    settings: InterpretationSettings,
+    *,
+    title: str = "",
+    licence: str = "",
+) -> xarray.Dataset:
+    """Writes the views of a split and, on fsaverage5, report.html and figures/.
+
+    Args:
+        pipeline: the model.
+        dataset: the split.
+        out: the folder; see `interpret_split` for its files.
+        rois: over the model's regions.
+        masks: the same ROIs over vertices, for outlines on the cortex.
+        settings: of the views.
+        title: under the report's headline.
+        licence: of the pictures; a sentence under the report.
+
+    Returns:
+        The views.
+    """
+    out = Path(out)
+    views = load_views(interpret_split(pipeline, dataset, out, rois, settings))
+    if pipeline.regions.num_vertices == FSAVERAGE5:
+        write_interpretation_figures(out / "figures", views, pipeline.regions, masks)
+        write_interpretation_report(
+            out / "report.html",
+            views.isel(sample=slice(NUM_REPORTED)),
+            pipeline.regions,
+            title=title,
+            licence=licence,
+        )
+    return views

@@ -1,0 +1,80 @@
+"""Long studies go on where they were killed: stored results, commands that run once, locks."""
+
+import json
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import Any, Protocol, TextIO, runtime_checkable
+
+from neuroadapter_jax.evaluation.old_names import with_new_names
+from neuroadapter_jax.files import json_values, write_json
+
+
+def cached(path: str | Path, settings: Mapping[str, Any], compute: Callable[[], Any]) -> Any:
+    """What an earlier run computed with the same settings, or else what `compute` returns.
+
+    Numbers come back as JSON holds them. A file of other settings is written again.
+
+    Args:
+        path: the JSON file of the result and its settings.
+        settings: everything that the result depends on.
+        compute: returns the result, made of JSON values.
+    """
+    path, wanted = Path(path), json_values(settings)
+    if path.is_file():
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if found["settings"] == wanted:
+            return with_new_names(found["result"])
+    result = json_values(compute())
+    write_json(path, {"settings": wanted, "result": result})
+    return result
+
+
+@runtime_checkable
+class RunStage(Protocol):
+    """Runs a command of the program once; `commands.stages.run_stage` is one."""
+
+    def __call__(
+        self,
+        record: Path,
+        made: Path,
+        command: str,
+        *arguments: str,
+        must_have_ended: bool = False,
+        pass_fds: Collection[int] = (),
+    ) -> None:
+        """Runs `neuroadapter COMMAND ARGUMENTS` unless an earlier call has done so.
+
+        Args:
+            record: JSON file of the seconds of every command that has ended.
+            made: the file that the command makes; where it is there, the command has run.
+            command: name of the command, such as "train".
+            arguments: of the command.
+            must_have_ended: do not trust `made` alone, since the command writes it before its end.
+            pass_fds: file descriptors, such as that of a lock, that the command holds meanwhile.
+
+        Raises:
+            ValueError: the command fails.
+        """
+
+
+def locked_folder(out: str | Path) -> TextIO:
+    """The lock of a folder, which commands that are given its descriptor hold as well.
+
+    So a second writer never joins what a killed call left running.
+
+    Raises:
+        ValueError: another call, or a command that such a call started, holds the lock.
+    """
+    import fcntl  # which Windows lacks; nothing else here needs it
+
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    lock = (out / "lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ValueError(
+            f"{out} is being written by another call of this command, or by a training or "
+            "reconstruction that such a call started; wait for it or end it."
+        ) from None
+    return lock

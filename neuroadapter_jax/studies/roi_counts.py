@@ -1,0 +1,57 @@
+"""How many of the chosen regions lie in which ROIs, beside the paper's counts."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from neuroadapter_jax.cortex.label_files import read_parcellation
+from neuroadapter_jax.cortex.parcellation import Parcellation
+from neuroadapter_jax.datasets.nsd.subject import NSDSubject
+from neuroadapter_jax.ibbi.roi import assign_regions, overlap_table, write_assignment
+from neuroadapter_jax.studies.interpretation import subject_rois
+from neuroadapter_jax.training.setup import Settings, choose_regions
+
+
+def count_regions_in_rois(
+    settings: Settings,
+    subjects: Sequence[NSDSubject],
+    thresholds: Sequence[float] = (0.5, 0.1, 0.75),
+    *,
+    extra_atlases: Sequence[str] = (),
+    out: str | Path | None = None,
+) -> str:
+    """The overlap table of each subject, of the regions that a training would choose.
+
+    Args:
+        settings: of the training, which say how regions are chosen.
+        subjects: NSD's subjects; nothing but their noise ceilings and label files is read.
+        thresholds: shares of a region's vertices, each 0 to below 1.
+        extra_atlases: label files beside NSD's own five.
+        out: CSV file with each region's ROI at the first threshold; a file per subject, where
+            there are several.
+
+    Returns:
+        The tables as text.
+
+    Raises:
+        FileNotFoundError, ValueError: files are missing or of another surface, or a threshold is
+            out of range.
+    """
+    parcellation: Parcellation = read_parcellation(
+        *settings.parcellation, subjects[0].num_vertices, settings.parcels
+    )
+    ncsnr = [np.asarray(subject.ncsnr(), np.float32) for subject in subjects]
+    text = ""
+    chosen = choose_regions(parcellation, ncsnr, settings)
+    for subject, regions in zip(subjects, chosen, strict=True):
+        name = f"subj{subject.subject:02d}"
+        masks = subject_rois(subject.root, subject.subject, extra_atlases)
+        text += f"{name}: {len(regions)} regions of {parcellation.atlas}\n"
+        text += overlap_table(regions, masks, thresholds) + "\n"
+        if out is not None:
+            path = Path(out)
+            path = path.with_stem(f"{path.stem}-{name}") if len(subjects) > 1 else path
+            write_assignment(path, regions, assign_regions(regions, masks, thresholds[0]))
+            text += f"Each region, over {thresholds[0]:g}: {path}\n"
+    return text
