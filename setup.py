@@ -61,7 +61,6 @@ NETWORKS = ["torchvision>=0.28"]
 DEV = [
     "bdpy",
     "beartype",
-    "build",
     "import-linter",
     "mypy==2.4.1",
     "pandas-stubs",
@@ -73,7 +72,6 @@ DEV = [
     "scikit-image",
     "setuptools",
     "types-tqdm",
-    "wheel",
     *PREPARE,
     *PYTORCH,
 ]

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from ml_collections import ConfigDict
-from ml_collections.config_flags import get_override_values
+from ml_collections.config_flags import get_config_filename, get_override_values
 
 from neuroadapter_jax.commands.config_values import training_settings
 from neuroadapter_jax.commands.configs import define_config
@@ -144,15 +144,13 @@ def run(config: ConfigDict, file: str, overrides: list[str], out: Path) -> None:
 def main(values: CommandFlags, arguments: list[str]) -> None:
     # A child that is told nothing would go on; the exception makes subprocess end it.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-    flag, out = values["config"], Path(values.out)
+    file, out = get_config_filename(values["config"]), Path(values.out)
     overrides = [
         f"--config.{key}={value}"
-        for key, value in get_override_values(flag).items()
+        for key, value in get_override_values(values["config"]).items()
         if not key.startswith("ablation.")
     ]
-    if ":" in flag.config_filename:
-        raise ValueError(
-            f"--config is {flag.config_filename}; name the file alone, all its variants run."
-        )
-    run(values.config, flag.config_filename, overrides, out)
+    if ":" in file:
+        raise ValueError(f"--config is {file}; name the file alone, all its variants run.")
+    run(values.config, file, overrides, out)
     print(f"Table: {out / 'tables.md'}; scores: {out / 'results.json'}")

@@ -11,13 +11,14 @@ run goes on. docs/does-attention-tell-the-truth.md explains.
 """
 
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 
 from neuroadapter_jax.commands.machine import use_cpu_cores
 from neuroadapter_jax.commands.shared_flags import CommandFlags, define_shared
 
-SAMPLING = {"sampler": "dpmsolver++", "num_steps": 19}
+SAMPLING: dict[str, Any] = {"sampler": "dpmsolver++", "num_steps": 19}
 REDUCTIONS = ("attention", "value_norm", "difference", "gradient")
 EARLY = ("V1", "V2", "V3")
 
@@ -122,7 +123,12 @@ def main(values: CommandFlags, arguments: list[str]) -> None:
         return truth_of.kept(out / "parts" / f"{name}.json", settings | more, compute)
 
     pictures = truth_of.category_masks(truth, ids)
-    results = {"num_images": count, "localisation": {}, "retinotopy": {}, "ranks": {}}
+    results: dict[str, Any] = {
+        "num_images": count,
+        "localisation": {},
+        "retinotopy": {},
+        "ranks": {},
+    }
     for each in views:
         results["localisation"] |= truth_of.localisation_tables(each, pictures, values.seed)
         results["retinotopy"] |= truth_of.retinotopy_tables(each, values.seed)

@@ -91,7 +91,10 @@ def paper_step(batch: int = 16) -> str:
     for remat in tqdm([False, True], unit="program"):
         cost = train_step_cost(SIZES["sd15"], batch, remat=remat)
         seconds = [f"{cost.seconds(peak * x):.3f} s" for peak in PEAKS.values() for x in (1, 0.5)]
-        memory = [f"{x / 2**30:.2f}" for x in (cost.argument_bytes, cost.temporary_bytes)]
+        memory = [
+            "unknown" if x is None else f"{x / 2**30:.2f}"
+            for x in (cost.argument_bytes, cost.temporary_bytes)
+        ]
         cells = [f"remat={remat}", f"{cost.flops / 1e12:.1f}", *memory, *seconds]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)

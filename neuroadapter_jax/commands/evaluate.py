@@ -53,7 +53,7 @@ def compare(folders: list[str], out: str | None) -> None:
     from neuroadapter_jax.evaluation.results import difference_table, paired_differences
     from neuroadapter_jax.files import write_json, write_text
 
-    differences = paired_differences(*folders)
+    differences = paired_differences(folders[0], folders[1])
     table = difference_table(differences)
     print(table, end="")
     if out is not None:

@@ -59,7 +59,7 @@ def main(values: CommandFlags, arguments: list[str]) -> None:
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "accuracy.json", result)
     np.save(out / "correlation.npy", correlation)
-    if len(correlation) == FSAVERAGE5:
+    if correlation.size == FSAVERAGE5:
         label = f"Pearson's r over {len(split)} test images, {num_trials} trials averaged"
         save_figure(out / "correlation.png", value_figure(correlation.astype(float), label))
     for name, value in result["predictable"].items():

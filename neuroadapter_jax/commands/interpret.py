@@ -13,7 +13,7 @@ areas and the face, body, place and word areas), or from --rois, a JSON file {"n
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     import xarray
 
     from neuroadapter_jax.ibbi.roi import ROIAssignment
+    from neuroadapter_jax.ibbi.views import Reduction
     from neuroadapter_jax.pipeline.pipeline import NeuroAdapterPipeline
 
 NUM_REPORTED = 40  # about 10 MB of page at 64 x 64 pixels
@@ -119,7 +120,7 @@ def write_figures(
     views: "xarray.Dataset",
     pipeline: "NeuroAdapterPipeline",
     masks: dict[str, "np.ndarray"],
-    reduction: str,
+    reduction: "Reduction",
 ) -> None:
     """Timelines of the first images, shares over steps, and the mean brain view on the cortex."""
     import numpy as np
@@ -147,7 +148,11 @@ def write_figures(
         f"reduction {reduction}: {DEFINITIONS[reduction]}"
     )
     mean = share.mean("step").values
-    scale = {"low": float(mean.min()), "high": float(mean.max()), "outlines": outlines}
+    scale: dict[str, Any] = {
+        "low": float(mean.min()),
+        "high": float(mean.max()),
+        "outlines": outlines,
+    }
     maps = ("lateral", "ventral", FLAT)
     figure = value_figure(
         on_vertices(mean, pipeline.regions), f"all steps: {label}", views=maps, **scale

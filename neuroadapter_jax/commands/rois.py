@@ -43,10 +43,14 @@ def main(values: CommandFlags, arguments: list[str]) -> None:
     config = values.config
     thresholds = [float(t) for t in values.thresholds]
     settings = training_settings(config)
+    if "dataset" in config.data:
+        raise ValueError(
+            f"data.dataset is {config.data.dataset!r}; this command reads the label files of NSD's "
+            "subjects, so give a config such as nsd or nsd_subjects."
+        )
     sources = [open_nsd_subject(one.data) for one in per_subject(config)]
-    parcellation = read_parcellation(
-        *settings.parcellation, sources[0].num_vertices, settings.parcels
-    )
+    left, right = settings.parcellation
+    parcellation = read_parcellation(left, right, sources[0].num_vertices, settings.parcels)
     ncsnr = [np.asarray(source.ncsnr(), np.float32) for source in sources]
     for source, regions in zip(sources, choose_regions(parcellation, ncsnr, settings), strict=True):
         subject = f"subj{source.subject:02d}"

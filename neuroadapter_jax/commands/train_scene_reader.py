@@ -47,8 +47,8 @@ def main(values: CommandFlags, arguments: list[str]) -> None:
     minutes = (time.process_time() - start) / 60
 
     test = scenes.sample_scenes(config.num_held_out, config.held_out_seed)
-    changed = scene_reader.augment(jnp.asarray(test.images) / 127.5 - 1, jax.random.key(0))
-    changed = np.asarray(jnp.rint((changed + 1) * 127.5).astype(jnp.uint8))
+    augmented = scene_reader.augment(jnp.asarray(test.images) / 127.5 - 1, jax.random.key(0))
+    changed = np.asarray(jnp.rint((augmented + 1) * 127.5).astype(jnp.uint8))
     card = scene_reader.model_card(
         "neuroadapter train-scene-reader --config scene_reader",
         minutes,
