@@ -1,7 +1,7 @@
 """Turn a training run's checkpoint into a model.
 
-neuroadapter export --run runs/demo/train --out runs/demo/model neuroadapter export --run
-runs/nsd-sd15-banks/train --subject 5 --out model-subj05
+    neuroadapter export --run runs/demo/train --out runs/demo/model
+    neuroadapter export --run runs/nsd-sd15-banks/train --subject 5 --out model-subj05
 
 The checkpoint is that of the best validation, or with --last the last one. The model is a folder
 that `NeuroAdapterPipeline.from_pretrained` and --model take.

@@ -39,19 +39,22 @@ def command_help(name: str, module: ModuleType, values: CommandFlags) -> str:
 def _describe(flag: flags.Flag, required: bool) -> str:
     """A flag, its help and its default, wrapped for the terminal."""
     width = min(max(shutil.get_terminal_size().columns, 60), 100)
+    choices = flag.parser.enum_values if isinstance(flag.parser, flags.EnumParser) else []
     if isinstance(flag, flags.BooleanFlag):
         usage = f"--[no]{flag.name}"
     elif flag.name == "config":
         usage = "--config=NAME|FILE"
-    elif isinstance(flag.parser, flags.EnumParser):
-        usage = f"--{flag.name}={'|'.join(flag.parser.enum_values)}"
+    elif choices:
+        usage = f"--{flag.name}={'|'.join(choices) if len(choices) < 6 else 'NAME'}"
     else:
         kind = {"int": "INTEGER", "float": "NUMBER"}.get(flag.flag_type(), "")
         list_of = isinstance(flag.parser, flags.ListParser)
         usage = f"--{flag.name}={kind or ('A,B,...' if list_of else 'TEXT')}"
     # absl puts the choices before the help of such a flag.
     text = re.sub(r"^<[^>]*>: ", "", flag.help or "")
-    if required:
+    if len(choices) >= 6:
+        text += f" One or more of {', '.join(choices)}."
+    elif required:
         text += " [required]"
     elif flag.default is not None and flag.default not in ("", []):
         default = flag.default

@@ -1,5 +1,6 @@
 """How a command runs: its flags, its help, and one sentence for what the user can mend."""
 
+import os
 import re
 import sys
 from types import ModuleType
@@ -32,6 +33,9 @@ def run(name: str, module: ModuleType, arguments: list[str]) -> None:
     _quiet_libraries(values.verbosity)
     try:
         module.main(values, rest)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whatever reads the output has read enough, such as `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as error:
         sentence = sentence_of(error)
         if sentence is None or values.traceback:
