@@ -3,7 +3,7 @@
     neuroadapter demo
     neuroadapter demo --out runs/demo
 
-Simulate, prepare, train, reconstruct, score, interpret. About half an hour on two CPU cores. Each
+Simulate, prepare, train, reconstruct, score, interpret. About 20 minutes on two CPU cores. Each
 stage is one command, printed before it runs; what is done is not done again.
 """
 

@@ -51,7 +51,7 @@ def _describe(flag: flags.Flag, required: bool) -> str:
         list_of = isinstance(flag.parser, flags.ListParser)
         usage = f"--{flag.name}={kind or ('A,B,...' if list_of else 'TEXT')}"
     # absl puts the choices before the help of such a flag.
-    text = re.sub(r"^<[^>]*>: ", "", flag.help or "")
+    text = re.sub(r"^<[^>]*>: ", "", (flag.help or "").partition(";\n")[0])
     if len(choices) >= 6:
         text += f" One or more of {', '.join(choices)}."
     elif required:
