@@ -110,11 +110,13 @@ def run(config: ConfigDict, file: str, overrides: list[str], out: Path) -> None:
     }
     for (name, seed), folder in folders.items():
         check(training_settings(variant_of(config, name, seed)), folder)
-    descriptor = lock_folder(out).fileno()
+    lock = lock_folder(out)  # held until the end
 
     def stage(folder: Path, made: Path, command: str, *arguments: str) -> None:
         record = folder / "seconds.json"
-        run_stage(record, made, command, *arguments, must_have_ended=True, pass_fds=(descriptor,))
+        run_stage(
+            record, made, command, *arguments, must_have_ended=True, pass_fds=(lock.fileno(),)
+        )
 
     encoder = Path(chosen.encoder or out / "encoder" / "model")
     if chosen.encoder is None:
