@@ -1,10 +1,12 @@
 # make demo   the whole method at small size, from nothing to a report in runs/demo
-# make test   format, lint, import contracts, then every test
-# make lint   the first three of these
+# make test   format, lint, types, import contracts, then every test, with what they cover
+# make check  the same without the slow tests and without coverage: about three minutes
+# make lint   format, lint, types and import contracts alone
+# make wheel  builds the wheel into dist/ and tries it in a fresh environment outside the checkout
 # make clean  removes what the above made, except runs/
 
-PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
-	"$$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null \
+PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3.14 python3; do \
+	"$$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' 2>/dev/null \
 	&& { echo "$$python"; break; }; done)
 VENV := .venv
 BIN := $(VENV)/bin
@@ -13,29 +15,50 @@ INSTALL := $(PIP) install --quiet --constraint constraints.txt
 TORCH := $(shell grep '^torch==' constraints.txt)
 TORCHVISION := $(shell grep '^torchvision==' constraints.txt)
 CPU_BUILD := $(PIP) install --quiet $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
+PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 export PIP_NO_WARN_SCRIPT_LOCATION := 1
 
-.PHONY: demo test lint clean
+.PHONY: demo test check lint wheel clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.prepare
-	@$(BIN)/python launch/demo.py
+	@$(BIN)/neuroadapter demo
 
 lint: $(VENV)/.dev
-	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy neuroadapter_jax
 	@$(BIN)/lint-imports --no-cache
 
+check: lint
+	@$(PYTEST) -m "not slow"
+
 test: lint
-	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	@$(PYTEST) --cov --cov-report term:skip-covered --cov-fail-under 90
+
+# The steps of a release but the upload. The environment is fresh and the folder is empty, so that
+# nothing of the checkout is found by chance.
+wheel: $(BIN)/python
+	@rm -rf build dist
+	@$(PIP) wheel --quiet --no-deps --wheel-dir dist .
+	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && set -e; \
+	$(BIN)/python -m venv "$$folder/venv"; \
+	"$$folder/venv/bin/python" -m pip --disable-pip-version-check install --quiet \
+		--constraint constraints.txt dist/*.whl; \
+	mkdir "$$folder/empty"; cd "$$folder/empty"; \
+	"$$folder/venv/bin/neuroadapter" --help >/dev/null; \
+	"$$folder/venv/bin/neuroadapter" train --help >/dev/null; \
+	"$$folder/venv/bin/neuroadapter" prepare --config demo --dry-run; \
+	"$$folder/venv/bin/neuroadapter" doctor
+	@echo "The wheel: $$(ls dist/*.whl)"
 
 clean:
-	rm -rf $(VENV) .cache .pytest_cache .ruff_cache build dist *.egg-info
+	rm -rf $(VENV) .cache .pytest_cache .ruff_cache .mypy_cache .coverage* build dist *.egg-info
 	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
 $(BIN)/python:
-	@test -n "$(PYTHON)" || { echo "make: no Python 3.11, 3.12 or 3.13 was found on the path; \
+	@test -n "$(PYTHON)" || { echo "make: no Python 3.11 to 3.14 was found on the path; \
 	install one, or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "make: $(PYTHON) is \
 	older than Python 3.11; install a newer one, or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; }
@@ -58,7 +81,7 @@ $(VENV)/.dev: setup.py constraints.txt | $(BIN)/python
 	@$(CPU_BUILD) '$(TORCH)+cpu' '$(TORCHVISION)+cpu' 2>/dev/null \
 	|| { $(CPU_BUILD) '$(TORCH)+cpu' 2>/dev/null \
 	&& { $(PIP) install --quiet --no-deps --upgrade --target $(VENV)/torchvision '$(TORCHVISION)' \
-	|| echo "torchvision is not to be had; the tests that compare with its networks are skipped"; }; } \
+	|| echo "torchvision is not available; the tests that compare with its networks are skipped"; }; } \
 	|| $(PIP) install --quiet '$(TORCH)' '$(TORCHVISION)'
 	@$(INSTALL) --editable '.[dev]'
 	@touch $(VENV)/.prepare $@

@@ -1,4 +1,4 @@
-"""launch/ablate.py as a user runs it, with stand-ins for the commands that it calls."""
+"""`neuroadapter ablate` in a process, with stand-ins for the commands that it calls."""
 
 import json
 import os
@@ -29,16 +29,23 @@ def get_config(variant="full"):
     config.ablation.encoder = "encoder"
     return config
 """
+# The command, with another program for its stages.
+ABLATE = """
+import sys
+from neuroadapter_jax.commands import program, stages
+stages.PROGRAM = (sys.executable, "stage.py")
+program.run_command("ablate", sys.argv[1:])
+"""
 # Both note that they were called; the training of no_min_snr at seed 5 takes for ever at first.
-CALLED = """
+STAGE = """
+import pathlib, sys
+with open("calls", "a") as file:
+    file.write(" ".join(sys.argv[1:]) + "\\n")
+exec(pathlib.Path(sys.argv.pop(1) + ".py").read_text())
+"""
+TRAIN = """
 import pathlib, sys, time
 given = dict(zip(sys.argv[1::2], sys.argv[2::2]))
-with open("calls", "a") as file:
-    file.write(" ".join([pathlib.Path(sys.argv[0]).stem, *sys.argv[1:]]) + "\\n")
-"""
-TRAIN = (
-    CALLED
-    + """
 run = pathlib.Path(given["--workdir"])
 run.mkdir(parents=True, exist_ok=True)
 if run.parts[-2:] == ("no_min_snr", "seed5") and not pathlib.Path("go").exists():
@@ -47,11 +54,10 @@ if run.parts[-2:] == ("no_min_snr", "seed5") and not pathlib.Path("go").exists()
     time.sleep(600)
 (run / "metrics.jsonl").touch()
 """
-)
 # The scores are beside the drawings already: 1 for the full model's, 0.5 and 0.75 for the others.
-RECONSTRUCT = (
-    CALLED.replace("sys.argv[1::2], sys.argv[2::2]", "sys.argv, sys.argv[1:]")
-    + """
+RECONSTRUCT = """
+import pathlib, sys
+given = dict(zip(sys.argv, sys.argv[1:]))
 drawn = pathlib.Path(given["--out"])
 drawn.mkdir()
 (drawn / "index.json").touch()
@@ -59,11 +65,10 @@ scores = pathlib.Path("full.npz" if "full" in drawn.parts else "other.npz").read
 (drawn / "scores.npz").write_bytes(scores)
 (drawn / "mean_scores.npz").write_bytes(pathlib.Path("mean.npz").read_bytes())
 """
-)
 
 
 def start(folder):
-    command = [sys.executable, ROOT / "launch" / "ablate.py", "--config", "config.py"]
+    command = [sys.executable, "ablate.py", "--config", "config.py"]
     return subprocess.Popen(
         [*command, "--out", "out", "--config.train.batch_size=4"],
         env=os.environ | {"PYTHONPATH": str(ROOT)},
@@ -80,9 +85,10 @@ def calls(folder):
 
 @pytest.fixture
 def folder(tmp_path):
-    (tmp_path / "launch").mkdir()
-    (tmp_path / "launch" / "train.py").write_text(TRAIN)
-    (tmp_path / "launch" / "reconstruct.py").write_text(RECONSTRUCT)
+    (tmp_path / "ablate.py").write_text(ABLATE)
+    (tmp_path / "stage.py").write_text(STAGE)
+    (tmp_path / "train.py").write_text(TRAIN)
+    (tmp_path / "reconstruct.py").write_text(RECONSTRUCT)
     (tmp_path / "config.py").write_text(CONFIG)
     for name, value in {"full": 1.0, "other": 0.5, "mean": 0.75}.items():
         row = {"pixcorr": np.full(7, value)}
@@ -107,9 +113,9 @@ def test_a_killed_call_goes_on_and_what_is_done_stays_done(folder):
         for pair in (("train", f"out/{v}/seed{s}"), ("reconstruct", f"out/{v}/seed{s}/drawn"))
     ]
     assert done == expected[:-1]
-    flags = before[2]
-    assert "config.py:no_min_snr" in flags and "--config.train.seed=3" in flags
-    assert "--config.train.batch_size=4" in flags
+    given = before[2]
+    assert "config.py:no_min_snr" in given and "--config.train.seed=3" in given
+    assert "--config.train.batch_size=4" in given
     # The seed that is complete has its table.
     table = json.loads((folder / "out" / "results.json").read_text())
     assert table["seeds"] == [3]

@@ -1,42 +1,26 @@
 """The config files of training as the commands read them."""
 
-import importlib
 import inspect
-import sys
 from pathlib import Path
 
 import pytest
 from absl import flags
-from ml_collections import config_flags
 
+from neuroadapter_jax.commands.ablate import variant_of
+from neuroadapter_jax.commands.config_values import dataset_readers, per_subject
+from neuroadapter_jax.commands.config_values import training_settings as settings_of
+from neuroadapter_jax.commands.configs import define_config
+from neuroadapter_jax.commands.shared_flags import CommandFlags
 from neuroadapter_jax.training.setup import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.fixture(scope="module")
-def launch():
-    """Imports a command of launch/ by its name."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(ROOT / "launch")
-        yield importlib.import_module
-    for name in ("ablate", "train", "prepare", "command_line"):
-        sys.modules.pop(name, None)
-
-
-@pytest.fixture(scope="module")
-def settings_of(launch):
-    return launch("train").settings_of
-
-
 def read(name, *overrides):
-    arguments = ["train", f"--config={ROOT / 'configs' / name}", *overrides]
-    values = flags.FlagValues()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", arguments)  # where config_flags looks for overrides
-        holder = config_flags.DEFINE_config_file("config", lock_config=True, flag_values=values)
-        values(arguments)
-    return holder.value
+    values = CommandFlags([f"--config={ROOT / 'configs' / name}", *overrides])
+    define_config(values)
+    values(["train", *values.arguments])
+    return values.config
 
 
 NAMES = ["demo.py", "simulated.py", "nsd.py", "nsd.py:simulated", "ablation.py:no_min_snr"]
@@ -44,7 +28,7 @@ OTHERS = ["algonauts2023.py", "deeprecon.py", "derived_nsd.py"]
 
 
 @pytest.mark.parametrize("name", [*NAMES, *OTHERS, "nsd_subjects.py:5", "nsd_subjects.py:banks"])
-def test_every_key_of_a_config_is_a_setting(settings_of, name):
+def test_every_key_of_a_config_is_a_setting(name):
     config = read(name)
     settings = settings_of(config)
     assert settings.to_dict().keys() >= config.train.to_dict().keys()
@@ -52,13 +36,12 @@ def test_every_key_of_a_config_is_a_setting(settings_of, name):
 
 
 @pytest.mark.parametrize("name", ["nsd_imagery.py", *OTHERS])
-def test_a_reader_takes_what_its_config_says(settings_of, name):
+def test_a_reader_takes_what_its_config_says(name):
     data = read(name).data
-    readers = sys.modules["prepare"].READERS
-    inspect.signature(readers[data.dataset]).bind(**data.reader.to_dict())
+    inspect.signature(dataset_readers()[data.dataset]).bind(**data.reader.to_dict())
 
 
-def test_the_papers_configuration(settings_of):
+def test_the_papers_configuration():
     config = read("nsd.py")
     settings = settings_of(config)
     assert (settings.num_regions, settings.per_hemisphere, settings.max_vertices) == (
@@ -75,7 +58,7 @@ def test_the_papers_configuration(settings_of):
     assert read("nsd.py:simulated").data.image_size == 64
 
 
-def test_one_run_for_each_subject(settings_of):
+def test_one_run_for_each_subject():
     one = settings_of(read("nsd.py"))
     for subject in (1, 2, 5, 7):
         config = read(f"nsd_subjects.py:{subject}")
@@ -91,13 +74,13 @@ def test_one_run_for_each_subject(settings_of):
 @pytest.mark.parametrize(
     ("which", "banks", "groupwise"), [("shared", "shared", True), ("banks", "per_subject", False)]
 )
-def test_one_model_of_four_subjects(settings_of, which, banks, groupwise):
+def test_one_model_of_four_subjects(which, banks, groupwise):
     settings = settings_of(read(f"nsd_subjects.py:{which}"))
     folders = tuple(f"runs/nsd-sd15/prepared-subj0{s}" for s in (1, 2, 5, 7))
     assert (settings.prepared, settings.banks) == (folders, banks)
     assert settings.groupwise is groupwise
     config = read(f"nsd_subjects.py:{which}", "--config.data.subjects=(3,8)")
-    each = sys.modules["command_line"].per_subject(config)
+    each = per_subject(config)
     assert [(one.data.subject, one.data.prepared) for one in each] == [
         (3, "runs/nsd-sd15/prepared-subj03"),
         (8, "runs/nsd-sd15/prepared-subj08"),
@@ -122,7 +105,7 @@ def test_one_model_of_four_subjects(settings_of, which, banks, groupwise):
         ("max_vertices=626", 626),
     ],
 )
-def test_an_alternative_is_one_override(settings_of, override, value):
+def test_an_alternative_is_one_override(override, value):
     key = override.split("=")[0]
     assert getattr(settings_of(read("nsd.py")), key) != value
     assert getattr(settings_of(read("nsd.py", f"--config.train.{override}")), key) == value
@@ -136,12 +119,12 @@ def test_an_alternative_is_one_override(settings_of, override, value):
         ("sampler=euler", "sampler is 'euler'"),
     ],
 )
-def test_a_wrong_choice_is_named(settings_of, override, words):
+def test_a_wrong_choice_is_named(override, words):
     with pytest.raises(ValueError, match=words):
         settings_of(read("nsd.py", f"--config.train.{override}"))
 
 
-def test_the_released_parcels_are_one_override(settings_of):
+def test_the_released_parcels_are_one_override():
     assert settings_of(read("nsd.py")).parcels == "own"
     assert settings_of(read("nsd.py", "--config.data.parcels=released")).parcels == "released"
     assert read("encoder_nsd.py", "--config.data.parcels=released").data.parcels == "released"
@@ -158,7 +141,7 @@ def test_settings_of_an_older_version():
         Settings.from_dict(old | {"num_steps": None})
 
 
-def test_what_each_variant_of_the_ablation_changes(launch, settings_of):
+def test_what_each_variant_of_the_ablation_changes():
     changes = {
         "full": {},
         "no_token_dropout": {"drop_rate": 0.0},
@@ -176,6 +159,6 @@ def test_what_each_variant_of_the_ablation_changes(launch, settings_of):
         trained = settings_of(read(f"ablation.py:{name}", "--config.train.seed=7"))
         assert trained.to_dict() == full | values | {"seed": 7}
         # What the command checks work folders against is what it trains.
-        assert settings_of(launch("ablate").variant_of(config, name, 7)) == trained
+        assert settings_of(variant_of(config, name, 7)) == trained
     with pytest.raises(flags.Error, match=r"ablation\.py:no_drop: expected one of"):
         read("ablation.py:no_drop")

@@ -1,6 +1,5 @@
 """launch/prepare.py and launch/reconstruct.py on NSD-Imagery and Deeprecon, as a user runs them."""
 
-import importlib
 import json
 import os
 import subprocess
@@ -9,14 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from absl import flags
 from bdata_files import NAMES, World
 from flax import nnx
 from imagery_tree import LH, RH, make_tree
-from ml_collections import config_flags
 from PIL import Image
 
 from neuroadapter_jax.adapter.neuroadapter import NeuroAdapter
+from neuroadapter_jax.commands.configs import define_config
+from neuroadapter_jax.commands.prepare import prepare_records
+from neuroadapter_jax.commands.shared_flags import CommandFlags
 from neuroadapter_jax.cortex.packing import make_packing
 from neuroadapter_jax.cortex.parcellation import Parcellation
 from neuroadapter_jax.datasets.prepared.records import PreparedDataset
@@ -29,24 +29,12 @@ pytest.importorskip("tensorflow")
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.fixture(scope="module")
-def launch():
-    """launch/prepare.py's `prepare` on a config with overrides."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(ROOT / "launch")
-        module = importlib.import_module("prepare")
-
-        def prepare(name, *overrides):
-            arguments = ["prepare", f"--config={ROOT / 'configs' / name}", *overrides]
-            values = flags.FlagValues()
-            patch.setattr(sys, "argv", arguments)
-            holder = config_flags.DEFINE_config_file("config", lock_config=True, flag_values=values)
-            values(arguments)
-            return module.prepare(holder.value)
-
-        yield prepare
-    for name in ("prepare", "command_line"):
-        sys.modules.pop(name, None)
+def prepare(name, *overrides):
+    """What launch/prepare.py prepares of a config with overrides."""
+    values = CommandFlags([f"--config={ROOT / 'configs' / name}", *overrides])
+    define_config(values)
+    values(["prepare", *values.arguments])
+    return prepare_records(values.config)
 
 
 def export(backbone, regions, folder):
@@ -76,12 +64,12 @@ def finish(process):
 
 
 @pytest.fixture(scope="module")
-def worlds(launch, random_backbone, tmp_path_factory):
+def worlds(random_backbone, tmp_path_factory):
     """Both datasets prepared, and drawn by models of matching regions."""
     folder = tmp_path_factory.mktemp("other")
     tree = make_tree(folder / "nsd")
     common = (f"--config.backbone={random_backbone}", "--config.data.image_size=64")
-    imagery = launch(
+    imagery = prepare(
         "nsd_imagery.py", *common,
         f"--config.data.prepared={folder / 'imagery'}",
         f"--config.data.reader.root={tree.root}",
@@ -89,7 +77,7 @@ def worlds(launch, random_backbone, tmp_path_factory):
         "--config.data.reader.space=fsaverage3",
     )  # fmt: skip
     world = World(folder / "deeprecon").write()
-    deeprecon = launch(
+    deeprecon = prepare(
         "deeprecon.py", *common,
         f"--config.data.prepared={folder / 'rois'}",
         f"--config.data.reader.root={world.root}",

@@ -1,23 +1,11 @@
 """What launch/prepare.py says without preparing: missing files, damaged records."""
 
-import importlib
 import json
-import sys
-from pathlib import Path
 
 import pytest
 from ml_collections import ConfigDict
 
-ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(scope="module")
-def command():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(ROOT / "launch")
-        yield importlib.import_module("prepare")
-    for name in ("prepare", "command_line"):
-        sys.modules.pop(name, None)
+from neuroadapter_jax.commands import prepare as command
 
 
 def data(root, **changes):
@@ -32,7 +20,7 @@ def data(root, **changes):
     return ConfigDict(values | changes)
 
 
-def test_dry_run_of_an_empty_root(command, tmp_path, capsys):
+def test_dry_run_of_an_empty_root(tmp_path, capsys):
     with pytest.raises(SystemExit) as end:
         command.dry_run(data(tmp_path))
     said = capsys.readouterr().out
@@ -45,12 +33,12 @@ def test_dry_run_of_an_empty_root(command, tmp_path, capsys):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_dry_run_of_a_simulated_subject(command, tmp_path, capsys):
+def test_dry_run_of_a_simulated_subject(tmp_path, capsys):
     command.dry_run(data(tmp_path / "x", simulation=ConfigDict({"seed": 1})))
     assert "Nothing to fetch" in capsys.readouterr().out
 
 
-def test_verify(command, tmp_path, capsys):
+def test_verify(tmp_path, capsys):
     folder = tmp_path / "nsd/1.0.0"
     folder.mkdir(parents=True)
     (tmp_path / "provenance.json").write_text(json.dumps({"records": "nsd/1.0.0"}))

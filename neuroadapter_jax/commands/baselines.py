@@ -1,0 +1,109 @@
+r"""Compare with floors, retrieval, a linear decoder, a ceiling.
+
+    neuroadapter baselines --prepared runs/simulated/prepared --root runs/simulated/nsd \
+        --encoder runs/simulated/encoder/model --out runs/baselines
+    neuroadapter baselines --model DIR --prepared DIR --encoder DIR --captions FILE --nsd_root DIR \
+        --strength 0.8 --linear_guidance_scale 4 --out DIR
+
+Floors, retrieval by the brain encoder, a linear two-stage decoder, NeuroAdapter, and the ceiling
+that the autoencoder sets. Fits on training images, chooses on validation images, reconstructs the
+test images, and writes a folder of reconstructions per method, results.json and table.md. A killed
+run goes on. On the simulated subject captions and truth are in --root. docs/baselines.md explains.
+"""
+
+from pathlib import Path
+
+from absl import flags
+
+from neuroadapter_jax.commands.choices import METHODS
+from neuroadapter_jax.commands.machine import use_cpu_cores
+from neuroadapter_jax.commands.pictures import save_reconstruction_grid
+from neuroadapter_jax.commands.shared_flags import CommandFlags, define_shared
+
+NUM_SHOWN = 10
+
+
+def define(values: CommandFlags) -> None:
+    define_shared(
+        values, "model", "prepared", "encoder", "out", "root", "num_candidates", "sampler",
+        "num_steps", "seed", "batch_size",
+        required=("prepared", "encoder", "out"),
+        defaults={
+            "model": "neuroadapter-simulated",
+            "num_candidates": 8,
+            "sampler": "dpmsolver++",
+            "num_steps": 10,
+        },
+        helps={
+            "out": "Folder for everything.",
+            "root": "The simulated subject's folder: captions and truth.",
+            "num_candidates": "Images per response where the encoder chooses.",
+            "sampler": "Which sampler, for all methods.",
+            "num_steps": "Denoising steps, for all methods.",
+        },
+    )  # fmt: skip
+    flags.DEFINE_list(
+        "captions", [], "JSON files: captions by image id, or COCO's annotations.",
+        flag_values=values,
+    )  # fmt: skip
+    for name, help in {
+        "nsd_root": "NSD's folder, which COCO's annotations need.",
+        "gallery": "Folder of pictures to retrieve from; the training images when not given.",
+    }.items():
+        flags.DEFINE_string(name, None, help, flag_values=values)
+    flags.DEFINE_multi_enum(
+        "methods", list(METHODS), list(METHODS), "Which methods; all by default.",
+        flag_values=values,
+    )  # fmt: skip
+    for name, help in {
+        "strength": "Of the low-level start; chosen on validation images when not given.",
+        "linear_guidance_scale": "Of the linear decoder; chosen on validation images when not "
+        "given.",
+    }.items():
+        flags.DEFINE_float(name, None, help, flag_values=values)
+
+
+def main(values: CommandFlags, arguments: list[str]) -> None:
+    use_cpu_cores(values.batch_size)
+
+    from neuroadapter_jax.decoders.linear_two_stage import read_captions
+    from neuroadapter_jax.decoders.retrieval import gallery_of_folder
+    from neuroadapter_jax.encoder.brain_encoder import BrainEncoder
+    from neuroadapter_jax.figures.grids import image_grid, save_picture
+    from neuroadapter_jax.pipeline.pipeline import NeuroAdapterPipeline
+    from neuroadapter_jax.pipeline.reconstruct import load_reconstructions
+    from neuroadapter_jax.studies import baselines
+
+    out = Path(values.out)
+    pipeline = NeuroAdapterPipeline.from_pretrained(values.model)
+    captions = None
+    if values.captions:
+        captions = read_captions(values.captions, values.nsd_root or values.root)
+    elif values.root is not None:
+        captions = baselines.simulated_captions(values.root)
+    backbone = pipeline.backbone
+    side = backbone.unet.config.sample_size * backbone.vae.config.downscale
+    results = baselines.run_baselines(
+        pipeline,
+        values.prepared,
+        out,
+        encoder=BrainEncoder.from_pretrained(values.encoder),
+        captions=captions,
+        gallery=gallery_of_folder(values.gallery, side) if values.gallery else None,
+        root=values.root,
+        methods=values.methods,
+        strength=values.strength,
+        linear_guidance_scale=values.linear_guidance_scale,
+        num_candidates=values.num_candidates,
+        num_steps=values.num_steps,
+        sampler=values.sampler,
+        seed=values.seed,
+        batch_size=values.batch_size,
+        save_grid=save_reconstruction_grid,
+    )
+    found = {name: load_reconstructions(out / name) for name in results["methods"]}
+    rows = {"stimulus": next(iter(found.values())).stimuli[:NUM_SHOWN]}
+    rows |= {baselines.METHODS[name]: each.best[:NUM_SHOWN] for name, each in found.items()}
+    save_picture(out / "methods.png", image_grid(rows))
+    print((out / "table.md").read_text())
+    print(f"Written: {out / 'results.json'}, {out / 'table.md'}, {out / 'methods.png'}")

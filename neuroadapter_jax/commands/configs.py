@@ -1,0 +1,99 @@
+"""The flag --config: a file of the user's, or a config that the package carries, by its name."""
+
+import difflib
+import importlib.util
+import inspect
+import sys
+from pathlib import Path
+from types import ModuleType
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+import neuroadapter_jax
+from neuroadapter_jax.commands.shared_flags import CommandFlags
+
+HELP = (
+    "A config of the package (demo, nsd, nsd:simulated, ...) or a file of your own, with :VARIANT "
+    "after it where it has variants. --config.KEY=VALUE overrides a key."
+)
+
+
+def configs_folder() -> Path:
+    """The configs that the package carries: in a wheel inside it, in a checkout beside it."""
+    package = Path(neuroadapter_jax.__file__).parent
+    inside = package / "configs"
+    return inside if inside.is_dir() else package.parent / "configs"
+
+
+def config_names() -> list[str]:
+    """The names of the configs that the package carries."""
+    return sorted(path.stem for path in configs_folder().glob("*.py") if path.stem != "__init__")
+
+
+def find_config(name: str) -> Path:
+    """The file that a name stands for, without its variant.
+
+    A file of this name goes first; then the package's, also as `configs/demo.py`, so that what the
+    documents say works in every folder.
+
+    Raises:
+        FileNotFoundError: neither is there.
+    """
+    path = Path(name)
+    if path.is_file():
+        return path
+    if path.parent in (Path(), Path("configs")) and path.suffix in ("", ".py"):
+        carried = configs_folder() / f"{path.stem}.py"
+        if carried.is_file():
+            return carried
+    near = difflib.get_close_matches(path.stem, config_names(), n=1)
+    hint = f"did you mean {near[0]}?" if near else f"the package has {', '.join(config_names())}."
+    raise FileNotFoundError(f"the config file {name} is not there; {hint}")
+
+
+def load_config(argument: str) -> ConfigDict:
+    """The locked config of NAME or NAME:VARIANT.
+
+    Raises:
+        FileNotFoundError: see `find_config`.
+        ValueError: a variant that the config does not have.
+    """
+    name, *variant = argument.split(":", 1)
+    path = find_config(name)
+    get_config = _load_module(path).get_config
+    if variant and not inspect.signature(get_config).parameters:
+        raise ValueError(f"{path.name} has no variants, but :{variant[0]} was given.")
+    try:
+        config = get_config(*variant)
+    except TypeError as error:  # absl would hide where in the file it is
+        raise RuntimeError(f"{path}: get_config failed.") from error
+    return config.lock()
+
+
+class _ConfigParser(flags.ArgumentParser):
+    """Loads the config that the flag names."""
+
+    def parse(self, argument: str) -> ConfigDict:
+        return load_config(argument)
+
+    def flag_type(self) -> str:
+        return "config"
+
+
+def define_config(values: CommandFlags) -> None:
+    """Define the required flag --config, whose keys --config.key=value overrides."""
+    config_flags.DEFINE_config_file(
+        "config", None, HELP, flag_values=values, lock_config=True, sys_argv=values.arguments
+    )
+    values["config"].parser = _ConfigParser()
+    values.require("config")
+
+
+def _load_module(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location("neuroadapter_config", path)
+    assert spec is not None and spec.loader is not None  # the file is there and ends in .py
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module

@@ -1,0 +1,94 @@
+"""Score a folder of reconstructions, or compare two.
+
+    neuroadapter evaluate FOLDER --convention neuroadapter --weights DIR
+    neuroadapter evaluate --compare FOLDER FOLDER --out DIR
+    neuroadapter evaluate FOLDER --permuted FOLDER --model DIR --prepared DIR --root DIR
+
+Scores go into the folder: results.json, per_image.csv and results.md. The second compares two
+scored folders, image by image. The third says more of the simulated subject, whose truth is known.
+The networks of AlexNet, Inception, CLIP, EfficientNet and SwAV need the extra `pytorch` and their
+weights: files under their published names in --weights, in PyTorch's or the Hub's cache, or fetched
+with --download (2 GB). A metric whose network is not there is reported as missing.
+"""
+
+from pathlib import Path
+
+from absl import flags
+
+from neuroadapter_jax.commands.choices import CONVENTIONS
+from neuroadapter_jax.commands.shared_flags import CommandFlags, define_shared
+
+ARGUMENTS = "FOLDER [FOLDER]"
+
+
+def define(values: CommandFlags) -> None:
+    flags.DEFINE_enum(
+        "convention", "mindeye", CONVENTIONS, "Whose preprocessing and orientation.",
+        flag_values=values,
+    )  # fmt: skip
+    for name, help in {
+        "permuted": "With --root: folder reconstructed with --permute_responses.",
+        "weights": "Folder of the feature networks' weights.",
+    }.items():
+        flags.DEFINE_string(name, None, help, flag_values=values)
+    for name, help in {
+        "download": "Fetch weights that are not here.",
+        "set_level": "Identify whole sets of candidates as well.",
+        "compare": "Compare two scored folders.",
+    }.items():
+        flags.DEFINE_bool(name, False, help, flag_values=values)
+    define_shared(
+        values, "model", "prepared", "root", "out",
+        helps={
+            "model": "With --root: whose regions a linear readout sees.",
+            "prepared": "Prepared records that the folder has to show exactly.",
+            "root": "The simulated subject's folder; needs --prepared.",
+            "out": "With --compare: folder for comparison.json and .md.",
+        },
+    )  # fmt: skip
+
+
+def compare(folders: list[str], out: str | None) -> None:
+    """Print what the second folder has more, and write it to `out` where that is given."""
+    from neuroadapter_jax.evaluation.results import difference_table, paired_differences
+    from neuroadapter_jax.files import write_json, write_text
+
+    differences = paired_differences(folders[0], folders[1])
+    table = difference_table(differences)
+    print(table, end="")
+    if out is not None:
+        folder = Path(out)
+        write_text(folder / "comparison.md", table)
+        write_json(folder / "comparison.json", differences)
+        print(f"Differences: {folder / 'comparison.json'}, {folder / 'comparison.md'}")
+
+
+def main(values: CommandFlags, arguments: list[str]) -> None:
+    if len(arguments) != (2 if values.compare else 1):
+        raise ValueError(
+            f"found {len(arguments)} folders; name one folder of reconstructions, or two with "
+            "--compare."
+        )
+    if values.compare:
+        compare(arguments, values.out)
+        return
+    if values.out is not None:
+        raise ValueError("--out belongs to --compare; scores go into the folder itself.")
+
+    from neuroadapter_jax.evaluation.results import summary_lines
+    from neuroadapter_jax.evaluation.score_folder import score_folder
+
+    results = score_folder(
+        arguments[0],
+        convention=values.convention,
+        prepared=values.prepared,
+        root=values.root,
+        model=values.model,
+        permuted=values.permuted,
+        weights=values.weights,
+        download=values.download,
+        set_level=values.set_level,
+    )
+    for line in summary_lines(results):
+        print(line)
+    print(f"Scores: {Path(arguments[0]) / 'results.json'}, per_image.csv, results.md")

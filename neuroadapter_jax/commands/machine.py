@@ -1,0 +1,26 @@
+"""The machine a command runs on: CPU devices, and the other processes of a run."""
+
+import math
+import os
+
+from neuroadapter_jax.commands.shared_flags import CommandFlags
+
+
+def use_cpu_cores(batch_size: int) -> None:
+    """On CPU, one device per core, as far as the batch divides; call it before JAX computes.
+
+    XLA runs the derivative of a convolution on one thread, so two devices on two cores train up
+    to twice as fast as one. It changes nothing on accelerators, nor where XLA_FLAGS says how many.
+    """
+    flags_set = os.environ.get("XLA_FLAGS", "")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+    count = math.gcd(batch_size, 1 << (cores.bit_length() - 1))
+    if "xla_force_host_platform_device_count" not in flags_set:
+        os.environ["XLA_FLAGS"] = f"{flags_set} --xla_force_host_platform_device_count={count}"
+
+
+def join_processes(values: CommandFlags) -> None:
+    """Join the run's other processes, as the flags or SLURM say."""
+    from neuroadapter_jax.sharding import start_processes
+
+    start_processes(values.coordinator, values.num_processes, values.process_id)

@@ -1,0 +1,156 @@
+"""Prepare a subject's records, or simulate the subject first.
+
+    neuroadapter prepare --config demo
+    neuroadapter prepare --config nsd --config.data.root=DIR --config.data.subject=1 --dry-run
+    neuroadapter prepare --config nsd --config.data.root=DIR --config.data.subject=1
+
+--config names a subject of NSD (nsd), the simulated one (demo), or another dataset (nsd_imagery,
+deeprecon, derived_nsd, algonauts2023); docs/datasets.md says which files each needs.
+
+A simulated subject is made first. Both steps are skipped where their folder exists and was made
+from the same settings. What is interrupted goes on when the same command is given again. Several
+processes may be given it at the same time; they share the work.
+"""
+
+import importlib
+import importlib.util
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from absl import flags
+from ml_collections import ConfigDict
+
+from neuroadapter_jax.commands.config_values import open_source, preparation_options
+from neuroadapter_jax.commands.configs import define_config
+from neuroadapter_jax.commands.shared_flags import CommandFlags, define_shared
+
+if TYPE_CHECKING:
+    from neuroadapter_jax.datasets.prepared.prepare import RecordSource
+
+
+def define(values: CommandFlags) -> None:
+    define_config(values)
+    define_shared(values, "allow_pickle")
+    for name, help in {
+        "dry_run": "Say which files are missing and how to fetch them, and do nothing.",
+        "accept_differences": "Go on where counts or SNR differ from the published ones.",
+        "compare_disk": "Measure a plain copy of the same bytes as well.",
+        "verify": "Compare finished records with their checksums, and do nothing else.",
+    }.items():
+        flags.DEFINE_bool(name, False, help, flag_values=values)
+
+
+def prepare_records(
+    config: ConfigDict,
+    *,
+    allow_pickle: bool = False,
+    accept_differences: bool = False,
+    compare_disk: bool = False,
+) -> Path:
+    """Make `config.data.prepared` unless it is there already.
+
+    Args:
+        config: with the sections `data` and `backbone`.
+        allow_pickle: read metadata that are a pickle, as arrays and numbers only.
+        accept_differences: go on where counts or SNR differ from the published ones.
+        compare_disk: measure a plain copy of the same bytes as well.
+
+    Returns:
+        The folder of the records.
+    """
+    from neuroadapter_jax.datasets.prepared.image_encoder import load_image_encoder
+    from neuroadapter_jax.datasets.prepared.prepare import prepare_source, prepare_subject
+    from neuroadapter_jax.simulation.nsd_writer import write_nsd
+    from neuroadapter_jax.simulation.subject import SubjectConfig
+
+    data = config.data
+    if "dataset" in data:
+        source = open_source(data, allow_pickle)  # before the weights: a wrong folder is said first
+        encode_images, encoder_fingerprint = load_image_encoder(config.backbone)
+        return prepare_source(
+            source,
+            data.prepared,
+            encode_images=encode_images,
+            encoder_fingerprint=encoder_fingerprint,
+            write_records=_write_records,
+            image_size=data.image_size,
+        )
+    if data.simulation is not None:
+        write_nsd(data.root, SubjectConfig(**data.simulation.to_dict()))
+    encode_images, encoder_fingerprint = load_image_encoder(config.backbone)
+    return prepare_subject(
+        data.root,
+        data.prepared,
+        encode_images=encode_images,
+        encoder_fingerprint=encoder_fingerprint,
+        write_records=_write_records,
+        accept_differences=accept_differences,
+        compare_disk=compare_disk,
+        **preparation_options(data),
+    )
+
+
+def dry_run(data: ConfigDict, allow_pickle: bool = False) -> None:
+    """Say what is missing; exit with 1 where something that is needed is."""
+    from neuroadapter_jax.datasets.nsd.files import fetching_plan, subject_files
+
+    if "dataset" in data:
+        # Names the first file that is missing, and where it is available.
+        source = open_source(data, allow_pickle)
+        print(f"All {len(source.files)} files that {data.dataset} needs are there.")
+        return
+    if data.simulation is not None:
+        print(f"Nothing to fetch: the subject is simulated into {data.root}.")
+        return
+    files = subject_files(data.subject, data.space, data.beta_version, data.get("sessions"))
+    lines, complete = fetching_plan(data.root, files)
+    print("\n".join(lines))
+    sys.exit(0 if complete else 1)
+
+
+def verify(prepared: Path) -> None:
+    """Say which record files are damaged; exit with 1 where one is."""
+    from neuroadapter_jax.datasets.prepared.records import read_provenance
+    from neuroadapter_jax.datasets.prepared.shards import verify_checksums
+
+    folder = prepared / read_provenance(prepared)["records"]
+    if wrong := verify_checksums(folder):
+        sys.exit(
+            f"prepare: {len(wrong)} record files of {folder} are missing or damaged, the first "
+            f"being {wrong[0]}; copy them again, or delete {prepared} and prepare it again."
+        )
+    print(f"Every record file of {folder} is as it was written.")
+
+
+def _write_records(source: "RecordSource", folder: Path) -> Path:
+    # Imported late: the writer imports TensorFlow.
+    if importlib.util.find_spec("neuroadapter_jax.datasets.tfds") is not None:
+        writer = importlib.import_module("neuroadapter_jax.datasets.tfds")
+    else:  # the builders are still in a checkout's data/
+        sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+        writer = importlib.import_module(f"data.{source.name}")
+    return writer.write_records(source, folder)
+
+
+def main(values: CommandFlags, arguments: list[str]) -> None:
+    config = values.config
+    if values.dry_run:
+        dry_run(config.data, values.allow_pickle)
+        return
+    if values.verify:
+        verify(Path(config.data.prepared))
+        return
+    from neuroadapter_jax.datasets.prepared.records import describe
+
+    prepared = prepare_records(
+        config,
+        allow_pickle=values.allow_pickle,
+        accept_differences=values.accept_differences,
+        compare_disk=values.compare_disk,
+    )
+    other = "dataset" in config.data
+    subject = config.data.reader.subject if other else config.data.subject
+    print(f"Prepared records of subject {subject}: {prepared}")
+    for line in describe(prepared) if other else []:
+        print(line)

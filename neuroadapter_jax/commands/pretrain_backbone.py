@@ -1,0 +1,45 @@
+"""Train a small Stable Diffusion on captioned scenes.
+
+    neuroadapter pretrain-backbone --config tiny_sd --config.export=runs/tiny_sd/export
+
+The autoencoder first, then text to image. Both stages go on where they were interrupted. The result
+is a folder in the diffusers layout, named by config.export.
+"""
+
+import math
+from pathlib import Path
+
+from neuroadapter_jax.commands.configs import define_config
+from neuroadapter_jax.commands.machine import use_cpu_cores
+from neuroadapter_jax.commands.shared_flags import CommandFlags
+
+
+def define(values: CommandFlags) -> None:
+    define_config(values)
+
+
+def main(values: CommandFlags, arguments: list[str]) -> None:
+    config = values.config
+    use_cpu_cores(math.gcd(config.vae.batch_size, config.unet.batch_size))
+
+    from neuroadapter_jax.figures.grids import caption_grid, save_picture
+    from neuroadapter_jax.simulation.scenes import sample_scenes
+    from neuroadapter_jax.training.tiny_sd import card, pretrain, sample_captions
+
+    pretrain(
+        export=config.export,
+        workdir=config.workdir,
+        seed=config.seed,
+        num_scenes=config.num_scenes,
+        scene_seed=config.scene_seed,
+        vae=config.vae.to_dict(),
+        text_encoder=config.text_encoder.to_dict(),
+        unet=config.unet.to_dict(),
+        command=" ".join(["neuroadapter", "pretrain-backbone", *values.arguments]),
+    )
+    export = Path(config.export)
+    captions = sample_scenes(8, config.scene_seed, start=config.num_scenes).captions
+    picture = caption_grid(sample_captions(export, captions), captions)
+    save_picture(export / "samples.png", picture)
+    (export / "README.md").write_text(card(config.workdir, "samples.png"))
+    print(f"Trained: {export}")

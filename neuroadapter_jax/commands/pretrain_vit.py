@@ -1,0 +1,39 @@
+"""Train a small vision transformer on scenes.
+
+    neuroadapter pretrain-vit --config tiny_vit --config.export=runs/tiny_vit/export
+
+Its architecture is DINOv2's. It goes on where it was interrupted. The result is a folder in
+transformers' layout, named by config.export.
+"""
+
+from pathlib import Path
+
+from neuroadapter_jax.commands.configs import define_config
+from neuroadapter_jax.commands.machine import use_cpu_cores
+from neuroadapter_jax.commands.shared_flags import CommandFlags
+
+
+def define(values: CommandFlags) -> None:
+    define_config(values)
+
+
+def main(values: CommandFlags, arguments: list[str]) -> None:
+    config = values.config
+    use_cpu_cores(config.training.batch_size)
+
+    from neuroadapter_jax.training.tiny_vit import card, pretrain_vit
+
+    command = " ".join(["neuroadapter", "pretrain-vit", *values.arguments])
+    losses = pretrain_vit(
+        export=config.export,
+        workdir=config.workdir,
+        seed=config.seed,
+        num_scenes=config.num_scenes,
+        scene_seed=config.scene_seed,
+        model=config.model.to_dict(),
+        training=config.training.to_dict(),
+        command=command,
+    )
+    text = card(config.export, config.workdir, command, config.num_scenes)
+    (Path(config.export) / "README.md").write_text(text)
+    print(f"Trained: {config.export} ({losses})")

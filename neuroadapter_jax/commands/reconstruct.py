@@ -1,0 +1,129 @@
+r"""Reconstruct the images of a split from its responses.
+
+    neuroadapter reconstruct --model DIR --prepared DIR --out DIR
+    neuroadapter reconstruct --run runs/demo/train --prepared runs/simulated/prepared --out DIR
+    neuroadapter reconstruct --model DIR --prepared DIR --out DIR --num_candidates 8 \
+        --encoder DIR --halving 6:4,10:1
+
+--model is a folder of `neuroadapter export` or the name of a shipped model; --run takes the best
+checkpoint of a training run instead. --out gets images/, grid.png and index.json; a killed call
+goes on when it is given again.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from absl import flags
+
+from neuroadapter_jax.commands.machine import use_cpu_cores
+from neuroadapter_jax.commands.pictures import save_reconstruction_grid
+from neuroadapter_jax.commands.shared_flags import (
+    CommandFlags,
+    define_sampling,
+    define_shared,
+    sampling_from,
+)
+
+if TYPE_CHECKING:
+    from neuroadapter_jax.pipeline.pipeline import NeuroAdapterPipeline
+
+
+def define(values: CommandFlags) -> None:
+    define_shared(
+        values, "model", "run", "prepared", "out", "split", "num_images", "num_candidates", "seed",
+        "batch_size", "encoder", "progress",
+        required=("prepared", "out"),
+        helps={
+            "out": "Folder for the images.",
+            "encoder": "Brain encoder that chooses: a folder of `neuroadapter train-encoder`.",
+        },
+    )  # fmt: skip
+    define_sampling(values, num_steps=50)
+    flags.DEFINE_string(
+        "low_level_start", None, "Begin from these latents: an npz file or a folder of images.",
+        flag_values=values,
+    )  # fmt: skip
+    flags.DEFINE_float(
+        "strength", 0.8, "With --low_level_start: share of the steps taken.", flag_values=values
+    )
+    flags.DEFINE_list(
+        "halving", [],
+        "With --encoder, STEPS:KEPT,...: after so many steps go on with the best so many only.",
+        flag_values=values,
+    )  # fmt: skip
+    flags.DEFINE_bool(
+        "keep_candidates", False, "With --encoder, write every candidate.", flag_values=values
+    )
+    flags.DEFINE_bool(
+        "permute_responses", False,
+        "Control: reconstruct each image from another image's response.",
+        flag_values=values,
+    )  # fmt: skip
+
+
+def read_halving(pairs: list[str]) -> tuple[tuple[int, int], ...]:
+    """["6:4", "10:1"] -> ((6, 4), (10, 1))."""
+    try:
+        return tuple((int(steps), int(kept)) for steps, kept in (pair.split(":") for pair in pairs))
+    except ValueError:
+        raise ValueError(
+            f"--halving is {','.join(pairs)}; expected STEPS:KEPT,... such as 6:4,10:1."
+        ) from None
+
+
+def read_pipeline(model: str | None, run: str | None) -> "NeuroAdapterPipeline":
+    """The model that exactly one of the two flags names."""
+    from neuroadapter_jax.decoders.neuroadapter import pipeline_of_run
+    from neuroadapter_jax.pipeline.pipeline import NeuroAdapterPipeline
+
+    if model is not None and run is None:
+        return NeuroAdapterPipeline.from_pretrained(model)
+    if run is not None and model is None:
+        return pipeline_of_run(run)
+    raise ValueError("give either --model or --run.")
+
+
+def main(values: CommandFlags, arguments: list[str]) -> None:
+    use_cpu_cores(values.batch_size * (values.num_candidates or 1))
+
+    from neuroadapter_jax.datasets.prepared.records import PreparedDataset
+    from neuroadapter_jax.decoders.low_level_start import load_low_level_start
+    from neuroadapter_jax.encoder.brain_encoder import BrainEncoder
+    from neuroadapter_jax.metrics.recall import derangement
+    from neuroadapter_jax.pipeline import (
+        LowLevelStart,
+        Ranking,
+        ReconstructionSettings,
+        reconstruct_split,
+    )
+
+    halving = read_halving(values.halving)
+    pipeline = read_pipeline(values.model, values.run)
+    dataset = PreparedDataset(values.prepared, values.split)
+    ranking = low_level = None
+    if values.encoder:
+        encoder = BrainEncoder.from_pretrained(values.encoder)
+        ranking = Ranking(encoder, halving=halving, keep_candidates=values.keep_candidates)
+    elif halving or values.keep_candidates:
+        raise ValueError("--halving and --keep_candidates need --encoder, which ranks candidates.")
+    if values.low_level_start is not None:
+        latents = load_low_level_start(values.low_level_start, dataset.image_ids, pipeline)
+        low_level = LowLevelStart(latents, values.strength)
+    reconstruct_split(
+        pipeline,
+        dataset,
+        Path(values.out),
+        ReconstructionSettings(
+            sampling=sampling_from(values, pipeline.sampling),
+            num_candidates=values.num_candidates,
+            seed=values.seed,
+            num_images=values.num_images,
+            batch_size=values.batch_size,
+        ),
+        order=derangement(len(dataset), values.seed) if values.permute_responses else None,
+        low_level=low_level,
+        ranking=ranking,
+        save_grid=save_reconstruction_grid,
+        progress=values.progress,
+    )
+    print(f"Reconstructed: {values.out} (grid.png, images/, index.json)")

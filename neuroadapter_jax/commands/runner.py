@@ -1,0 +1,107 @@
+"""How a command runs: its flags, its help, and one sentence for what the user can mend."""
+
+import os
+import re
+import sys
+from types import ModuleType
+
+from absl import flags, logging
+
+from neuroadapter_jax.commands.errors import exit_code_of, sentence_of
+from neuroadapter_jax.commands.help_text import command_help
+from neuroadapter_jax.commands.shared_flags import CommandFlags, define_shared
+
+HELP = {"-h", "-?", "-help", "--help", "--helpshort", "--helpfull"}
+
+
+def run(name: str, module: ModuleType, arguments: list[str]) -> None:
+    """Parse the flags, do the work, end with a sentence where something is wrong.
+
+    Args:
+        name: of the command, as its messages begin.
+        module: of `commands`, with `define` and `main`.
+        arguments: what follows the command's name.
+
+    Raises:
+        SystemExit: with 1 where a flag, a file or a setting is wrong, or with the exit code that
+            the work itself asks for.
+    """
+    if HELP.intersection(arguments):
+        print(command_help(name, module, define_flags(module, arguments)))
+        return
+    values, rest = parse(name, module, arguments)
+    _quiet_libraries(values.verbosity)
+    try:
+        module.main(values, rest)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whatever reads the output has read enough, such as `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except Exception as error:
+        sentence = sentence_of(error)
+        if sentence is None or values.traceback:
+            raise
+        print(f"{name}: {sentence}", file=sys.stderr)
+        sys.exit(exit_code_of(error))
+
+
+def define_flags(module: ModuleType, arguments: list[str]) -> CommandFlags:
+    """The command's own set of flags."""
+    values = CommandFlags(arguments)
+    module.define(values)
+    define_shared(values, "traceback", "verbosity")
+    return values
+
+
+def parse(name: str, module: ModuleType, arguments: list[str]) -> tuple[CommandFlags, list[str]]:
+    """The flags' values, and the arguments that are not flags.
+
+    --num-steps may be written for --num_steps.
+
+    Raises:
+        SystemExit: a wrong flag, a wrong key of a config, or arguments that no flag takes.
+    """
+    arguments = [_with_underscores(argument) for argument in arguments]
+    try:
+        values = define_flags(module, arguments)
+        rest = values(["neuroadapter", *arguments])[1:]
+        if rest and not getattr(module, "ARGUMENTS", ""):
+            raise flags.Error(f"found {rest[0]!r}, which belongs to no flag; expected flags alone")
+    except flags.Error as error:
+        sys.exit(f"{name}: {_flag_sentence(error)} (neuroadapter {name} --help lists the flags)")
+    except FileNotFoundError as error:
+        sys.exit(f"{name}: {error}")
+    except (AttributeError, KeyError) as error:
+        sys.exit(f"{name}: {_unknown_key(arguments, error)}")
+    return values, rest
+
+
+def _with_underscores(argument: str) -> str:
+    if not argument.startswith("--") or argument.startswith("--config."):
+        return argument
+    flag, equals, value = argument.partition("=")
+    return "--" + flag[2:].replace("-", "_") + equals + value
+
+
+def _flag_sentence(error: Exception) -> str:
+    """What absl says, without what only a programmer understands."""
+    missing = re.findall(r"Flag --(\w+) must have a value other than None", str(error))
+    if missing:
+        return "give " + " and ".join(f"--{flag}" for flag in missing)
+    return str(error)
+
+
+def _unknown_key(arguments: list[str], error: Exception) -> str:
+    """Names the --config.key that ConfigDict did not find, and the one it takes to be meant."""
+    cause = error.args[0] if error.args else error
+    message = str(cause.args[0]) if isinstance(cause, KeyError) else str(cause)
+    missing, _, hint = message.partition("\n")
+    keys = [a.lstrip("-").split("=")[0] for a in arguments]
+    key = next((k for k in keys if k.startswith("config.") and missing.strip("'") in k), missing)
+    return f"{key} is no key of the config file. {hint}".rstrip()
+
+
+def _quiet_libraries(verbosity: int) -> None:
+    """Ask libraries that log every object they make for warnings only, unless told otherwise."""
+    flags.FLAGS.mark_as_parsed()
+    logging.use_absl_handler()
+    logging.set_verbosity(verbosity)

@@ -1,0 +1,174 @@
+"""The flags that several commands have, each defined once."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from absl import flags
+
+from neuroadapter_jax.diffusion.sampling import SAMPLERS, STARTS, Sampling
+
+_OWN = "the model's own when not given."
+
+
+class CommandFlags(flags.FlagValues):
+    """The flags of one command.
+
+    Attributes:
+        arguments: of the command line; config_flags looks for --config.key=value among them.
+        required: names of the flags that have to be given.
+    """
+
+    arguments: list[str]
+    required: set[str]
+
+    def __init__(self, arguments: Sequence[str]):
+        super().__init__()
+        # Set past FlagValues, which takes attributes for flags.
+        self.__dict__["arguments"] = list(arguments)
+        self.__dict__["required"] = set()
+
+    def require(self, *names: str) -> None:
+        """Refuse a command line that does not give these flags."""
+        self.required.update(names)
+        flags.mark_flags_as_required(names, flag_values=self)
+
+
+@dataclass(frozen=True)
+class SharedFlag:
+    """One flag, as it is in every command that has it.
+
+    Attributes:
+        define: absl's function of its kind.
+        help: one sentence.
+        default: None where it may be left out or has to be given.
+        options: further arguments of `define`.
+    """
+
+    define: Callable[..., Any]
+    help: str
+    default: Any = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+_POSITIVE = {"lower_bound": 1}
+SAMPLING = {
+    "sampler": SharedFlag(
+        flags.DEFINE_enum, f"Which sampler; {_OWN}", options={"enum_values": SAMPLERS}
+    ),
+    "num_steps": SharedFlag(flags.DEFINE_integer, f"Denoising steps; {_OWN}", options=_POSITIVE),
+    "guidance_scale": SharedFlag(
+        flags.DEFINE_float, f"Of classifier-free guidance, 1 is none; {_OWN}"
+    ),
+    "start": SharedFlag(
+        flags.DEFINE_enum, f"Noise, or a noised grey image; {_OWN}", options={"enum_values": STARTS}
+    ),
+    "eta": SharedFlag(flags.DEFINE_float, f"Noise of the sampler ddim, 0 (none) to 1; {_OWN}"),
+}
+GENERAL = {
+    "traceback": SharedFlag(
+        flags.DEFINE_bool, "Show where in the code an error came from, for a report of it.", False
+    ),
+    "verbosity": SharedFlag(
+        flags.DEFINE_integer, "Log of the libraries: -1 for warnings only, 0 for all.", -1
+    ),
+}
+SHARED = {
+    "model": SharedFlag(
+        flags.DEFINE_string, "Folder of `neuroadapter export`, or a shipped model's name."
+    ),
+    "run": SharedFlag(flags.DEFINE_string, "Work folder of `neuroadapter train`."),
+    "prepared": SharedFlag(flags.DEFINE_string, "Folder of prepared records."),
+    "root": SharedFlag(
+        flags.DEFINE_string,
+        "Folder of the simulated subject, or of real files in NSD's layout.",
+    ),
+    "subject": SharedFlag(flags.DEFINE_string, "Number of the subject."),
+    "out": SharedFlag(flags.DEFINE_string, "Folder to write."),
+    "split": SharedFlag(
+        flags.DEFINE_string, "Which images: a split of the prepared records.", "test"
+    ),
+    "seed": SharedFlag(flags.DEFINE_integer, "Of all random numbers.", 0),
+    "batch_size": SharedFlag(
+        flags.DEFINE_integer, "Responses per call; more need more memory.", 20, _POSITIVE
+    ),
+    "num_images": SharedFlag(
+        flags.DEFINE_integer, "The first so many images; all when not given.", None, _POSITIVE
+    ),
+    "num_candidates": SharedFlag(
+        flags.DEFINE_integer, f"Images per response; {_OWN}", None, _POSITIVE
+    ),
+    "encoder": SharedFlag(
+        flags.DEFINE_string, "Brain encoder: a folder of `neuroadapter train-encoder`."
+    ),
+    "extra_atlases": SharedFlag(flags.DEFINE_list, "Label files beside NSD's own five.", []),
+    "workdir": SharedFlag(
+        flags.DEFINE_string, "Where the run lives; config.workdir when not given."
+    ),
+    "allow_pickle": SharedFlag(
+        flags.DEFINE_bool, "Read metadata that are a pickle, as arrays and numbers only.", False
+    ),
+    "progress": SharedFlag(flags.DEFINE_bool, "Show progress bars.", True),
+    "coordinator": SharedFlag(flags.DEFINE_string, "On several hosts: host:port of process 0."),
+    "num_processes": SharedFlag(
+        flags.DEFINE_integer, "On several hosts: processes of the whole run."
+    ),
+    "process_id": SharedFlag(
+        flags.DEFINE_integer, "On several hosts: this process's number, from 0."
+    ),
+}
+PROCESSES = ("coordinator", "num_processes", "process_id")
+
+
+def define_shared(
+    values: CommandFlags,
+    *names: str,
+    required: Collection[str] = (),
+    defaults: Mapping[str, Any] | None = None,
+    helps: Mapping[str, str] | None = None,
+) -> None:
+    """Define shared flags of a command.
+
+    Args:
+        values: the command's flags.
+        names: of `SHARED`, `SAMPLING` or `GENERAL`, in the order of the help.
+        required: those of `names` without which the command does not start.
+        defaults: where the command's differ from the shared ones.
+        helps: where more can be said in this command.
+    """
+    defaults, helps = defaults or {}, helps or {}
+    for name in names:
+        shared = ({**SHARED, **SAMPLING, **GENERAL})[name]
+        shared.define(
+            name,
+            default=defaults.get(name, shared.default),
+            help=helps.get(name, _help(shared, name in defaults)),
+            flag_values=values,
+            **shared.options,
+        )
+    values.require(*required)
+
+
+def _help(shared: SharedFlag, has_default: bool) -> str:
+    """The flag's help, which speaks of the model's own setting only where that is the default."""
+    return shared.help.replace(f"; {_OWN}", ".") if has_default else shared.help
+
+
+def define_sampling(values: CommandFlags, **defaults: Any) -> None:
+    """Define the group of flags that makes a `Sampling`.
+
+    Args:
+        values: the command's flags.
+        defaults: settings that the command has where the user gives none; the others are the
+            model's own.
+    """
+    define_shared(values, *SAMPLING, defaults=defaults)
+
+
+def sampling_from(values: CommandFlags, default: Sampling) -> Sampling:
+    """The settings that the flags give, and those of `default` for the rest.
+
+    Raises:
+        ValueError: settings that do not go together.
+    """
+    return default.replace(**{name: values[name].value for name in SAMPLING})

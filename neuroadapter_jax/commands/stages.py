@@ -1,0 +1,70 @@
+"""Commands that consist of other commands: each stage is one, printed before it runs."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Collection
+from pathlib import Path
+
+import neuroadapter_jax
+
+# -P: the folder that the user is in holds no module of ours.
+PROGRAM = (sys.executable, "-P", "-m", "neuroadapter_jax")
+
+
+def run_stage(
+    record: Path,
+    made: Path,
+    command: str,
+    *arguments: str,
+    must_have_ended: bool = False,
+    pass_fds: Collection[int] = (),
+) -> None:
+    """Run `neuroadapter COMMAND ...` unless what it makes is there.
+
+    Args:
+        record: JSON file of the seconds that each stage took, by its command line.
+        made: file or folder that the stage makes.
+        command: name of the command.
+        arguments: of the command.
+        must_have_ended: also run it where `made` is there but the record does not tell that the
+            stage came to its end.
+        pass_fds: file descriptors that the stage's process inherits.
+
+    Raises:
+        ValueError: the stage failed; the command line and its exit code.
+    """
+    line = " ".join(["neuroadapter", command, *arguments])
+    as_in_0_1_0 = " ".join(["python", f"launch/{command.replace('-', '_')}.py", *arguments])
+    seconds = json.loads(record.read_text()) if record.exists() else {}
+    if made.exists() and (not must_have_ended or {line, as_in_0_1_0} & seconds.keys()):
+        print(f"[done] {line}", flush=True)
+        return
+    print(f"[run]  {line}", flush=True)
+    start = time.monotonic()
+    process = subprocess.run(
+        [*PROGRAM, command, *arguments], env=_environment(), pass_fds=tuple(pass_fds)
+    )
+    if process.returncode:
+        raise ValueError(
+            f"`{line}` ended with exit code {process.returncode}; the same command goes on there."
+        )
+    _write_seconds(record, seconds | {line: round(time.monotonic() - start)})
+
+
+def _write_seconds(record: Path, seconds: dict[str, int]) -> None:
+    from neuroadapter_jax.files import write_json
+
+    write_json(record, seconds)
+
+
+def _environment() -> dict[str, str]:
+    """The environment of this process, with the path of a checkout that is not installed."""
+    environment = dict(os.environ)
+    root = Path(neuroadapter_jax.__file__).resolve().parents[1]
+    if (root / "setup.py").exists():
+        known = environment.get("PYTHONPATH")
+        environment["PYTHONPATH"] = os.pathsep.join([str(root), *([known] if known else [])])
+    return environment

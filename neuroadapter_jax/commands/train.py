@@ -1,0 +1,74 @@
+"""Train NeuroAdapter, or go on where a training ended.
+
+    neuroadapter train --config demo
+    neuroadapter train --config nsd --config.data.root=DIR --config.train.learning_rate=5e-4
+    neuroadapter train --config nsd:simulated --config.backbone=random --workdir runs/trial
+
+Data that are not there are prepared first. The same command goes on after an interruption. On
+several hosts give each the same command; under SLURM they find one another, elsewhere
+--coordinator, --num_processes and --process_id say how.
+"""
+
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from neuroadapter_jax.commands.config_values import (
+    per_subject,
+    surface_vertices,
+    training_settings,
+)
+from neuroadapter_jax.commands.configs import define_config
+from neuroadapter_jax.commands.machine import join_processes, use_cpu_cores
+from neuroadapter_jax.commands.shared_flags import PROCESSES, CommandFlags, define_shared
+
+
+def define(values: CommandFlags) -> None:
+    define_config(values)
+    define_shared(values, "workdir", "allow_pickle", *PROCESSES)
+
+
+def prepare_and_train(
+    config: ConfigDict, workdir: str | Path, *, allow_pickle: bool = False
+) -> None:
+    """Prepare what is not prepared yet, then train in `workdir`."""
+    use_cpu_cores(config.train.batch_size)
+
+    import jax
+
+    from neuroadapter_jax.commands.prepare import prepare_records
+    from neuroadapter_jax.figures.grids import image_grid, save_picture
+    from neuroadapter_jax.sharding import wait_for_all
+    from neuroadapter_jax.training.setup import check, train
+
+    settings, subjects = training_settings(config), per_subject(config)
+    for one in subjects:
+        check(settings, workdir, surface_vertices(one.data, allow_pickle))
+    if jax.process_index() == 0:
+        for one in subjects:
+            prepare_records(one, allow_pickle=allow_pickle)
+    wait_for_all("prepared")
+
+    def save_grid(step, stimuli, reconstructions):
+        path = Path(workdir) / "validation" / f"{step:06d}.png"
+        save_picture(path, image_grid({"stimulus": stimuli, "reconstruction": reconstructions}))
+
+    train(
+        settings,
+        workdir,
+        save_grid=save_grid,
+        progress=config.progress,
+        tensorboard=config.tensorboard,
+    )
+
+
+def main(values: CommandFlags, arguments: list[str]) -> None:
+    if "train" not in values.config:
+        raise ValueError(
+            "the config has no section `train`; with this config use `neuroadapter prepare`, or "
+            "`neuroadapter train-encoder` where it has a section `encoder`."
+        )
+    workdir = values.workdir or values.config.workdir
+    join_processes(values)
+    prepare_and_train(values.config, workdir, allow_pickle=values.allow_pickle)
+    print(f"Trained: {workdir}. Next: neuroadapter reconstruct --run {workdir}")

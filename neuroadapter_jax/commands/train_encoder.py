@@ -1,0 +1,32 @@
+"""Train the brain encoder that ranks candidate images.
+
+    neuroadapter train-encoder --config encoder_demo
+    neuroadapter train-encoder --config encoder_nsd --config.data.root=DIR --workdir runs/encoder
+
+The data are prepared if they are not there. A run that was killed goes on where it stopped; the
+encoder is in the folder model of the work folder at the end.
+"""
+
+from neuroadapter_jax.commands.config_values import encoder_settings
+from neuroadapter_jax.commands.configs import define_config
+from neuroadapter_jax.commands.machine import use_cpu_cores
+from neuroadapter_jax.commands.shared_flags import CommandFlags, define_shared
+
+
+def define(values: CommandFlags) -> None:
+    define_config(values)
+    define_shared(values, "workdir", "allow_pickle")
+
+
+def main(values: CommandFlags, arguments: list[str]) -> None:
+    config = values.config
+    workdir = values.workdir or config.workdir
+    use_cpu_cores(config.encoder.batch_size)
+
+    from neuroadapter_jax.commands.prepare import prepare_records
+    from neuroadapter_jax.training.brain_encoder import train_encoders
+
+    settings = encoder_settings(config)
+    prepare_records(config, allow_pickle=values.allow_pickle)
+    folder = train_encoders(settings, workdir, progress=config.progress)
+    print(f"Trained: {folder}")
