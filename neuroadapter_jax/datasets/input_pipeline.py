@@ -12,7 +12,7 @@ import grain
 import jax
 import numpy as np
 from grain.sources import RandomAccessDataSource
-from jaxtyping import Float16, PyTree
+from jaxtyping import Float16, Float32, PyTree
 
 REPEATS = ("average", "random", "single")
 _CARRIED = ("features", "image", "image_id", "subject_index")
@@ -154,7 +154,10 @@ def map_split(
 
 
 def read_split(
-    dataset: RandomAccessDataSource, *names: str, num_images: int | None = None
+    dataset: RandomAccessDataSource,
+    *names: str,
+    num_images: int | None = None,
+    of_betas: Callable[[Float32[np.ndarray, "b n"]], Any] | None = None,
 ) -> dict[str, np.ndarray]:
     """Whole arrays of a split, in ascending order of image_id, repeats averaged.
 
@@ -165,20 +168,25 @@ def read_split(
         dataset: a `PreparedDataset`, or what gives the same records.
         names: which arrays.
         num_images: the first so many images only; all when None.
+        of_betas: what to keep of a batch of responses, such as a few of the vertices: the whole
+            cortex of all images can fill the memory. All of it when None.
 
     Raises:
         ValueError: the split, or num_images, holds no image; or the records lack a name.
     """
-    records = []
-    for i in range(_count(dataset, num_images)):
-        record = _with_all_repeats(dataset[i])
-        if unknown := [name for name in names if name not in record]:
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in names}
+    for batch in split_batches(dataset, num_images=num_images):
+        if unknown := [name for name in names if name not in batch]:
             raise ValueError(
-                f"The records hold no {unknown[0]!r}; they hold {', '.join(record)}, so name some "
+                f"The records hold no {unknown[0]!r}; they hold {', '.join(batch)}, so name some "
                 f"of these."
             )
-        records.append({name: record[name] for name in names})
-    return {name: np.stack([record[name] for record in records]) for name in names}
+        for name, found in parts.items():
+            values = batch[name]
+            if name == "betas" and of_betas is not None:
+                values = np.asarray(of_betas(values.astype(np.float32)))
+            found.append(values)
+    return {name: np.concatenate(found) for name, found in parts.items()}
 
 
 def _count(dataset: RandomAccessDataSource, num_images: int | None) -> int:

@@ -10,8 +10,8 @@ from sklearn.linear_model import RidgeCV
 from tqdm import tqdm
 
 from neuroadapter_jax.cortex.parcellation import Parcellation
+from neuroadapter_jax.datasets.input_pipeline import read_split
 from neuroadapter_jax.datasets.prepared.records import PreparedDataset
-from neuroadapter_jax.datasets.whole_split import read_split
 from neuroadapter_jax.decoders.captions import caption_states, captions_of
 from neuroadapter_jax.files import write_npz
 from neuroadapter_jax.pipeline import NeuroAdapterPipeline
@@ -177,7 +177,7 @@ def _fit_once(
             )
         return known
     # The regions' vertices alone: the whole cortex of all images would fill the memory.
-    found = read_split(train, ["betas", "latent_mean"], of_betas=lambda x: x[:, vertices])
+    found = read_split(train, "betas", "latent_mean", of_betas=lambda x: x[:, vertices])
     made = fit_linear_map(
         found["betas"],
         targets(train.image_ids, found["latent_mean"]),

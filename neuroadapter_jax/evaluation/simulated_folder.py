@@ -7,8 +7,8 @@ import numpy as np
 from jaxtyping import Float, Int, Real
 
 from neuroadapter_jax.cortex.packing import Packing, pack
+from neuroadapter_jax.datasets.input_pipeline import read_split
 from neuroadapter_jax.datasets.prepared.records import PreparedDataset
-from neuroadapter_jax.datasets.whole_split import read_split
 from neuroadapter_jax.evaluation.linear_readout import fit_linear_readout
 from neuroadapter_jax.evaluation.scene_reader import load_scene_reader
 from neuroadapter_jax.evaluation.simulated import evaluate_simulated
@@ -100,4 +100,4 @@ def candidates_objects(
 
 
 def _packed(dataset: PreparedDataset, packing: Packing) -> Float[np.ndarray, "b p v"]:
-    return read_split(dataset, ["betas"], of_betas=lambda x: pack(x, packing))["betas"]
+    return read_split(dataset, "betas", of_betas=lambda x: pack(x, packing))["betas"]

@@ -14,7 +14,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from neuroadapter_jax.cortex.parcellation import Parcellation
-from neuroadapter_jax.datasets.input_pipeline import eval_batches
+from neuroadapter_jax.datasets.input_pipeline import read_split
 from neuroadapter_jax.datasets.prepared.records import PreparedDataset
 from neuroadapter_jax.diffusion.sampling import Sampling
 from neuroadapter_jax.encoder.brain_encoder import BrainEncoder, check_fits
@@ -139,7 +139,8 @@ def reconstruct_split(
     require_same_regions(dataset, decoder.regions)
     folder = _Folder(out, record, ranking is not None, _read_scores(out))
     folder.begin()
-    fmri, stimuli = _read_split(dataset)
+    split = read_split(dataset, "betas", "image")
+    fmri, stimuli = split["betas"], split["image"]
     latents = None if low_level is None else np.asarray(low_level.latents)
     if order is not None:
         fmri = fmri[order]
@@ -191,7 +192,7 @@ def write_reconstructions(
         ValueError: the folder holds other images, or the images do not fit the stimuli.
     """
     out = Path(out)
-    _, stimuli = _read_split(dataset)
+    stimuli = read_split(dataset, "image")["image"]
     if reconstructions.shape != stimuli.shape or reconstructions.dtype != np.uint8:
         raise ValueError(
             f"The images for {out} are {reconstructions.dtype} of shape {reconstructions.shape}; "
@@ -348,18 +349,6 @@ def _files(
         }
         for image_id, name, has_image in rows
     ]
-
-
-def _read_split(
-    dataset: PreparedDataset,
-) -> tuple[Float[np.ndarray, "b n"], UInt8[np.ndarray, "b y x c"]]:
-    """All responses, averaged over repeats, and all stimuli."""
-    batches = [
-        (batch["betas"][: batch["num_valid"]], batch["image"][: batch["num_valid"]])
-        for batch in eval_batches(dataset, 50)
-    ]
-    fmri, stimuli = zip(*batches, strict=True)
-    return np.concatenate(fmri), np.concatenate(stimuli)
 
 
 def _read_scores(out: Path) -> dict[str, list[float]]:

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from neuroadapter_jax.datasets.input_pipeline import read_split
 from neuroadapter_jax.datasets.prepared.records import PreparedDataset
-from neuroadapter_jax.datasets.whole_split import read_split
 from neuroadapter_jax.encoder.accuracy import encoding_accuracy
 from neuroadapter_jax.encoder.brain_encoder import BrainEncoder
 from neuroadapter_jax.figures.cortex_maps import value_figure
@@ -44,10 +44,14 @@ def evaluate_encoder(
             f"{encoder.regions.num_vertices}; use records of the encoder's surface."
         )
     roi = np.full(encoder.num_vertices, "") if root is None else load_truth(root)["roi"]
-    found = read_split(split, ["image", "betas"])
+    found = read_split(split, "image", "betas")
     num_trials = len(split[0]["betas"])
     result, correlation = encoding_accuracy(
-        encoder.predict(found["image"]), found["betas"], split.ncsnr, num_trials, roi
+        encoder.predict(found["image"]),
+        found["betas"].astype(np.float32),
+        split.ncsnr,
+        num_trials,
+        roi,
     )
     write_json(out / "accuracy.json", result)
     write_file(out / "correlation.npy", lambda partial: np.save(partial, correlation))

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 
 from neuroadapter_jax.cortex.packing import pack
 from neuroadapter_jax.cortex.parcellation import Parcellation, Parcels
-from neuroadapter_jax.datasets.input_pipeline import eval_batches, make_batches
+from neuroadapter_jax.datasets.input_pipeline import make_batches, split_batches
 from neuroadapter_jax.datasets.prepared.records import PreparedDataset
 from neuroadapter_jax.encoder.accuracy import vertex_correlation
 from neuroadapter_jax.encoder.brain_encoder import save_brain_encoder
@@ -317,8 +317,8 @@ def _make_predict(
 
 
 def _measured(dataset: PreparedDataset) -> Iterator[np.ndarray]:
-    for batch in eval_batches(dataset, 50):
-        yield batch["betas"][: batch["num_valid"]].astype(np.float32)
+    for batch in split_batches(dataset):
+        yield batch["betas"].astype(np.float32)
 
 
 def _in_region(setup: EncoderTrainingSetup) -> np.ndarray:

@@ -10,8 +10,8 @@ import xarray
 from jaxtyping import Bool, Float, Int, UInt8
 
 from neuroadapter_jax.cortex.selection import region_snr
+from neuroadapter_jax.datasets.input_pipeline import read_split
 from neuroadapter_jax.datasets.prepared.records import PreparedDataset
-from neuroadapter_jax.datasets.whole_split import read_split
 from neuroadapter_jax.diffusion.sampling import Sampling
 from neuroadapter_jax.encoder.weights import load_dinov2
 from neuroadapter_jax.evaluation.appearance import make_appearance
@@ -210,7 +210,7 @@ class _Study:
             for reduction in REDUCTIONS
         ]
         ids = views[0]["sample"].values
-        betas = read_split(split, ["betas"])["betas"][: len(ids)]
+        betas = read_split(split, "betas", num_images=len(ids))["betas"].astype(np.float32)
         return cls(
             pipeline=pipeline,
             out=out,

@@ -15,8 +15,8 @@ from jaxtyping import Float, UInt8
 from tqdm import tqdm
 
 from neuroadapter_jax.batches import map_batches
+from neuroadapter_jax.datasets.input_pipeline import read_split
 from neuroadapter_jax.datasets.prepared.records import PreparedDataset
-from neuroadapter_jax.datasets.whole_split import read_split
 from neuroadapter_jax.decoders.floors import mean_image, random_rows
 from neuroadapter_jax.decoders.linear_map import LinearMap, fit_latents, fit_states
 from neuroadapter_jax.decoders.linear_two_stage import LinearTwoStage
@@ -193,8 +193,8 @@ class _Split:
     @classmethod
     def read(cls, prepared: str | Path, name: str) -> "_Split":
         dataset = PreparedDataset(prepared, name)
-        found = read_split(dataset, ["betas", "latent_mean", "image"])
-        return cls(dataset, found["betas"], found["latent_mean"], found["image"])
+        found = read_split(dataset, "betas", "latent_mean", "image")
+        return cls(dataset, found["betas"].astype(np.float32), found["latent_mean"], found["image"])
 
 
 def _validation_images(
