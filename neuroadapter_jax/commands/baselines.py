@@ -64,7 +64,7 @@ def define(values: CommandFlags) -> None:
 def main(values: CommandFlags, arguments: list[str]) -> None:
     use_cpu_cores(values.batch_size)
 
-    from neuroadapter_jax.decoders.linear_two_stage import read_captions
+    from neuroadapter_jax.decoders.captions import read_captions
     from neuroadapter_jax.decoders.retrieval import gallery_of_folder
     from neuroadapter_jax.encoder.brain_encoder import BrainEncoder
     from neuroadapter_jax.figures.grids import image_grid, save_grid, save_picture
