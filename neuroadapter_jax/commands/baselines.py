@@ -17,31 +17,29 @@ from absl import flags
 
 from neuroadapter_jax.commands.choices import METHODS
 from neuroadapter_jax.commands.machine import use_cpu_cores
-from neuroadapter_jax.commands.pictures import save_reconstruction_grid
-from neuroadapter_jax.commands.shared_flags import CommandFlags, define_shared
+from neuroadapter_jax.commands.shared_flags import (
+    CommandFlags,
+    define_sampling,
+    define_shared,
+    sampling_from,
+)
 
 NUM_SHOWN = 10
 
 
 def define(values: CommandFlags) -> None:
     define_shared(
-        values, "model", "prepared", "encoder", "out", "root", "num_candidates", "sampler",
-        "num_steps", "seed", "batch_size",
+        values, "model", "prepared", "encoder", "out", "root", "num_candidates", "seed",
+        "batch_size", "progress",
         required=("prepared", "encoder", "out"),
-        defaults={
-            "model": "neuroadapter-simulated",
-            "num_candidates": 8,
-            "sampler": "dpmsolver++",
-            "num_steps": 10,
-        },
+        defaults={"model": "neuroadapter-simulated", "num_candidates": 8},
         helps={
             "out": "Folder for everything.",
             "root": "The simulated subject's folder: captions and truth.",
             "num_candidates": "Images per response where the encoder chooses.",
-            "sampler": "Which sampler, for all methods.",
-            "num_steps": "Denoising steps, for all methods.",
         },
     )  # fmt: skip
+    define_sampling(values, sampler="dpmsolver++", num_steps=10)
     flags.DEFINE_list(
         "captions", [], "JSON files: captions by image id, or COCO's annotations.",
         flag_values=values,
@@ -66,10 +64,10 @@ def define(values: CommandFlags) -> None:
 def main(values: CommandFlags, arguments: list[str]) -> None:
     use_cpu_cores(values.batch_size)
 
-    from neuroadapter_jax.decoders.linear_two_stage import read_captions
+    from neuroadapter_jax.decoders.captions import read_captions
     from neuroadapter_jax.decoders.retrieval import gallery_of_folder
     from neuroadapter_jax.encoder.brain_encoder import BrainEncoder
-    from neuroadapter_jax.figures.grids import image_grid, save_picture
+    from neuroadapter_jax.figures.grids import image_grid, save_grid, save_picture
     from neuroadapter_jax.pipeline.pipeline import NeuroAdapterPipeline
     from neuroadapter_jax.pipeline.reconstruct import load_reconstructions
     from neuroadapter_jax.studies import baselines
@@ -87,22 +85,24 @@ def main(values: CommandFlags, arguments: list[str]) -> None:
         pipeline,
         values.prepared,
         out,
+        baselines.BaselineSettings(
+            methods=tuple(values.methods),
+            strength=values.strength,
+            linear_guidance_scale=values.linear_guidance_scale,
+            sampling=sampling_from(values, pipeline.sampling),
+            num_candidates=values.num_candidates,
+            seed=values.seed,
+            batch_size=values.batch_size,
+        ),
         encoder=BrainEncoder.from_pretrained(values.encoder),
         captions=captions,
         gallery=gallery_of_folder(values.gallery, side) if values.gallery else None,
         root=values.root,
-        methods=values.methods,
-        strength=values.strength,
-        linear_guidance_scale=values.linear_guidance_scale,
-        num_candidates=values.num_candidates,
-        num_steps=values.num_steps,
-        sampler=values.sampler,
-        seed=values.seed,
-        batch_size=values.batch_size,
-        save_grid=save_reconstruction_grid,
+        save_grid=save_grid,
+        progress=values.progress,
     )
     found = {name: load_reconstructions(out / name) for name in results["methods"]}
-    rows = {"stimulus": next(iter(found.values())).stimuli[:NUM_SHOWN]}
+    rows = {"Stimulus": next(iter(found.values())).stimuli[:NUM_SHOWN]}
     rows |= {baselines.METHODS[name]: each.best[:NUM_SHOWN] for name, each in found.items()}
     save_picture(out / "methods.png", image_grid(rows))
     print((out / "table.md").read_text())

@@ -48,36 +48,23 @@ def define(values: CommandFlags) -> None:
     )  # fmt: skip
 
 
-def compare(folders: list[str], out: str | None) -> None:
-    """Print what the second folder has more, and write it to `out` where that is given."""
-    from neuroadapter_jax.evaluation.results import difference_table, paired_differences
-    from neuroadapter_jax.files import write_json, write_text
-
-    differences = paired_differences(folders[0], folders[1])
-    table = difference_table(differences)
-    print(table, end="")
-    if out is not None:
-        folder = Path(out)
-        write_text(folder / "comparison.md", table)
-        write_json(folder / "comparison.json", differences)
-        print(f"Differences: {folder / 'comparison.json'}, {folder / 'comparison.md'}")
-
-
 def main(values: CommandFlags, arguments: list[str]) -> None:
     if len(arguments) != (2 if values.compare else 1):
         raise ValueError(
             f"found {len(arguments)} folders; name one folder of reconstructions, or two with "
             "--compare."
         )
+
+    from neuroadapter_jax.evaluation.results import compare_folders, summary_lines
+    from neuroadapter_jax.evaluation.score_folder import score_folder
+
     if values.compare:
-        compare(arguments, values.out)
+        print(compare_folders(arguments[0], arguments[1], values.out), end="")
+        if values.out is not None:
+            print(f"Differences: {Path(values.out) / 'comparison.json'}, comparison.md")
         return
     if values.out is not None:
         raise ValueError("--out belongs to --compare; scores go into the folder itself.")
-
-    from neuroadapter_jax.evaluation.results import summary_lines
-    from neuroadapter_jax.evaluation.score_folder import score_folder
-
     results = score_folder(
         arguments[0],
         convention=values.convention,

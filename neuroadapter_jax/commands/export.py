@@ -35,13 +35,17 @@ def define(values: CommandFlags) -> None:
 def main(values: CommandFlags, arguments: list[str]) -> None:
     from neuroadapter_jax.decoders.neuroadapter import export_run
 
-    results = json.loads(Path(values.results).read_text()) if values.results else None
+    scores = None
+    if values.results:
+        from neuroadapter_jax.evaluation.score_table import score_text
+
+        scores = score_text(json.loads(Path(values.results).read_text()))
     export_run(
         values.run,
         values.out,
         half=values.half,
         last=values.last,
         subject=values.subject,
-        results=results,
+        scores=scores,
     )
     print(f"Exported: {values.out}")

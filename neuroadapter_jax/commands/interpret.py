@@ -10,10 +10,8 @@ areas and the face, body, place and word areas), or from --rois, a JSON file {"n
 ...]}.
 """
 
-import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
@@ -26,22 +24,11 @@ from neuroadapter_jax.commands.shared_flags import (
     sampling_from,
 )
 
-if TYPE_CHECKING:
-    import numpy as np
-    import xarray
-
-    from neuroadapter_jax.ibbi.roi import ROIAssignment
-    from neuroadapter_jax.ibbi.views import Reduction
-    from neuroadapter_jax.pipeline.pipeline import NeuroAdapterPipeline
-
-NUM_REPORTED = 40  # about 10 MB of page at 64 x 64 pixels
-NUM_TIMELINES = 5
-
 
 def define(values: CommandFlags) -> None:
     define_shared(
         values, "model", "prepared", "out", "split", "num_images", "root", "subject",
-        "extra_atlases", "seed", "progress",
+        "extra_atlases", "seed",
         required=("model", "prepared", "out"),
         defaults={"num_images": 20, "subject": "1"},
         helps={
@@ -90,106 +77,31 @@ def read_subject(text: str) -> int:
     return int(text)
 
 
-def rois_of(
-    values: CommandFlags, pipeline: "NeuroAdapterPipeline"
-) -> tuple["ROIAssignment", dict[str, "np.ndarray"]]:
-    """The ROIs that the flags name, over the model's regions and as masks over vertices."""
-    from neuroadapter_jax.cortex.roi import NSD_ATLASES, group_rois, read_rois
-    from neuroadapter_jax.figures.timelines import on_vertices
-    from neuroadapter_jax.ibbi.roi import assign_by_name, assign_regions
-
-    if (values.rois is None) == (values.root is None):
-        raise ValueError("give either --rois or --root.")
-    if values.rois is not None:
-        rois = assign_by_name(pipeline.regions, json.loads(Path(values.rois).read_text()))
-        named = zip(rois.names, rois.members, strict=True)
-        return rois, {n: on_vertices(own, pipeline.regions) == 1 for n, own in named}
-    subject = f"subj{read_subject(values.subject):02d}"
-    masks = group_rois(
-        read_rois(
-            Path(values.root) / "nsddata" / "freesurfer" / subject / "label",
-            Path(values.root) / "nsddata" / "ppdata" / subject / "transforms",
-            (*NSD_ATLASES, *values.extra_atlases),
-        )
-    )
-    return assign_regions(pipeline.regions, masks, values.threshold), masks
-
-
-def write_figures(
-    folder: Path,
-    views: "xarray.Dataset",
-    pipeline: "NeuroAdapterPipeline",
-    masks: dict[str, "np.ndarray"],
-    reduction: "Reduction",
-) -> None:
-    """Timelines of the first images, shares over steps, and the mean brain view on the cortex."""
-    import numpy as np
-
-    from neuroadapter_jax.figures.cortex_maps import FLAT, save_figure, steps_figure, value_figure
-    from neuroadapter_jax.figures.grids import save_picture
-    from neuroadapter_jax.figures.timelines import (
-        on_vertices,
-        share_figure,
-        timeline,
-        write_animation,
-    )
-    from neuroadapter_jax.ibbi.views import DEFINITIONS
-
-    rois = [name for name in views["roi"].values if (views["roi_weight"].sel(roi=name) > 0).any()]
-    outlines = {name: masks[name] for name in rois}
-    for i in range(min(NUM_TIMELINES, views.sizes["sample"])):
-        name = f"{int(views['sample'][i]):06d}"
-        save_picture(folder / f"{name}.png", timeline(views, i, rois))
-        write_animation(folder / f"{name}.gif", views, i, rois)
-    save_figure(folder / "shares.png", share_figure(views, rois))
-    share = views["brain_view"].mean("sample") * views.sizes["region"]
-    label = (
-        f"share of the attention / uniform share; mean of {views.sizes['sample']} images\n"
-        f"reduction {reduction}: {DEFINITIONS[reduction]}"
-    )
-    mean = share.mean("step").values
-    scale: dict[str, Any] = {
-        "low": float(mean.min()),
-        "high": float(mean.max()),
-        "outlines": outlines,
-    }
-    maps = ("lateral", "ventral", FLAT)
-    figure = value_figure(
-        on_vertices(mean, pipeline.regions), f"all steps: {label}", views=maps, **scale
-    )
-    save_figure(folder / "cortex.png", figure)
-    shown = views["shown"].values
-    of_steps = share.isel(step=shown).values
-    scale |= {"low": float(of_steps.min()), "high": float(of_steps.max())}
-    titles = [f"step {step + 1}" for step in shown]
-    by_step = np.stack([on_vertices(own, pipeline.regions) for own in of_steps])
-    save_figure(folder / "cortex_steps.png", steps_figure(by_step, titles, label, **scale))
-
-
 def main(values: CommandFlags, arguments: list[str]) -> None:
     use_cpu_cores(values.group_size)
 
     from neuroadapter_jax.datasets.prepared.records import PreparedDataset
-    from neuroadapter_jax.figures.interpretation_report import (
-        FSAVERAGE5,
-        write_interpretation_report,
-    )
-    from neuroadapter_jax.pipeline import (
-        InterpretationSettings,
-        NeuroAdapterPipeline,
-        interpret_split,
-        load_views,
-    )
+    from neuroadapter_jax.pipeline import InterpretationSettings, NeuroAdapterPipeline
+    from neuroadapter_jax.studies.interpretation import ROISource, interpret
 
+    out = Path(values.out)
     pipeline = NeuroAdapterPipeline.from_pretrained(values.model)
-    rois, masks = rois_of(values, pipeline)
+    source = ROISource(
+        values.rois,
+        values.root,
+        read_subject(values.subject),
+        tuple(values.extra_atlases),
+        values.threshold,
+    )
+    rois, masks = source.load(pipeline)
     for sentence in rois.without_regions():
         print(f"interpret: {sentence}", file=sys.stderr)
-    interpret_split(
+    interpret(
         pipeline,
         PreparedDataset(values.prepared, values.split),
-        values.out,
+        out,
         rois,
+        masks,
         InterpretationSettings(
             sampling=sampling_from(values, pipeline.sampling),
             reduction=values.reduction,
@@ -200,20 +112,11 @@ def main(values: CommandFlags, arguments: list[str]) -> None:
             effects=values.effects,
             seed=values.seed,
         ),
-        progress=values.progress,
-    )
-    print(f"Views: {values.out} (views-*.nc, regions.npz, rois.csv)")
-    if pipeline.regions.num_vertices != FSAVERAGE5:
-        print("No report: its maps of the cortex are of fsaverage5 only.")
-        return
-    report, figures = Path(values.out) / "report.html", Path(values.out) / "figures"
-    views = load_views(values.out)
-    write_figures(figures, views, pipeline, masks, values.reduction)
-    write_interpretation_report(
-        report,
-        views.isel(sample=slice(NUM_REPORTED)),
-        pipeline.regions,
         title=f"{values.model}, {values.split} images of {values.prepared}.",
         licence=values.licence,
     )
-    print(f"Report: {report}, and pictures in {figures}")
+    print(f"Views: {out} (views-*.nc, regions.npz, rois.csv)")
+    if (out / "report.html").exists():
+        print(f"Report: {out / 'report.html'}, and pictures in {out / 'figures'}")
+    else:
+        print("No report: its maps of the cortex are of fsaverage5 only.")

@@ -6,6 +6,11 @@ import os
 from neuroadapter_jax.commands.shared_flags import CommandFlags
 
 
+def available_cores() -> int:
+    """The cores that this process may use; 1 where the system does not say."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+
+
 def use_cpu_cores(batch_size: int) -> None:
     """On CPU, one device per core, as far as the batch divides; call it before JAX computes.
 
@@ -13,8 +18,7 @@ def use_cpu_cores(batch_size: int) -> None:
     to twice as fast as one. It changes nothing on accelerators, nor where XLA_FLAGS says how many.
     """
     flags_set = os.environ.get("XLA_FLAGS", "")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
-    count = math.gcd(batch_size, 1 << (cores.bit_length() - 1))
+    count = math.gcd(batch_size, 1 << (available_cores().bit_length() - 1))
     if "xla_force_host_platform_device_count" not in flags_set:
         os.environ["XLA_FLAGS"] = f"{flags_set} --xla_force_host_platform_device_count={count}"
 

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 from absl import flags
 
 from neuroadapter_jax.commands.machine import use_cpu_cores
-from neuroadapter_jax.commands.pictures import save_reconstruction_grid
 from neuroadapter_jax.commands.shared_flags import (
     CommandFlags,
     define_sampling,
@@ -89,6 +88,7 @@ def main(values: CommandFlags, arguments: list[str]) -> None:
     from neuroadapter_jax.datasets.prepared.records import PreparedDataset
     from neuroadapter_jax.decoders.low_level_start import load_low_level_start
     from neuroadapter_jax.encoder.brain_encoder import BrainEncoder
+    from neuroadapter_jax.figures.grids import save_grid
     from neuroadapter_jax.metrics.recall import derangement
     from neuroadapter_jax.pipeline import (
         LowLevelStart,
@@ -123,7 +123,7 @@ def main(values: CommandFlags, arguments: list[str]) -> None:
         order=derangement(len(dataset), values.seed) if values.permute_responses else None,
         low_level=low_level,
         ranking=ranking,
-        save_grid=save_reconstruction_grid,
+        save_grid=save_grid,
         progress=values.progress,
     )
     print(f"Reconstructed: {values.out} (grid.png, images/, index.json)")

@@ -51,7 +51,7 @@ def prepare_and_train(
 
     def save_grid(step, stimuli, reconstructions):
         path = Path(workdir) / "validation" / f"{step:06d}.png"
-        save_picture(path, image_grid({"stimulus": stimuli, "reconstruction": reconstructions}))
+        save_picture(path, image_grid({"Stimulus": stimuli, "Reconstruction": reconstructions}))
 
     train(
         settings,
