@@ -123,9 +123,7 @@ class LinearTwoStage:
             unet.text_context(per_image["states"]),
             unet.text_context(empty),
             keys,
-            without_first(
-                plan(schedule, sampling.sampler, sampling.num_steps, sampling.eta), skipped
-            ),
+            without_first(plan(schedule, sampling), skipped),
             guidance_scale,
             schedule.prediction_type,
             clean=clean,

@@ -15,6 +15,7 @@ from neuroadapter_jax.adapter.neuroadapter import NeuroAdapter
 from neuroadapter_jax.cortex.packing import Packing
 from neuroadapter_jax.diffusion.images import to_uint8
 from neuroadapter_jax.diffusion.samplers import plan
+from neuroadapter_jax.diffusion.sampling import Sampling
 from neuroadapter_jax.diffusion.weights import Backbone
 from neuroadapter_jax.ibbi.views import attention_probes
 from neuroadapter_jax.sharding import ROWS, make_mesh, replicate, shard
@@ -127,7 +128,7 @@ class Ours:
             jax.lax.with_sharding_constraint(
                 jax.random.split(key, len(packed)), NamedSharding(self.mesh, ROWS)
             ),
-            plan(self.schedule, "ddpm", num_steps),
+            plan(self.schedule, Sampling("ddpm", num_steps)),
             self.schedule.prediction_type,
             probes if keep_attention else None,
         )
