@@ -11,18 +11,18 @@ help of the program `neuroadapter` do not wait for JAX.
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"  # the only place; setup.py reads it from here
+__version__ = "0.2.0"  # the only place; setup.py reads it from here
 
 _PUBLIC = {
     "BrainEncoder": "neuroadapter_jax.encoder.brain_encoder",
     "NeuroAdapter": "neuroadapter_jax.adapter.neuroadapter",
-    "NeuroAdapterPipeline": "neuroadapter_jax.pipeline.pipeline",
-    "Parcellation": "neuroadapter_jax.cortex.parcellation",
+    "NeuroAdapterPipeline": "neuroadapter_jax.pipeline",
+    "Parcellation": "neuroadapter_jax.cortex",
     "PreparedDataset": "neuroadapter_jax.datasets.prepared.records",
     "Sampling": "neuroadapter_jax.diffusion.sampling",
     "load_released": "neuroadapter_jax.interop",
-    "read_parcellation": "neuroadapter_jax.cortex.parcellation",
-    "reconstruct_split": "neuroadapter_jax.pipeline.reconstruct",
+    "read_parcellation": "neuroadapter_jax.cortex",
+    "reconstruct_split": "neuroadapter_jax.pipeline",
 }
 __all__ = [  # noqa: RUF022 - in the order of _PUBLIC, which a test compares
     "BrainEncoder",
@@ -39,13 +39,12 @@ __all__ = [  # noqa: RUF022 - in the order of _PUBLIC, which a test compares
 
 if TYPE_CHECKING:
     from neuroadapter_jax.adapter.neuroadapter import NeuroAdapter
-    from neuroadapter_jax.cortex.parcellation import Parcellation, read_parcellation
+    from neuroadapter_jax.cortex import Parcellation, read_parcellation
     from neuroadapter_jax.datasets.prepared.records import PreparedDataset
     from neuroadapter_jax.diffusion.sampling import Sampling
     from neuroadapter_jax.encoder.brain_encoder import BrainEncoder
     from neuroadapter_jax.interop import load_released
-    from neuroadapter_jax.pipeline.pipeline import NeuroAdapterPipeline
-    from neuroadapter_jax.pipeline.reconstruct import reconstruct_split
+    from neuroadapter_jax.pipeline import NeuroAdapterPipeline, reconstruct_split
 
 
 def __getattr__(name: str) -> Any:

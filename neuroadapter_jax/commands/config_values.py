@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from neuroadapter_jax.datasets.nsd.subject import NSDSubject
     from neuroadapter_jax.datasets.source import Source
     from neuroadapter_jax.training.brain_encoder import EncoderSettings
-    from neuroadapter_jax.training.setup import Settings
+    from neuroadapter_jax.training.settings import Settings
 
 
 def per_subject(config: ConfigDict) -> list[ConfigDict]:
@@ -33,7 +33,7 @@ def per_subject(config: ConfigDict) -> list[ConfigDict]:
 
 def training_settings(config: ConfigDict) -> "Settings":
     """The training settings that a config file spreads over its sections."""
-    from neuroadapter_jax.training.setup import Settings
+    from neuroadapter_jax.training.settings import Settings
 
     values = config.train.to_dict()
     with contextlib.suppress(ValueError):  # "uniform", or a number that the command line gave
@@ -106,8 +106,8 @@ def open_nsd_subject(data: ConfigDict) -> "NSDSubject":
     return NSDSubject(data.root, data.subject, data.space, data.beta_version, data.get("sessions"))
 
 
-def preparation_options(data: ConfigDict) -> dict[str, Any]:
-    """What `prepare_subject` takes beside the folders, the encoder and the writer."""
+def nsd_selection(data: ConfigDict) -> dict[str, Any]:
+    """The arguments of `NSDSelection`."""
     return {
         "subject": data.subject,
         "space": data.space,
@@ -115,7 +115,6 @@ def preparation_options(data: ConfigDict) -> dict[str, Any]:
         "sessions": data.get("sessions"),
         "normalize": data.normalize,
         "split": data.get("split", "shared"),
-        "image_size": data.image_size,
         "num_validation": data.num_validation,
     }
 

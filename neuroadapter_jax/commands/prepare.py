@@ -12,8 +12,6 @@ from the same settings. What is interrupted goes on when the same command is giv
 processes may be given it at the same time; they share the work.
 """
 
-import importlib
-import importlib.util
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,12 +19,12 @@ from typing import TYPE_CHECKING
 from absl import flags
 from ml_collections import ConfigDict
 
-from neuroadapter_jax.commands.config_values import open_source, preparation_options
+from neuroadapter_jax.commands.config_values import nsd_selection, open_source
 from neuroadapter_jax.commands.configs import define_config
 from neuroadapter_jax.commands.shared_flags import CommandFlags, define_shared
 
 if TYPE_CHECKING:
-    from neuroadapter_jax.datasets.prepared.prepare import RecordSource
+    pass
 
 
 def define(values: CommandFlags) -> None:
@@ -59,35 +57,33 @@ def prepare_records(
     Returns:
         The folder of the records.
     """
+    from neuroadapter_jax.datasets.nsd.source import NSDSelection
     from neuroadapter_jax.datasets.prepared.image_encoder import load_image_encoder
-    from neuroadapter_jax.datasets.prepared.prepare import prepare_source, prepare_subject
+    from neuroadapter_jax.datasets.prepared.prepare import (
+        PreparationSettings,
+        prepare_source,
+        prepare_subject,
+    )
     from neuroadapter_jax.simulation.nsd_writer import write_nsd
     from neuroadapter_jax.simulation.subject import SubjectConfig
 
     data = config.data
+    settings = PreparationSettings(
+        image_size=data.image_size,
+        accept_differences=accept_differences,
+        compare_disk=compare_disk,
+    )
     if "dataset" in data:
         source = open_source(data, allow_pickle)  # before the weights: a wrong folder is said first
-        encode_images, encoder_fingerprint = load_image_encoder(config.backbone)
-        return prepare_source(
-            source,
-            data.prepared,
-            encode_images=encode_images,
-            encoder_fingerprint=encoder_fingerprint,
-            write_records=_write_records,
-            image_size=data.image_size,
-        )
+        return prepare_source(source, data.prepared, load_image_encoder(config.backbone), settings)
     if data.simulation is not None:
         write_nsd(data.root, SubjectConfig(**data.simulation.to_dict()))
-    encode_images, encoder_fingerprint = load_image_encoder(config.backbone)
     return prepare_subject(
         data.root,
         data.prepared,
-        encode_images=encode_images,
-        encoder_fingerprint=encoder_fingerprint,
-        write_records=_write_records,
-        accept_differences=accept_differences,
-        compare_disk=compare_disk,
-        **preparation_options(data),
+        load_image_encoder(config.backbone),
+        NSDSelection(**nsd_selection(data)),
+        settings,
     )
 
 
@@ -121,16 +117,6 @@ def verify(prepared: Path) -> None:
             f"being {wrong[0]}; copy them again, or delete {prepared} and prepare it again."
         )
     print(f"Every record file of {folder} is as it was written.")
-
-
-def _write_records(source: "RecordSource", folder: Path) -> Path:
-    # Imported late: the writer imports TensorFlow.
-    if importlib.util.find_spec("neuroadapter_jax.datasets.tfds") is not None:
-        writer = importlib.import_module("neuroadapter_jax.datasets.tfds")
-    else:  # the builders are still in a checkout's data/
-        sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-        writer = importlib.import_module(f"data.{source.name}")
-    return writer.write_records(source, folder)
 
 
 def main(values: CommandFlags, arguments: list[str]) -> None:

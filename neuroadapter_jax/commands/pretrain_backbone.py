@@ -24,7 +24,8 @@ def main(values: CommandFlags, arguments: list[str]) -> None:
 
     from neuroadapter_jax.figures.grids import caption_grid, save_picture
     from neuroadapter_jax.simulation.scenes import sample_scenes
-    from neuroadapter_jax.training.tiny_sd import card, pretrain, sample_captions
+    from neuroadapter_jax.training.tiny_sd import pretrain
+    from neuroadapter_jax.training.tiny_sd_card import card, sample_captions
 
     pretrain(
         export=config.export,

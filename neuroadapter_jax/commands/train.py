@@ -39,11 +39,11 @@ def prepare_and_train(
     from neuroadapter_jax.commands.prepare import prepare_records
     from neuroadapter_jax.figures.grids import image_grid, save_picture
     from neuroadapter_jax.sharding import wait_for_all
-    from neuroadapter_jax.training.setup import check, train
+    from neuroadapter_jax.training.train import check_before_preparing, train
 
     settings, subjects = training_settings(config), per_subject(config)
     for one in subjects:
-        check(settings, workdir, surface_vertices(one.data, allow_pickle))
+        check_before_preparing(settings, workdir, surface_vertices(one.data, allow_pickle))
     if jax.process_index() == 0:
         for one in subjects:
             prepare_records(one, allow_pickle=allow_pickle)
