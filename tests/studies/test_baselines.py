@@ -140,8 +140,12 @@ def test_a_second_call_reconstructs_nothing(ran, world, pipeline, monkeypatch):
     monkeypatch.setattr(validation, "GUIDANCE_SCALES", (2.0, 4.0))
     monkeypatch.setattr(linear_map, "fit_linear_map", None)
     pipeline = make_pipeline(pipeline.backbone.folder)
-    monkeypatch.setattr(type(pipeline), "__call__", None)
-    monkeypatch.setattr(type(pipeline), "candidates", None)
+
+    def refuse(*arguments, **options):
+        raise AssertionError("an image is reconstructed again")
+
+    monkeypatch.setattr(type(pipeline), "__call__", refuse)
+    monkeypatch.setattr(type(pipeline), "candidates", refuse)
     encoder = RedLover(pipeline.regions)
     arguments = (pipeline, prepared, out)
     options = {"encoder": encoder, "captions": simulated_captions(root), "root": root}
