@@ -42,6 +42,7 @@ def define(values: CommandFlags) -> None:
 def read_model(values: CommandFlags) -> "NeuroAdapterPipeline":
     """The model that the flags name."""
     from neuroadapter_jax.cortex.parcellation import Parcellation
+    from neuroadapter_jax.diffusion.sampling import Sampling
     from neuroadapter_jax.interop import load_released
     from neuroadapter_jax.pipeline.pipeline import NeuroAdapterPipeline
 
@@ -52,9 +53,8 @@ def read_model(values: CommandFlags) -> "NeuroAdapterPipeline":
     if values.backbone is None:
         raise ValueError("--released needs --backbone, the Stable Diffusion it was trained on.")
     regions = Parcellation.load(values.regions) if values.regions else None
-    return load_released(
-        values.released, values.backbone, regions, guidance_scale=values.guidance_scale
-    )
+    sampling = Sampling(guidance_scale=values.guidance_scale)
+    return load_released(values.released, values.backbone, regions, sampling=sampling)
 
 
 def main(values: CommandFlags, arguments: list[str]) -> None:
