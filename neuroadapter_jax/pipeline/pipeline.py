@@ -97,9 +97,16 @@ class NeuroAdapterPipeline:
             FileNotFoundError: a file of the folder, or the backbone, is not there.
             ValueError: the weights do not fit config.json; all differences are named.
         """
-        adapter, loaded, regions, *rest = saving.load(folder, backbone)
-        names = ("backbone_name", "sampling", "num_candidates", "provenance")
-        return cls(adapter, loaded, regions, **dict(zip(names, rest, strict=True)))
+        saved = saving.load(folder, backbone)
+        return cls(
+            saved.adapter,
+            saved.backbone,
+            saved.regions,
+            backbone_name=saved.backbone_name,
+            sampling=saved.sampling,
+            num_candidates=saved.num_candidates,
+            provenance=saved.provenance,
+        )
 
     def save_pretrained(self, folder: str | Path, dtype: Any = np.float32) -> None:
         """Write config.json, adapter.safetensors and regions.npz; the backbone is named only.
@@ -249,8 +256,14 @@ class NeuroAdapterPipeline:
             mesh=mesh,
         )
         timesteps = plan(self.backbone.schedule, sampling).timesteps
-        found = jax.tree.map(np.asarray, (images, views))
-        return Interpretation(*found, timesteps, tuple(shown), np.asarray(noisy), np.asarray(clean))
+        return Interpretation(
+            np.asarray(images),
+            jax.tree.map(np.asarray, views),
+            timesteps,
+            tuple(shown),
+            np.asarray(noisy),
+            np.asarray(clean),
+        )
 
     def effects(
         self,
@@ -320,8 +333,8 @@ class NeuroAdapterPipeline:
         """What the U-Net predicts for noisy latents, without guidance.
 
         Args:
-            fmri: responses of the whole cortex, see `__call__`, or already packed [b, p, v], zero in
-                empty slots.
+            fmri: responses of the whole cortex, see `__call__`, or already packed [b, p, v], zero
+                in empty slots.
             latents: scaled, noisy latents with channels first, as in diffusers.
             timesteps: from 0 to T - 1, one per sample or one for all.
             return_attention: also return the attention to the regions.
@@ -332,7 +345,8 @@ class NeuroAdapterPipeline:
             execution. The queries are the rows of the layer's feature map, one after the other.
 
         Raises:
-            ValueError: responses that `__call__` refuses, or latents that do not fit them or the U-Net.
+            ValueError: responses that `__call__` refuses, or latents that do not fit them or the
+                U-Net.
         """
         if np.ndim(fmri) == 3:
             packed = checks.packed_responses(fmri, *self.packing.index.shape)

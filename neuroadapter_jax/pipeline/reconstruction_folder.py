@@ -1,6 +1,5 @@
 """Reconstructions of a whole split in a folder: PNG files, an index, and a grid."""
 
-import dataclasses
 import hashlib
 import json
 from collections.abc import Callable, Sequence
@@ -54,6 +53,22 @@ class Decoder(Protocol):
         self, fmri: Float[np.ndarray, "b n"], sampling: Sampling | None = None, **options: Any
     ) -> UInt8[np.ndarray, "b s y x c"]:
         """Images; see `NeuroAdapterPipeline.__call__`."""
+        ...
+
+
+@runtime_checkable
+class RankingDecoder(Protocol):
+    """A decoder that ranks its candidates itself, and can drop some on the way."""
+
+    def candidates(
+        self,
+        fmri: Float[np.ndarray, "b n"],
+        encoder: BrainEncoder,
+        sampling: Sampling | None = None,
+        **options: Any,
+    ) -> Candidates:
+        """See `NeuroAdapterPipeline.candidates`."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -129,11 +144,16 @@ def reconstruct_split(
             `check_fits`.
     """
     out = Path(out)
-    settings = _filled_in(settings, decoder, len(dataset))
+    resolved = _Resolved.of(settings, decoder, len(dataset))
     if ranking is not None:
         check_fits(ranking.encoder, decoder.regions, decoder.provenance)
+        if ranking.halving and not isinstance(decoder, RankingDecoder):
+            raise ValueError(
+                f"halving is {tuple(ranking.halving)}, but {type(decoder).__name__} samples every "
+                "candidate to the end; leave halving out."
+            )
     record = _check_folder(
-        out, _settings_record(decoder, dataset, settings, order, low_level, ranking)
+        out, _settings_record(decoder, dataset, resolved, order, low_level, ranking)
     )
     require_same_surface(dataset, decoder.regions)
     require_same_regions(dataset, decoder.regions)
@@ -141,23 +161,23 @@ def reconstruct_split(
     folder.begin()
     split = read_split(dataset, "betas", "image")
     fmri, stimuli = split["betas"], split["image"]
-    latents = None if low_level is None else np.asarray(low_level.latents)
+    starts = low_level
     if order is not None:
         fmri = fmri[order]
-        latents = None if latents is None else latents[order]
-    files = _files(dataset, settings, ranking)
+        starts = None if starts is None else starts._replace(latents=starts.latents[order])
+    files = _files(dataset, resolved, ranking)
     candidates = folder.read_candidates(files)
     missing = np.flatnonzero([image is None for image in candidates])
     bar = tqdm(
         total=len(files), initial=len(files) - len(missing), unit="image", disable=not progress
     )
-    size = settings.batch_size
+    size = resolved.batch_size
     for first in range(0, len(missing), size):
         rows = missing[first : first + size]
         # The last batch is filled up, so that one compilation serves all.
         filled = np.concatenate([rows, np.full(size - len(rows), rows[-1])])
-        start = None if latents is None else LowLevelStart(latents[filled], low_level.strength)
-        found = _sample(decoder, fmri[filled].astype(np.float32), settings, filled, start, ranking)
+        start = None if starts is None else LowLevelStart(starts.latents[filled], starts.strength)
+        found = _sample(decoder, fmri[filled].astype(np.float32), resolved, filled, start, ranking)
         images = found.images
         if ranking is not None and not ranking.keep_candidates:
             images = found.best[:, None]
@@ -169,7 +189,8 @@ def reconstruct_split(
             folder.add_scores(dict(zip(ids, found.scores.astype(float).tolist(), strict=False)))
         bar.update(len(rows))
     bar.close()
-    return folder.finish(files, stimuli[: len(files)], np.stack(candidates), save_grid)
+    whole = np.stack([images for images in candidates if images is not None])
+    return folder.finish(files, stimuli[: len(files)], whole, save_grid)
 
 
 def write_reconstructions(
@@ -284,21 +305,31 @@ class _Folder:
         return result
 
 
-def _filled_in(
-    settings: ReconstructionSettings, decoder: Decoder, num_images: int
-) -> ReconstructionSettings:
-    return dataclasses.replace(
-        settings,
-        sampling=settings.sampling or decoder.sampling,
-        num_candidates=settings.num_candidates or decoder.num_candidates,
-        num_images=min(settings.num_images or num_images, num_images),
-    )
+@dataclass(frozen=True)
+class _Resolved:
+    """`ReconstructionSettings` with nothing left to fill in."""
+
+    sampling: Sampling
+    num_candidates: int
+    seed: int
+    num_images: int
+    batch_size: int
+
+    @classmethod
+    def of(cls, settings: ReconstructionSettings, decoder: Decoder, num_images: int) -> "_Resolved":
+        return cls(
+            settings.sampling or decoder.sampling,
+            settings.num_candidates or decoder.num_candidates,
+            settings.seed,
+            min(settings.num_images or num_images, num_images),
+            settings.batch_size,
+        )
 
 
 def _settings_record(
     decoder: Decoder,
     dataset: PreparedDataset,
-    settings: ReconstructionSettings,
+    settings: _Resolved,
     order: Int[np.ndarray, " b"] | None,
     low_level: LowLevelStart | None,
     ranking: Ranking | None,
@@ -317,7 +348,7 @@ def _settings_record(
     if low_level is not None:
         latents = np.ascontiguousarray(low_level.latents)
         record |= {
-            "low_level_start": hashlib.sha256(latents).hexdigest(),
+            "low_level_start": hashlib.sha256(latents.tobytes()).hexdigest(),
             "strength": low_level.strength,
         }
     if ranking is not None:
@@ -330,7 +361,7 @@ def _settings_record(
 
 
 def _files(
-    dataset: PreparedDataset, settings: ReconstructionSettings, ranking: Ranking | None
+    dataset: PreparedDataset, settings: _Resolved, ranking: Ranking | None
 ) -> list[dict[str, Any]]:
     """The index's entries: which files a stimulus and its candidates have."""
     halving = () if ranking is None else ranking.halving
@@ -385,7 +416,7 @@ def _check_folder(out: Path, settings: dict[str, Any]) -> dict[str, Any]:
 def _sample(
     decoder: Decoder,
     fmri: Float[np.ndarray, "b n"],
-    settings: ReconstructionSettings,
+    settings: _Resolved,
     sample_ids: Int[np.ndarray, " b"],
     low_level: LowLevelStart | None,
     ranking: Ranking | None,
@@ -397,13 +428,17 @@ def _sample(
     }
     if low_level is not None:
         options["low_level"] = low_level
-    if ranking is not None:
+    if ranking is not None and isinstance(decoder, RankingDecoder):
         return decoder.candidates(
             fmri, ranking.encoder, settings.sampling, halving=ranking.halving, **options
         )
     images = decoder(fmri, settings.sampling, **options)
-    shape = images.shape[:2]
-    return Candidates(images, np.zeros(shape), np.zeros(len(images), int), np.zeros(shape, int))
+    numbers = np.tile(np.arange(images.shape[1]), (len(images), 1))
+    if ranking is None:
+        scores = np.zeros(images.shape[:2], np.float32)
+        return Candidates(images, scores, np.zeros(len(images), int), numbers)
+    scores = ranking.encoder.rank(images, fmri, decoder.regions)
+    return Candidates(images, scores, choose(scores), numbers)
 
 
 def _write_png(path: Path, image: UInt8[np.ndarray, "y x c"]) -> None:

@@ -53,7 +53,7 @@ def test_a_saved_pipeline_gives_the_same_images(pipeline, saved, fmri, images):
     assert again.num_vertices == LH + RH
     names = {p.name for p in saved.iterdir()}
     assert names == {"config.json", "adapter.safetensors", "regions.npz"}
-    # A second call gives the same again, and what the adapter reads are the vertices of its regions.
+    # A second call gives the same, and what the adapter reads are the vertices of its regions.
     np.testing.assert_array_equal(pipeline(fmri, **SAMPLING), images)
     unread = np.setdiff1d(
         np.arange(LH + RH), np.concatenate([pipeline.regions.cortex_indices(i) for i in range(4)])
