@@ -50,7 +50,14 @@ class Decoder(Protocol):
     num_candidates: int
 
     def __call__(
-        self, fmri: Float[np.ndarray, "b n"], sampling: Sampling | None = None, **options: Any
+        self,
+        fmri: Float[np.ndarray, "b n"],
+        sampling: Sampling | None = None,
+        *,
+        num_candidates: int | None = None,
+        seed: int = 0,
+        sample_ids: Int[np.ndarray, " b"] | None = None,
+        low_level: LowLevelStart | None = None,
     ) -> UInt8[np.ndarray, "b s y x c"]:
         """Images; see `NeuroAdapterPipeline.__call__`."""
         ...
