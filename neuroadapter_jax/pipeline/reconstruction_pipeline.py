@@ -48,7 +48,7 @@ class ReconstructionPipeline:
         regions: Parcellation,
         *,
         backbone_name: str,
-        sampling: Sampling = Sampling(),  # noqa: B008 - frozen
+        sampling: Sampling = Sampling(),
         num_candidates: int = 1,
         provenance: dict[str, Any] | None = None,
     ):
