@@ -4,6 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
+from neuroadapter_jax.diffusion import samplers
+from neuroadapter_jax.diffusion.noise_schedule import NoiseSchedule
+from neuroadapter_jax.diffusion.sampling import SAMPLERS, Sampling
+
+pytest.importorskip("torch")
+pytest.importorskip("diffusers")
 import torch
 from diffusers import (
     DDIMScheduler,
@@ -12,10 +19,6 @@ from diffusers import (
     StableDiffusionImg2ImgPipeline,
 )
 from diffusers.schedulers import scheduling_ddpm
-
-from neuroadapter_jax.diffusion import samplers
-from neuroadapter_jax.diffusion.noise_schedule import NoiseSchedule
-from neuroadapter_jax.diffusion.sampling import Sampling
 
 SHAPE = (3, 5, 7, 2)
 KINDS = ["epsilon", "v_prediction"]
@@ -158,7 +161,7 @@ def test_a_sample_does_not_depend_on_its_batch(start):
     assert not np.allclose(whole[-1, 0], whole[-1, 1])
 
 
-@pytest.mark.parametrize("sampler", samplers.SAMPLERS)
+@pytest.mark.parametrize("sampler", SAMPLERS)
 def test_a_drawing_may_be_cut_into_calls(start, sampler):
     latents, keys = start
     schedule = NoiseSchedule()
@@ -188,7 +191,7 @@ def scheduler_of(schedule, sampler):
     return DPMSolverMultistepScheduler(**settings(schedule), timestep_spacing="leading")
 
 
-@pytest.mark.parametrize("sampler", samplers.SAMPLERS)
+@pytest.mark.parametrize("sampler", SAMPLERS)
 @pytest.mark.parametrize("strength", [0.11, 0.3, 0.75, 0.8, 1.0])
 def test_image_to_image_takes_diffusers_steps(start, monkeypatch, sampler, strength):
     latents, keys = start

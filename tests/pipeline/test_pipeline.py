@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import torch
 from flax import nnx
 from safetensors.numpy import load_file
 from tiny_pipeline import LH, RH, V, make_pipeline
@@ -53,7 +52,7 @@ def test_a_saved_pipeline_gives_the_same_images(pipeline, saved, fmri, images):
     assert again.num_vertices == LH + RH
     names = {p.name for p in saved.iterdir()}
     assert names == {"config.json", "adapter.safetensors", "regions.npz"}
-    # A second call gives the same again, and what the adapter reads are the vertices of its regions.
+    # A second call gives the same images; the adapter reads the vertices of its regions alone.
     np.testing.assert_array_equal(pipeline(fmri, **SAMPLING), images)
     unread = np.setdiff1d(
         np.arange(LH + RH), np.concatenate([pipeline.regions.cortex_indices(i) for i in range(4)])
@@ -353,6 +352,7 @@ ROI_WEIGHTS = np.array([[0.5, 0.5, 0, 0], [0, 0, 0, 1]], np.float32)
 
 
 def test_the_views_come_with_the_images(pipeline, fmri):
+    torch = pytest.importorskip("torch")
     reconstruct = {"sampling": Sampling("ddim", 5, 2.5)}
     expected = pipeline(fmri, num_candidates=2, **reconstruct)[:, 1]
     found = pipeline.interpret(fmri, ROI_WEIGHTS, candidate=1, shown=(0, 3), **reconstruct)
