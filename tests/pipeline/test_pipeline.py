@@ -113,8 +113,11 @@ for program in programs:
     assert "num_partitions=4" in program and not found, found
 np.save({str(tmp_path / "images.npy")!r}, images)
 """
-    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
-    environment["PYTHONPATH"] = str(Path(__file__).resolve().parents[2])
+    flags = os.environ.get("XLA_FLAGS", "")  # the caller's flags hold here too
+    environment = os.environ | {
+        "XLA_FLAGS": f"{flags} --xla_force_host_platform_device_count=4",
+        "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
+    }
     subprocess.run([sys.executable, "-c", program], env=environment, check=True)
     shared = np.load(tmp_path / "images.npy")
     # Compiled for three images a device instead of six, which may move a rounding.
