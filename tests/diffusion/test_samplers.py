@@ -5,6 +5,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
+from neuroadapter_jax.diffusion import samplers
+from neuroadapter_jax.diffusion.noise_schedule import NoiseSchedule
+from neuroadapter_jax.diffusion.sampling import SAMPLERS, SPACINGS, Sampling
+
+pytest.importorskip("torch")
+pytest.importorskip("diffusers")
 import torch
 from diffusers import (
     DDIMScheduler,
@@ -13,10 +20,6 @@ from diffusers import (
     StableDiffusionImg2ImgPipeline,
 )
 from diffusers.schedulers import scheduling_ddpm
-
-from neuroadapter_jax.diffusion import samplers
-from neuroadapter_jax.diffusion.noise_schedule import NoiseSchedule
-from neuroadapter_jax.diffusion.sampling import SAMPLERS, SPACINGS, Sampling
 
 SHAPE = (3, 5, 7, 2)
 KINDS = ["epsilon", "v_prediction"]

@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import torch
 from flax import nnx
 from tiny_backbone import random_network
 
@@ -176,6 +175,7 @@ def test_layers_together(layers, roi_weights, weighting):
     np.testing.assert_allclose(found.brain.sum(-1), 1, atol=1e-5)
     np.testing.assert_allclose(found.brain_by_layer[:, 2], layers[2].mean((1, 2)), rtol=1e-5)
 
+    torch = pytest.importorskip("torch")
     maps = np.zeros((B, R, 11, 11))
     for x, side in zip(layers, SIDES, strict=True):
         probed = np.einsum("bqp,rp->brq", x.mean(1), roi_weights).reshape(B, R, side, side)

@@ -5,12 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from diffusers import UNet2DConditionModel
-from safetensors.torch import load_file
 from torch_reference import assert_close, nchw, nhwc
 
 from neuroadapter_jax.interop.ip_adapter import processor_indices, save_ip_adapter
+
+pytest.importorskip("torch")
+pytest.importorskip("diffusers")
+import torch
+from diffusers import UNet2DConditionModel
+from safetensors.torch import load_file
 
 DOCS = Path(__file__).parents[2] / "docs" / "checkpoints.md"
 

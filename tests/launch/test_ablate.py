@@ -110,7 +110,10 @@ def test_a_killed_call_goes_on_and_what_is_done_stays_done(folder):
     expected = [
         pair
         for v, s in order
-        for pair in (("train", f"out/{v}/seed{s}"), ("reconstruct", f"out/{v}/seed{s}/reconstructions"))
+        for pair in (
+            ("train", f"out/{v}/seed{s}"),
+            ("reconstruct", f"out/{v}/seed{s}/reconstructions"),
+        )
     ]
     assert done == expected[:-1]
     given = before[2]
