@@ -3,7 +3,7 @@
     neuroadapter ablate --config ablation
     neuroadapter ablate --config ablation --config.ablation.seeds="(0,)" --out runs/ablation
 
-Each training and each reconstruction is a command of its own, printed before it runs; the same
+Each training and each reconstruction is a separate command, printed before it runs; the same
 command goes on where a killed one stopped. All variants of one seed come first, then the table,
 then the next seed. --config.train.* and --config.data.* go to every training; --config.ablation.*
 are for this command itself.

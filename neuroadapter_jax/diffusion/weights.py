@@ -70,7 +70,7 @@ def backbone_folder(name: str | Path) -> Path:
             "random:NAME" for the architecture of any such name; the folder is the architecture's.
 
     Raises:
-        FileNotFoundError: no such folder or shipped name, and not to be had from the Hub.
+        FileNotFoundError: no such folder or shipped name, and not available from the Hub.
     """
     kind, _, architecture = str(name).partition(":")
     if kind == _RANDOM and architecture:
@@ -107,7 +107,7 @@ def _from_hub(name: str, shipped: list[str]) -> Path:
         reason = str(error).strip().split("\n")[0]
         raise FileNotFoundError(
             f"Backbone {name!r}: no folder of this name here, not one of the shipped {shipped}, "
-            f"and not to be had from the Hub ({type(error).__name__}: {reason}); check the name "
+            f"and not available from the Hub ({type(error).__name__}: {reason}); check the name "
             "and the connection, or give a local folder in the diffusers layout."
         ) from error
     return folder

@@ -1,4 +1,4 @@
-"""What changes in a reconstruction when a set of regions is silenced or told something else."""
+"""What changes in a reconstruction when regions are silenced or their responses replaced."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any

@@ -97,7 +97,7 @@ class Released:
 
     Args:
         backbone: ours; its weights are copied.
-        adapter: ours; its weights are copied as well.
+        adapter: ours; its weights are copied too.
         empty_ids: token ids of the empty prompt [1, k].
     """
 
