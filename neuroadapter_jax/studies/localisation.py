@@ -1,4 +1,4 @@
-"""Does a map point at the object? Pointing game and area under the ROC curve, against chance and two controls."""
+"""Does a map point at the object? Pointing game and AUC, against chance and two controls."""
 
 from typing import Any
 
