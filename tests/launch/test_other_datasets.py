@@ -26,6 +26,8 @@ from neuroadapter_jax.pipeline.reconstruct import load_reconstructions, reconstr
 from neuroadapter_jax.training.setup import Settings, TrainingSetup
 
 pytest.importorskip("tensorflow")
+
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]
 
 
