@@ -45,14 +45,14 @@ def main(values: CommandFlags, arguments: list[str]) -> None:
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
 
     from neuroadapter_jax.studies.ablation import AblationPlan, run_ablation
-    from neuroadapter_jax.training.setup import check
+    from neuroadapter_jax.training.train import check_before_preparing
 
     config, file, out = values.config, get_config_filename(values["config"]), Path(values.out)
     if ":" in file:
         raise ValueError(f"--config is {file}; name the file alone, all its variants run.")
 
     def check_run(name: str, seed: int, folder: Path) -> None:
-        check(training_settings(variant_of(config, name, seed)), folder)
+        check_before_preparing(training_settings(variant_of(config, name, seed)), folder)
 
     run_ablation(
         AblationPlan(**config.ablation.to_dict()),

@@ -155,7 +155,7 @@ def test_a_sample_does_not_depend_on_its_batch(scene, sampler):
 
 
 @pytest.mark.slow
-def test_drawing_from_a_noised_grey_image(scene):
+def test_sampling_from_a_noised_grey_image(scene):
     unet, config = scene["unet"], scene["unet"].config
     shape = (config.sample_size, config.sample_size, 4)
     grey = np.random.default_rng(8).standard_normal(shape).astype(np.float32)

@@ -106,7 +106,7 @@ def test_attend_and_its_derivative(rng, queries, keys):
         assert_close(gradient, array.grad)
 
 
-def test_the_second_of_a_pair_attends_to_tokens_that_are_alike(rng):
+def test_the_second_of_a_pair_attends_to_tokens_that_are_the_same(rng):
     ours = Attention(35, 5, 11, rngs=nnx.Rngs(0))
     x = normal(rng, 6, 13, 35)
     keys, values = normal(rng, 3, 5, 17, 7), normal(rng, 3, 5, 17, 7)

@@ -1,4 +1,4 @@
-"""diffusers' own pipeline and ours draw the same image from the same backbone and latents."""
+"""diffusers' own pipeline and ours give the same image from the same backbone and latents."""
 
 import jax
 import jax.numpy as jnp

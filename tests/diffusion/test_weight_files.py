@@ -200,7 +200,7 @@ def test_a_model_that_is_not_to_be_had(tmp_path, monkeypatch):
         with pytest.raises(FileNotFoundError) as caught:
             weights.load_pretrained(name)
         message = str(caught.value)
-        assert name in message and "not to be had from the Hub" in message
+        assert name in message and "not available from the Hub" in message
         assert "tiny-sd" in message and "\n" not in message
     # What exists here is no Hub id.
     (tmp_path / "models").mkdir()

@@ -96,7 +96,7 @@ def stream_of(unet, rng, size):
     )
 
 
-def test_the_unconditional_half_attends_to_all_regions_alike(unet, rng):
+def test_the_unconditional_half_attends_to_all_regions_equally(unet, rng):
     brain = stream_of(unet, rng, 1)
     one = Stream(*(tuple(jnp.repeat(x[:, :, :1], P, axis=2) for x in xs) for xs in brain[:2]))
     latents = jnp.asarray(rng.standard_normal((1, 4, 4, 4)), jnp.float32)
@@ -212,7 +212,7 @@ def test_memory_of_the_matrices_at_full_size():
     assert views.attention_bytes(unet, 200, 3, 50) == 4 * 3 * 50 * 8 * queries * 200
 
 
-def test_a_layer_that_an_area_is_not_attended_in_has_no_part(layers, roi_weights):
+def test_a_layer_that_a_roi_is_not_attended_in_has_no_part(layers, roi_weights):
     probed = [views.layer_views(jnp.asarray(x), jnp.asarray(roi_weights)) for x in layers]
     silent = probed[2]._replace(image=probed[2].image.at[:, 1].set(0.0))
     found = views.combine_layers([*probed[:2], silent], 11)

@@ -1,4 +1,4 @@
-"""diffusers' own pipeline draws our latents from the exported file."""
+"""diffusers' own pipeline gives our latents from the exported file."""
 
 import re
 from pathlib import Path
@@ -27,10 +27,10 @@ def test_the_order_is_diffusers(pipeline, sd_backbone):
 
 
 @pytest.mark.slow
-def test_diffusers_draws_the_same_latents(
+def test_diffusers_samples_the_same_latents(
     pipeline, sd_backbone, fmri, noise, reconstructions, tmp_path
 ):
-    """By the very lines of the documentation, up to the call that draws."""
+    """By the very lines of the documentation, up to the call that samples."""
     save_ip_adapter(pipeline, tmp_path / "neuroadapter.safetensors")
     lines = re.search(r"```python\n(from diffusers.*?)images = ", DOCS.read_text(), re.S)[1]
     names = {"backbone": sd_backbone, "folder": tmp_path, "fmri": torch.from_numpy(fmri)}

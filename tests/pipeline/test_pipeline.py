@@ -78,7 +78,7 @@ def test_a_candidate_does_not_depend_on_its_batch(pipeline, fmri, images):
     other = pipeline(fmri[[2, 0, 1]], sample_ids=ids, **SAMPLING)
     for row, image in ((0, images[2]), (1, images[0])):
         np.testing.assert_array_equal(other[row], image)
-    # Other batch shapes are compiled anew, which may move a rounding.
+    # Other batch shapes are compiled again, which may move a rounding.
     alone = pipeline(fmri[1:2], sample_ids=np.array([1]), sampling=TWO_STEPS, num_candidates=3)
     assert np.abs(alone[0, :2].astype(int) - images[1]).max() <= 1
 
