@@ -103,7 +103,8 @@ def worlds(random_backbone, tmp_path_factory):
     runs = [
         start("--model", models[0], "--prepared", imagery, "--split", "imagery_concepts",
               "--out", folder / "reconstructed-imagery"),
-        start("--model", models[1], "--prepared", deeprecon, "--out", folder / "reconstructed-rois"),
+        start("--model", models[1], "--prepared", deeprecon,
+              "--out", folder / "reconstructed-rois"),
     ]  # fmt: skip
     for run in runs:
         finish(run)

@@ -154,7 +154,7 @@ def test_a_whole_run(world, whole):
     assert pictures == ["000008.png", "000016.png", f"{STEPS:06d}.png"]
 
 
-def test_the_visual_areas_of_the_chosen_regions(world):
+def test_the_rois_of_the_chosen_regions(world):
     out = world.folder / "rois.csv"
     printed = finish(start("rois", "--config", world.config(), "--thresholds", "0.2", "--out", out))
     assert printed.startswith("subj01: 6 regions of Simulated22Parcels\n")
