@@ -60,8 +60,7 @@ def views(rng):
         {
             "reduction": "attention",
             "layer_weighting": "queries",
-            "sampler": "ddim",
-            "guidance_scale": 2.5,
+            "sampling": json.dumps({"sampler": "ddim", "guidance_scale": 2.5}),
         },
     )
 
