@@ -33,7 +33,7 @@ _NOTES = (
     "Share of the attention, reduction {reduction}: {definition}; mean over queries, conditional "
     "half of guidance only, layers weighted by {weighting}; it sums to 1 over regions. Maps: the "
     "same per query, mean over the ROI's regions, resized bilinearly to the latents, each layer "
-    "over its sum, layers weighted alike; painted from 0 to the maximum, squared opacity. "
+    "over its sum, layers weighted equally; painted from 0 to the maximum, squared opacity. "
     "Attention is not influence: docs/does-attention-tell-the-truth.md. {licence}"
 )
 

@@ -43,7 +43,7 @@ class Size:
         num_regions: p.
         max_vertices: v.
         batch: samples of a forward pass or a training step.
-        reconstructions: samples of a reconstruction.
+        reconstructions: responses that are reconstructed at once.
     """
 
     unet: UNetConfig
