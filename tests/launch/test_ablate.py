@@ -54,7 +54,8 @@ if run.parts[-2:] == ("no_min_snr", "seed5") and not pathlib.Path("go").exists()
     time.sleep(600)
 (run / "metrics.jsonl").touch()
 """
-# The scores are beside the reconstructions already: 1 for the full model's, 0.5 and 0.75 for the others.
+# The scores are beside the reconstructions already: 1 for the full model's, 0.5 and 0.75 for the
+# others.
 RECONSTRUCT = """
 import pathlib, sys
 given = dict(zip(sys.argv, sys.argv[1:]))
@@ -110,7 +111,10 @@ def test_a_killed_call_goes_on_and_what_is_done_stays_done(folder):
     expected = [
         pair
         for v, s in order
-        for pair in (("train", f"out/{v}/seed{s}"), ("reconstruct", f"out/{v}/seed{s}/reconstructions"))
+        for pair in (
+            ("train", f"out/{v}/seed{s}"),
+            ("reconstruct", f"out/{v}/seed{s}/reconstructions"),
+        )
     ]
     assert done == expected[:-1]
     given = before[2]

@@ -100,8 +100,8 @@ def worlds(random_backbone, tmp_path_factory):
     ]
     runs = [
         start("--model", models[0], "--prepared", imagery, "--split", "imagery_concepts",
-              "--out", folder / "reconstructed-imagery"),
-        start("--model", models[1], "--prepared", deeprecon, "--out", folder / "reconstructed-rois"),
+              "--out", folder / "found-imagery"),
+        start("--model", models[1], "--prepared", deeprecon, "--out", folder / "found-rois"),
     ]  # fmt: skip
     for run in runs:
         finish(run)
@@ -110,12 +110,13 @@ def worlds(random_backbone, tmp_path_factory):
 
 def test_concepts_are_reconstructed_without_a_target(worlds):
     folder = worlds[0]
-    reconstructions = folder / "reconstructed-imagery"
+    reconstructions = folder / "found-imagery"
     entries = json.loads((reconstructions / "index.json").read_text())["images"]
     assert [e["name"] for e in entries] == [f"C_{c}" for c in "SZMYNF"]
     assert all(e["stimulus"] is None for e in entries)
     assert not list((reconstructions / "stimuli").iterdir())
-    assert np.asarray(Image.open(reconstructions / entries[2]["candidates"][0])).shape == (64, 64, 3)
+    third = Image.open(reconstructions / entries[2]["candidates"][0])
+    assert np.asarray(third).shape == (64, 64, 3)
     assert (reconstructions / "grid.png").exists()
     found = load_reconstructions(reconstructions, require_targets=False)
     assert not found.has_target.any() and found.candidates.shape == (6, 1, 64, 64, 3)
@@ -138,7 +139,7 @@ def test_the_prepared_imagery(worlds):
 
 def test_rois_of_voxels_are_reconstructed_from_and_trained_on(worlds, random_backbone):
     folder, _, world = worlds
-    entries = json.loads((folder / "reconstructed-rois" / "index.json").read_text())["images"]
+    entries = json.loads((folder / "found-rois" / "index.json").read_text())["images"]
     assert sorted(e["name"] for e in entries) == sorted(set(world.test_names))
     settings = Settings(
         prepared=str(folder / "rois"), parcellation=(), backbone=str(random_backbone),
