@@ -148,9 +148,10 @@ def process_task(folder, index, port):
 
 def start(task, folder, count, *arguments):
     root = Path(__file__).resolve().parents[1]
+    flags = os.environ.get("XLA_FLAGS", "")  # the caller's flags hold here too
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join([str(root), str(root / "tests")]),
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={count}",
+        "XLA_FLAGS": f"{flags} --xla_force_host_platform_device_count={count}",
         "JAX_PLATFORMS": "cpu",
     }
     command = [sys.executable, __file__, task, str(folder), *map(str, arguments)]

@@ -25,7 +25,7 @@ class Guidance(NamedTuple):
     token dropped and the same text (Ho and Salimans 2022, arXiv 2207.12598, eq. 6, with g = 1 + w).
 
     Attributes:
-        text: the empty prompt's stream, batch 1, seen by both halves; None for no such stream.
+        text: the empty prompt's stream, batch 1, attended to by both halves; None for no stream.
         brain: the samples' stream, batch b.
         unconditional: from `NeuroAdapter.unconditional`, batch 1: all its tokens are the same.
         scale: g; None means no guidance, and no second half is computed.
@@ -206,18 +206,20 @@ def guided_prediction(
     Both halves of guidance go through the U-Net as one batch of pairs.
     """
     text, brain, unconditional, scale = guidance
-    guided = scale is not None
-    if guided:
+    if scale is not None:
         brain = brain._replace(unconditional_value=tuple(v[:, :, :1] for v in unconditional.values))
 
     def predict(x: Array, timestep: Array) -> tuple[Array, list | None]:
-        if guided:
+        if scale is not None:
             x = jnp.repeat(x, 2, axis=0)
         timesteps = jnp.full((len(x),), timestep)
         streams = [brain] if text is None else [text, brain]
-        out = unet(x, timesteps, streams, probe)
-        out, probed = (out, None) if probe is None else out
-        if guided:
+        probed = None
+        if probe is None:
+            out = unet(x, timesteps, streams)
+        else:
+            out, probed = unet(x, timesteps, streams, probe)
+        if scale is not None:
             pairs = out.reshape(-1, 2, *out.shape[1:])
             conditional, without = pairs[:, 0], pairs[:, 1]
             out = without + scale * (conditional - without)

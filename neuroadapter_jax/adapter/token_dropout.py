@@ -42,9 +42,8 @@ def keep_mask(
     """
     check_rates(rate, drop_all)
     rate_key, token_key = jax.random.split(key)
-    if rate == "uniform":
-        rate = jax.random.uniform(rate_key, (shape[0], 1))
-    keep = jax.random.uniform(token_key, shape) >= rate
+    rates = jax.random.uniform(rate_key, (shape[0], 1)) if rate == "uniform" else rate
+    keep = jax.random.uniform(token_key, shape) >= rates
     if drop_all:
         keep &= jax.random.uniform(jax.random.fold_in(key, 1), (shape[0], 1)) >= drop_all
     return keep

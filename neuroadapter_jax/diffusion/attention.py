@@ -148,13 +148,12 @@ def attend_in_pairs(
     unconditional_value: Float[Array, "1 h 1 d"],
     probe: Probe | None = None,
 ) -> tuple[Float[Array, "b2 h q d"], Any]:
-    """`attend` for the first sample of each pair, `unconditional_value` for the second: see `Stream`."""
+    """`attend` for the first of each pair, `unconditional_value` for the second; see `Stream`."""
     # Pairs stand side by side, so that cutting the batch over devices cuts between pairs.
     pairs = q.reshape(-1, 2, *q.shape[1:])
     out, probed = attend(pairs[:, 0], k, v, probe)
-    return jnp.stack([out, jnp.broadcast_to(unconditional_value, out.shape)], axis=1).reshape(
-        q.shape
-    ), probed
+    second = jnp.broadcast_to(unconditional_value, out.shape)
+    return jnp.stack([out, second], axis=1).reshape(q.shape), probed
 
 
 class Attention(nnx.Module):
@@ -216,7 +215,8 @@ class Attention(nnx.Module):
         q = split_heads(self.to_q(x), self.num_heads)
         if streams is None:
             streams = [LayerStream(*self.keys_values(x))]
-        out, probed = 0.0, None
+        out: Any = 0.0
+        probed = None
         for i, (k, v, scale, unconditional_value) in enumerate(streams):
             last = i == len(streams) - 1
             used = probe if last else None

@@ -109,6 +109,7 @@ class NoiseSchedule:
         total = self.num_train_timesteps
         if not 1 <= num_steps <= total:
             raise ValueError(f"num_steps is {num_steps}; expected 1 to {total}.")
+        steps: np.ndarray
         if spacing == "leading":
             steps = np.arange(num_steps)[::-1] * (total // num_steps) + self.steps_offset
         elif spacing == "linspace":

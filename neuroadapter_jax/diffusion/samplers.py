@@ -74,6 +74,7 @@ def _dpmsolver_plan(schedule: NoiseSchedule, num_steps: int, spacing: str) -> Sa
             f"num_steps is {num_steps}; expected 1 to {schedule.num_train_timesteps - 1}."
         )
     total = schedule.num_train_timesteps
+    timesteps: np.ndarray
     if spacing == "leading":
         ratio = total // (num_steps + 1)
         timesteps = np.arange(1, num_steps + 1)[::-1] * ratio + schedule.steps_offset

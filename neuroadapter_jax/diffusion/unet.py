@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 import jax
 import jax.numpy as jnp
@@ -293,7 +293,9 @@ class UNet2DConditionModel(nnx.Module):
 
     def cross_attentions(self) -> Iterator[tuple[str, Attention]]:
         """(diffusers' name, module) of every cross-attention layer, in order of execution."""
-        blocks = [(f"down_blocks.{i}", b) for i, b in enumerate(self.down_blocks)]
+        blocks: list[tuple[str, Any]] = [
+            (f"down_blocks.{i}", b) for i, b in enumerate(self.down_blocks)
+        ]
         blocks += [("mid_block", self.mid_block)]
         blocks += [(f"up_blocks.{i}", b) for i, b in enumerate(self.up_blocks)]
         for name, block in blocks:
@@ -307,6 +309,28 @@ class UNet2DConditionModel(nnx.Module):
         """The stream of the text encoder's states [b or 1, k, cross_attention_dim]."""
         pairs = [attention.keys_values(states) for _, attention in self.cross_attentions()]
         return Stream(tuple(k for k, _ in pairs), tuple(v for _, v in pairs))
+
+    @overload
+    def __call__(
+        self,
+        latents: Float[Array, "b y x c"],
+        timesteps: Int[Array, " b"],
+        streams: Sequence[Stream],
+        probe: None = None,
+        *,
+        remat: bool = False,
+    ) -> Float[Array, "b y x o"]: ...
+
+    @overload
+    def __call__(
+        self,
+        latents: Float[Array, "b y x c"],
+        timesteps: Int[Array, " b"],
+        streams: Sequence[Stream],
+        probe: Probe | Sequence[Probe],
+        *,
+        remat: bool = False,
+    ) -> tuple[Float[Array, "b y x o"], list]: ...
 
     def __call__(
         self,
@@ -339,7 +363,7 @@ class UNet2DConditionModel(nnx.Module):
         temb = self.time_embedding(
             timestep_embedding(timesteps, self.config.block_out_channels[0]).astype(dtype)
         )
-        blocks = [*self.down_blocks, self.mid_block, *self.up_blocks]
+        blocks: list[Any] = [*self.down_blocks, self.mid_block, *self.up_blocks]
         counts = [len(block.attentions) for block in blocks]
         layers = _layer_inputs(streams, probe, sum(counts), dtype)
         ends = np.cumsum(counts)

@@ -44,13 +44,18 @@ class AutoencoderConfig:
 
 
 class _MidAttention(Attention):
-    """Single-head self-attention over all positions, with its group norm and shortcut."""
+    """Single-head self-attention over all positions, with its group norm and shortcut.
+
+    diffusers names its parameters as those of an `Attention`, so it is one, but is called on maps.
+    """
 
     def __init__(self, channels: int, groups: int, *, rngs: nnx.Rngs):
         super().__init__(channels, 1, qkv_bias=True, rngs=rngs)
         self.group_norm = GroupNorm(channels, groups, _EPS, rngs=rngs)
 
-    def __call__(self, x: Float[Array, "b y x c"]) -> Float[Array, "b y x c"]:
+    def __call__(  # type: ignore[override] # a map in, a map out
+        self, x: Float[Array, "b y x c"]
+    ) -> Float[Array, "b y x c"]:
         flat = self.group_norm(x).reshape(x.shape[0], -1, x.shape[-1])
         out, _ = super().__call__(flat)
         return x + out.reshape(x.shape)

@@ -22,14 +22,14 @@ from neuroadapter_jax.diffusion.vae import AutoencoderKL
 from neuroadapter_jax.files import write_file, write_json
 
 ASSETS = Path(__file__).parent.parent / "assets"
-_CLASSES = {
+_CLASSES: dict[str, tuple[Any, str]] = {
     "unet": (UNet2DConditionModel, "diffusion_pytorch_model"),
     "vae": (AutoencoderKL, "diffusion_pytorch_model"),
     "text_encoder": (CLIPTextModel, "model"),
 }
 _RANDOM = "random"
 # A config field that this code fixes, and the only value under which it computes the same.
-_FIXED = {
+_FIXED: dict[str, dict[str, Any]] = {
     "unet": {
         "use_linear_projection": False,
         "only_cross_attention": False,
@@ -69,7 +69,7 @@ def backbone_folder(name: str | Path) -> Path:
             "random:NAME" for the architecture of any such name; the folder is the architecture's.
 
     Raises:
-        FileNotFoundError: no such folder or shipped name, and not to be had from the Hub.
+        FileNotFoundError: no such folder or shipped name, and not available from the Hub.
     """
     kind, _, architecture = str(name).partition(":")
     if kind == _RANDOM and architecture:
@@ -106,7 +106,7 @@ def _from_hub(name: str, shipped: list[str]) -> Path:
         reason = str(error).strip().split("\n")[0]
         raise FileNotFoundError(
             f"Backbone {name!r}: no folder of this name here, not one of the shipped {shipped}, "
-            f"and not to be had from the Hub ({type(error).__name__}: {reason}); check the name "
+            f"and not available from the Hub ({type(error).__name__}: {reason}); check the name "
             "and the connection, or give a local folder in the diffusers layout."
         ) from error
     return folder
@@ -219,7 +219,7 @@ def load_safetensors(path: Path) -> dict[str, np.ndarray]:
 
 def _load_shards(index: Path) -> dict[str, np.ndarray]:
     places = json.loads(index.read_text())["weight_map"]
-    tensors = {}
+    tensors: dict[str, np.ndarray] = {}
     for shard in sorted(set(places.values())):
         path = index.parent / shard
         if not path.is_file():
@@ -229,7 +229,7 @@ def _load_shards(index: Path) -> dict[str, np.ndarray]:
         if differing := sorted(listed ^ found.keys()):
             raise ValueError(
                 f"{path}: {index.name} beside it lists other tensors in this file "
-                f"({', '.join(differing[:5])}); copy index and shards anew, together."
+                f"({', '.join(differing[:5])}); copy index and shards again, together."
             )
         tensors |= found
     return tensors
@@ -335,7 +335,7 @@ def random_parameters(abstract: nnx.Module, seed: int, dtype: Any = jnp.float32)
     rng = np.random.default_rng(seed)
     graph, state = nnx.split(abstract)
 
-    def reconstruct(path: tuple, leaf: Any) -> Any:
+    def value_of(path: tuple, leaf: Any) -> Any:
         if len(leaf.shape) == 1:
             value = np.full(leaf.shape, float(path[-1] == "scale"), np.float32)
         else:
@@ -345,7 +345,7 @@ def random_parameters(abstract: nnx.Module, seed: int, dtype: Any = jnp.float32)
             value *= 2 * np.sqrt(3.0 / inputs, dtype=np.float32)
         return leaf.replace(jnp.asarray(value, dtype))
 
-    flat = [(path, reconstruct(path, leaf)) for path, leaf in nnx.to_flat_state(state)]
+    flat = [(path, value_of(path, leaf)) for path, leaf in nnx.to_flat_state(state)]
     return nnx.merge(graph, nnx.from_flat_state(flat))
 
 
@@ -359,11 +359,8 @@ def load_pretrained(name: str | Path, dtype: Any = jnp.float32) -> Backbone:
     """Load a whole backbone: a folder, a shipped name, a Hub id or "random"."""
     folder = backbone_folder(name)
     source = name if str(name).partition(":")[0] == _RANDOM else folder
-    return Backbone(
-        *(load_component(source, part, dtype) for part in ("unet", "vae", "text_encoder")),
-        load_schedule(folder),
-        folder,
-    )
+    parts: dict[str, Any] = {part: load_component(source, part, dtype) for part in _CLASSES}
+    return Backbone(**parts, schedule=load_schedule(folder), folder=folder)
 
 
 def write_safetensors(path: Path, tensors: dict[str, np.ndarray]) -> None:
@@ -372,7 +369,7 @@ def write_safetensors(path: Path, tensors: dict[str, np.ndarray]) -> None:
     write_file(path, lambda partial: partial.write_bytes(content))
 
 
-_EXTRA_CONFIG = {
+_EXTRA_CONFIG: dict[str, dict[str, Any]] = {
     "unet": {"_class_name": "UNet2DConditionModel", "act_fn": "silu", "center_input_sample": False}
     | {"flip_sin_to_cos": True, "freq_shift": 0, "downsample_padding": 1},
     "vae": {"_class_name": "AutoencoderKL", "act_fn": "silu"},
@@ -386,9 +383,10 @@ def save_component(
     """Write a component as diffusers and transformers read it; `extra` joins config.json."""
     target = Path(folder) / name
     target.mkdir(parents=True, exist_ok=True)
-    config = dataclasses.asdict(module.config) | _EXTRA_CONFIG[name] | extra
+    shape: Any = module.config  # type: ignore[attr-defined] # each component has one
+    config = dataclasses.asdict(shape) | _EXTRA_CONFIG[name] | extra
     if name == "vae":
-        levels = len(module.config.block_out_channels)
+        levels = len(shape.block_out_channels)
         config["down_block_types"] = ["DownEncoderBlock2D"] * levels
         config["up_block_types"] = ["UpDecoderBlock2D"] * levels
     write_safetensors(target / f"{_CLASSES[name][1]}.safetensors", to_tensors(module, dtype))

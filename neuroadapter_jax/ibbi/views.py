@@ -3,7 +3,7 @@
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, TypeVar, cast, get_args
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +29,8 @@ DEFINITIONS: dict[Reduction, str] = {
     "gradient": "softmax x its gradient of the squared guidance difference, positive part, mean "
     "over heads, over its sum",
 }
+
+Maps = TypeVar("Maps", Array, np.ndarray)
 
 
 class LayerViews(NamedTuple):
@@ -163,7 +165,8 @@ def validate_reduction(reduction: str, layer_weighting: str) -> tuple[Reduction,
             "The paper's reduction weights layers by queries, but layer weighting is "
             f"{layer_weighting!r}; ask for 'attention' with that."
         )
-    return "attention" if reduction == "paper" else reduction, layer_weighting
+    chosen = "attention" if reduction == "paper" else reduction
+    return cast(Reduction, chosen), cast(LayerWeighting, layer_weighting)
 
 
 def prediction_with_views(
@@ -171,7 +174,7 @@ def prediction_with_views(
     guidance: Guidance,
     roi_weights: Float[Array, "r p"],
     reduction: Reduction = DEFAULT_REDUCTION,
-) -> Callable[[Array, Array], tuple[Array, list[LayerViews]]]:
+) -> Callable[[Array, Array], tuple[Array, Any]]:
     """(latents, timestep) -> (guided prediction, every layer's views of the conditional half).
 
     Args:
@@ -307,7 +310,7 @@ def combine_layers(
         total = jnp.einsum("bryx,y,x->br", square, column_sums, column_sums)[..., None, None]
         square = jnp.where(total > 0, square / jnp.where(total > 0, total, 1), 0)
         added[rows] = added.get(rows, 0.0) + square
-    maps = 0.0
+    maps: Any = 0.0
     for rows, square in added.items():
         matrix = _resizing(rows, side)
         maps = maps + (
@@ -323,9 +326,7 @@ def _resizing(rows: int, side: int) -> Float[np.ndarray, "side rows"]:
     return np.maximum(1.0 - distances, 0.0).astype(np.float32)
 
 
-def normalised(
-    maps: Float[Array | np.ndarray, "*b y x"],
-) -> Float[Array | np.ndarray, "*b y x"]:
+def normalised(maps: Maps) -> Maps:
     """Maps divided by their sum over y and x; NaN where that is 0."""
     return maps / maps.sum(axis=(-2, -1), keepdims=True)
 

@@ -70,8 +70,10 @@ def predict_noise(
         return_attention: whether each layer's attention to the tokens is returned.
     """
     adapter, unet = networks.merge_adapter(), networks.merge_unet()
-    probe = (lambda weights: weights) if return_attention else None
     streams = [networks.text, adapter(packed)]
-    out = unet(jnp.moveaxis(latents, 1, -1), timesteps, streams, probe)
-    out, attention = out if return_attention else (out, None)
+    inputs, attention = jnp.moveaxis(latents, 1, -1), None
+    if return_attention:
+        out, attention = unet(inputs, timesteps, streams, lambda weights: weights)
+    else:
+        out = unet(inputs, timesteps, streams)
     return jnp.moveaxis(out, -1, 1), attention

@@ -77,10 +77,15 @@ class Networks:
     @classmethod
     def of(cls, adapter: NeuroAdapter, backbone: Backbone, packing: Packing) -> "Networks":
         """The networks of a trained adapter and the backbone it was trained on."""
-        modules = (adapter, backbone.unet, backbone.vae)
-        architecture = Architecture(*(nnx.graphdef(m) for m in modules), backbone.schedule)
-        params = (nnx.state(m, nnx.Param) for m in modules)
-        return cls(*params, empty_prompt(backbone), packing, architecture)
+        modules = {"adapter": adapter, "unet": backbone.unet, "vae": backbone.vae}
+        graphs = {name: nnx.graphdef(module) for name, module in modules.items()}
+        params = {name: nnx.state(module, nnx.Param) for name, module in modules.items()}
+        return cls(
+            **params,
+            text=empty_prompt(backbone),
+            packing=packing,
+            architecture=Architecture(**graphs, schedule=backbone.schedule),
+        )
 
     @property
     def schedule(self) -> NoiseSchedule:
@@ -151,10 +156,12 @@ def guidance_of(
     streams = jax.tree.map(
         lambda x: x if repeats == 1 else jnp.repeat(x, repeats, axis=0), (brain.keys, brain.values)
     )
-    keys, streams = jax.lax.with_sharding_constraint((keys, streams), NamedSharding(mesh, ROWS))
+    keys, (brain_keys, brain_values) = jax.lax.with_sharding_constraint(
+        (keys, streams), NamedSharding(mesh, ROWS)
+    )
     guidance = Guidance(
         networks.text,
-        Stream(*streams, brain.scale),
+        Stream(brain_keys, brain_values, brain.scale),
         adapter.unconditional(),
         request.guidance_scale,
     )

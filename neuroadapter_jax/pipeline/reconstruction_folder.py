@@ -1,26 +1,30 @@
 """Reconstructions of a whole split in a folder: PNG files, an index, and a grid."""
 
-import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 from PIL import Image
 from tqdm import tqdm
 
-from neuroadapter_jax.cortex.parcellation import Parcellation
 from neuroadapter_jax.datasets.input_pipeline import read_split
 from neuroadapter_jax.datasets.prepared.records import PreparedDataset
 from neuroadapter_jax.diffusion.sampling import Sampling
-from neuroadapter_jax.encoder.brain_encoder import BrainEncoder, check_fits
+from neuroadapter_jax.encoder.brain_encoder import check_fits
 from neuroadapter_jax.encoder.ranking import choose
 from neuroadapter_jax.files import json_values, require_same_settings, write_file, write_json
 from neuroadapter_jax.pipeline.checks import require_same_regions, require_same_surface
+from neuroadapter_jax.pipeline.contract import (
+    Decoder,
+    Ranking,
+    RankingDecoder,
+    ReconstructionSettings,
+)
 from neuroadapter_jax.pipeline.rank import Candidates
 from neuroadapter_jax.pipeline.reconstruct import LowLevelStart
 from neuroadapter_jax.pipeline.reconstructions import (
@@ -32,63 +36,6 @@ from neuroadapter_jax.pipeline.reconstructions import (
 )
 
 SaveGrid = Callable[[Path, "Reconstructions"], None]
-
-
-@runtime_checkable
-class Decoder(Protocol):
-    """What reconstructs images from responses as `NeuroAdapterPipeline` does.
-
-    Attributes:
-        regions: whose vertices are read.
-        provenance: what it was trained on.
-        sampling: used unless a call gives another.
-        num_candidates: images per response, used unless a call gives another number.
-    """
-
-    regions: Parcellation
-    provenance: dict[str, Any]
-    sampling: Sampling
-    num_candidates: int
-
-    def __call__(
-        self, fmri: Float[np.ndarray, "b n"], sampling: Sampling | None = None, **options: Any
-    ) -> UInt8[np.ndarray, "b s y x c"]:
-        """Images; see `NeuroAdapterPipeline.__call__`."""
-
-
-@dataclass(frozen=True)
-class ReconstructionSettings:
-    """How a split is reconstructed.
-
-    Attributes:
-        sampling: the decoder's own when None.
-        num_candidates: images per response; the decoder's own number when None.
-        seed: of the noise.
-        num_images: how many of the split, from its first on; None for all.
-        batch_size: responses per jitted call.
-    """
-
-    sampling: Sampling | None = None
-    num_candidates: int | None = None
-    seed: int = 0
-    num_images: int | None = None
-    batch_size: int = 20
-
-
-@dataclass(frozen=True)
-class Ranking:
-    """How a brain encoder chooses among the candidates.
-
-    Attributes:
-        encoder: of the same subject, surface and parcellation.
-        halving: see `pipeline.rank.ranked`; the scores that are kept are then those of the
-            candidates sampled to the end.
-        keep_candidates: write all candidates, not the chosen one alone.
-    """
-
-    encoder: BrainEncoder
-    halving: Sequence[tuple[int, int]] = ()
-    keep_candidates: bool = False
 
 
 def reconstruct_split(
@@ -129,11 +76,16 @@ def reconstruct_split(
             `check_fits`.
     """
     out = Path(out)
-    settings = _filled_in(settings, decoder, len(dataset))
+    resolved = _Resolved.of(settings, decoder, len(dataset))
     if ranking is not None:
         check_fits(ranking.encoder, decoder.regions, decoder.provenance)
+        if ranking.halving and not isinstance(decoder, RankingDecoder):
+            raise ValueError(
+                f"halving is {tuple(ranking.halving)}, but {type(decoder).__name__} samples every "
+                "candidate to the end; leave halving out."
+            )
     record = _check_folder(
-        out, _settings_record(decoder, dataset, settings, order, low_level, ranking)
+        out, _settings_record(decoder, dataset, resolved, order, low_level, ranking)
     )
     require_same_surface(dataset, decoder.regions)
     require_same_regions(dataset, decoder.regions)
@@ -141,23 +93,23 @@ def reconstruct_split(
     folder.begin()
     split = read_split(dataset, "betas", "image")
     fmri, stimuli = split["betas"], split["image"]
-    latents = None if low_level is None else np.asarray(low_level.latents)
+    starts = low_level
     if order is not None:
         fmri = fmri[order]
-        latents = None if latents is None else latents[order]
-    files = _files(dataset, settings, ranking)
+        starts = None if starts is None else starts._replace(latents=starts.latents[order])
+    files = _files(dataset, resolved, ranking)
     candidates = folder.read_candidates(files)
     missing = np.flatnonzero([image is None for image in candidates])
     bar = tqdm(
         total=len(files), initial=len(files) - len(missing), unit="image", disable=not progress
     )
-    size = settings.batch_size
+    size = resolved.batch_size
     for first in range(0, len(missing), size):
         rows = missing[first : first + size]
         # The last batch is filled up, so that one compilation serves all.
         filled = np.concatenate([rows, np.full(size - len(rows), rows[-1])])
-        start = None if latents is None else LowLevelStart(latents[filled], low_level.strength)
-        found = _sample(decoder, fmri[filled].astype(np.float32), settings, filled, start, ranking)
+        start = None if starts is None else LowLevelStart(starts.latents[filled], starts.strength)
+        found = _sample(decoder, fmri[filled].astype(np.float32), resolved, filled, start, ranking)
         images = found.images
         if ranking is not None and not ranking.keep_candidates:
             images = found.best[:, None]
@@ -169,7 +121,8 @@ def reconstruct_split(
             folder.add_scores(dict(zip(ids, found.scores.astype(float).tolist(), strict=False)))
         bar.update(len(rows))
     bar.close()
-    return folder.finish(files, stimuli[: len(files)], np.stack(candidates), save_grid)
+    whole = np.stack([images for images in candidates if images is not None])
+    return folder.finish(files, stimuli[: len(files)], whole, save_grid)
 
 
 def write_reconstructions(
@@ -284,21 +237,31 @@ class _Folder:
         return result
 
 
-def _filled_in(
-    settings: ReconstructionSettings, decoder: Decoder, num_images: int
-) -> ReconstructionSettings:
-    return dataclasses.replace(
-        settings,
-        sampling=settings.sampling or decoder.sampling,
-        num_candidates=settings.num_candidates or decoder.num_candidates,
-        num_images=min(settings.num_images or num_images, num_images),
-    )
+@dataclass(frozen=True)
+class _Resolved:
+    """`ReconstructionSettings` with nothing left to fill in."""
+
+    sampling: Sampling
+    num_candidates: int
+    seed: int
+    num_images: int
+    batch_size: int
+
+    @classmethod
+    def of(cls, settings: ReconstructionSettings, decoder: Decoder, num_images: int) -> "_Resolved":
+        return cls(
+            settings.sampling or decoder.sampling,
+            settings.num_candidates or decoder.num_candidates,
+            settings.seed,
+            min(settings.num_images or num_images, num_images),
+            settings.batch_size,
+        )
 
 
 def _settings_record(
     decoder: Decoder,
     dataset: PreparedDataset,
-    settings: ReconstructionSettings,
+    settings: _Resolved,
     order: Int[np.ndarray, " b"] | None,
     low_level: LowLevelStart | None,
     ranking: Ranking | None,
@@ -317,7 +280,7 @@ def _settings_record(
     if low_level is not None:
         latents = np.ascontiguousarray(low_level.latents)
         record |= {
-            "low_level_start": hashlib.sha256(latents).hexdigest(),
+            "low_level_start": hashlib.sha256(latents.tobytes()).hexdigest(),
             "strength": low_level.strength,
         }
     if ranking is not None:
@@ -330,7 +293,7 @@ def _settings_record(
 
 
 def _files(
-    dataset: PreparedDataset, settings: ReconstructionSettings, ranking: Ranking | None
+    dataset: PreparedDataset, settings: _Resolved, ranking: Ranking | None
 ) -> list[dict[str, Any]]:
     """The index's entries: which files a stimulus and its candidates have."""
     halving = () if ranking is None else ranking.halving
@@ -385,7 +348,7 @@ def _check_folder(out: Path, settings: dict[str, Any]) -> dict[str, Any]:
 def _sample(
     decoder: Decoder,
     fmri: Float[np.ndarray, "b n"],
-    settings: ReconstructionSettings,
+    settings: _Resolved,
     sample_ids: Int[np.ndarray, " b"],
     low_level: LowLevelStart | None,
     ranking: Ranking | None,
@@ -397,13 +360,17 @@ def _sample(
     }
     if low_level is not None:
         options["low_level"] = low_level
-    if ranking is not None:
+    if ranking is not None and isinstance(decoder, RankingDecoder):
         return decoder.candidates(
             fmri, ranking.encoder, settings.sampling, halving=ranking.halving, **options
         )
     images = decoder(fmri, settings.sampling, **options)
-    shape = images.shape[:2]
-    return Candidates(images, np.zeros(shape), np.zeros(len(images), int), np.zeros(shape, int))
+    numbers = np.tile(np.arange(images.shape[1]), (len(images), 1))
+    if ranking is None:
+        scores = np.zeros(images.shape[:2], np.float32)
+        return Candidates(images, scores, np.zeros(len(images), int), numbers)
+    scores = ranking.encoder.rank(images, fmri, decoder.regions)
+    return Candidates(images, scores, choose(scores), numbers)
 
 
 def _write_png(path: Path, image: UInt8[np.ndarray, "y x c"]) -> None:

@@ -195,16 +195,16 @@ def views_dataset(
     pixels), row, column and channel (image pixels).
     """
     count = len(image_ids)
-    brain = np.moveaxis(found.views.brain, 0, 1)[:count]
     regions = pipeline.regions
     per_image = ("sample", "row", "column", "channel")
     per_shown = ("sample", "shown", "row", "column", "channel")
     grey = {"units": "0 to 255"}
 
-    def of_samples(x: np.ndarray) -> np.ndarray:
-        return np.moveaxis(x, 0, 1)[:count]
+    def of_samples(x: Any) -> np.ndarray:
+        return np.moveaxis(np.asarray(x), 0, 1)[:count]
 
-    variables = {
+    brain = of_samples(found.views.brain)
+    variables: dict[str, Any] = {
         "image": (per_image, found.images[:count], {"long_name": "reconstruction", **grey}),
         "noisy": (per_shown, of_samples(noisy), {"long_name": "noisy latents, decoded", **grey}),
         "predicted_clean": (
@@ -287,7 +287,9 @@ def load_views(folder: str | Path) -> xarray.Dataset:
 
 def _compressed(views: xarray.Dataset) -> dict[str, dict[str, Any]]:
     return {
-        name: {"zlib": True, "complevel": 4} for name, x in views.items() if x.dtype.kind in "fu"
+        str(name): {"zlib": True, "complevel": 4}
+        for name, x in views.items()
+        if x.dtype.kind in "fu"
     }
 
 

@@ -2,9 +2,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import torch
-from diffusers import AutoencoderKL as TorchAutoencoder
-from diffusers import DDPMScheduler
 from flax import nnx
 from tiny_backbone import random_network
 from torch_reference import assert_close, carried, nhwc, randomise
@@ -18,6 +15,12 @@ from neuroadapter_jax.diffusion.samplers import plan, sample, unit_noise
 from neuroadapter_jax.diffusion.sampling import Sampling
 from neuroadapter_jax.diffusion.unet import UNet2DConditionModel, UNetConfig
 from neuroadapter_jax.diffusion.vae import AutoencoderConfig, AutoencoderKL
+
+pytest.importorskip("torch")
+pytest.importorskip("diffusers")
+import torch
+from diffusers import AutoencoderKL as TorchAutoencoder
+from diffusers import DDPMScheduler
 
 B, P, V, K, STEPS = 3, 5, 7, 11, 4
 SCHEDULE = NoiseSchedule()
@@ -147,7 +150,7 @@ def test_a_sample_does_not_depend_on_its_batch(scene, sampler):
     assert_close(part, np.asarray(whole)[:2], 1e-5)
 
 
-def test_drawing_from_a_noised_grey_image(scene):
+def test_sampling_from_a_noised_grey_image(scene):
     unet, config = scene["unet"], scene["unet"].config
     shape = (config.sample_size, config.sample_size, 4)
     grey = np.random.default_rng(8).standard_normal(shape).astype(np.float32)

@@ -4,10 +4,8 @@ import builtins
 
 import numpy as np
 import pytest
-import torch
 from scipy.spatial.distance import correlation
 from torchvision_reference import random_checkpoints, torchvision
-from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection, Dinov2Model
 
 from neuroadapter_jax.encoder.weights import dinov2_folder
 from neuroadapter_jax.evaluation import features
@@ -22,6 +20,11 @@ from neuroadapter_jax.evaluation.features import (
     load_tiny_vit,
 )
 from neuroadapter_jax.evaluation.protocol import CONVENTIONS, metric_labels, prepare, score_images
+
+pytest.importorskip("torch")
+pytest.importorskip("transformers")
+import torch
+from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection, Dinov2Model
 
 COUNT, SIDE = 5, 71
 NODES = {

@@ -8,11 +8,8 @@ import sys
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import torch
-from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, UNet2DConditionModel
 from torch_reference import assert_close, nchw, nhwc
 from torch_released import GuidanceGenerator, Model, write_checkpoint
-from transformers import CLIPTextModel, CLIPTokenizer
 
 from neuroadapter_jax.cortex.packing import pack
 from neuroadapter_jax.diffusion.weights import to_tensors
@@ -23,6 +20,13 @@ from neuroadapter_jax.interop import (
     slot_regions,
 )
 from neuroadapter_jax.interop import released as released_module
+
+pytest.importorskip("torch")
+pytest.importorskip("diffusers")
+pytest.importorskip("transformers")
+import torch
+from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, UNet2DConditionModel
+from transformers import CLIPTextModel, CLIPTokenizer
 
 FILES = ("pytorch_model.bin", "pytorch_model_1.bin")
 

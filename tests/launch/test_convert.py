@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from tiny_backbone import random_network
 
 from neuroadapter_jax.adapter.decoupled_attention import cross_attention_shapes
@@ -15,6 +14,9 @@ from neuroadapter_jax.adapter.neuroadapter import NeuroAdapter, NeuroAdapterConf
 from neuroadapter_jax.diffusion.weights import load_pretrained, load_safetensors, to_tensors
 from neuroadapter_jax.interop import save_ip_adapter, save_released, slot_regions
 from neuroadapter_jax.pipeline.pipeline import NeuroAdapterPipeline
+
+pytest.importorskip("torch")
+import torch
 
 ROOT = Path(__file__).resolve().parents[2]
 P, V = 3, 5

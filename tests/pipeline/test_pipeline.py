@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import torch
 from flax import nnx
 from safetensors.numpy import load_file
 from tiny_pipeline import LH, RH, V, make_pipeline
@@ -53,7 +52,7 @@ def test_a_saved_pipeline_gives_the_same_images(pipeline, saved, fmri, images):
     assert again.num_vertices == LH + RH
     names = {p.name for p in saved.iterdir()}
     assert names == {"config.json", "adapter.safetensors", "regions.npz"}
-    # A second call gives the same again, and what the adapter reads are the vertices of its regions.
+    # A second call gives the same images; the adapter reads the vertices of its regions alone.
     np.testing.assert_array_equal(pipeline(fmri, **SAMPLING), images)
     unread = np.setdiff1d(
         np.arange(LH + RH), np.concatenate([pipeline.regions.cortex_indices(i) for i in range(4)])
@@ -78,7 +77,7 @@ def test_a_candidate_does_not_depend_on_its_batch(pipeline, fmri, images):
     other = pipeline(fmri[[2, 0, 1]], sample_ids=ids, **SAMPLING)
     for row, image in ((0, images[2]), (1, images[0])):
         np.testing.assert_array_equal(other[row], image)
-    # Other batch shapes are compiled anew, which may move a rounding.
+    # Other batch shapes are compiled again, which may move a rounding.
     alone = pipeline(fmri[1:2], sample_ids=np.array([1]), sampling=TWO_STEPS, num_candidates=3)
     assert np.abs(alone[0, :2].astype(int) - images[1]).max() <= 1
 
@@ -114,8 +113,11 @@ for program in programs:
     assert "num_partitions=4" in program and not found, found
 np.save({str(tmp_path / "images.npy")!r}, images)
 """
-    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
-    environment["PYTHONPATH"] = str(Path(__file__).resolve().parents[2])
+    flags = os.environ.get("XLA_FLAGS", "")  # the caller's flags hold here too
+    environment = os.environ | {
+        "XLA_FLAGS": f"{flags} --xla_force_host_platform_device_count=4",
+        "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
+    }
     subprocess.run([sys.executable, "-c", program], env=environment, check=True)
     shared = np.load(tmp_path / "images.npy")
     # Compiled for three images a device instead of six, which may move a rounding.
@@ -353,6 +355,7 @@ ROI_WEIGHTS = np.array([[0.5, 0.5, 0, 0], [0, 0, 0, 1]], np.float32)
 
 
 def test_the_views_come_with_the_images(pipeline, fmri):
+    torch = pytest.importorskip("torch")
     reconstruct = {"sampling": Sampling("ddim", 5, 2.5)}
     expected = pipeline(fmri, num_candidates=2, **reconstruct)[:, 1]
     found = pipeline.interpret(fmri, ROI_WEIGHTS, candidate=1, shown=(0, 3), **reconstruct)

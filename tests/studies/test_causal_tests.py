@@ -5,8 +5,6 @@ import numpy as np
 import pytest
 from matplotlib import pyplot as plt
 from scipy.integrate import trapezoid
-from skimage.color import rgb2gray
-from skimage.metrics import structural_similarity
 from tiny_pipeline import LH, RH, make_regions
 
 from neuroadapter_jax.diffusion.sampling import Sampling
@@ -89,6 +87,10 @@ def made_appearance(images, read):
 
 
 def test_distances_between_images(scenes):
+    pytest.importorskip("skimage")
+    from skimage.color import rgb2gray
+    from skimage.metrics import structural_similarity
+
     read, other = np.zeros((B, 6), np.int8), np.zeros((B, 6), np.int8)
     other[2, :3], other[4, 5] = -1, 3
     images, changed = scenes.images, greyed(scenes.images, np.linspace(0, 0.9, B))

@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-import torch
 from sklearn.metrics import roc_auc_score
 
 from neuroadapter_jax.studies.localisation import (
@@ -25,6 +24,7 @@ def masks(rng):
 
 
 def test_maps_are_enlarged_bilinearly(maps):
+    torch = pytest.importorskip("torch")
     expected = torch.nn.functional.interpolate(
         torch.from_numpy(maps)[:, None], (13, 13), mode="bilinear"
     )

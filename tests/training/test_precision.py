@@ -5,13 +5,16 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-import torch
-from diffusers import UNet2DConditionModel as TorchUNet
 from flax import nnx
 from tiny_step import SIZE, UNET, B, K, TinyStep
 from torch_reference import carried, nchw, nhwc, randomise
 
 from neuroadapter_jax.diffusion.unet import UNet2DConditionModel, UNetConfig, with_sample_size
+
+pytest.importorskip("torch")
+pytest.importorskip("diffusers")
+import torch
+from diffusers import UNet2DConditionModel as TorchUNet
 
 # Root mean square of the error, as a share of the prediction's.
 TOLERANCE = 0.03

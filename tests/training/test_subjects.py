@@ -9,7 +9,6 @@ import nibabel as nib
 import numpy as np
 import optax
 import pytest
-import torch
 from flax import nnx
 from prepared_records import write_prepared
 from tiny_backbone import random_network
@@ -89,6 +88,7 @@ def test_a_batch_of_one_subject_is_a_step_of_that_subject_alone(tiny):
 
 
 def test_tokens_and_gradient_of_a_mixed_batch_are_pytorchs(tiny, rng):
+    torch = pytest.importorskip("torch")
     joint, subject = tiny[0], np.array([2, 0, 2, 1, 0, 0, 2], np.int32)
     packed = rng.standard_normal((len(subject), P, V)).astype(np.float32)
     upstream = rng.standard_normal((len(subject), P, 13)).astype(np.float32)
