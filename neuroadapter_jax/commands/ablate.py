@@ -3,7 +3,7 @@
     neuroadapter ablate --config ablation
     neuroadapter ablate --config ablation --config.ablation.seeds="(0,)" --out runs/ablation
 
-Each training and each reconstruction is a command of its own, printed before it runs; the same
+Each training and each reconstruction is a separate command, printed before it runs; the same
 command goes on where a killed one stopped. All variants of one seed come first, then the table,
 then the next seed. --config.train.* and --config.data.* go to every training; --config.ablation.*
 are for this command itself.
@@ -41,7 +41,7 @@ def variant_of(config: ConfigDict, name: str, seed: int) -> ConfigDict:
 
 
 def main(values: CommandFlags, arguments: list[str]) -> None:
-    # A child that is told nothing would go on; the exception makes subprocess end it.
+    # Without this a running child would go on; the exception makes subprocess end it.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
 
     from neuroadapter_jax.studies.ablation import AblationPlan, run_ablation

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 
 from neuroadapter_jax.cortex.parcellation import Parcellation
 from neuroadapter_jax.diffusion.sampling import Sampling
 from neuroadapter_jax.encoder.brain_encoder import BrainEncoder
 from neuroadapter_jax.pipeline.rank import Candidates
+from neuroadapter_jax.pipeline.reconstruct import LowLevelStart
 
 
 @runtime_checkable
@@ -30,7 +31,14 @@ class Decoder(Protocol):
     num_candidates: int
 
     def __call__(
-        self, fmri: Float[np.ndarray, "b n"], sampling: Sampling | None = None, **options: Any
+        self,
+        fmri: Float[np.ndarray, "b n"],
+        sampling: Sampling | None = None,
+        *,
+        num_candidates: int | None = None,
+        seed: int = 0,
+        sample_ids: Int[np.ndarray, " b"] | None = None,
+        low_level: LowLevelStart | None = None,
     ) -> UInt8[np.ndarray, "b s y x c"]:
         """Images; see `NeuroAdapterPipeline.__call__`."""
         ...

@@ -13,6 +13,8 @@ import pytest
 
 from neuroadapter_jax.studies.ablation import ImageScores
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = f"""
 import importlib.util
@@ -54,8 +56,7 @@ if run.parts[-2:] == ("no_min_snr", "seed5") and not pathlib.Path("go").exists()
     time.sleep(600)
 (run / "metrics.jsonl").touch()
 """
-# The scores are beside the reconstructions already: 1 for the full model's, 0.5 and 0.75 for the
-# others.
+# The scores are there already: 1 for the full model's, 0.5 and 0.75 for the others.
 RECONSTRUCT = """
 import pathlib, sys
 given = dict(zip(sys.argv, sys.argv[1:]))

@@ -30,6 +30,8 @@ from neuroadapter_jax.training.settings import Settings
 from neuroadapter_jax.training.setup import TrainingSetup
 
 pytest.importorskip("tensorflow")
+
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -100,8 +102,9 @@ def worlds(random_backbone, tmp_path_factory):
     ]
     runs = [
         start("--model", models[0], "--prepared", imagery, "--split", "imagery_concepts",
-              "--out", folder / "found-imagery"),
-        start("--model", models[1], "--prepared", deeprecon, "--out", folder / "found-rois"),
+              "--out", folder / "reconstructed-imagery"),
+        start("--model", models[1], "--prepared", deeprecon,
+              "--out", folder / "reconstructed-rois"),
     ]  # fmt: skip
     for run in runs:
         finish(run)
@@ -110,7 +113,7 @@ def worlds(random_backbone, tmp_path_factory):
 
 def test_concepts_are_reconstructed_without_a_target(worlds):
     folder = worlds[0]
-    reconstructions = folder / "found-imagery"
+    reconstructions = folder / "reconstructed-imagery"
     entries = json.loads((reconstructions / "index.json").read_text())["images"]
     assert [e["name"] for e in entries] == [f"C_{c}" for c in "SZMYNF"]
     assert all(e["stimulus"] is None for e in entries)
@@ -139,7 +142,7 @@ def test_the_prepared_imagery(worlds):
 
 def test_rois_of_voxels_are_reconstructed_from_and_trained_on(worlds, random_backbone):
     folder, _, world = worlds
-    entries = json.loads((folder / "found-rois" / "index.json").read_text())["images"]
+    entries = json.loads((folder / "reconstructed-rois" / "index.json").read_text())["images"]
     assert sorted(e["name"] for e in entries) == sorted(set(world.test_names))
     settings = Settings(
         prepared=str(folder / "rois"), parcellation=(), backbone=str(random_backbone),

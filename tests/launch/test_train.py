@@ -32,6 +32,8 @@ from neuroadapter_jax.training.settings import Settings
 from neuroadapter_jax.training.setup import TrainingSetup
 
 pytest.importorskip("tensorflow")
+
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]
 SUBJECT = SubjectConfig(
     num_images=24, num_shared=5, trials_per_session=36, regions_per_hemisphere=11, seed=3
@@ -152,7 +154,7 @@ def test_a_whole_run(world, whole):
     assert pictures == ["000008.png", "000016.png", f"{STEPS:06d}.png"]
 
 
-def test_the_visual_areas_of_the_chosen_regions(world):
+def test_the_rois_of_the_chosen_regions(world):
     out = world.folder / "rois.csv"
     printed = finish(start("rois", "--config", world.config(), "--thresholds", "0.2", "--out", out))
     assert printed.startswith("subj01: 6 regions of Simulated22Parcels\n")
