@@ -70,6 +70,8 @@ def write_interpretation_report(
         )
     views = _with_rois(views)
     reduction, weighting = views.attrs["reduction"], views.attrs["layer_weighting"]
+    # Version 0.1.0 wrote the sampling's settings beside the others.
+    sampling = json.loads(views.attrs["sampling"]) if "sampling" in views.attrs else views.attrs
     maps = np.nan_to_num(views["image_view"].isel(step=views["shown"].values).values)
     highest = maps.max(axis=(-2, -1), keepdims=True)
     count, sampling = views.sizes["sample"], json.loads(views.attrs["sampling"])
