@@ -1,12 +1,16 @@
 """NeuroAdapter in PyTorch: diffusers' U-Net with its own IP-Adapter attention processors."""
 
 import numpy as np
-import torch
-from diffusers import UNet2DConditionModel
-from diffusers.models.attention_processor import AttnProcessor, IPAdapterAttnProcessor
+import pytest
 
 from neuroadapter_jax.adapter.neuroadapter import NeuroAdapter
 from neuroadapter_jax.diffusion.weights import to_tensors
+
+pytest.importorskip("torch")
+pytest.importorskip("diffusers")
+import torch
+from diffusers import UNet2DConditionModel
+from diffusers.models.attention_processor import AttnProcessor, IPAdapterAttnProcessor
 
 
 class TorchNeuroAdapter:

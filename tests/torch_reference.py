@@ -3,10 +3,13 @@
 from collections.abc import Callable
 
 import numpy as np
-import torch
+import pytest
 from flax import nnx
 
 from neuroadapter_jax.diffusion.weights import from_tensors
+
+pytest.importorskip("torch")
+import torch
 
 TOLERANCE = 1e-4
 

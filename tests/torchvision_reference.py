@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+pytest.importorskip("torch")
 import torch
 
 # Where the Makefile puts a build of torchvision that is for another PyTorch than the one here.

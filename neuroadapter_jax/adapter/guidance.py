@@ -25,7 +25,7 @@ class Guidance(NamedTuple):
     token dropped and the same text (Ho and Salimans 2022, arXiv 2207.12598, eq. 6, with g = 1 + w).
 
     Attributes:
-        text: the empty prompt's stream, batch 1, seen by both halves; None for no such stream.
+        text: the empty prompt's stream, batch 1, attended to by both halves; None for no stream.
         brain: the samples' stream, batch b.
         unconditional: from `NeuroAdapter.unconditional`, batch 1: all its tokens are the same.
         scale: g; None means no guidance, and no second half is computed.

@@ -11,7 +11,7 @@ Initial = Literal["per_region", "released"]
 
 
 class RegionProjection(nnx.Module):
-    """E[p] = B[p] W[p] + bias[p]: a matrix of its own for every region.
+    """E[p] = B[p] W[p] + bias[p]: every region has its own matrix.
 
     With several subjects there is a bank for each: E[b, p] = B[b, p] W[p, u] + bias[p, u] with u
     the subject of sample b; weights are [p, u, v, f], the bias [p, u, f].
@@ -24,7 +24,7 @@ class RegionProjection(nnx.Module):
             2010 for each region's own matrix) and the bias from N(0, 1); "released" draws W with
             a = sqrt(6 / ((v + p) f)), which is what PyTorch's xavier_uniform_ gives on the
             released code's 3-D tensor, and starts the bias at zero.
-        num_subjects: u; each subject's bank starts at random numbers of its own.
+        num_subjects: u; each subject's bank starts at its own random numbers.
 
     NeuroAdapter (arXiv 2509.23566), section on brain tokens. The random bias is ours: responses are
     z-scored, so without it no token says at first which region it comes from, and the queries

@@ -3,7 +3,7 @@
     neuroadapter ablate --config ablation
     neuroadapter ablate --config ablation --config.ablation.seeds="(0,)" --out runs/ablation
 
-Each training and each reconstruction is a command of its own, printed before it runs; the same
+Each training and each reconstruction is a separate command, printed before it runs; the same
 command goes on where a killed one stopped. All variants of one seed come first, then the table,
 then the next seed. --config.train.* and --config.data.* go to every training; --config.ablation.*
 are for this command itself.
@@ -41,18 +41,18 @@ def variant_of(config: ConfigDict, name: str, seed: int) -> ConfigDict:
 
 
 def main(values: CommandFlags, arguments: list[str]) -> None:
-    # A child that is told nothing would go on; the exception makes subprocess end it.
+    # Without this a running child would go on; the exception makes subprocess end it.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
 
     from neuroadapter_jax.studies.ablation import AblationPlan, run_ablation
-    from neuroadapter_jax.training.setup import check
+    from neuroadapter_jax.training.train import check_before_preparing
 
     config, file, out = values.config, get_config_filename(values["config"]), Path(values.out)
     if ":" in file:
         raise ValueError(f"--config is {file}; name the file alone, all its variants run.")
 
     def check_run(name: str, seed: int, folder: Path) -> None:
-        check(training_settings(variant_of(config, name, seed)), folder)
+        check_before_preparing(training_settings(variant_of(config, name, seed)), folder)
 
     run_ablation(
         AblationPlan(**config.ablation.to_dict()),

@@ -4,10 +4,10 @@ r"""Test whether attention tells the truth, where it is known.
         --out runs/attention_truth
 
 The subject is simulated, so its truth is known. Where the views look under every reduction
-(pointing game, ROC area), whether shares of attention rank regions as their effects do, deletion
-and insertion of regions, and what silencing, averaging or exchanging ROIs changes. Writes
-results.json, tables.md and figures; the views and each part's numbers lie beside them, so a killed
-run goes on. docs/does-attention-tell-the-truth.md explains.
+(pointing game, area under the ROC curve), whether shares of attention rank regions as their effects
+do, deletion and insertion of regions, and what silencing, averaging or exchanging ROIs changes.
+Writes results.json, tables.md and figures; the views and each part's numbers lie beside them, so a
+killed run goes on. docs/does-attention-tell-the-truth.md explains.
 """
 
 from absl import flags

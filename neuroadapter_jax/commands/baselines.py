@@ -68,8 +68,7 @@ def main(values: CommandFlags, arguments: list[str]) -> None:
     from neuroadapter_jax.decoders.retrieval import gallery_of_folder
     from neuroadapter_jax.encoder.brain_encoder import BrainEncoder
     from neuroadapter_jax.figures.grids import image_grid, save_grid, save_picture
-    from neuroadapter_jax.pipeline.pipeline import NeuroAdapterPipeline
-    from neuroadapter_jax.pipeline.reconstruct import load_reconstructions
+    from neuroadapter_jax.pipeline import NeuroAdapterPipeline, load_reconstructions
     from neuroadapter_jax.studies import baselines
 
     out = Path(values.out)

@@ -6,8 +6,8 @@
 
 Ours beside a plain PyTorch implementation of the released procedure, on this machine: same sizes,
 weights, batch and cores, ours cut over one CPU device per core as in all commands. Calls alternate;
-medians with the spread, the first call (compilation) apart, and each side's peak memory in a
-process of its own. --paper_step instead compiles the paper's training step (batch 16, frozen part
+medians with the spread, the first call (compilation) apart, and each side's peak memory in
+its own process. --paper_step instead compiles the paper's training step (batch 16, frozen part
 in bfloat16) without running it, and prints its operations, its memory on this backend and the time
 it would take at an accelerator's peak and at half of it. --full_size runs ours alone at Stable
 Diffusion 1.5's size, batch 1, U-Net in bfloat16: a training step and one guided sampling step.

@@ -14,7 +14,7 @@ import neuroadapter_jax
 from neuroadapter_jax.commands.shared_flags import CommandFlags
 
 HELP = (
-    "A config of the package (demo, nsd, nsd:simulated, ...) or a file of your own, with :VARIANT "
+    "A config of the package (demo, nsd, nsd:simulated, ...) or your own file, with :VARIANT "
     "after it where it has variants. --config.KEY=VALUE overrides a key."
 )
 

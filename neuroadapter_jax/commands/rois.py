@@ -1,4 +1,4 @@
-"""Count which visual areas the chosen regions lie in.
+"""Count which ROIs the chosen regions lie in.
 
     neuroadapter rois --config nsd --config.data.root=DIR
     neuroadapter rois --config nsd_subjects:5 --config.data.root=DIR --thresholds 0.5 --out rois.csv

@@ -1,4 +1,4 @@
-"""Packing of cortical responses into regions of equal length, inside jit."""
+"""Packing of cortical responses into regions of equal length: zero padding to v_max, inside jit."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -47,9 +48,10 @@ class LinearMap:
 
     def save(self, path: str | Path) -> None:
         """Write an npz file, whole or not at all."""
-        write_npz(
-            path, **{f.name: np.asarray(getattr(self, f.name)) for f in dataclasses.fields(self)}
-        )
+        arrays: dict[str, Any] = {
+            field.name: np.asarray(getattr(self, field.name)) for field in dataclasses.fields(self)
+        }
+        write_npz(path, **arrays)
 
     @classmethod
     def load(cls, path: str | Path) -> "LinearMap":

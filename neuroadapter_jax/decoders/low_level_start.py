@@ -61,7 +61,7 @@ def load_low_level_start(
     if latents.shape[1:] != shape:
         raise ValueError(
             f"{path} holds latents of shape {latents.shape[1:]}; the model samples {shape}, so "
-            "give latents of its own VAE at this size."
+            "give latents of the model's VAE at this size."
         )
     rows = {int(i): row for row, i in enumerate(ids)}
     return latents[[rows[int(i)] for i in image_ids]]

@@ -22,7 +22,7 @@ def attend_by_head(
     """softmax(q k' / sqrt(d)) v, one head after the other, with a derivative that keeps no weights.
 
     What is held at once stays small, and the derivative, which needs the transposed weights for k
-    and v, computes them anew from k q' instead of transposing: three times as fast on CPU as plain
+    and v, computes them again from k q' instead of transposing: three times as fast on CPU as plain
     reverse mode (docs/scaling.md). A loop over an axis that is cut over devices would gather it,
     and every device would do all the work; so as many samples as there are devices go together.
     """

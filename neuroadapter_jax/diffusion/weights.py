@@ -4,7 +4,7 @@ import dataclasses
 import json
 import re
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import huggingface_hub
 import jax
@@ -28,6 +28,7 @@ _CLASSES: dict[str, tuple[Any, str]] = {
     "text_encoder": (CLIPTextModel, "model"),
 }
 _RANDOM = "random"
+_Module = TypeVar("_Module", bound=nnx.Module)
 # A config field that this code fixes, and the only value under which it computes the same.
 _FIXED: dict[str, dict[str, Any]] = {
     "unet": {
@@ -69,7 +70,7 @@ def backbone_folder(name: str | Path) -> Path:
             "random:NAME" for the architecture of any such name; the folder is the architecture's.
 
     Raises:
-        FileNotFoundError: no such folder or shipped name, and not to be had from the Hub.
+        FileNotFoundError: no such folder or shipped name, and not available from the Hub.
     """
     kind, _, architecture = str(name).partition(":")
     if kind == _RANDOM and architecture:
@@ -106,7 +107,7 @@ def _from_hub(name: str, shipped: list[str]) -> Path:
         reason = str(error).strip().split("\n")[0]
         raise FileNotFoundError(
             f"Backbone {name!r}: no folder of this name here, not one of the shipped {shipped}, "
-            f"and not to be had from the Hub ({type(error).__name__}: {reason}); check the name "
+            f"and not available from the Hub ({type(error).__name__}: {reason}); check the name "
             "and the connection, or give a local folder in the diffusers layout."
         ) from error
     return folder
@@ -327,7 +328,7 @@ def load_component(backbone: str | Path, name: str, dtype: Any = jnp.float32) ->
     return from_tensors(abstract, tensors, str(weights), dtype)
 
 
-def random_parameters(abstract: nnx.Module, seed: int, dtype: Any = jnp.float32) -> nnx.Module:
+def random_parameters(abstract: _Module, seed: int, dtype: Any = jnp.float32) -> _Module:
     """Random parameters that keep variances: U(-a, a), a = sqrt(3 / inputs); norms start at 1.
 
     NumPy draws them one by one, so that nothing is compiled and none is held twice.

@@ -246,12 +246,14 @@ def _load_clip(weights: Path | None, download: bool) -> Extract:
     folder = None if weights is None else weights / CLIP_NAME.split("/")[1]
     local = folder is not None and folder.is_dir()
     try:
-        model, report = CLIPVisionModelWithProjection.from_pretrained(
+        # A pair with output_loading_info, though the method is annotated to return the model.
+        loaded: Any = CLIPVisionModelWithProjection.from_pretrained(
             str(folder) if local else CLIP_NAME,
             local_files_only=local or not download,
             dtype=torch.float32,
             output_loading_info=True,
         )
+        model, report = loaded
     except Exception as error:  # whatever the Hub or its cache answers with
         if local:
             raise ValueError(

@@ -62,7 +62,7 @@ CONVENTIONS = {
         "neuroadapter", None, True, ("alexnet", "inception", "effnet"), "rows"
     ),
 }
-# Labels as papers write them; True where more is better.
+# Labels as papers write them.
 PIXEL_METRICS = {"pixcorr": "PixCorr", "ssim": "SSIM"}
 
 

@@ -228,7 +228,7 @@ def paired_differences(a: str | Path, b: str | Path, seed: int = 0) -> dict[str,
     folders = [Path(a), Path(b)]
     tables = [read_per_image(folder / PER_IMAGE) for folder in folders]
     ids = [table.image_ids for table in tables]
-    if not np.array_equal(*ids):
+    if not np.array_equal(ids[0], ids[1]):
         what = "another order" if set(ids[0]) == set(ids[1]) else "other images"
         raise ValueError(
             f"{b} holds {what} than {a} ({len(ids[1])} and {len(ids[0])} rows in {PER_IMAGE}); "

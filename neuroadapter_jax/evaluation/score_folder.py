@@ -115,7 +115,7 @@ def score_folder(
     if prepared is not None:
         records = PreparedDataset(prepared, reconstructions.settings.get("split", "test"))
         check_records(folder, reconstructions, records)
-    if permuted is not None:
+    if permuted is not None and records is not None:
         control = load_reconstructions(permuted)
         check_records(permuted, control, records)
         if not reconstructions.settings.get("own_responses", True) or control.settings.get(
@@ -141,7 +141,7 @@ def score_folder(
         "reconstructions": reconstructions.settings,
     }
     results |= scores.summary()
-    if root is not None:
+    if root is not None and records is not None:
         simulated, further = score_simulated(
             reconstructions, records, root, model=model, permuted=control
         )

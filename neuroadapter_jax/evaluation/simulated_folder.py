@@ -40,7 +40,8 @@ def score_simulated(
             on.
     """
     truth = load_truth(root)
-    readouts: dict[str, Int[np.ndarray, "b slot"]] = {}
+    readout: Int[np.ndarray, "b slot"] | None = None
+    object_readout: Int[np.ndarray, "b slot"] | None = None
     if model is not None:
         train = PreparedDataset(split.path, "train")
         check_held_out(train.image_ids, split.image_ids)
@@ -48,13 +49,11 @@ def score_simulated(
         responses, test_responses = _packed(train, packing), _packed(split, packing)
 
         def read_out(what: str, num: int, may_be_empty: bool) -> Int[np.ndarray, "b slot"]:
-            readout = fit_linear_readout(responses, truth[what][train.image_ids], num)
-            return readout.read(test_responses, may_be_empty=may_be_empty)
+            fitted = fit_linear_readout(responses, truth[what][train.image_ids], num)
+            return fitted.read(test_responses, may_be_empty=may_be_empty)
 
-        readouts = {
-            "readout": read_out("categories", len(truth["category_names"]), may_be_empty=True),
-            "object_readout": read_out("objects", len(truth["object_names"]), may_be_empty=False),
-        }
+        readout = read_out("categories", len(truth["category_names"]), may_be_empty=True)
+        object_readout = read_out("objects", len(truth["object_names"]), may_be_empty=False)
     return evaluate_simulated(
         reconstructions.best,
         reconstructions.stimuli,
@@ -63,7 +62,8 @@ def score_simulated(
         category_names=truth["category_names"].tolist(),
         scenes=load_scenes(root, split.image_ids),
         permuted_reconstructions=None if permuted is None else permuted.best,
-        **readouts,
+        readout=readout,
+        object_readout=object_readout,
     )
 
 

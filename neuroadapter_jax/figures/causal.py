@@ -166,7 +166,7 @@ def _dots(
     values = np.array([e["value"] for _, e in found])
     ends = np.array([e["interval"] for _, e in found]).T
     reach = np.maximum(np.abs(ends - values), 0)
-    style = {"fmt": "o", "ms": 4, "lw": 1.2, "color": color, "label": label}
+    style: dict[str, Any] = {"fmt": "o", "ms": 4, "lw": 1.2, "color": color, "label": label}
     if upright:
         axis.errorbar(where, values, yerr=reach, **style)
     else:

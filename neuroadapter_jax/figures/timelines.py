@@ -33,8 +33,9 @@ def overlay(
     """
     if not np.isfinite(view).all():
         return image
-    share = Image.fromarray((view / view.max()).astype(np.float32))
-    share = np.asarray(share.resize(image.shape[1::-1], Image.Resampling.BILINEAR))
+    height, width = image.shape[:2]
+    small = Image.fromarray((view / view.max()).astype(np.float32))
+    share = np.asarray(small.resize((width, height), Image.Resampling.BILINEAR))
     opacity = _STRONGEST * np.clip(share, 0, 1)[..., None] ** 2
     return np.round((1 - opacity) * image + opacity * _HEAT).astype(np.uint8)
 
@@ -95,8 +96,13 @@ def write_animation(
         )
         for i, k in enumerate(views["shown"].values)
     ]
-    options = {"format": "GIF", "save_all": True, "duration": 500, "loop": 0}
-    write_file(path, lambda partial: frames[0].save(partial, append_images=frames[1:], **options))
+
+    def save(partial: Path) -> None:
+        frames[0].save(
+            partial, "GIF", save_all=True, append_images=frames[1:], duration=500, loop=0
+        )
+
+    write_file(path, save)
 
 
 def share_figure(views: xarray.Dataset, rois: Sequence[str]) -> Figure:
@@ -121,7 +127,8 @@ def share_figure(views: xarray.Dataset, rois: Sequence[str]) -> Figure:
         share = brain[..., members].sum(axis=-1) / members.mean()
         found = [bootstrap_interval(column.astype(float)) for column in share.T]
         low, high = np.array([x["interval"] for x in found]).T
-        (line,) = axis.plot(steps, [x["value"] for x in found], label=roi)
+        values = np.array([x["value"] for x in found], float)
+        (line,) = axis.plot(steps, values, label=roi)
         axis.fill_between(steps, low, high, color=line.get_color(), alpha=0.2, lw=0)
     axis.axhline(1, color="#999", lw=1, ls="--")
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -75,7 +75,7 @@ def load_released(
     backbone_dir: str | Path,
     regions: Parcellation | None = None,
     *,
-    sampling: Sampling = Sampling(guidance_scale=4.0),  # noqa: B008 - frozen
+    sampling: Sampling = Sampling(guidance_scale=4.0),
 ) -> NeuroAdapterPipeline:
     """The pipeline of a checkpoint of the released code, linear token mapper.
 

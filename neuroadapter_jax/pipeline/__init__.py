@@ -1,18 +1,16 @@
 """From responses to images: pure functions over one pytree of networks, and the class before them.
 
-`pipeline` checks and delegates; `reconstruct`, `rank`, `interpret` and `effects` compute; `saving`
-reads and writes exports; `reconstruction_folder`, `reconstructions` and `views_folder` work through
-a whole split.
+`pipeline` and `reconstruction_pipeline` check and delegate; `reconstruct`, `rank`, `interpret` and
+`effects` compute; `saving` reads and writes exports; `reconstruction_folder`, `reconstructions` and
+`views_folder` work through a whole split; `contract` says what else they can work with.
 """
 
+from neuroadapter_jax.pipeline.contract import Decoder, Ranking, ReconstructionSettings
 from neuroadapter_jax.pipeline.interpret import Interpretation
 from neuroadapter_jax.pipeline.pipeline import NeuroAdapterPipeline
 from neuroadapter_jax.pipeline.rank import Candidates
 from neuroadapter_jax.pipeline.reconstruct import LowLevelStart
 from neuroadapter_jax.pipeline.reconstruction_folder import (
-    Decoder,
-    Ranking,
-    ReconstructionSettings,
     reconstruct_split,
     write_reconstructions,
 )

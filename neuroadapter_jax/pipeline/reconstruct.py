@@ -30,7 +30,7 @@ class LowLevelStart(NamedTuple):
             at all (diffusers would keep what the first noise level leaves).
     """
 
-    latents: Float[Array, "b y x c"]
+    latents: Float[Array, "b y x c"] | Float[np.ndarray, "b y x c"]
     strength: float = 0.8
 
 

@@ -1,4 +1,4 @@
-"""What changes in a reconstruction when a set of regions is silenced or told something else."""
+"""What changes in a reconstruction when regions are silenced or their responses replaced."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -203,7 +203,7 @@ def deletion_table(
                 "curve": [bootstrap_interval(point, seed) for point in curve],
                 "area_under_curve": bootstrap_interval(under_curve[name][which], seed),
             }
-        for name, own in under_curve.items():
-            gain = bootstrap_interval(own["insertion"] - own["deletion"], seed)
+        for name, of_way in under_curve.items():
+            gain = bootstrap_interval(of_way["insertion"] - of_way["deletion"], seed)
             curves[name].setdefault("gain", {})[measure] = gain
     return {"num_images": count, "shares": shares.tolist(), "curves": curves}

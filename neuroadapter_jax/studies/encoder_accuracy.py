@@ -45,7 +45,7 @@ def evaluate_encoder(
         )
     roi = np.full(encoder.num_vertices, "") if root is None else load_truth(root)["roi"]
     found = read_split(split, "image", "betas")
-    num_trials = len(split[0]["betas"])
+    num_trials = np.shape(split[0]["betas"])[0]
     result, correlation = encoding_accuracy(
         encoder.predict(found["image"]),
         found["betas"].astype(np.float32),

@@ -1,4 +1,4 @@
-"""Does a map point at the object? Pointing game and ROC area, against chance and two controls."""
+"""Does a map point at the object? Pointing game and AUC, against chance and two controls."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ def pointing_hits(
     return masks.reshape(len(masks), -1)[np.arange(len(flat)), flat.argmax(axis=1)]
 
 
-def roc_areas(
+def roc_auc(
     maps: Float[np.ndarray, "b y x"], masks: Bool[np.ndarray, "b y x"]
 ) -> Float[np.ndarray, " b"]:
     """Probability that a pixel in the mask is higher than one outside, ties counted half.
@@ -34,14 +34,14 @@ def roc_areas(
 
     NaN where a mask is empty or full.
     """
-    areas = np.full(len(maps), np.nan)
+    values = np.full(len(maps), np.nan)
     for i, (pixels, mask) in enumerate(zip(maps, masks, strict=True)):
         inside = int(mask.sum())
         outside = mask.size - inside
         if inside and outside:
             ranks = rankdata(pixels)[mask.ravel()].sum()
-            areas[i] = (ranks - inside * (inside + 1) / 2) / (inside * outside)
-    return areas
+            values[i] = (ranks - inside * (inside + 1) / 2) / (inside * outside)
+    return values
 
 
 def localisation(
@@ -54,7 +54,7 @@ def localisation(
 
     * ``pointing``: share of images whose highest pixel lies in the mask; ``chance``: the masks'
       mean share of the image; ``pointing_over_chance``: their ratio.
-    * ``auc``: see `roc_areas`; chance 0.5.
+    * ``auc``: see `roc_auc`; chance 0.5.
     * ``mean_map``: the same for the mean map over all images, in place of each image's own: what
       of it is the ROI's habit and not this image.
     * ``permuted``: the same for the map of another image.
@@ -73,7 +73,7 @@ def localisation(
         return {
             "pointing": bootstrap_interval(hits.astype(float), seed),
             "pointing_over_chance": bootstrap_ratio(hits.astype(float), share, seed),
-            "auc": bootstrap_interval(roc_areas(maps, own), seed),
+            "auc": bootstrap_interval(roc_auc(maps, own), seed),
         }
 
     mean = np.broadcast_to(large.mean(axis=0), large.shape)

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 
 from neuroadapter_jax.cortex.label_files import read_parcellation
-from neuroadapter_jax.cortex.parcellation import Parcellation
 from neuroadapter_jax.datasets.nsd.subject import NSDSubject
 from neuroadapter_jax.ibbi.roi import assign_regions, overlap_table, write_assignment
 from neuroadapter_jax.studies.interpretation import subject_rois
-from neuroadapter_jax.training.setup import Settings, choose_regions
+from neuroadapter_jax.training.settings import Settings
+from neuroadapter_jax.training.setup import choose_regions
 
 
 def count_regions_in_rois(
@@ -38,9 +38,8 @@ def count_regions_in_rois(
         FileNotFoundError, ValueError: files are missing or of another surface, or a threshold is
             out of range.
     """
-    parcellation: Parcellation = read_parcellation(
-        *settings.parcellation, subjects[0].num_vertices, settings.parcels
-    )
+    left, right = settings.parcellation
+    parcellation = read_parcellation(left, right, subjects[0].num_vertices, settings.parcels)
     ncsnr = [np.asarray(subject.ncsnr(), np.float32) for subject in subjects]
     text = ""
     chosen = choose_regions(parcellation, ncsnr, settings)

@@ -40,7 +40,7 @@ class RunConfig:
                 path,
                 there,
                 self.values,
-                "the settings of a run",
+                "a run",
                 "choose another work folder, or the same settings to go on",
             )
         elif (workdir / "checkpoints").exists():

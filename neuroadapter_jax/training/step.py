@@ -1,6 +1,5 @@
 """One pure training step of NeuroAdapter on a frozen Stable Diffusion."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -80,7 +79,7 @@ def make_train_step(
     accumulate: int = 1,
     remat: bool = False,
     mesh: Mesh | None = None,
-) -> Callable:
+) -> jax.stages.Wrapped:
     """The jitted step (state, frozen, batch) -> (state, metrics); the state is donated.
 
     loss = mean_b w_b |eps_b - unet(x_t, t, text, brain)|^2, with Min-SNR weights w and random

@@ -195,8 +195,8 @@ from scratch by
     {command}
 
 on {num_scenes:,} scenes, {last["step"]:,} steps, {minutes:.0f} minutes on two CPU cores that other
-work shared. Unlike DINOv2 it was told what the images show: the object in each patch, and place,
-ground and sky; and it gave back each patch's pixels. On held-out scenes:
+work shared. Unlike DINOv2 it was trained with labels of what the images show: the object in each
+patch, and place, ground and sky; and it gave back each patch's pixels. On held-out scenes:
 
 | | |
 | --- | --- |

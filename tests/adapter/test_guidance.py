@@ -2,9 +2,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import torch
-from diffusers import AutoencoderKL as TorchAutoencoder
-from diffusers import DDPMScheduler
 from flax import nnx
 from tiny_backbone import random_network
 from torch_reference import assert_close, carried, nhwc, randomise
@@ -18,6 +15,12 @@ from neuroadapter_jax.diffusion.samplers import plan, sample, unit_noise
 from neuroadapter_jax.diffusion.sampling import Sampling
 from neuroadapter_jax.diffusion.unet import UNet2DConditionModel, UNetConfig
 from neuroadapter_jax.diffusion.vae import AutoencoderConfig, AutoencoderKL
+
+pytest.importorskip("torch")
+pytest.importorskip("diffusers")
+import torch
+from diffusers import AutoencoderKL as TorchAutoencoder
+from diffusers import DDPMScheduler
 
 B, P, V, K, STEPS = 3, 5, 7, 11, 4
 SCHEDULE = NoiseSchedule()
@@ -84,6 +87,7 @@ def test_a_scale_of_one_is_no_guidance(scene, unguided):
     assert_close(latents, unguided, 1e-5)
 
 
+@pytest.mark.slow
 def test_a_scale_of_zero_sees_no_brain(scene):
     other = scene["brain"]._replace(values=tuple(5 * v + 1 for v in scene["brain"].values))
     latents = reconstruct(scene, jnp.float32(0.0))[0]
@@ -92,6 +96,7 @@ def test_a_scale_of_zero_sees_no_brain(scene):
     assert_close(reconstruct(scene, None, brain=all_dropped)[0], latents, 1e-5)
 
 
+@pytest.mark.slow
 def test_guidance_moves_away_from_the_unconditional_prediction(scene, unguided):
     unet, g = scene["unet"], 3.5
     config = unet.config
@@ -110,6 +115,7 @@ def test_guidance_moves_away_from_the_unconditional_prediction(scene, unguided):
     assert np.abs(np.asarray(latents) - unguided).max() > 1e-2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("guidance", [None, 2.5])
 def test_the_probe_sees_the_conditional_half_and_changes_nothing(scene, guidance):
     scale = None if guidance is None else jnp.float32(guidance)
@@ -134,6 +140,7 @@ def test_the_probe_sees_the_conditional_half_and_changes_nothing(scene, guidance
         assert np.abs(expected - 1 / P).max() > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["ddim", "ddpm"])
 def test_a_sample_does_not_depend_on_its_batch(scene, sampler):
     whole = reconstruct(scene, jnp.float32(2.5), sampler=sampler)[0]
@@ -147,7 +154,8 @@ def test_a_sample_does_not_depend_on_its_batch(scene, sampler):
     assert_close(part, np.asarray(whole)[:2], 1e-5)
 
 
-def test_drawing_from_a_noised_grey_image(scene):
+@pytest.mark.slow
+def test_sampling_from_a_noised_grey_image(scene):
     unet, config = scene["unet"], scene["unet"].config
     shape = (config.sample_size, config.sample_size, 4)
     grey = np.random.default_rng(8).standard_normal(shape).astype(np.float32)

@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from diffusers import UNet2DConditionModel as TorchUNet
 from flax import nnx
 from tiny_backbone import random_network
 from torch_adapter import TorchNeuroAdapter
@@ -14,6 +13,10 @@ from neuroadapter_jax.adapter.decoupled_attention import cross_attention_shapes
 from neuroadapter_jax.adapter.neuroadapter import NeuroAdapter, NeuroAdapterConfig
 from neuroadapter_jax.diffusion.unet import UNet2DConditionModel, UNetConfig
 from neuroadapter_jax.diffusion.weights import parameter_shapes
+
+pytest.importorskip("torch")
+pytest.importorskip("diffusers")
+from diffusers import UNet2DConditionModel as TorchUNet
 
 B, P, V, K = 3, 5, 7, 11
 UNET = {

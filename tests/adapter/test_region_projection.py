@@ -2,7 +2,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import torch
 from flax import nnx
 
 from neuroadapter_jax.adapter.region_projection import RegionProjection
@@ -12,6 +11,7 @@ P, V, F = 11, 13, 101
 
 
 def test_each_region_has_a_matrix_of_its_own(rng):
+    torch = pytest.importorskip("torch")
     bank = RegionProjection(P, V, F, rngs=nnx.Rngs(3))
     bank.bias[...] = jnp.asarray(rng.standard_normal((P, F)), jnp.float32)
     packed = rng.standard_normal((5, P, V)).astype(np.float32)
@@ -42,6 +42,7 @@ def test_empty_slots_do_not_act(rng):
     [("released", (P, V, F)), ("per_region", (V, F))],  # a 3-D tensor, and each region's own
 )
 def test_random_start_is_pytorchs_xavier_uniform(initial, torch_shape):
+    torch = pytest.importorskip("torch")
     ours = np.asarray(RegionProjection(P, V, F, initial, rngs=nnx.Rngs(3)).weights[...])
     torch.manual_seed(0)
     draws = [torch.nn.init.xavier_uniform_(torch.empty(torch_shape)).numpy() for _ in range(11)]

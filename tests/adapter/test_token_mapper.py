@@ -1,7 +1,6 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import torch
 from flax import nnx
 from tiny_backbone import random_network
 from torch_reference import assert_close, randomise
@@ -9,6 +8,9 @@ from torch_reference import assert_close, randomise
 from neuroadapter_jax.adapter.neuroadapter import NeuroAdapter, NeuroAdapterConfig
 from neuroadapter_jax.adapter.token_mapper import TokenMapper
 from neuroadapter_jax.diffusion.weights import from_tensors
+
+pytest.importorskip("torch")
+import torch
 
 B, P, Q, F = 3, 7, 5, 24
 

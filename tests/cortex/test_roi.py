@@ -122,7 +122,7 @@ def test_labels_of_the_other_or_both_hemispheres(wrong, hemisphere, what, revers
         assert f"{NATIVE[hemisphere] - 31}" in sentence  # the last vertex of the transform
 
 
-def test_a_value_without_a_name_and_an_area_of_two_atlases(wrong):
+def test_a_value_without_a_name_and_a_roi_of_two_atlases(wrong):
     replace, labels = wrong
     folder = replace("rh", np.where(labels["rh"] == 7, 9, labels["rh"]))
     with pytest.raises(ValueError, match=r"rh.prf-visualrois.mgz uses the label value 9 .*ctab"):

@@ -50,7 +50,7 @@ def test_a_file_that_bdpy_wrote(world):
 
 
 @pytest.mark.parametrize("old", [False, True])
-def test_areas_are_regions_over_all_voxels(world, old):
+def test_rois_are_regions_over_all_voxels(world, old):
     source = read(world.write(old=old), normalize="none")
     assert source.num_vertices == (VOXELS, 0)
     assert source.regions.names == tuple(ROIS) and set(source.regions.hemispheres) == {"both"}

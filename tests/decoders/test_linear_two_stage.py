@@ -5,8 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
-import torch
-from diffusers import DPMSolverMultistepScheduler, StableDiffusionImg2ImgPipeline
 from PIL import Image
 from tiny_pipeline import LH, RH, make_pipeline, make_regions
 
@@ -129,7 +127,10 @@ def test_captions_come_from_files(tmp_path):
         read_captions([tmp_path / "none.json"])
 
 
+@pytest.mark.slow
 def test_the_low_level_path_is_diffusers_image_to_image(backbone, random_backbone, data, rng):
+    torch = pytest.importorskip("torch")
+    diffusers = pytest.importorskip("diffusers")
     # The same noise into diffusers' pipeline, conditioned on the same states.
     side = backbone.unet.config.sample_size
     low = rng.standard_normal((3, side, side, 4)).astype(np.float32)
@@ -148,10 +149,10 @@ def test_the_low_level_path_is_diffusers_image_to_image(backbone, random_backbon
     )
     assert ours.shape == (3, 1, 64, 64, 3)
 
-    pipe = StableDiffusionImg2ImgPipeline.from_pretrained(
+    pipe = diffusers.StableDiffusionImg2ImgPipeline.from_pretrained(
         random_backbone, safety_checker=None, feature_extractor=None, local_files_only=True
     )
-    pipe.scheduler = DPMSolverMultistepScheduler.from_config(
+    pipe.scheduler = diffusers.DPMSolverMultistepScheduler.from_config(
         pipe.scheduler.config, algorithm_type="dpmsolver++", timestep_spacing="leading"
     )
     pipe.set_progress_bar_config(disable=True)
@@ -177,6 +178,7 @@ def test_the_low_level_path_is_diffusers_image_to_image(backbone, random_backbon
     assert np.abs(ours[:, 0].astype(int) - np.round(truth * 255)).max() <= 2
 
 
+@pytest.mark.slow
 def test_candidates_and_the_strength_that_takes_no_start(backbone, data):
     tokens = CLIPTokenizer(backbone.folder / "tokenizer").length
     zeros = np.zeros((COUNT, tokens, 8), np.float32)

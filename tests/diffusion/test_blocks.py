@@ -2,10 +2,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import torch
-from diffusers.models import attention_processor, embeddings, resnet, upsampling
-from diffusers.models.downsampling import Downsample2D as TorchDownsample2D
-from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from flax import nnx
 from torch_reference import assert_close, carried, nchw, nhwc, randomise
 
@@ -18,6 +14,13 @@ from neuroadapter_jax.diffusion.attention import (
 )
 from neuroadapter_jax.diffusion.layers import Downsample2D, ResnetBlock2D, Upsample2D
 from neuroadapter_jax.diffusion.unet import UNetConfig, _Transformer2D, timestep_embedding
+
+pytest.importorskip("torch")
+pytest.importorskip("diffusers")
+import torch
+from diffusers.models import attention_processor, embeddings, resnet, upsampling
+from diffusers.models.downsampling import Downsample2D as TorchDownsample2D
+from diffusers.models.transformers.transformer_2d import Transformer2DModel
 
 
 def normal(rng, *shape):
@@ -103,7 +106,7 @@ def test_attend_and_its_derivative(rng, queries, keys):
         assert_close(gradient, array.grad)
 
 
-def test_the_second_of_a_pair_attends_to_tokens_that_are_alike(rng):
+def test_the_second_of_a_pair_attends_to_tokens_that_are_the_same(rng):
     ours = Attention(35, 5, 11, rngs=nnx.Rngs(0))
     x = normal(rng, 6, 13, 35)
     keys, values = normal(rng, 3, 5, 17, 7), normal(rng, 3, 5, 17, 7)

@@ -7,13 +7,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
 from flax import nnx
 from torch_reference import assert_close, nchw, nhwc, randomise
-from transformers import CLIPTextConfig, CLIPTextModel
 
 from neuroadapter_jax.diffusion import weights
+
+pytest.importorskip("torch")
+pytest.importorskip("diffusers")
+pytest.importorskip("transformers")
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from transformers import CLIPTextConfig, CLIPTextModel
 
 UNETS = {
     "two levels": {

@@ -1,10 +1,13 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import torch
-from diffusers import DDIMScheduler, DDPMScheduler
 
 from neuroadapter_jax.diffusion.noise_schedule import NoiseSchedule
+
+pytest.importorskip("torch")
+pytest.importorskip("diffusers")
+import torch
+from diffusers import DDIMScheduler, DDPMScheduler
 
 SCHEDULES = [
     NoiseSchedule(),

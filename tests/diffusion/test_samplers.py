@@ -1,9 +1,17 @@
+import functools
 import types
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
+from neuroadapter_jax.diffusion import samplers
+from neuroadapter_jax.diffusion.noise_schedule import NoiseSchedule
+from neuroadapter_jax.diffusion.sampling import SAMPLERS, SPACINGS, Sampling
+
+pytest.importorskip("torch")
+pytest.importorskip("diffusers")
 import torch
 from diffusers import (
     DDIMScheduler,
@@ -12,10 +20,6 @@ from diffusers import (
     StableDiffusionImg2ImgPipeline,
 )
 from diffusers.schedulers import scheduling_ddpm
-
-from neuroadapter_jax.diffusion import samplers
-from neuroadapter_jax.diffusion.noise_schedule import NoiseSchedule
-from neuroadapter_jax.diffusion.sampling import Sampling
 
 SHAPE = (3, 5, 7, 2)
 KINDS = ["epsilon", "v_prediction"]
@@ -26,13 +30,13 @@ def toy(sin):
     return lambda x, t: 0.8 * x + 0.3 * sin(2.0 * x + t / 211)
 
 
-def trajectory(schedule, sampler, num_steps, latents, keys, eta=0.0):
+def trajectory(schedule, sampler, num_steps, latents, keys, eta=0.0, spacing="leading"):
     """Latents before every step and after the last, [t + 1, b, ...]."""
 
     def predict(x, t):
         return toy(jnp.sin)(x, t.astype(jnp.float32)), x
 
-    steps = samplers.plan(schedule, Sampling(sampler, num_steps, eta=eta))
+    steps = samplers.plan(schedule, Sampling(sampler, num_steps, eta=eta, spacing=spacing))
     last, before = jax.jit(
         lambda x: samplers.sample(predict, x, keys, steps, schedule.prediction_type)
     )(jnp.asarray(latents))
@@ -100,8 +104,8 @@ def test_ddim(start, kind, eta, one):
     scheduler = DDIMScheduler(**settings(schedule), clip_sample=False, set_alpha_to_one=one)
 
     def step(scheduler, i, output, t, x):
-        reconstruct = noise(keys, i) if eta else None
-        return scheduler.step(output, t, x, eta=eta, variance_noise=reconstruct)
+        variance_noise = noise(keys, i) if eta else None
+        return scheduler.step(output, t, x, eta=eta, variance_noise=variance_noise)
 
     truth = reference(schedule, scheduler, 17, latents, step)
     assert_same_trajectory(trajectory(schedule, "ddim", 17, latents, keys, eta), truth)
@@ -125,6 +129,30 @@ def test_dpm_solver(start, kind, num_steps):
 
     truth = reference(schedule, scheduler, num_steps, latents, step)
     assert_same_trajectory(trajectory(schedule, "dpmsolver++", num_steps, latents, keys), truth)
+
+
+@pytest.mark.parametrize("num_steps", [2, 7, 19])
+@pytest.mark.parametrize("spacing", SPACINGS)
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_steps_are_spaced_as_diffusers_spaces_them(start, monkeypatch, sampler, spacing, num_steps):
+    schedule = NoiseSchedule()
+    latents, keys = start
+    kind = {
+        "ddpm": functools.partial(DDPMScheduler, variance_type="fixed_small", clip_sample=False),
+        "ddim": functools.partial(DDIMScheduler, set_alpha_to_one=False, clip_sample=False),
+        "dpmsolver++": DPMSolverMultistepScheduler,
+    }[sampler]
+
+    def step(scheduler, i, output, t, x):
+        monkeypatch.setattr(scheduling_ddpm, "randn_tensor", lambda *_, **__: noise(keys, i))
+        return scheduler.step(output, t, x)
+
+    scheduler = kind(**settings(schedule), timestep_spacing=spacing)
+    truth = reference(schedule, scheduler, num_steps, latents, step)
+    ours = samplers.plan(schedule, Sampling(sampler, num_steps, spacing=spacing)).timesteps
+    np.testing.assert_array_equal(ours, scheduler.timesteps.numpy())
+    found = trajectory(schedule, sampler, num_steps, latents, keys, spacing=spacing)
+    assert_same_trajectory(found, truth)
 
 
 @pytest.mark.parametrize(
@@ -158,8 +186,8 @@ def test_a_sample_does_not_depend_on_its_batch(start):
     assert not np.allclose(whole[-1, 0], whole[-1, 1])
 
 
-@pytest.mark.parametrize("sampler", samplers.SAMPLERS)
-def test_a_drawing_may_be_cut_into_calls(start, sampler):
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_sampling_may_be_cut_into_calls(start, sampler):
     latents, keys = start
     schedule = NoiseSchedule()
     steps = samplers.plan(schedule, Sampling(sampler, 11))
@@ -188,7 +216,7 @@ def scheduler_of(schedule, sampler):
     return DPMSolverMultistepScheduler(**settings(schedule), timestep_spacing="leading")
 
 
-@pytest.mark.parametrize("sampler", samplers.SAMPLERS)
+@pytest.mark.parametrize("sampler", SAMPLERS)
 @pytest.mark.parametrize("strength", [0.11, 0.3, 0.75, 0.8, 1.0])
 def test_image_to_image_takes_diffusers_steps(start, monkeypatch, sampler, strength):
     latents, keys = start

@@ -1,11 +1,9 @@
-"""diffusers' own pipeline and ours draw the same image from the same backbone and latents."""
+"""diffusers' own pipeline and ours give the same image from the same backbone and latents."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import torch
-from diffusers import StableDiffusionPipeline
 from flax import nnx
 
 from neuroadapter_jax.diffusion.images import to_uint8
@@ -13,6 +11,12 @@ from neuroadapter_jax.diffusion.samplers import plan, sample
 from neuroadapter_jax.diffusion.sampling import Sampling
 from neuroadapter_jax.diffusion.tokenizer import CLIPTokenizer
 from neuroadapter_jax.diffusion.weights import backbone_folder, load_pretrained, num_parameters
+
+pytest.importorskip("torch")
+pytest.importorskip("diffusers")
+pytest.importorskip("transformers")
+import torch
+from diffusers import StableDiffusionPipeline
 
 CAPTIONS = ["a dog upper left, castle, meadow, clear sky", "an apple"]
 GUIDANCE, STEPS = 3.5, 7
@@ -48,6 +52,7 @@ def reconstruct(folder, latents):
     return np.asarray(run(state, jnp.asarray(ids), jnp.asarray(latents)))
 
 
+@pytest.mark.slow
 def test_the_same_image_as_diffusers(folder, rng):
     size = load_pretrained(folder).unet.config.sample_size
     latents = rng.standard_normal((len(CAPTIONS), size, size, 4)).astype(np.float32)

@@ -2,7 +2,6 @@ import json
 
 import numpy as np
 import pytest
-from transformers import CLIPTokenizer as TheirTokenizer
 
 from neuroadapter_jax.diffusion.tokenizer import CLIPTokenizer, write_tokenizer
 from neuroadapter_jax.diffusion.weights import ASSETS
@@ -23,7 +22,7 @@ TEXTS = [
 
 
 def theirs(folder, texts):
-    tokenizer = TheirTokenizer.from_pretrained(folder)
+    tokenizer = pytest.importorskip("transformers").CLIPTokenizer.from_pretrained(folder)
     encoded = tokenizer(
         texts, padding="max_length", truncation=True, max_length=tokenizer.model_max_length
     )

@@ -6,11 +6,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 import sd15_configs as sd15
-import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
 from flax import nnx
 from safetensors.numpy import load_file, save_file
-from transformers import CLIPTextConfig, CLIPTextModel
 
 from neuroadapter_jax.diffusion import text_encoder, vae, weights
 
@@ -26,12 +23,15 @@ def write_config(folder, name, config):
 
 def meta_network(name):
     """The library's own network at Stable Diffusion 1.5's size, without memory for its arrays."""
+    torch = pytest.importorskip("torch")
+    diffusers = pytest.importorskip("diffusers")
+    transformers = pytest.importorskip("transformers")
     with torch.device("meta"):
         if name == "text_encoder":
-            return CLIPTextModel(CLIPTextConfig(**sd15.TEXT_ENCODER))
+            return transformers.CLIPTextModel(transformers.CLIPTextConfig(**sd15.TEXT_ENCODER))
         if name == "vae":
-            return AutoencoderKL.from_config(sd15.VAE)
-        return UNet2DConditionModel.from_config(sd15.UNET)
+            return diffusers.AutoencoderKL.from_config(sd15.VAE)
+        return diffusers.UNet2DConditionModel.from_config(sd15.UNET)
 
 
 @pytest.mark.parametrize(

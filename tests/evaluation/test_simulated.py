@@ -107,7 +107,7 @@ def test_a_control_that_is_not_at_chance_is_called_so(world):
     assert "linear_readout" not in result
 
 
-def test_things_are_identified_in_drawings_readout_and_control(monkeypatch):
+def test_objects_are_identified_in_reconstructions_readout_and_control(monkeypatch):
     """61 scenes: the first 20 are shown as one another, the others as they were."""
     batch = sample_scenes(61, seed=3)
     monkeypatch.setattr(simulated, "read_scenes", lambda reader, images: batch.categories)
@@ -140,7 +140,7 @@ def test_things_are_identified_in_drawings_readout_and_control(monkeypatch):
     assert result["permuted_responses"]["object_identity"]["value"] < 0.1
 
 
-def test_blank_drawings_have_scores(world):
+def test_blank_reconstructions_have_scores(world):
     """Nothing is read in them: no precision, no recall, and no error."""
     truth, _, images, _ = world
     result, _ = simulated.evaluate_simulated(

@@ -52,7 +52,7 @@ def test_a_region_belongs_where_more_than_the_threshold_of_it_lies():
     ]
 
 
-def test_halves_of_areas():
+def test_halves_of_rois():
     halves = by_hemisphere(ROIS, (LH, RH))
     assert list(halves)[:2] == ["lh.V1", "rh.V1"]
     np.testing.assert_array_equal(np.flatnonzero(halves["lh.FFA"]), [2, 4])
@@ -82,7 +82,7 @@ def test_the_table(tmp_path):
     assert rows[3]["best_roi"] == ""
 
 
-def test_wrong_areas_are_refused():
+def test_wrong_rois_are_refused():
     with pytest.raises(ValueError, match=r"'V1' has a mask of shape \(17,\), .* of 18 vertices"):
         assign_regions(REGIONS, {"V1": np.ones(17, bool)})
     with pytest.raises(ValueError, match=r"threshold is 1\.0"):

@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import torch
 from flax import nnx
 from tiny_backbone import random_network
 
@@ -97,7 +96,7 @@ def stream_of(unet, rng, size):
     )
 
 
-def test_the_unconditional_half_attends_to_all_regions_alike(unet, rng):
+def test_the_unconditional_half_attends_to_all_regions_equally(unet, rng):
     brain = stream_of(unet, rng, 1)
     one = Stream(*(tuple(jnp.repeat(x[:, :, :1], P, axis=2) for x in xs) for xs in brain[:2]))
     latents = jnp.asarray(rng.standard_normal((1, 4, 4, 4)), jnp.float32)
@@ -107,6 +106,7 @@ def test_the_unconditional_half_attends_to_all_regions_alike(unet, rng):
         np.testing.assert_allclose(weights, 1 / P, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_gradients_are_those_of_the_guidance_difference(unet, rng):
     """Against central differences of S as single weights change."""
     brain, without = stream_of(unet, rng, B), stream_of(unet, rng, 1)
@@ -176,6 +176,7 @@ def test_layers_together(layers, roi_weights, weighting):
     np.testing.assert_allclose(found.brain.sum(-1), 1, atol=1e-5)
     np.testing.assert_allclose(found.brain_by_layer[:, 2], layers[2].mean((1, 2)), rtol=1e-5)
 
+    torch = pytest.importorskip("torch")
     maps = np.zeros((B, R, 11, 11))
     for x, side in zip(layers, SIDES, strict=True):
         probed = np.einsum("bqp,rp->brq", x.mean(1), roi_weights).reshape(B, R, side, side)
@@ -211,7 +212,7 @@ def test_memory_of_the_matrices_at_full_size():
     assert views.attention_bytes(unet, 200, 3, 50) == 4 * 3 * 50 * 8 * queries * 200
 
 
-def test_a_layer_that_an_area_is_not_attended_in_has_no_part(layers, roi_weights):
+def test_a_layer_that_a_roi_is_not_attended_in_has_no_part(layers, roi_weights):
     probed = [views.layer_views(jnp.asarray(x), jnp.asarray(roi_weights)) for x in layers]
     silent = probed[2]._replace(image=probed[2].image.at[:, 1].set(0.0))
     found = views.combine_layers([*probed[:2], silent], 11)

@@ -7,11 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from diffusers import UNet2DConditionModel
 from flax import nnx
 from tiny_backbone import write_backbone
-from torch_reference import randomise
-from torch_released import GuidanceGenerator, Model, write_checkpoint
 
 from neuroadapter_jax.adapter.guidance import Guidance, sample_latents
 from neuroadapter_jax.cortex.packing import pack
@@ -38,10 +35,13 @@ UNET = {
 
 @pytest.fixture(scope="session")
 def sd_backbone(tmp_path_factory):
+    from torch_reference import randomise
+
+    diffusers = pytest.importorskip("diffusers")
     folder = write_backbone(tmp_path_factory.mktemp("sd") / "backbone")
     for file in (folder / "unet").iterdir():
         file.unlink()
-    randomise(UNet2DConditionModel(**UNET), seed=11).save_pretrained(folder / "unet")
+    randomise(diffusers.UNet2DConditionModel(**UNET), seed=11).save_pretrained(folder / "unet")
     return folder
 
 
@@ -59,7 +59,11 @@ def regions():
 @pytest.fixture(scope="session")
 def released(sd_backbone):
     """The released classes with random weights over the backbone's U-Net."""
-    unet = UNet2DConditionModel.from_pretrained(sd_backbone / "unet")
+    from torch_reference import randomise
+    from torch_released import GuidanceGenerator, Model
+
+    diffusers = pytest.importorskip("diffusers")
+    unet = diffusers.UNet2DConditionModel.from_pretrained(sd_backbone / "unet")
     model, bank = Model(unet, P), GuidanceGenerator(P, V, F)
     for seed, module in enumerate([model.image_proj_model, *model.adapter_modules, bank]):
         randomise(module, seed)
@@ -68,6 +72,8 @@ def released(sd_backbone):
 
 @pytest.fixture(scope="session")
 def checkpoint(released, tmp_path_factory):
+    from torch_released import write_checkpoint
+
     return write_checkpoint(
         tmp_path_factory.mktemp("run") / "checkpoint-300", released.model, released.bank
     )

@@ -8,11 +8,8 @@ import sys
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import torch
-from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, UNet2DConditionModel
 from torch_reference import assert_close, nchw, nhwc
 from torch_released import GuidanceGenerator, Model, write_checkpoint
-from transformers import CLIPTextModel, CLIPTokenizer
 
 from neuroadapter_jax.cortex.packing import pack
 from neuroadapter_jax.diffusion.weights import to_tensors
@@ -23,6 +20,13 @@ from neuroadapter_jax.interop import (
     slot_regions,
 )
 from neuroadapter_jax.interop import released as released_module
+
+pytest.importorskip("torch")
+pytest.importorskip("diffusers")
+pytest.importorskip("transformers")
+import torch
+from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, UNet2DConditionModel
+from transformers import CLIPTextModel, CLIPTokenizer
 
 FILES = ("pytorch_model.bin", "pytorch_model_1.bin")
 
@@ -62,6 +66,7 @@ def test_tokens(pipeline, released, fmri, packed):
     assert_close(ours, truth.numpy(), 1e-5)
 
 
+@pytest.mark.slow
 def test_noise_and_every_attention_map(pipeline, released, fmri, packed, text, rng):
     latents = rng.standard_normal((len(fmri), 4, 16, 16)).astype(np.float32)
     timesteps = np.array([2, 571, 997], np.int32)
@@ -79,6 +84,7 @@ def test_noise_and_every_attention_map(pipeline, released, fmri, packed, text, r
     np.testing.assert_array_equal(again, ours)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["ddim", "dpmsolver++"])
 def test_guided_trajectories(sampler, reconstructions, released, packed, text, noise, sd_backbone):
     scheduler = DDIMScheduler.from_pretrained(sd_backbone / "scheduler")

@@ -13,6 +13,8 @@ import pytest
 
 from neuroadapter_jax.studies.ablation import ImageScores
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = f"""
 import importlib.util
@@ -54,16 +56,16 @@ if run.parts[-2:] == ("no_min_snr", "seed5") and not pathlib.Path("go").exists()
     time.sleep(600)
 (run / "metrics.jsonl").touch()
 """
-# The scores are beside the drawings already: 1 for the full model's, 0.5 and 0.75 for the others.
+# The scores are there already: 1 for the full model's, 0.5 and 0.75 for the others.
 RECONSTRUCT = """
 import pathlib, sys
 given = dict(zip(sys.argv, sys.argv[1:]))
-drawn = pathlib.Path(given["--out"])
-drawn.mkdir()
-(drawn / "index.json").touch()
-scores = pathlib.Path("full.npz" if "full" in drawn.parts else "other.npz").read_bytes()
-(drawn / "scores.npz").write_bytes(scores)
-(drawn / "mean_scores.npz").write_bytes(pathlib.Path("mean.npz").read_bytes())
+images = pathlib.Path(given["--out"])
+images.mkdir()
+(images / "index.json").touch()
+scores = pathlib.Path("full.npz" if "full" in images.parts else "other.npz").read_bytes()
+(images / "scores.npz").write_bytes(scores)
+(images / "mean_scores.npz").write_bytes(pathlib.Path("mean.npz").read_bytes())
 """
 
 
@@ -110,7 +112,10 @@ def test_a_killed_call_goes_on_and_what_is_done_stays_done(folder):
     expected = [
         pair
         for v, s in order
-        for pair in (("train", f"out/{v}/seed{s}"), ("reconstruct", f"out/{v}/seed{s}/drawn"))
+        for pair in (
+            ("train", f"out/{v}/seed{s}"),
+            ("reconstruct", f"out/{v}/seed{s}/reconstructions"),
+        )
     ]
     assert done == expected[:-1]
     given = before[2]
@@ -145,4 +150,5 @@ def test_a_killed_call_goes_on_and_what_is_done_stays_done(folder):
     fourth = start(folder)
     _, err = fourth.communicate()
     assert fourth.returncode == 1 and "batch_size is 8 there, 4 here" in err
-    assert err.startswith("ablate: out/full/seed5/config.json belongs to a run with another")
+    assert err.startswith("ablate: out/full/seed5/config.json holds")
+    assert "made with other settings" in err

@@ -1,6 +1,7 @@
 """The config files of training as the commands read them."""
 
 import inspect
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,8 @@ from neuroadapter_jax.commands.config_values import dataset_readers, per_subject
 from neuroadapter_jax.commands.config_values import training_settings as settings_of
 from neuroadapter_jax.commands.configs import define_config
 from neuroadapter_jax.commands.shared_flags import CommandFlags
-from neuroadapter_jax.training.setup import Settings
+from neuroadapter_jax.diffusion.sampling import Sampling
+from neuroadapter_jax.training.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -52,8 +54,8 @@ def test_the_papers_configuration():
     assert (settings.learning_rate, settings.clip_norm, settings.gamma) == (1e-4, 1.0, 5.0)
     assert (settings.batch_size, settings.num_epochs, settings.num_steps) == (16, 300, None)
     assert (settings.drop_rate, settings.precision) == ("uniform", "bf16")
-    assert (settings.sampler, settings.sample_steps) == ("ddpm", 50)
-    assert (settings.guidance_scale, settings.num_candidates) == (4.0, 8)
+    assert settings.sampling == Sampling("ddpm", 50, 4.0, "grey")
+    assert (settings.sample_steps, settings.num_candidates) == (50, 8)
     assert (config.data.image_size, config.data.space) == (512, "fsaverage")
     assert read("nsd.py:simulated").data.image_size == 64
 
@@ -99,24 +101,25 @@ def test_one_model_of_four_subjects(which, banks, groupwise):
         ("schedule=cosine", "cosine"),
         ("weight_decay=1e-5", 1e-5),
         ("precision=fp32", "fp32"),
-        ("start=noise", "noise"),
+        ("sampling.start=noise", "noise"),
+        ("sampling.guidance_scale=2", 2.0),
         ("ema_decay=0.999", 0.999),
         ("num_steps=7", 7),
         ("max_vertices=626", 626),
     ],
 )
 def test_an_alternative_is_one_override(override, value):
-    key = override.split("=")[0]
-    assert getattr(settings_of(read("nsd.py")), key) != value
-    assert getattr(settings_of(read("nsd.py", f"--config.train.{override}")), key) == value
+    setting = attrgetter(override.split("=")[0])
+    assert setting(settings_of(read("nsd.py"))) != value
+    assert setting(settings_of(read("nsd.py", f"--config.train.{override}"))) == value
 
 
 @pytest.mark.parametrize(
     ("override", "words"),
     [
         ("precision=fp16", "precision is 'fp16'"),
-        ("start=gray", "start is 'gray'"),
-        ("sampler=euler", "sampler is 'euler'"),
+        ("sampling.start=gray", "start is 'gray'"),
+        ("sampling.sampler=euler", "sampler is 'euler'"),
     ],
 )
 def test_a_wrong_choice_is_named(override, words):
@@ -136,7 +139,10 @@ def test_settings_of_an_older_version():
     old = {"prepared": "p", "parcellation": ["l", "r"], "num_steps": 5}
     settings = Settings.from_dict(old)
     assert settings.to_dict() == Settings.defaults() | old
-    assert (settings.precision, settings.start, settings.token_queries) == ("fp32", "noise", None)
+    assert (settings.precision, settings.token_queries) == ("fp32", None)
+    assert settings.sampling == Sampling()
+    flat = {"guidance_scale": 3.0, "sampler": "ddpm", "start": "grey"}
+    assert Settings.from_dict(old | flat).sampling == Sampling("ddpm", 50, 3.0, "grey")
     with pytest.raises(ValueError, match="num_steps and num_epochs are both None"):
         Settings.from_dict(old | {"num_steps": None})
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from tiny_backbone import random_network
 
 from neuroadapter_jax.adapter.decoupled_attention import cross_attention_shapes
@@ -15,6 +14,11 @@ from neuroadapter_jax.adapter.neuroadapter import NeuroAdapter, NeuroAdapterConf
 from neuroadapter_jax.diffusion.weights import load_pretrained, load_safetensors, to_tensors
 from neuroadapter_jax.interop import save_ip_adapter, save_released, slot_regions
 from neuroadapter_jax.pipeline.pipeline import NeuroAdapterPipeline
+
+pytest.importorskip("torch")
+import torch
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[2]
 P, V = 3, 5
@@ -54,7 +58,7 @@ def test_there_and_back(pipeline, random_backbone, tmp_path):
     assert out == f"Written: {tmp_path / 'model'}\n"
     loaded = NeuroAdapterPipeline.from_pretrained(tmp_path / "model")
     assert loaded.regions.fingerprint() == pipeline.regions.fingerprint()
-    assert loaded.guidance_scale == 4.0
+    assert loaded.sampling.guidance_scale == 4.0
     for name, value in to_tensors(pipeline.adapter).items():
         np.testing.assert_array_equal(to_tensors(loaded.adapter)[name], value)
 
@@ -62,7 +66,7 @@ def test_there_and_back(pipeline, random_backbone, tmp_path):
     assert code == 1 and "holds 3 regions but 2 were given" in error
     assert error.startswith("convert: ") and not (tmp_path / "wrong").exists()
 
-    targets = {"released": tmp_path / "again", "ip_adapter": tmp_path / "a.safetensors"}
+    targets = {"released": tmp_path / "released-again", "ip_adapter": tmp_path / "a.safetensors"}
     running = [
         start("--model", tmp_path / "model", "--to", to, "--out", out)
         for to, out in targets.items()
@@ -74,7 +78,7 @@ def test_there_and_back(pipeline, random_backbone, tmp_path):
     for name in ("pytorch_model.bin", "pytorch_model_1.bin"):
         first, second = (
             torch.load(tmp_path / folder / name, weights_only=True)
-            for folder in ("released", "again")
+            for folder in ("released", "released-again")
         )
         assert first.keys() == second.keys()
         assert all(torch.equal(first[key], second[key]) for key in first)

@@ -7,9 +7,12 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from neuroadapter_jax.evaluation.results import PerImage, write_per_image
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[2]
 COUNT, SIDE = 3, 17
@@ -32,8 +35,8 @@ def write(folder, mode="RGB"):
     entries = []
     folder.mkdir()
     for j in range(COUNT):
-        names = [f"{what}{j}.png" for what in ("seen", "drawn")]
-        entries.append({"image_id": 10 + j, "seen": names[0], "drawn": names[1:]})
+        names = [f"{what}{j}.png" for what in ("stimulus", "candidate")]
+        entries.append({"image_id": 10 + j, "stimulus": names[0], "candidates": names[1:]})
         for name, stack in zip(names, images, strict=True):
             Image.fromarray(stack[j]).convert(mode).save(folder / name)
     (folder / "index.json").write_text(json.dumps({"images": entries}))
@@ -49,7 +52,7 @@ def scored(folder, values):
 
 
 def test_scores_differences_and_refusals(tmp_path):
-    folder, grey = write(tmp_path / "drawn"), write(tmp_path / "grey", "L")
+    folder, grey = write(tmp_path / "reconstructions"), write(tmp_path / "grey", "L")
     a, b = scored(tmp_path / "a", [0.25, 0.5, 0.5]), scored(tmp_path / "b", [0.5, 0.75, 0.75])
     weights = ("--weights", tmp_path / "nothing")
     running = [
@@ -64,7 +67,7 @@ def test_scores_differences_and_refusals(tmp_path):
     results = json.loads((folder / "results.json").read_text())
     assert results["convention"]["name"] == "neuroadapter" and results["num_images"] == COUNT
     assert len((folder / "per_image.csv").read_text().splitlines()) == 1 + COUNT
-    assert (folder / "results.md").read_text().startswith("# Scores of drawn\n")
+    assert (folder / "results.md").read_text().startswith("# Scores of reconstructions\n")
 
     assert compare[0] == 0, compare
     row = "| PixCorr | more | 0.417 | 0.667 | +0.2500 [+0.2500, +0.2500] |"

@@ -21,11 +21,17 @@ from neuroadapter_jax.cortex.packing import make_packing
 from neuroadapter_jax.cortex.parcellation import Parcellation
 from neuroadapter_jax.datasets.prepared.records import PreparedDataset
 from neuroadapter_jax.diffusion.weights import load_pretrained
-from neuroadapter_jax.pipeline.pipeline import NeuroAdapterPipeline
-from neuroadapter_jax.pipeline.reconstruct import load_reconstructions, reconstruct_split
-from neuroadapter_jax.training.setup import Settings, TrainingSetup
+from neuroadapter_jax.pipeline import (
+    NeuroAdapterPipeline,
+    load_reconstructions,
+    reconstruct_split,
+)
+from neuroadapter_jax.training.settings import Settings
+from neuroadapter_jax.training.setup import TrainingSetup
 
 pytest.importorskip("tensorflow")
+
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -65,7 +71,7 @@ def finish(process):
 
 @pytest.fixture(scope="module")
 def worlds(random_backbone, tmp_path_factory):
-    """Both datasets prepared, and drawn by models of matching regions."""
+    """Both datasets prepared, and reconstructed by models of matching regions."""
     folder = tmp_path_factory.mktemp("other")
     tree = make_tree(folder / "nsd")
     common = (f"--config.backbone={random_backbone}", "--config.data.image_size=64")
@@ -92,29 +98,34 @@ def worlds(random_backbone, tmp_path_factory):
     rois = PreparedDataset(deeprecon, "test").regions
     models = [
         export(random_backbone, surface, folder / "model"),
-        export(random_backbone, rois, folder / "areas-model"),
+        export(random_backbone, rois, folder / "rois-model"),
     ]
     runs = [
         start("--model", models[0], "--prepared", imagery, "--split", "imagery_concepts",
-              "--out", folder / "drawn-imagery"),
-        start("--model", models[1], "--prepared", deeprecon, "--out", folder / "drawn-areas"),
+              "--out", folder / "reconstructed-imagery"),
+        start("--model", models[1], "--prepared", deeprecon,
+              "--out", folder / "reconstructed-rois"),
     ]  # fmt: skip
     for run in runs:
         finish(run)
     return folder, tree, world
 
 
-def test_concepts_are_drawn_without_a_target(worlds):
+def test_concepts_are_reconstructed_without_a_target(worlds):
     folder = worlds[0]
-    reconstructions = folder / "drawn-imagery"
+    reconstructions = folder / "reconstructed-imagery"
     entries = json.loads((reconstructions / "index.json").read_text())["images"]
-    assert [e["stimulus"] for e in entries] == [f"C_{c}" for c in "SZMYNF"]
-    assert all(e["seen"] is None for e in entries)
-    assert not list((reconstructions / "seen").iterdir())
-    assert np.asarray(Image.open(reconstructions / entries[2]["drawn"][0])).shape == (64, 64, 3)
+    assert [e["name"] for e in entries] == [f"C_{c}" for c in "SZMYNF"]
+    assert all(e["stimulus"] is None for e in entries)
+    assert not list((reconstructions / "stimuli").iterdir())
+    assert np.asarray(Image.open(reconstructions / entries[2]["candidates"][0])).shape == (
+        64,
+        64,
+        3,
+    )
     assert (reconstructions / "grid.png").exists()
     found = load_reconstructions(reconstructions, require_targets=False)
-    assert not found.has_target.any() and found.reconstructions.shape == (6, 1, 64, 64, 3)
+    assert not found.has_target.any() and found.candidates.shape == (6, 1, 64, 64, 3)
     with pytest.raises(ValueError, match=r"6 of 6 stimuli have no image, the first being C_S"):
         load_reconstructions(reconstructions)  # as whatever compares with the stimuli does
 
@@ -132,10 +143,10 @@ def test_the_prepared_imagery(worlds):
     assert (folder / "imagery" / "nsd_imagery").is_dir()
 
 
-def test_areas_of_voxels_are_drawn_from_and_trained_on(worlds, random_backbone):
+def test_rois_of_voxels_are_reconstructed_from_and_trained_on(worlds, random_backbone):
     folder, _, world = worlds
-    entries = json.loads((folder / "drawn-areas" / "index.json").read_text())["images"]
-    assert sorted(e["stimulus"] for e in entries) == sorted(set(world.test_names))
+    entries = json.loads((folder / "reconstructed-rois" / "index.json").read_text())["images"]
+    assert sorted(e["name"] for e in entries) == sorted(set(world.test_names))
     settings = Settings(
         prepared=str(folder / "rois"), parcellation=(), backbone=str(random_backbone),
         num_regions=3, per_hemisphere=False,

@@ -22,15 +22,18 @@ from neuroadapter_jax.decoders.neuroadapter import pipeline_of_run
 from neuroadapter_jax.encoder.brain_encoder import BrainEncoder
 from neuroadapter_jax.encoder.vit import Dinov2Config, Dinov2Model
 from neuroadapter_jax.encoder.weights import save_dinov2
-from neuroadapter_jax.pipeline.reconstruct import load_reconstructions
+from neuroadapter_jax.pipeline import load_reconstructions
 from neuroadapter_jax.simulation import subject as subject_module
 from neuroadapter_jax.simulation.nsd_writer import write_nsd
 from neuroadapter_jax.simulation.subject import SubjectConfig
 from neuroadapter_jax.training.checkpoints import CheckpointStore
 from neuroadapter_jax.training.metrics_log import read_metrics
-from neuroadapter_jax.training.setup import Settings, TrainingSetup
+from neuroadapter_jax.training.settings import Settings
+from neuroadapter_jax.training.setup import TrainingSetup
 
 pytest.importorskip("tensorflow")
+
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]
 SUBJECT = SubjectConfig(
     num_images=24, num_shared=5, trials_per_session=36, regions_per_hemisphere=11, seed=3
@@ -151,7 +154,7 @@ def test_a_whole_run(world, whole):
     assert pictures == ["000008.png", "000016.png", f"{STEPS:06d}.png"]
 
 
-def test_areas_of_the_chosen_regions(world):
+def test_the_rois_of_the_chosen_regions(world):
     out = world.folder / "rois.csv"
     printed = finish(start("rois", "--config", world.config(), "--thresholds", "0.2", "--out", out))
     assert printed.startswith("subj01: 6 regions of Simulated22Parcels\n")
@@ -186,7 +189,7 @@ def test_a_run_killed_at_a_random_step_goes_on_bit_for_bit(world, whole):
 
 
 def test_export_and_reconstruct(world, whole):
-    model, reconstructions = world.folder / "model", world.folder / "drawn"
+    model, reconstructions = world.folder / "model", world.folder / "reconstructions"
     finish(start("export", "--run", whole, "--out", model))
     names = {"README.md", "config.json", "adapter.safetensors", "regions.npz"}
     assert {p.name for p in model.iterdir()} == names
@@ -232,7 +235,7 @@ def test_the_papers_configuration_with_its_variants(world):
         steps=None,
     )
     workdir, model, reconstructions = (
-        world.folder / f"nsd-{name}" for name in ("run", "model", "drawn")
+        world.folder / f"nsd-{name}" for name in ("run", "model", "reconstructions")
     )
     variants = {
         "data.space": "fsaverage5",
@@ -245,9 +248,10 @@ def test_the_papers_configuration_with_its_variants(world):
     }
     overrides = [f"--config.{key}={value}" for key, value in variants.items()]
     finish(start("train", "--config", config, "--workdir", workdir, *overrides))
-    kept = read_json(workdir / "config.json")
-    assert (kept["precision"], kept["start"], kept["sampler"]) == ("bf16", "grey", "ddpm")
-    assert (kept["token_queries"], kept["region_structure"]) == (5, False)
+    stored = read_json(workdir / "config.json")
+    assert (stored["precision"], stored["token_queries"]) == ("bf16", 5)
+    assert stored["region_structure"] is False
+    assert (stored["sampling"]["sampler"], stored["sampling"]["start"]) == ("ddpm", "grey")
     # Fifteen images in batches of four.
     assert read_metrics(workdir / "metrics.jsonl")[-1]["step"] == 4
 
@@ -267,8 +271,9 @@ def test_the_papers_configuration_with_its_variants(world):
     )
     finish(start(*reconstruct, "--num_steps", 2, "--batch_size", 3))
     settings = read_json(reconstructions / "index.json")["settings"]
-    own = {key: settings[key] for key in ("sampler", "start", "num_candidates", "guidance_scale")}
-    assert own == {"sampler": "ddpm", "start": "grey", "num_candidates": 2, "guidance_scale": 4.0}
+    assert settings["num_candidates"] == 2
+    own = {key: settings["sampling"][key] for key in ("sampler", "start", "guidance_scale")}
+    assert own == {"sampler": "ddpm", "start": "grey", "guidance_scale": 4.0}
     images = list((reconstructions / "images").iterdir())
     assert len(images) == 2 * SUBJECT.num_shared
     assert Image.open(images[0]).size == (32, 32)
@@ -301,10 +306,10 @@ def test_a_work_folder_of_another_config(world, whole):
         world,
         *("--workdir", whole, "--config.train.learning_rate=0.25", "--config.train.drop_rate=0.5"),
         words=(
-            "config.json belongs to a run",
+            "config.json holds a run made with other settings",
             "drop_rate is 'uniform' there, 0.5 here",
             "learning_rate is 0.003 there, 0.25 here",
-            "Choose another work folder",
+            "choose another work folder",
         ),
     )
 
@@ -427,7 +432,7 @@ def test_an_encoder_run_that_was_killed_gives_the_same_encoders(world, encoder_c
     first = runs[0] / "block0_run0" / "metrics.jsonl"
     assert second.read_bytes() == first.read_bytes()
 
-    # One that judges what the adapter draws.
+    # One that ranks what the adapter reconstructs.
     reconstructions = world.folder / "chosen"
     model = world.folder / "encoder" / "model"
     reconstruct = (
@@ -454,6 +459,6 @@ def test_an_encoder_run_that_was_killed_gives_the_same_encoders(world, encoder_c
     split = PreparedDataset(world.folder / "prepared", "test")
     fmri = np.stack([split[i]["betas"].mean(axis=0, dtype=np.float32) for i in range(len(split))])
     fmri = fmri.astype(np.float16).astype(np.float32)
-    scores = encoder.rank(records.reconstructions, fmri, pipeline.regions)
+    scores = encoder.rank(records.candidates, fmri, pipeline.regions)
     np.testing.assert_allclose(records.scores, scores, atol=1e-5)
     np.testing.assert_array_equal(records.chosen, scores.argmax(axis=1))

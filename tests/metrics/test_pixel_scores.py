@@ -1,9 +1,12 @@
 import numpy as np
+import pytest
 from scipy import stats
-from skimage.color import rgb2gray
-from skimage.metrics import structural_similarity
 
 from neuroadapter_jax.metrics.pixel_scores import pixel_scores
+
+pytest.importorskip("skimage")
+from skimage.color import rgb2gray
+from skimage.metrics import structural_similarity
 
 
 def test_the_three_scores_are_those_of_other_libraries(rng):

@@ -2,8 +2,6 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import correlation
 from scipy.stats import pearsonr
-from skimage.color import rgb2gray
-from skimage.metrics import structural_similarity
 
 from neuroadapter_jax.metrics.pixels import (
     correlation_distance,
@@ -61,6 +59,10 @@ def test_floats_score_as_bytes_do():
 
 
 def test_ssim_is_scikit_images():
+    pytest.importorskip("skimage")
+    from skimage.color import rgb2gray
+    from skimage.metrics import structural_similarity
+
     a, b = pairs(2)
     b[1] = 130  # a constant image
     expected = [

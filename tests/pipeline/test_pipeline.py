@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import torch
 from flax import nnx
 from safetensors.numpy import load_file
 from tiny_pipeline import LH, RH, V, make_pipeline
@@ -53,7 +52,7 @@ def test_a_saved_pipeline_gives_the_same_images(pipeline, saved, fmri, images):
     assert again.num_vertices == LH + RH
     names = {p.name for p in saved.iterdir()}
     assert names == {"config.json", "adapter.safetensors", "regions.npz"}
-    # A second call gives the same, and what the adapter reads are the vertices of its regions.
+    # A second call gives the same images; the adapter reads the vertices of its regions alone.
     np.testing.assert_array_equal(pipeline(fmri, **SAMPLING), images)
     unread = np.setdiff1d(
         np.arange(LH + RH), np.concatenate([pipeline.regions.cortex_indices(i) for i in range(4)])
@@ -73,16 +72,18 @@ def test_images_and_seeds(pipeline, fmri, images):
     assert len({image.tobytes() for image in reconstructions}) == 12
 
 
+@pytest.mark.slow
 def test_a_candidate_does_not_depend_on_its_batch(pipeline, fmri, images):
     ids = np.array([2, 0, 7], np.int64)
     other = pipeline(fmri[[2, 0, 1]], sample_ids=ids, **SAMPLING)
     for row, image in ((0, images[2]), (1, images[0])):
         np.testing.assert_array_equal(other[row], image)
-    # Other batch shapes are compiled anew, which may move a rounding.
+    # Other batch shapes are compiled again, which may move a rounding.
     alone = pipeline(fmri[1:2], sample_ids=np.array([1]), sampling=TWO_STEPS, num_candidates=3)
     assert np.abs(alone[0, :2].astype(int) - images[1]).max() <= 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("large", [1, 1 << 30])
 def test_devices_share_the_images_and_exchange_nothing(saved, fmri, images, tmp_path, large):
     """With attention head by head, as large attention goes, and at once."""
@@ -114,14 +115,18 @@ for program in programs:
     assert "num_partitions=4" in program and not found, found
 np.save({str(tmp_path / "images.npy")!r}, images)
 """
-    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
-    environment["PYTHONPATH"] = str(Path(__file__).resolve().parents[2])
+    flags = os.environ.get("XLA_FLAGS", "")  # the caller's flags hold here too
+    environment = os.environ | {
+        "XLA_FLAGS": f"{flags} --xla_force_host_platform_device_count=4",
+        "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
+    }
     subprocess.run([sys.executable, "-c", program], env=environment, check=True)
     shared = np.load(tmp_path / "images.npy")
     # Compiled for three images a device instead of six, which may move a rounding.
     assert np.abs(shared.astype(int) - images).max() <= 1
 
 
+@pytest.mark.slow
 def test_half_precision_export(pipeline, tmp_path, fmri, images):
     pipeline.save_pretrained(tmp_path, np.float16)
     stored = load_file(tmp_path / "adapter.safetensors")
@@ -260,6 +265,7 @@ class Umpire(BrainEncoder):
         return self.scores[len(self.shown) - 1]
 
 
+@pytest.mark.slow
 def test_halving_drops_candidates_on_the_way(pipeline, fmri):
     reconstruct = {"sampling": Sampling("ddpm", 5, 2.5)}
     whole = pipeline(fmri, num_candidates=5, **reconstruct)
@@ -297,6 +303,7 @@ def test_halving_needs_an_encoder(pipeline, fmri):
         pipeline(fmri, halving=((1, 1),), **SAMPLING)
 
 
+@pytest.mark.slow
 def test_sampling_begins_from_given_latents(pipeline, fmri, images, rng):
     low = 0.4 * rng.standard_normal((3, 16, 16, 4)).astype(np.float32)
     # At strength 1 nothing of the start is left.
@@ -352,7 +359,9 @@ def test_wrong_starts_are_answered(as_user, pipeline, fmri):
 ROI_WEIGHTS = np.array([[0.5, 0.5, 0, 0], [0, 0, 0, 1]], np.float32)
 
 
+@pytest.mark.slow
 def test_the_views_come_with_the_images(pipeline, fmri):
+    torch = pytest.importorskip("torch")
     reconstruct = {"sampling": Sampling("ddim", 5, 2.5)}
     expected = pipeline(fmri, num_candidates=2, **reconstruct)[:, 1]
     found = pipeline.interpret(fmri, ROI_WEIGHTS, candidate=1, shown=(0, 3), **reconstruct)
@@ -395,6 +404,7 @@ def without_regions(pipeline, dropped):
     )
 
 
+@pytest.mark.slow
 def test_a_silenced_region_is_a_token_of_zeros(pipeline, fmri):
     dropped = np.array([False, True, False, True])
     silent = without_regions(pipeline, dropped)
@@ -406,6 +416,7 @@ def test_a_silenced_region_is_a_token_of_zeros(pipeline, fmri):
         pipeline(fmri, keep=keep[:, :3], sampling=TWO_STEPS)
 
 
+@pytest.mark.slow
 def test_effects_are_changes_of_the_prediction(pipeline, fmri, rng):
     noisy = rng.standard_normal((3, 8, 8, 4)).astype(np.float32)
     region_sets = np.array([[False, True, False, True], [True, False, False, False], [False] * 4])
@@ -426,6 +437,7 @@ def test_effects_are_changes_of_the_prediction(pipeline, fmri, rng):
     np.testing.assert_allclose(alone[:, 0], ((none - some) ** 2).sum(1), rtol=1e-3, atol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reduction", ["difference", "gradient"])
 def test_other_reductions_leave_the_images_and_sum_to_one(pipeline, fmri, reduction):
     reconstruct = {"sampling": TWO_STEPS}

@@ -5,8 +5,6 @@ import numpy as np
 import pytest
 from matplotlib import pyplot as plt
 from scipy.integrate import trapezoid
-from skimage.color import rgb2gray
-from skimage.metrics import structural_similarity
 from tiny_pipeline import LH, RH, make_regions
 
 from neuroadapter_jax.diffusion.sampling import Sampling
@@ -89,6 +87,10 @@ def made_appearance(images, read):
 
 
 def test_distances_between_images(scenes):
+    pytest.importorskip("skimage")
+    from skimage.color import rgb2gray
+    from skimage.metrics import structural_similarity
+
     read, other = np.zeros((B, 6), np.int8), np.zeros((B, 6), np.int8)
     other[2, :3], other[4, 5] = -1, 3
     images, changed = scenes.images, greyed(scenes.images, np.linspace(0, 0.9, B))
@@ -113,6 +115,7 @@ def test_distances_between_images(scenes):
     assert found["category"].tolist() == [0, 0, 3, 0, 1, 0, 0]
 
 
+@pytest.mark.slow
 def test_appearance_does_not_depend_on_the_batch(scenes, reader, random_backbone):
     vae, vit = load_component(random_backbone, "vae"), load_dinov2("tiny-vit")
     appearance = make_appearance(vae, vit, reader, batch_size=4)
@@ -129,7 +132,7 @@ def test_appearance_does_not_depend_on_the_batch(scenes, reader, random_backbone
     assert (found.read == scenes.categories).mean() > 0.9
 
 
-def test_changes_are_relative_to_another_images_drawing(scenes):
+def test_changes_are_relative_to_another_images_reconstruction(scenes):
     images = scenes.images
     region_sets = {"some": np.arange(P) < 3, "many": np.arange(P) < 8}
 
@@ -209,8 +212,8 @@ def test_a_true_ranking_gains_over_a_random_one(scenes, reader, rng):
         own = curves["true"][way]["pixel_correlation"]
         values = [point["value"] for point in own["curve"]]
         np.testing.assert_allclose(values, curve.mean(0), atol=1e-6)
-        roi = trapezoid(curve, dx=0.25, axis=1).mean()
-        np.testing.assert_allclose(own["area_under_curve"]["value"], roi, atol=1e-6)
+        area = trapezoid(curve, dx=0.25, axis=1).mean()
+        np.testing.assert_allclose(own["area_under_curve"]["value"], area, atol=1e-6)
     figure = deletion_figure(found)
     lines = figure.axes[3].get_lines()  # insertion, recall
     assert [line.get_label().split()[0] for line in lines] == ["true", "wrong", "random"]

@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-import torch
 from sklearn.metrics import roc_auc_score
 
 from neuroadapter_jax.studies.localisation import (
@@ -8,7 +7,7 @@ from neuroadapter_jax.studies.localisation import (
     half_share,
     localisation,
     pointing_hits,
-    roc_areas,
+    roc_auc,
 )
 
 
@@ -25,6 +24,7 @@ def masks(rng):
 
 
 def test_maps_are_enlarged_bilinearly(maps):
+    torch = pytest.importorskip("torch")
     expected = torch.nn.functional.interpolate(
         torch.from_numpy(maps)[:, None], (13, 13), mode="bilinear"
     )
@@ -69,9 +69,9 @@ def test_controls_fall_to_chance(rng):
 
 def test_ties_count_half():
     mask = np.array([[[True, False, True, False]]])
-    np.testing.assert_allclose(roc_areas(np.ones((1, 1, 4)), mask), 0.5)
-    np.testing.assert_allclose(roc_areas(np.array([[[2.0, 1.0, 1.0, 0.0]]]), mask), 3.5 / 4)
-    assert np.isnan(roc_areas(np.ones((1, 1, 4)), np.zeros((1, 1, 4), bool))).all()
+    np.testing.assert_allclose(roc_auc(np.ones((1, 1, 4)), mask), 0.5)
+    np.testing.assert_allclose(roc_auc(np.array([[[2.0, 1.0, 1.0, 0.0]]]), mask), 3.5 / 4)
+    assert np.isnan(roc_auc(np.ones((1, 1, 4)), np.zeros((1, 1, 4), bool))).all()
     assert pointing_hits(np.array([[[0.0, 3.0, 1.0, 2.0]]]), mask).tolist() == [False]
 
 

@@ -2,12 +2,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import torch
-from diffusers import DDPMScheduler
-from diffusers.training_utils import compute_snr
 
 from neuroadapter_jax.diffusion.noise_schedule import NoiseSchedule
 from neuroadapter_jax.training.loss import denoising_losses, min_snr_weights, sample_noise
+
+pytest.importorskip("torch")
+pytest.importorskip("diffusers")
+import torch
+from diffusers import DDPMScheduler
+from diffusers.training_utils import compute_snr
 
 GAMMA = 5.0
 STEPS = np.array([0, 1, 7, 101, 373, 500, 997, 999], np.int32)

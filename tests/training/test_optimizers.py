@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-import torch
 
 from neuroadapter_jax.training.optimizers import ema_update, make_optimizer, make_schedule
 
@@ -29,6 +28,7 @@ def test_schedule_follows_its_formula(schedule, warmup):
 
 
 def test_the_step_schedule_is_torchs_steplr():
+    torch = pytest.importorskip("torch")
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.3)
     steps = torch.optim.lr_scheduler.StepLR(optimizer, step_size=5, gamma=0.5)
     want = []
@@ -45,6 +45,7 @@ def test_the_step_schedule_is_torchs_steplr():
     [("cosine", 1.7, 0.05), ("cosine", 0.9, 0.0), ("constant", None, 0.11)],
 )
 def test_trajectory_equals_torch_adamw(rng, schedule, clip_norm, weight_decay):
+    torch = pytest.importorskip("torch")
     steps, warmup, peak = 42, 6, 0.07
     shapes = {"kernel": (7, 5), "bias": (5,), "scale": (3,)}
     start = {k: rng.normal(size=s).astype(np.float32) for k, s in shapes.items()}

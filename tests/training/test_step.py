@@ -3,9 +3,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-import torch
-from diffusers import DDPMScheduler
-from diffusers import UNet2DConditionModel as TorchUNet
 from flax import nnx
 from tiny_backbone import random_network
 from tiny_step import SEED, UNET, TinyStep
@@ -20,6 +17,12 @@ from neuroadapter_jax.sharding import ShardedBatches, make_mesh, replicate
 from neuroadapter_jax.training.loss import min_snr_weights, sample_noise
 from neuroadapter_jax.training.optimizers import make_optimizer, make_schedule
 from neuroadapter_jax.training.step import Objective, latents_from_moments
+
+pytest.importorskip("torch")
+pytest.importorskip("diffusers")
+import torch
+from diffusers import DDPMScheduler
+from diffusers import UNet2DConditionModel as TorchUNet
 
 TRAINED = {
     "region_projection.weights",
@@ -126,6 +129,7 @@ def test_the_step_is_compiled_once(run):
     assert tiny.step._cache_size() == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("prediction_type", "options"),
     [("epsilon", {}), ("v_prediction", {"accumulate": 3}), ("epsilon", {"remat": True})],

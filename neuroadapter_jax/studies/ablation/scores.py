@@ -31,7 +31,7 @@ class ImageScores(NamedTuple):
 
     def save(self, path: str | Path) -> None:
         """Write an npz file, whole or not at all."""
-        arrays = {"image_ids": self.image_ids}
+        arrays: dict[str, Any] = {"image_ids": self.image_ids}
         for part in ("points", "out_of", "missing"):
             values = getattr(self, part).items()
             arrays |= {f"{part}/{name}": np.asarray(value) for name, value in values}

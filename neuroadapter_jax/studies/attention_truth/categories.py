@@ -17,7 +17,7 @@ class _Test(NamedTuple):
     """An ROI's category, where it was found right, in which images, and the sets to perturb."""
 
     roi: str
-    index: int
+    category_index: int
     wanted: Bool[np.ndarray, "b slot"]
     shown: Int[np.ndarray, " k"]
     region_sets: list[Bool[np.ndarray, " p"]]
@@ -72,7 +72,8 @@ def category_table(
     images = reconstruct(np.concatenate(rows), np.concatenate(members), perturbation)
     ends = np.cumsum([len(x) for x in rows])[:-1]
     readings = iter(np.split(read_scenes(reader, images), ends))
-    result, pooled = {}, []
+    result: dict[str, Any] = {}
+    pooled: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     for roi, index, wanted, shown, region_sets in tests:
         own, *random = (
             (wanted[shown] & (next(readings) != index)).sum(axis=1) for _ in region_sets
@@ -80,7 +81,8 @@ def category_table(
         number = wanted[shown].sum(axis=1)
         pooled.append((own, np.mean(random, axis=0), number))
         result[roi] = _losses(*pooled[-1], seed) | {"regions": int(rois[roi].sum())}
-    result["all ROIs"] = _losses(*(np.concatenate(x) for x in zip(*pooled, strict=True)), seed)
+    lost, lost_at_random, numbers = (np.concatenate(x) for x in zip(*pooled, strict=True))
+    result["all ROIs"] = _losses(lost, lost_at_random, numbers, seed)
     return result
 
 

@@ -1,5 +1,6 @@
 """The study from a pipeline and a simulated subject to results, tables and figures."""
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from neuroadapter_jax.figures.pictures import save_picture
 from neuroadapter_jax.files import write_json, write_text
 from neuroadapter_jax.ibbi.perturbation import Perturbation
 from neuroadapter_jax.ibbi.roi import ROIAssignment, assign_regions, by_hemisphere, concatenate
+from neuroadapter_jax.ibbi.views import Reduction
 from neuroadapter_jax.pipeline import (
     InterpretationSettings,
     NeuroAdapterPipeline,
@@ -51,7 +53,7 @@ from neuroadapter_jax.studies.causal_tests import (
 from neuroadapter_jax.studies.interpretation import subject_rois
 from neuroadapter_jax.studies.resume import cached
 
-REDUCTIONS = ("attention", "value_norm", "difference", "gradient")
+REDUCTIONS: tuple[Reduction, ...] = ("attention", "value_norm", "difference", "gradient")
 SAMPLER, NUM_STEPS = "dpmsolver++", 19
 EARLY = ("V1", "V2", "V3")
 RegionSets = Mapping[str, Bool[np.ndarray, " p"]]
@@ -338,7 +340,7 @@ class _Study:
         found = {
             name: self.part(
                 f"categories, {name}",
-                lambda test=test: compute(*test),
+                functools.partial(compute, *test),
                 num_images=test[2],
                 num_random=test[3],
             )

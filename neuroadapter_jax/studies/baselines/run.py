@@ -5,7 +5,7 @@ Every method's images lie in their own folder, as launch/reconstruct.py writes t
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,19 +30,17 @@ from neuroadapter_jax.pipeline import (
     LowLevelStart,
     NeuroAdapterPipeline,
     Ranking,
-    Reconstructions,
     ReconstructionSettings,
     load_reconstructions,
     reconstruct_split,
     write_reconstructions,
 )
+from neuroadapter_jax.pipeline.reconstruction_folder import SaveGrid
 from neuroadapter_jax.simulation.nsd_writer import load_truth
 from neuroadapter_jax.studies.baselines.methods import METHODS, BaselineSettings
 from neuroadapter_jax.studies.baselines.scores import make_score, summarise
 from neuroadapter_jax.studies.baselines.tables import tables
 from neuroadapter_jax.studies.baselines.validation import ValidationImages, choose_on_validation
-
-SaveGrid = Callable[[Path, Reconstructions], object]
 
 
 def simulated_captions(root: str | Path) -> dict[int, list[str]]:

@@ -60,6 +60,9 @@ def train_step_cost(
         dtype: of the frozen U-Net.
         num_vertices: responses per sample; fsaverage has 2 x 163,842.
         compiled: False only counts operations, which takes seconds.
+
+    Raises:
+        RuntimeError: the backend does not analyse compiled programs.
     """
     unet = nnx.eval_shape(lambda: UNet2DConditionModel(size.unet, rngs=nnx.Rngs(0)))
     text = nnx.eval_shape(lambda: CLIPTextModel(size.text, rngs=nnx.Rngs(0)))
@@ -108,7 +111,11 @@ def train_step_cost(
     arguments = (state, frozen, records)
     lowered = step.lower(*arguments)
     held = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(arguments))
-    temporary = None
-    if compiled:
-        temporary = lowered.compile().memory_analysis().temp_size_in_bytes
-    return StepCost(lowered.cost_analysis()["flops"], held, temporary)
+    counts = lowered.cost_analysis()
+    memory = lowered.compile().memory_analysis() if compiled else None
+    if counts is None or (compiled and memory is None):
+        raise RuntimeError(
+            f"JAX's backend {jax.default_backend()!r} analyses no compiled programs; expected one "
+            "that counts operations and bytes, as the CPU's does (JAX_PLATFORMS=cpu)."
+        )
+    return StepCost(counts["flops"], held, None if memory is None else memory.temp_size_in_bytes)

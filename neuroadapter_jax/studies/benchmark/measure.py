@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +24,8 @@ from neuroadapter_jax.diffusion.unet import UNet2DConditionModel, UNetConfig
 from neuroadapter_jax.diffusion.vae import AutoencoderConfig, AutoencoderKL
 from neuroadapter_jax.diffusion.weights import Backbone, random_parameters
 from neuroadapter_jax.studies.benchmark.ours import Ours
+
+Module = TypeVar("Module", bound=nnx.Module)
 
 GUIDANCE = 4.0
 NUM_CANDIDATES = 8
@@ -101,18 +103,17 @@ def networks(
     size: Size, unet_dtype: Any = jnp.float32
 ) -> tuple[Backbone, NeuroAdapter, np.ndarray]:
     """Random networks of a size, and the token ids of an empty prompt."""
-    parts = [
-        (UNet2DConditionModel, size.unet, unet_dtype),
-        (AutoencoderKL, size.vae, jnp.float32),
-        (CLIPTextModel, size.text, jnp.float32),
-    ]
-    modules = [
-        random_parameters(
-            nnx.eval_shape(lambda c=cls, s=config: c(s, rngs=nnx.Rngs(0))), seed, dtype
-        )
-        for seed, (cls, config, dtype) in enumerate(parts)
-    ]
-    backbone = Backbone(*modules, NoiseSchedule(), Path())
+
+    def random(build: Callable[[], Module], seed: int, dtype: Any = jnp.float32) -> Module:
+        return random_parameters(nnx.eval_shape(build), seed, dtype)
+
+    backbone = Backbone(
+        random(lambda: UNet2DConditionModel(size.unet, rngs=nnx.Rngs(0)), 0, unet_dtype),
+        random(lambda: AutoencoderKL(size.vae, rngs=nnx.Rngs(0)), 1),
+        random(lambda: CLIPTextModel(size.text, rngs=nnx.Rngs(0)), 2),
+        NoiseSchedule(),
+        Path(),
+    )
     adapter = NeuroAdapter.for_unet(
         backbone.unet, size.num_regions, size.max_vertices, rngs=nnx.Rngs(3)
     )
@@ -137,17 +138,17 @@ def cases(
     packed = rng.standard_normal((size.batch, size.num_regions, size.max_vertices), np.float32)
     pixels = size.vae.sample_size
     images = rng.integers(0, 256, (size.batch, pixels, pixels, 3), np.uint8)
-    reconstructions = rng.standard_normal(
+    responses = rng.standard_normal(
         (size.reconstructions, size.num_regions, size.max_vertices), np.float32
     )
-    candidates = np.repeat(reconstructions[:1], NUM_CANDIDATES, axis=0)
+    candidates = np.repeat(responses[:1], NUM_CANDIDATES, axis=0)
     few = max(1, round(CANDIDATE_STEPS * num_steps))
     calls: dict[str, dict[str, Callable[[], Any]]] = {case: {} for case in CASES}
     if "ours" in sides:
         # One program over all devices, as launch/ runs it.
         count = math.gcd(size.batch, size.reconstructions, jax.device_count())
         ours = Ours(backbone, adapter, ids, jax.devices()[:count])
-        batch = {
+        batch: dict[str, np.ndarray] = {
             "betas": packed.reshape(size.batch, -1).astype(np.float16),
             "latent_mean": latents,
             "latent_std": np.full_like(latents, 0.1),
@@ -156,11 +157,9 @@ def cases(
         calls["forward"]["ours"] = lambda: wait(ours.predict(latents, timesteps, packed))
         calls["gradient"]["ours"] = lambda: wait(ours.gradient(latents, timesteps, packed))
         calls["train step"]["ours"] = lambda: wait(ours.train_step(batch))
-        calls["reconstruct"]["ours"] = lambda: ours.reconstruct(
-            reconstructions, num_steps, GUIDANCE
-        )
+        calls["reconstruct"]["ours"] = lambda: ours.reconstruct(responses, num_steps, GUIDANCE)
         calls["attention kept"]["ours"] = lambda: ours.reconstruct(
-            reconstructions, num_steps, GUIDANCE, True
+            responses, num_steps, GUIDANCE, True
         )
         calls["8 candidates"]["ours"] = lambda: ours.reconstruct(candidates, few, GUIDANCE)
     if "theirs" in sides:
@@ -184,11 +183,9 @@ def cases(
         calls["forward"]["theirs"] = forward
         calls["gradient"]["theirs"] = gradient
         calls["train step"]["theirs"] = lambda: theirs.train_step(images, packed)
-        calls["reconstruct"]["theirs"] = lambda: theirs.reconstruct(
-            reconstructions, num_steps, GUIDANCE
-        )
+        calls["reconstruct"]["theirs"] = lambda: theirs.reconstruct(responses, num_steps, GUIDANCE)
         calls["attention kept"]["theirs"] = lambda: theirs.reconstruct(
-            reconstructions, num_steps, GUIDANCE, folder
+            responses, num_steps, GUIDANCE, folder
         )
         calls["8 candidates"]["theirs"] = lambda: theirs.reconstruct(candidates, few, GUIDANCE)
     return calls
@@ -196,7 +193,7 @@ def cases(
 
 def alternate(calls: dict[str, Callable[[], Any]], repeats: int) -> dict[str, dict[str, Any]]:
     """Seconds of each side, called in turn; the first call, which compiles, is apart."""
-    seconds = {side: [] for side in calls}
+    seconds: dict[str, list[float]] = {side: [] for side in calls}
     for _ in range(repeats + 1):
         for side, call in calls.items():
             start = time.perf_counter()

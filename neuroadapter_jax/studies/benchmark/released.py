@@ -6,13 +6,18 @@ layer's whole matrix to the host at every step and writing one file per step.
 """
 
 import dataclasses
+import inspect
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+
+# By module: a type checker finds only placeholders of these classes at diffusers' top level.
 from diffusers.models.attention_processor import AttnProcessor2_0
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from jaxtyping import Float, Int, UInt8
 from torch import nn
 from torch.nn import functional
@@ -22,6 +27,8 @@ from neuroadapter_jax.adapter.neuroadapter import NeuroAdapter
 from neuroadapter_jax.diffusion.weights import Backbone, to_tensors
 
 GAMMA = 5.0
+
+TorchModule = TypeVar("TorchModule", bound=nn.Module)
 
 
 class RegionTokens(nn.Module):
@@ -46,16 +53,23 @@ class RegionTokens(nn.Module):
 
 
 class DecoupledProcessor(nn.Module):
-    """IP-Adapter's attention processor: text and brain tokens, each with its own keys."""
+    """IP-Adapter's attention processor: text and brain tokens, each with its own keys.
+
+    Attributes:
+        keeps: whether a call keeps its attention to the brain tokens.
+        kept: that attention, of the last such call.
+    """
+
+    kept: torch.Tensor
 
     def __init__(self, keys: torch.Tensor, values: torch.Tensor, num_tokens: int):
         super().__init__()
         self.num_tokens = num_tokens
-        self.to_k_ip = nn.Linear(*keys.shape[::-1], bias=False)
-        self.to_v_ip = nn.Linear(*values.shape[::-1], bias=False)
+        self.to_k_ip = nn.Linear(keys.shape[1], keys.shape[0], bias=False)
+        self.to_v_ip = nn.Linear(values.shape[1], values.shape[0], bias=False)
         self.to_k_ip.weight.data.copy_(keys)
         self.to_v_ip.weight.data.copy_(values)
-        self.keeps, self.kept = False, None
+        self.keeps = False
 
     def __call__(self, attn, hidden_states, encoder_hidden_states=None, **_) -> torch.Tensor:
         """Attention output of one cross-attention layer."""
@@ -83,7 +97,7 @@ class Released:
 
     Args:
         backbone: ours; its weights are copied.
-        adapter: ours; its weights are copied as well.
+        adapter: ours; its weights are copied too.
         empty_ids: token ids of the empty prompt [1, k].
     """
 
@@ -113,18 +127,24 @@ class Released:
         ]
         self.optimizer = torch.optim.AdamW(self.trained, lr=1e-4, weight_decay=1e-6)
 
-    def _set_processors(self, backbone: Backbone, adapter: NeuroAdapter) -> dict[str, Any]:
+    def _set_processors(
+        self, backbone: Backbone, adapter: NeuroAdapter
+    ) -> dict[str, DecoupledProcessor]:
         names = [name for name, _ in backbone.unet.cross_attentions()]
         values = {name: torch.from_numpy(v.copy()) for name, v in to_tensors(adapter).items()}
-        processors = {name: AttnProcessor2_0() for name in self.unet.attn_processors}
-        for i, name in enumerate(names):
-            processors[f"{name}.processor"] = DecoupledProcessor(
+        processors = {
+            name: DecoupledProcessor(
                 values[f"attention.to_k_ip.{i}.weight"],
                 values[f"attention.to_v_ip.{i}.weight"],
                 adapter.config.num_regions,
             )
-        self.unet.set_attn_processor(dict(processors))  # which empties what it is given
-        return {name: processors[f"{name}.processor"] for name in names}
+            for i, name in enumerate(names)
+        }
+        all_processors = {name: AttnProcessor2_0() for name in self.unet.attn_processors}
+        self.unet.set_attn_processor(
+            all_processors | {f"{name}.processor": own for name, own in processors.items()}
+        )
+        return processors
 
     def empty_prompt(self, size: int) -> torch.Tensor:
         """The empty prompt's states, one per sample."""
@@ -152,9 +172,8 @@ class Released:
         noise = torch.randn_like(latents)
         timesteps = torch.randint(0, 1000, (len(latents),))
         noisy = self.scheduler.add_noise(latents, noise, timesteps)
-        packed = torch.from_numpy(packed)
         keep = (torch.rand(packed.shape[:2]) <= torch.rand(len(packed), 1)).float()
-        states = torch.cat([text, self.tokens(packed, keep)], dim=1)
+        states = torch.cat([text, self.tokens(torch.from_numpy(packed), keep)], dim=1)
         prediction = self.unet(noisy, timesteps, encoder_hidden_states=states).sample
         abar = self.scheduler.alphas_cumprod[timesteps]
         snr = abar / (1.0 - abar)
@@ -175,10 +194,9 @@ class Released:
         keep_attention: Path | None = None,
     ) -> UInt8[np.ndarray, "b y x 3"]:
         """Images; with a folder, every layer's conditional attention of every step goes there."""
-        packed = torch.from_numpy(packed)
-        size = len(packed)
-        zeros = self.tokens.norm(self.tokens.proj(torch.zeros_like(self.tokens(packed))))
-        brain = torch.cat([zeros, self.tokens(packed)])
+        size, responses = len(packed), torch.from_numpy(packed)
+        zeros = self.tokens.norm(self.tokens.proj(torch.zeros_like(self.tokens(responses))))
+        brain = torch.cat([zeros, self.tokens(responses)])
         states = torch.cat([self.empty_prompt(2 * size), brain], dim=1)
         for processor in self.processors.values():
             processor.keeps = keep_attention is not None
@@ -191,7 +209,7 @@ class Released:
             guided = without + guidance_scale * (conditional - without)
             latents = self.scheduler.step(guided, t, latents).prev_sample
             if keep_attention is not None:
-                maps = {
+                maps: dict[str, Any] = {
                     name: processor.kept[size:].cpu().numpy()
                     for name, processor in self.processors.items()
                 }
@@ -204,20 +222,21 @@ def _below(values: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tens
     return {name.removeprefix(prefix): v for name, v in values.items() if name.startswith(prefix)}
 
 
-def _carried(cls: type, ours: Any, **extra: Any) -> nn.Module:
-    known = cls.__init__.__wrapped__.__code__.co_varnames
+def _carried(cls: type[TorchModule], ours: Any, **extra: Any) -> TorchModule:
+    """diffusers' module of a class, with our module's settings and weights."""
+    known = inspect.signature(cls).parameters
     fields = {k: v for k, v in dataclasses.asdict(ours.config).items() if k in known}
     module = cls(**fields | extra)
     return _filled(module, ours)
 
 
-def _carried_text(ours: Any) -> nn.Module:
+def _carried_text(ours: Any) -> CLIPTextModel:
     last = ours.config.vocab_size - 1
     fields = dataclasses.asdict(ours.config) | {"bos_token_id": last - 1, "eos_token_id": last}
     return _filled(CLIPTextModel(CLIPTextConfig(**fields)), ours)
 
 
-def _filled(module: nn.Module, ours: Any) -> nn.Module:
+def _filled(module: TorchModule, ours: Any) -> TorchModule:
     # transformers' text encoder no longer has the level that checkpoints of SD 1.5 name.
     tensors = {
         name.removeprefix("text_model."): torch.from_numpy(v)

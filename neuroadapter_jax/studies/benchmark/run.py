@@ -14,6 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from neuroadapter_jax.files import write_json, write_text
+from neuroadapter_jax.ibbi.views import Reduction
 from neuroadapter_jax.pipeline import NeuroAdapterPipeline
 from neuroadapter_jax.studies.benchmark.compiled import PEAKS, train_step_cost
 from neuroadapter_jax.studies.benchmark.measure import (
@@ -27,7 +28,7 @@ from neuroadapter_jax.studies.benchmark.measure import (
 from neuroadapter_jax.studies.benchmark.views import views_cost, views_table
 from neuroadapter_jax.tables import markdown_table
 
-REDUCTIONS = ("attention", "value_norm", "difference", "gradient")
+REDUCTIONS: tuple[Reduction, ...] = ("attention", "value_norm", "difference", "gradient")
 
 
 def compare_sides(

@@ -1,5 +1,6 @@
 """What asking for IBBI's views costs: time beside a plain call, and memory over steps."""
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 from unittest import mock
@@ -8,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from neuroadapter_jax.diffusion.sampling import Sampling
-from neuroadapter_jax.ibbi.views import attention_bytes
+from neuroadapter_jax.ibbi.views import Reduction, attention_bytes
 from neuroadapter_jax.pipeline import NeuroAdapterPipeline
 from neuroadapter_jax.pipeline import pipeline as pipeline_module
 from neuroadapter_jax.pipeline.interpret import sample_with_views
@@ -20,7 +21,7 @@ def views_cost(
     pipeline: NeuroAdapterPipeline,
     fmri: Float[np.ndarray, "b n"],
     roi_weights: Float[np.ndarray, "r p"],
-    reductions: Sequence[str],
+    reductions: Sequence[Reduction],
     *,
     num_steps: int,
     repeats: int = 5,
@@ -46,14 +47,14 @@ def views_cost(
     def sampling(steps: int) -> Sampling:
         return pipeline.sampling.replace(sampler="dpmsolver++", num_steps=steps)
 
-    def with_views(steps: int, reduction: str) -> Any:
+    def with_views(steps: int, reduction: Reduction) -> Any:
         return pipeline.interpret(fmri, roi_weights, sampling(steps), reduction=reduction, seed=0)
 
     calls: dict[str, Callable[[], Any]] = {
         "plain": lambda: pipeline(fmri, sampling(num_steps), num_candidates=1, seed=0)
     }
     for name in reductions:
-        calls[name] = lambda name=name: with_views(num_steps, name)
+        calls[name] = functools.partial(with_views, num_steps, name)
     found: dict[str, Any] = {
         "num_images": len(fmri),
         "num_rois": len(roi_weights),
@@ -63,7 +64,7 @@ def views_cost(
         "bytes": {},
     }
     for name in reductions:
-        sizes = [_compiled(lambda s=s, name=name: with_views(s, name)) for s in (few, num_steps)]
+        sizes = [_compiled(functools.partial(with_views, s, name)) for s in (few, num_steps)]
         found["bytes"][name] = {
             "temporary": [size.temp_size_in_bytes for size in sizes],
             "results": [size.output_size_in_bytes for size in sizes],

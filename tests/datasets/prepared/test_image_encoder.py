@@ -1,4 +1,5 @@
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -70,6 +71,7 @@ def test_fingerprint_tells_weights_apart(vae, tmp_path):
     assert load_image_encoder(tmp_path / "other")[1] != first
 
 
+@pytest.mark.slow
 def test_command_line(vae, tree, tmp_path):
     pytest.importorskip("tensorflow")
     config = CONFIG.format(
@@ -81,7 +83,7 @@ def test_command_line(vae, tree, tmp_path):
     (tmp_path / "config.py").write_text(config)
     command = [sys.executable, "launch/prepare.py", "--config", str(tmp_path / "config.py")]
     command.append(f"--config.data.prepared={tmp_path / 'prepared'}")
-    environment = {"PYTHONPATH": str(ROOT), "PATH": "", "JAX_PLATFORMS": "cpu"}
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "PATH": "", "JAX_PLATFORMS": "cpu"}
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
     assert run.returncode == 0, run.stderr
     said = run.stdout.splitlines()

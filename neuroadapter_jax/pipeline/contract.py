@@ -1,0 +1,94 @@
+"""What a decoder is to the functions that work through a split, and how they are told to."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+
+from neuroadapter_jax.cortex.parcellation import Parcellation
+from neuroadapter_jax.diffusion.sampling import Sampling
+from neuroadapter_jax.encoder.brain_encoder import BrainEncoder
+from neuroadapter_jax.pipeline.rank import Candidates
+from neuroadapter_jax.pipeline.reconstruct import LowLevelStart
+
+
+@runtime_checkable
+class Decoder(Protocol):
+    """What reconstructs images from responses as `NeuroAdapterPipeline` does.
+
+    Attributes:
+        regions: whose vertices are read.
+        provenance: what it was trained on.
+        sampling: used unless a call gives another.
+        num_candidates: images per response, used unless a call gives another number.
+    """
+
+    regions: Parcellation
+    provenance: dict[str, Any]
+    sampling: Sampling
+    num_candidates: int
+
+    def __call__(
+        self,
+        fmri: Float[np.ndarray, "b n"],
+        sampling: Sampling | None = None,
+        *,
+        num_candidates: int | None = None,
+        seed: int = 0,
+        sample_ids: Int[np.ndarray, " b"] | None = None,
+        low_level: LowLevelStart | None = None,
+    ) -> UInt8[np.ndarray, "b s y x c"]:
+        """Images; see `NeuroAdapterPipeline.__call__`."""
+        ...
+
+
+@runtime_checkable
+class RankingDecoder(Protocol):
+    """A decoder that ranks its candidates itself, and can drop some on the way."""
+
+    def candidates(
+        self,
+        fmri: Float[np.ndarray, "b n"],
+        encoder: BrainEncoder,
+        sampling: Sampling | None = None,
+        **options: Any,
+    ) -> Candidates:
+        """See `NeuroAdapterPipeline.candidates`."""
+        ...
+
+
+@dataclass(frozen=True)
+class ReconstructionSettings:
+    """How a split is reconstructed.
+
+    Attributes:
+        sampling: the decoder's own when None.
+        num_candidates: images per response; the decoder's own number when None.
+        seed: of the noise.
+        num_images: how many of the split, from its first on; None for all.
+        batch_size: responses per jitted call.
+    """
+
+    sampling: Sampling | None = None
+    num_candidates: int | None = None
+    seed: int = 0
+    num_images: int | None = None
+    batch_size: int = 20
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """How a brain encoder chooses among the candidates.
+
+    Attributes:
+        encoder: of the same subject, surface and parcellation.
+        halving: see `pipeline.rank.ranked`; the scores that are kept are then those of the
+            candidates sampled to the end.
+        keep_candidates: write all candidates, not the chosen one alone.
+    """
+
+    encoder: BrainEncoder
+    halving: Sequence[tuple[int, int]] = ()
+    keep_candidates: bool = False
