@@ -49,7 +49,7 @@ def plan(schedule: NoiseSchedule, sampling: Sampling) -> SamplingPlan:
     if sampler == "dpmsolver++":
         return _dpmsolver_plan(schedule, num_steps, sampling.spacing)
     timesteps = schedule.inference_timesteps(num_steps, sampling.spacing)
-    # As in diffusers: DDPM goes to the next timestep of the list, DDIM down by T / n whatever it is.
+    # As in diffusers: DDPM goes to the next timestep of the list, DDIM always down by T / n.
     before = timesteps - schedule.num_train_timesteps // num_steps
     if sampler == "ddpm":
         before = np.append(timesteps[1:], -1)
