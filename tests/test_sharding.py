@@ -181,11 +181,13 @@ def assert_same_run(path, truth):
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["8x1", "2x4", "restored"])
 def test_a_mesh_of_eight_devices_equals_one_device(devices, name):
     assert_same_run(devices / f"{name}.npz", devices / "1x1.npz")
 
 
+@pytest.mark.slow
 def test_two_processes_equal_one_device(devices, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -208,6 +210,7 @@ def collectives(path):
     return found
 
 
+@pytest.mark.slow
 def test_pure_data_parallelism_reduces_each_gradient_once_and_nothing_else(devices):
     found = collectives(devices / "8x1.hlo")
     num_trained = int(np.load(devices / "8x1.npz")["num_trained"])
@@ -218,6 +221,7 @@ def test_pure_data_parallelism_reduces_each_gradient_once_and_nothing_else(devic
     assert not collectives(devices / "1x1.hlo")
 
 
+@pytest.mark.slow
 def test_each_cut_parameter_is_gathered_once(devices):
     found = collectives(devices / "2x4.hlo")
     out = np.load(devices / "2x4.npz")
@@ -255,6 +259,7 @@ def test_a_mesh_that_does_not_divide_is_refused():
         make_mesh(3)
 
 
+@pytest.mark.slow
 def test_a_batch_that_does_not_divide_is_refused(devices):
     message = (devices / "refused.txt").read_text()
     assert message.startswith("batch_size is 12, which 8 devices cannot share evenly")

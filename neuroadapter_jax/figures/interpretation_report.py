@@ -70,12 +70,14 @@ def write_interpretation_report(
         )
     views = _with_rois(views)
     reduction, weighting = views.attrs["reduction"], views.attrs["layer_weighting"]
+    # Version 0.1.0 wrote the sampling's settings beside the others.
+    sampling = json.loads(views.attrs["sampling"]) if "sampling" in views.attrs else views.attrs
     maps = np.nan_to_num(views["image_view"].isel(step=views["shown"].values).values)
     highest = maps.max(axis=(-2, -1), keepdims=True)
-    count = views.sizes["sample"]
+    count, sampling = views.sizes["sample"], json.loads(views.attrs["sampling"])
     data = {
-        "lead": f"{title} {count} images, {views.sizes['step']} steps of {views.attrs['sampler']}, "
-        f"guidance {views.attrs['guidance_scale']:g}, seed {views.attrs.get('seed', 0)}.".strip(),
+        "lead": f"{title} {count} images, {views.sizes['step']} steps of {sampling['sampler']}, "
+        f"guidance {sampling['guidance_scale']:g}, seed {views.attrs.get('seed', 0)}.".strip(),
         "notes": _NOTES.format(
             weighting=weighting,
             reduction=reduction,

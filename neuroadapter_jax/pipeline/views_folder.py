@@ -110,6 +110,11 @@ def interpret_split(
     )
     if (out / SETTINGS).is_file():
         found = json.loads((out / SETTINGS).read_text())
+        if "areas" in found:
+            raise ValueError(
+                f"{out} was written by version 0.1.0, which load_views still reads; expected a "
+                "folder of this version to go on with; name another folder or delete this one."
+            )
         require_same_settings(out, found, record, "views")
     require_same_surface(dataset, pipeline.regions)
     write_json(out / SETTINGS, record)
@@ -279,7 +284,7 @@ def load_views(folder: str | Path) -> xarray.Dataset:
     paths = sorted(Path(folder).glob("views-*.nc"))
     if not paths:
         raise FileNotFoundError(
-            f"{folder}: holds no views-*.nc; expected a folder of launch/interpret.py."
+            f"{folder}: holds no views-*.nc; expected a folder of `neuroadapter interpret`."
         )
     groups = [_current_words(xarray.load_dataset(path, engine="h5netcdf")) for path in paths]
     return xarray.concat(groups, "sample", data_vars="minimal", combine_attrs="override")
@@ -294,6 +299,20 @@ def _compressed(views: xarray.Dataset) -> dict[str, dict[str, Any]]:
 
 
 def _current_words(views: xarray.Dataset) -> xarray.Dataset:
-    """Views whose names are today's; version 0.1.0 said "area" for a ROI."""
+    """Views whose names are today's.
+
+    Version 0.1.0 said "area" for a ROI and had the settings of the sampling beside the others;
+    those that it did not store are not made up.
+    """
     former = {"area": "roi", "area_weight": "roi_weight"}
-    return views.rename({old: new for old, new in former.items() if old in views.variables})
+    views = views.rename({old: new for old, new in former.items() if old in views.variables})
+    attributes = dict(views.attrs)
+    if "areas" in attributes:
+        attributes["rois"] = attributes.pop("areas")
+    if "sampling" not in attributes:
+        flat = [field.name for field in dataclasses.fields(Sampling) if field.name in attributes]
+        # netCDF gives numbers back as NumPy's.
+        sampling = {name: np.asarray(attributes.pop(name)).item() for name in flat}
+        attributes["sampling"] = json.dumps(sampling)
+    views.attrs = attributes
+    return views

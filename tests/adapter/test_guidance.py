@@ -87,6 +87,7 @@ def test_a_scale_of_one_is_no_guidance(scene, unguided):
     assert_close(latents, unguided, 1e-5)
 
 
+@pytest.mark.slow
 def test_a_scale_of_zero_sees_no_brain(scene):
     other = scene["brain"]._replace(values=tuple(5 * v + 1 for v in scene["brain"].values))
     latents = reconstruct(scene, jnp.float32(0.0))[0]
@@ -95,6 +96,7 @@ def test_a_scale_of_zero_sees_no_brain(scene):
     assert_close(reconstruct(scene, None, brain=all_dropped)[0], latents, 1e-5)
 
 
+@pytest.mark.slow
 def test_guidance_moves_away_from_the_unconditional_prediction(scene, unguided):
     unet, g = scene["unet"], 3.5
     config = unet.config
@@ -113,6 +115,7 @@ def test_guidance_moves_away_from_the_unconditional_prediction(scene, unguided):
     assert np.abs(np.asarray(latents) - unguided).max() > 1e-2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("guidance", [None, 2.5])
 def test_the_probe_sees_the_conditional_half_and_changes_nothing(scene, guidance):
     scale = None if guidance is None else jnp.float32(guidance)
@@ -137,6 +140,7 @@ def test_the_probe_sees_the_conditional_half_and_changes_nothing(scene, guidance
         assert np.abs(expected - 1 / P).max() > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["ddim", "ddpm"])
 def test_a_sample_does_not_depend_on_its_batch(scene, sampler):
     whole = reconstruct(scene, jnp.float32(2.5), sampler=sampler)[0]
@@ -150,6 +154,7 @@ def test_a_sample_does_not_depend_on_its_batch(scene, sampler):
     assert_close(part, np.asarray(whole)[:2], 1e-5)
 
 
+@pytest.mark.slow
 def test_sampling_from_a_noised_grey_image(scene):
     unet, config = scene["unet"], scene["unet"].config
     shape = (config.sample_size, config.sample_size, 4)

@@ -9,6 +9,8 @@ import pytest
 
 import neuroadapter_jax
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "neuroadapter_jax"
 

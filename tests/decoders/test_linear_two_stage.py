@@ -127,6 +127,7 @@ def test_captions_come_from_files(tmp_path):
         read_captions([tmp_path / "none.json"])
 
 
+@pytest.mark.slow
 def test_the_low_level_path_is_diffusers_image_to_image(backbone, random_backbone, data, rng):
     torch = pytest.importorskip("torch")
     diffusers = pytest.importorskip("diffusers")
@@ -177,6 +178,7 @@ def test_the_low_level_path_is_diffusers_image_to_image(backbone, random_backbon
     assert np.abs(ours[:, 0].astype(int) - np.round(truth * 255)).max() <= 2
 
 
+@pytest.mark.slow
 def test_candidates_and_the_strength_that_takes_no_start(backbone, data):
     tokens = CLIPTokenizer(backbone.folder / "tokenizer").length
     zeros = np.zeros((COUNT, tokens, 8), np.float32)

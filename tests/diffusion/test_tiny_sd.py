@@ -52,6 +52,7 @@ def reconstruct(folder, latents):
     return np.asarray(run(state, jnp.asarray(ids), jnp.asarray(latents)))
 
 
+@pytest.mark.slow
 def test_the_same_image_as_diffusers(folder, rng):
     size = load_pretrained(folder).unet.config.sample_size
     latents = rng.standard_normal((len(CAPTIONS), size, size, 4)).astype(np.float32)

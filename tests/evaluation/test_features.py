@@ -99,7 +99,8 @@ def torch_features(network, name, batch):
         return [network(pixel_values=batch).image_embeds]
     from torchvision.models.feature_extraction import create_feature_extractor
 
-    found = create_feature_extractor(network, list(NODES[name]))(batch)
+    nodes = list(NODES[name])
+    found = create_feature_extractor(network, nodes, suppress_diff_warning=True)(batch)
     return [found[node].flatten(1) for node in NODES[name]]
 
 
@@ -117,6 +118,7 @@ def two_way_loop(true, reconstructions, convention):
     return scores
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("convention", ["mindeye", "neuroadapter"])
 def test_every_published_metric_is_torchvisions(pictures, published, convention):
     torchvision()
@@ -155,6 +157,7 @@ def test_every_published_metric_is_torchvisions(pictures, published, convention)
     assert informative >= 2  # not every score is at its ceiling
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("convention", ["mindeye", "neuroadapter"])
 def test_features_themselves_are_torchs(pictures, published, convention):
     """To 1e-5; two-way scores alone would hide small differences."""
@@ -224,6 +227,7 @@ def test_without_pytorch_the_rest_is_scored(pictures, monkeypatch):
     assert {"pixcorr", "ssim", "two_way_tiny_vit_pooled"} <= set(scores.per_image)
 
 
+@pytest.mark.slow
 def test_weights_of_another_network_are_refused(published, tmp_path):
     models = torchvision().models
     name = models.AlexNet_Weights.IMAGENET1K_V1.url.rsplit("/", 1)[-1]

@@ -39,7 +39,8 @@ def test_rois_are_shown_on_their_hemisphere(roi, tmp_path):
 
     save_picture(tmp_path / "rois.png", figure, dpi=50)
     assert [file.name for file in tmp_path.iterdir()] == ["rois.png"]
-    assert min(Image.open(tmp_path / "rois.png").size) > 100
+    with Image.open(tmp_path / "rois.png") as picture:
+        assert min(picture.size) > 100
     assert not plt.fignum_exists(figure.number)
 
 

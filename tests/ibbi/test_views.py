@@ -106,6 +106,7 @@ def test_the_unconditional_half_attends_to_all_regions_equally(unet, rng):
         np.testing.assert_allclose(weights, 1 / P, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_gradients_are_those_of_the_guidance_difference(unet, rng):
     """Against central differences of S as single weights change."""
     brain, without = stream_of(unet, rng, B), stream_of(unet, rng, 1)

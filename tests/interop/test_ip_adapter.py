@@ -26,6 +26,7 @@ def test_the_order_is_diffusers(pipeline, sd_backbone):
     assert sorted(indices.values()) == list(range(1, 33, 2))
 
 
+@pytest.mark.slow
 def test_diffusers_samples_the_same_latents(
     pipeline, sd_backbone, fmri, noise, reconstructions, tmp_path
 ):

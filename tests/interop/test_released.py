@@ -66,6 +66,7 @@ def test_tokens(pipeline, released, fmri, packed):
     assert_close(ours, truth.numpy(), 1e-5)
 
 
+@pytest.mark.slow
 def test_noise_and_every_attention_map(pipeline, released, fmri, packed, text, rng):
     latents = rng.standard_normal((len(fmri), 4, 16, 16)).astype(np.float32)
     timesteps = np.array([2, 571, 997], np.int32)
@@ -83,6 +84,7 @@ def test_noise_and_every_attention_map(pipeline, released, fmri, packed, text, r
     np.testing.assert_array_equal(again, ours)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["ddim", "dpmsolver++"])
 def test_guided_trajectories(sampler, reconstructions, released, packed, text, noise, sd_backbone):
     scheduler = DDIMScheduler.from_pretrained(sd_backbone / "scheduler")

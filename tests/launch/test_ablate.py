@@ -13,6 +13,8 @@ import pytest
 
 from neuroadapter_jax.studies.ablation import ImageScores
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = f"""
 import importlib.util

@@ -18,6 +18,8 @@ from neuroadapter_jax.pipeline.pipeline import NeuroAdapterPipeline
 pytest.importorskip("torch")
 import torch
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 P, V = 3, 5
 

@@ -32,6 +32,8 @@ from neuroadapter_jax.training.settings import Settings
 from neuroadapter_jax.training.setup import TrainingSetup
 
 pytest.importorskip("tensorflow")
+
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]
 SUBJECT = SubjectConfig(
     num_images=24, num_shared=5, trials_per_session=36, regions_per_hemisphere=11, seed=3

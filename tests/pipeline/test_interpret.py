@@ -1,4 +1,4 @@
-"""The files of launch/interpret.py: what is in them, and that a killed run goes on."""
+"""The files of `neuroadapter interpret`: what is in them, and that a killed run goes on."""
 
 import dataclasses
 import json
@@ -60,6 +60,7 @@ def folder(pipeline, rois, tmp_path_factory):
     )
 
 
+@pytest.mark.slow
 def test_the_files_describe_themselves(pipeline, rois, folder):
     first = xarray.load_dataset(folder / "views-00000.nc", engine="h5netcdf")
     assert first.sizes["sample"] == 3
@@ -92,6 +93,7 @@ def test_the_files_describe_themselves(pipeline, rois, folder):
     assert (folder / "rois.csv").read_text().count("\n") == 5
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on(pipeline, rois, folder):
     expected = load_views(folder)
     (folder / "views-00001.nc").unlink()

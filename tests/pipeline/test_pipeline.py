@@ -72,6 +72,7 @@ def test_images_and_seeds(pipeline, fmri, images):
     assert len({image.tobytes() for image in reconstructions}) == 12
 
 
+@pytest.mark.slow
 def test_a_candidate_does_not_depend_on_its_batch(pipeline, fmri, images):
     ids = np.array([2, 0, 7], np.int64)
     other = pipeline(fmri[[2, 0, 1]], sample_ids=ids, **SAMPLING)
@@ -82,6 +83,7 @@ def test_a_candidate_does_not_depend_on_its_batch(pipeline, fmri, images):
     assert np.abs(alone[0, :2].astype(int) - images[1]).max() <= 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("large", [1, 1 << 30])
 def test_devices_share_the_images_and_exchange_nothing(saved, fmri, images, tmp_path, large):
     """With attention head by head, as large attention goes, and at once."""
@@ -124,6 +126,7 @@ np.save({str(tmp_path / "images.npy")!r}, images)
     assert np.abs(shared.astype(int) - images).max() <= 1
 
 
+@pytest.mark.slow
 def test_half_precision_export(pipeline, tmp_path, fmri, images):
     pipeline.save_pretrained(tmp_path, np.float16)
     stored = load_file(tmp_path / "adapter.safetensors")
@@ -262,6 +265,7 @@ class Umpire(BrainEncoder):
         return self.scores[len(self.shown) - 1]
 
 
+@pytest.mark.slow
 def test_halving_drops_candidates_on_the_way(pipeline, fmri):
     reconstruct = {"sampling": Sampling("ddpm", 5, 2.5)}
     whole = pipeline(fmri, num_candidates=5, **reconstruct)
@@ -299,6 +303,7 @@ def test_halving_needs_an_encoder(pipeline, fmri):
         pipeline(fmri, halving=((1, 1),), **SAMPLING)
 
 
+@pytest.mark.slow
 def test_sampling_begins_from_given_latents(pipeline, fmri, images, rng):
     low = 0.4 * rng.standard_normal((3, 16, 16, 4)).astype(np.float32)
     # At strength 1 nothing of the start is left.
@@ -354,6 +359,7 @@ def test_wrong_starts_are_answered(as_user, pipeline, fmri):
 ROI_WEIGHTS = np.array([[0.5, 0.5, 0, 0], [0, 0, 0, 1]], np.float32)
 
 
+@pytest.mark.slow
 def test_the_views_come_with_the_images(pipeline, fmri):
     torch = pytest.importorskip("torch")
     reconstruct = {"sampling": Sampling("ddim", 5, 2.5)}
@@ -398,6 +404,7 @@ def without_regions(pipeline, dropped):
     )
 
 
+@pytest.mark.slow
 def test_a_silenced_region_is_a_token_of_zeros(pipeline, fmri):
     dropped = np.array([False, True, False, True])
     silent = without_regions(pipeline, dropped)
@@ -409,6 +416,7 @@ def test_a_silenced_region_is_a_token_of_zeros(pipeline, fmri):
         pipeline(fmri, keep=keep[:, :3], sampling=TWO_STEPS)
 
 
+@pytest.mark.slow
 def test_effects_are_changes_of_the_prediction(pipeline, fmri, rng):
     noisy = rng.standard_normal((3, 8, 8, 4)).astype(np.float32)
     region_sets = np.array([[False, True, False, True], [True, False, False, False], [False] * 4])
@@ -429,6 +437,7 @@ def test_effects_are_changes_of_the_prediction(pipeline, fmri, rng):
     np.testing.assert_allclose(alone[:, 0], ((none - some) ** 2).sum(1), rtol=1e-3, atol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reduction", ["difference", "gradient"])
 def test_other_reductions_leave_the_images_and_sum_to_one(pipeline, fmri, reduction):
     reconstruct = {"sampling": TWO_STEPS}

@@ -85,6 +85,7 @@ def ran(world, pipeline, tmp_path_factory):
     return out, results
 
 
+@pytest.mark.slow
 def test_every_method_has_its_folder_and_its_row(ran, world, pipeline):
     out, results = ran
     prepared, _, images = world
@@ -133,6 +134,7 @@ def test_every_method_has_its_folder_and_its_row(ran, world, pipeline):
     assert json.loads((out / "results.json").read_text()) == results
 
 
+@pytest.mark.slow
 def test_a_second_call_reconstructs_nothing(ran, world, pipeline, monkeypatch):
     out, results = ran
     prepared, root, _ = world
@@ -159,6 +161,7 @@ def test_a_second_call_reconstructs_nothing(ran, world, pipeline, monkeypatch):
         run_baselines(*arguments, settings(pipeline, 3), **options)
 
 
+@pytest.mark.slow
 def test_fitting_never_sees_a_test_or_validation_image(world, pipeline, ran, tmp_path):
     prepared, root, _ = world
     copy = tmp_path / "prepared"

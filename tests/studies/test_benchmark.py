@@ -17,6 +17,8 @@ from neuroadapter_jax.studies.benchmark.ours import Ours
 
 torch = pytest.importorskip("torch")
 
+pytestmark = pytest.mark.slow
+
 SMALL = Size(
     UNetConfig(
         sample_size=8,

@@ -115,6 +115,7 @@ def test_distances_between_images(scenes):
     assert found["category"].tolist() == [0, 0, 3, 0, 1, 0, 0]
 
 
+@pytest.mark.slow
 def test_appearance_does_not_depend_on_the_batch(scenes, reader, random_backbone):
     vae, vit = load_component(random_backbone, "vae"), load_dinov2("tiny-vit")
     appearance = make_appearance(vae, vit, reader, batch_size=4)

@@ -45,6 +45,7 @@ def test_images_to_the_model_and_back():
     np.testing.assert_array_equal(np.ravel(to_uint8(outside)), [0, 0, 255, 255])
 
 
+@pytest.mark.slow
 def test_the_autoencoder_learns():
     config = AutoencoderConfig(
         block_out_channels=(6, 9), layers_per_block=1, norm_num_groups=3, latent_channels=2

@@ -139,6 +139,7 @@ def start(workdir, how="whole", at=0):
     return subprocess.Popen(command, env=environment, cwd=root, stderr=subprocess.DEVNULL)
 
 
+@pytest.mark.slow
 def test_a_run_killed_at_any_moment_goes_on_bit_for_bit(tmp_path):
     reference, killed = tmp_path / "reference", tmp_path / "killed"
     at = int(np.random.default_rng().integers(8, 27))

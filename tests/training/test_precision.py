@@ -31,6 +31,7 @@ def networks():
     return reference, unet, with_sample_size(unet, SIZE, jnp.bfloat16)
 
 
+@pytest.mark.slow
 def test_the_prediction_moves_as_little_as_pytorchs(networks):
     reference, _, half = networks
     rng = np.random.default_rng(7)
@@ -52,6 +53,7 @@ def test_the_prediction_moves_as_little_as_pytorchs(networks):
     assert error < 1.5 * relative(theirs - truth, truth)
 
 
+@pytest.mark.slow
 def test_a_step_trains_the_adapter_in_float32_and_leaves_the_unet(networks):
     _, unet, half = networks
     steps = [TinyStep(network, optax.adam(1e-3)) for network in (unet, half)]

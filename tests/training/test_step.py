@@ -129,6 +129,7 @@ def test_the_step_is_compiled_once(run):
     assert tiny.step._cache_size() == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("prediction_type", "options"),
     [("epsilon", {}), ("v_prediction", {"accumulate": 3}), ("epsilon", {"remat": True})],

@@ -68,6 +68,7 @@ def one_step(tiny, adapter, packing, batch):
     return by_name(state["params"]), metrics
 
 
+@pytest.mark.slow
 def test_a_batch_of_one_subject_is_a_step_of_that_subject_alone(tiny):
     joint, packing, _ = tiny
     batch = TinyStep.batch(3)
@@ -87,6 +88,7 @@ def test_a_batch_of_one_subject_is_a_step_of_that_subject_alone(tiny):
             np.testing.assert_allclose(after[name], value, atol=1e-5, err_msg=name)
 
 
+@pytest.mark.slow
 def test_tokens_and_gradient_of_a_mixed_batch_are_pytorchs(tiny, rng):
     torch = pytest.importorskip("torch")
     joint, subject = tiny[0], np.array([2, 0, 2, 1, 0, 0, 2], np.int32)
@@ -193,6 +195,7 @@ def own_choice(settings, subject):
     return [regions.names[i] for i in left + right]
 
 
+@pytest.mark.slow
 def test_what_a_run_writes(settings, run):
     workdir, grids = run
     for subject in SUBJECTS:
@@ -209,6 +212,7 @@ def test_what_a_run_writes(settings, run):
     assert images.shape == reconstructions.shape == (4, 64, 64, 3)
 
 
+@pytest.mark.slow
 def test_a_run_that_ended_early_goes_on_bit_for_bit(settings, run, tmp_path):
     whole, _ = run
     workdir = tmp_path / "again"
@@ -237,6 +241,7 @@ def test_a_run_that_ended_early_goes_on_bit_for_bit(settings, run, tmp_path):
         assert np.asarray(one).tobytes() == np.asarray(other).tobytes()
 
 
+@pytest.mark.slow
 def test_one_subject_is_taken_out(settings, run):
     workdir, _ = run
     setup, joint, _ = load_run(workdir)
@@ -263,6 +268,7 @@ def test_one_subject_is_taken_out(settings, run):
         type(pipeline)(joint, setup.backbone, setup.regions[0], backbone_name="x")
 
 
+@pytest.mark.slow
 def test_checkpoints_refuse_another_parcellation(settings, run, tmp_path):
     """Same numbers, names and sizes; other vertices."""
     workdir, _ = run

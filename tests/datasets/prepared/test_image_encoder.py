@@ -71,6 +71,7 @@ def test_fingerprint_tells_weights_apart(vae, tmp_path):
     assert load_image_encoder(tmp_path / "other")[1] != first
 
 
+@pytest.mark.slow
 def test_command_line(vae, tree, tmp_path):
     pytest.importorskip("tensorflow")
     config = CONFIG.format(
