@@ -85,7 +85,7 @@ def make_step(
         )
         updates, opt_state = optimizer.update(grads, state["opt_state"], state["params"])
         params = optax.apply_updates(state["params"], updates)
-        metrics = {"loss": loss, "gradient_norm": optax.global_norm(grads), **parts}
+        metrics = {"loss": loss, "gradient_norm": optax.tree.norm(grads), **parts}
         new = {"params": params, "opt_state": opt_state, "step": state["step"] + 1}
         if ema_decay is not None:
             # A young average follows closely, so that it never shows the random start.

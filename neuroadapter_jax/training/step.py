@@ -177,9 +177,9 @@ def make_train_step(
         metrics = {
             "loss": loss,
             **parts,
-            "gradient_norm": optax.global_norm(grads),
-            "update_norm": optax.global_norm(updates),
-            "parameter_norm": optax.global_norm(params),
+            "gradient_norm": optax.tree.norm(grads),
+            "update_norm": optax.tree.norm(updates),
+            "parameter_norm": optax.tree.norm(params),
         }
         return cut(new), metrics
 

@@ -64,7 +64,7 @@ def make_step():
         updates, opt = OPTIMIZER.update(grads, state["opt"], state["params"])
         params = optax.apply_updates(state["params"], updates)
         state = state | {"params": params, "opt": opt, "step": state["step"] + 1}
-        return state, {"loss": loss, "gradient_norm": optax.global_norm(grads)}
+        return state, {"loss": loss, "gradient_norm": optax.tree.norm(grads)}
 
     return jax.jit(step, donate_argnums=0), traces
 
