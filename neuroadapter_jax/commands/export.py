@@ -7,9 +7,6 @@ The checkpoint is that of the best validation, or with --last the last one. The 
 that `NeuroAdapterPipeline.from_pretrained` and --model take.
 """
 
-import json
-from pathlib import Path
-
 from absl import flags
 
 from neuroadapter_jax.commands.shared_flags import CommandFlags, define_shared
@@ -37,9 +34,10 @@ def main(values: CommandFlags, arguments: list[str]) -> None:
 
     scores = None
     if values.results:
+        from neuroadapter_jax.evaluation.results import read_results
         from neuroadapter_jax.evaluation.score_table import score_text
 
-        scores = score_text(json.loads(Path(values.results).read_text()))
+        scores = score_text(read_results(values.results))
     export_run(
         values.run,
         values.out,

@@ -25,6 +25,7 @@ from neuroadapter_jax.evaluation.results import (
     read_per_image,
     read_results,
 )
+from neuroadapter_jax.evaluation.score_table import score_text
 from neuroadapter_jax.ibbi.roi import assign_by_name
 from neuroadapter_jax.pipeline import (
     NeuroAdapterPipeline,
@@ -251,6 +252,13 @@ def test_scored_folders_are_compared():
     assert paired_differences(*folders) == expected
     entry = expected["scores"]["ssim"]
     assert f"{entry['difference']['value']:+.4f}" in compare_folders(*folders)
+
+
+def test_scores_stand_on_the_card_of_a_model():
+    value = EXPECTED["reconstructions_encoder"]["results"]["thing_identification"]["value"]
+    lines = score_text(read_results("RECONSTRUCTIONS_ENCODER/results.json")).splitlines()
+    (line,) = (line for line in lines if line.startswith("| Object identity"))
+    assert f"| {value:.1%} [" in line
 
 
 def test_reconstructions_are_not_mixed_with_those_of_this_version():
