@@ -69,7 +69,7 @@ def test_a_list_of_names():
 
 def test_the_table(tmp_path):
     write_assignment(tmp_path / "a.csv", REGIONS, assign_regions(REGIONS, ROIS))
-    rows = list(csv.DictReader((tmp_path / "a.csv").open()))
+    rows = list(csv.DictReader((tmp_path / "a.csv").read_text().splitlines()))
     assert [row["assigned"] for row in rows] == ["V1", "", "FFA", ""]
     assert rows[1] == {
         "region": "b",
