@@ -74,7 +74,7 @@ def write_interpretation_report(
     sampling = json.loads(views.attrs["sampling"]) if "sampling" in views.attrs else views.attrs
     maps = np.nan_to_num(views["image_view"].isel(step=views["shown"].values).values)
     highest = maps.max(axis=(-2, -1), keepdims=True)
-    count, sampling = views.sizes["sample"], json.loads(views.attrs["sampling"])
+    count = views.sizes["sample"]
     data = {
         "lead": f"{title} {count} images, {views.sizes['step']} steps of {sampling['sampler']}, "
         f"guidance {sampling['guidance_scale']:g}, seed {views.attrs.get('seed', 0)}.".strip(),
