@@ -1,10 +1,10 @@
 """The paper's ablations on the simulated subject: train, reconstruct, score, tabulate.
 
-    python launch/ablate.py --config configs/ablation.py
+    neuroadapter ablate --config ablation
 
 Hardware: 2 CPU cores. Time and table: docs/ablation.md. One variant alone:
 
-    python launch/train.py --config configs/ablation.py:no_min_snr
+    neuroadapter train --config ablation:no_min_snr
 
 --config.train.* and --config.data.* go to the training of every variant.
 """
@@ -52,7 +52,7 @@ def get_config(variant: str = "full") -> ConfigDict:
     config.ablation.num_candidates = 4
     config.ablation.sampler = "dpmsolver++"
     config.ablation.num_steps = 6
-    # A folder of launch/train_encoder.py; trained from encoder_config when not given.
+    # A folder of `neuroadapter train-encoder`; trained from encoder_config when not given.
     config.ablation.encoder = config_dict.placeholder(str)
     config.ablation.encoder_config = "configs/encoder_demo.py"
     return config

@@ -1,6 +1,6 @@
 """The paper's model on the Algonauts 2023 challenge's data; otherwise configs/nsd.py.
 
-    python launch/train.py --config configs/algonauts2023.py --config.data.reader.root=<folder>
+    neuroadapter train --config algonauts2023 --config.data.reader.root=<folder>
 
 Regions are ranked by NSD's SNR, which the challenge does not contain: fetch lh.ncsnr.mgh and
 rh.ncsnr.mgh (docs/datasets.md).

@@ -1,6 +1,6 @@
 r"""Deeprecon: one token per ROI of one subject, Stable Diffusion 1.5 at 512 x 512.
 
-    python launch/train.py --config configs/deeprecon.py --config.data.reader.root=<folder of .h5> \
+    neuroadapter train --config deeprecon --config.data.reader.root=<folder of .h5> \
         --config.data.reader.images=<folder of images>
 
 Hardware: one GPU of 40 GB or more. The images are given on request; without them the responses can

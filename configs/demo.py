@@ -1,6 +1,6 @@
 """The simulated subject, trained from scratch within the few minutes of `make demo`.
 
-    python launch/train.py --config configs/demo.py
+    neuroadapter train --config demo
 
 Hardware: 2 CPU cores. Time and scores: the report in runs/demo, and the table in README.md.
 """

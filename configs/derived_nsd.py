@@ -1,6 +1,6 @@
 r"""The paper's model on BERG's files of NSD, or on those of the released code.
 
-    python launch/train.py --config configs/derived_nsd.py --config.data.reader.root=<folder> \
+    neuroadapter train --config derived_nsd --config.data.reader.root=<folder> \
         --config.data.reader.images=<NSD's nsd_stimuli.hdf5> --allow-pickle
 
 The metadata are a pickle, hence --allow-pickle; they are read as arrays and numbers only.

@@ -1,6 +1,6 @@
 """The simulated subject's brain encoder, trained in about three minutes.
 
-    python launch/train_encoder.py --config configs/encoder_demo.py
+    neuroadapter train-encoder --config encoder_demo
 
 Hardware: 2 CPU cores. Accuracy: docs/encoder.md.
 """

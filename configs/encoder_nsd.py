@@ -1,6 +1,6 @@
 """The released whole-brain encoder: DINOv2's queries of four blocks, one subject of NSD.
 
-    python launch/train_encoder.py --config configs/encoder_nsd.py \
+    neuroadapter train-encoder --config encoder_nsd \
         --config.data.root=<NSD's folder>
 
 Hardware: one GPU of 40 GB or more; 13.3 GB of disk per block for the features. Not run here.

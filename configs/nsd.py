@@ -1,6 +1,6 @@
 """The paper's model: Stable Diffusion 1.5 at 512 x 512, 200 regions of one subject of NSD.
 
-    python launch/train.py --config configs/nsd.py --config.data.root=<NSD's folder>
+    neuroadapter train --config nsd --config.data.root=<NSD's folder>
 
 Hardware: one GPU of 40 GB or more. Without weights or without NSD:
 

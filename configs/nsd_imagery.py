@@ -1,8 +1,8 @@
 r"""NSD-Imagery, for a model that was trained on NSD: prepared only, nothing is trained.
 
-    python launch/prepare.py --config configs/nsd_imagery.py \
+    neuroadapter prepare --config nsd_imagery \
         --config.data.reader.root=<NSD's folder>
-    python launch/reconstruct.py --model DIR --prepared runs/nsd-sd15/imagery-subj01 \
+    neuroadapter reconstruct --model DIR --prepared runs/nsd-sd15/imagery-subj01 \
         --split imagery --out runs/nsd-sd15/imagery
 
 Hardware: any; the responses of one subject are 0.9 GB. Splits: vision and imagery (sets A and B),

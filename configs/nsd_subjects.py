@@ -1,10 +1,10 @@
 """The paper's model for NSD's subjects 1, 2, 5 and 7: a run each, or one model of all four.
 
     for s in 1 2 5 7; do
-      python launch/train.py --config configs/nsd_subjects.py:$s --config.data.root=<NSD's folder>
+      neuroadapter train --config nsd_subjects:$s --config.data.root=<NSD's folder>
     done
-    python launch/train.py --config configs/nsd_subjects.py:shared --config.data.root=...
-    python launch/train.py --config configs/nsd_subjects.py:banks --config.data.root=...
+    neuroadapter train --config nsd_subjects:shared --config.data.root=...
+    neuroadapter train --config nsd_subjects:banks --config.data.root=...
 
     N        configs/nsd.py for subject N, 1 to 8
     shared   one model, one projection bank, the same 200 regions for all by their mean rank over
@@ -15,7 +15,7 @@
 Other subjects: --config.data.subjects="(1,2,3,4,5,6,7,8)". All share one preparation per subject,
 runs/nsd-sd15/prepared-subj0N. One subject's pipeline is taken out of a model of several by
 
-    python launch/export.py --run runs/nsd-sd15-banks/train --subject 5 --out model-subj05
+    neuroadapter export --run runs/nsd-sd15-banks/train --subject 5 --out model-subj05
 
 Hardware: as configs/nsd.py. An epoch of four subjects has four times the steps; num_epochs is a
 quarter of one subject's, so the run takes as long as one subject's.

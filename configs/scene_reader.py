@@ -1,6 +1,6 @@
 """Scene reader: reads the category in each slot of a 64 x 64 scene.
 
-    python launch/train_scene_reader.py --config configs/scene_reader.py
+    neuroadapter train-scene-reader --config scene_reader
 
 Time and accuracy: the card in neuroadapter_jax/assets/scene_reader. A smaller run:
 --config.num_steps=100 --config.num_held_out=200 --out /tmp/scene_reader

@@ -1,7 +1,7 @@
 r"""The shipped adapter of the simulated subject: configs/demo.py, trained for longer.
 
-    python launch/train.py --config configs/simulated.py
-    python launch/export.py --run runs/simulated/train --half --last \
+    neuroadapter train --config simulated
+    neuroadapter export --run runs/simulated/train --half --last \
         --out neuroadapter_jax/assets/neuroadapter-simulated
 
 The last checkpoint, because its validation images show more objects that can be named (61 % against

@@ -1,6 +1,6 @@
 """tiny-sd: the small Stable Diffusion that ships with the package, trained on captioned scenes.
 
-    python launch/pretrain_backbone.py --config configs/tiny_sd.py
+    neuroadapter pretrain-backbone --config tiny_sd
 
 Hardware: 2 CPU cores. Time and losses: see neuroadapter_jax/assets/tiny-sd/README.md.
 """

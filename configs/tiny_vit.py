@@ -1,6 +1,6 @@
 """tiny-vit: the small vision transformer that ships with the package, trained on scenes.
 
-    python launch/pretrain_vit.py --config configs/tiny_vit.py
+    neuroadapter pretrain-vit --config tiny_vit
 
 Hardware: 2 CPU cores. Time and losses: see neuroadapter_jax/assets/tiny-vit/README.md.
 """

@@ -9,6 +9,7 @@ import ast
 import contextlib
 import functools
 from collections.abc import Iterator
+from typing import Self
 
 from beartype import beartype
 from jaxtyping import _import_hook, install_import_hook
@@ -18,6 +19,9 @@ _enforced = True
 
 def checked(function):
     """The type checker that the hook puts around every function of the package."""
+    # A method is checked without its class here, so nobody knows what Self is.
+    hints = function.__annotations__
+    function.__annotations__ = {name: hint for name, hint in hints.items() if hint is not Self}
     checking = beartype(function)
 
     @functools.wraps(function)

@@ -29,7 +29,11 @@ def main(values: CommandFlags, arguments: list[str]) -> None:
 
     encoder, out = BrainEncoder.from_pretrained(values.encoder), values.out or values.encoder
     result = evaluate_encoder(encoder, values.prepared, out, values.root)
-    for name, value in result["predictable"].items():
-        print(f"{name}: {value:.3f}")
-    print(f"outside all ROIs: {result['median_correlation_without_roi']:.3f}")
+    found = dict(result["predictable"])
+    count = f"{found.pop('num_vertices'):,} vertices with a noise ceiling above"
+    print(f"Medians over {count} {result['least_ceiling']}:")
+    for name, value in found.items():
+        print(f"  {name.replace('_', ' ')}: {value:.3f}")
+    if values.root is not None:
+        print(f"  correlation outside all ROIs: {result['median_correlation_without_roi']:.3f}")
     print(f"Accuracy: {Path(out) / 'accuracy.json'}")

@@ -14,7 +14,6 @@ processes may be given it at the same time; they share the work.
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from absl import flags
 from ml_collections import ConfigDict
@@ -22,9 +21,6 @@ from ml_collections import ConfigDict
 from neuroadapter_jax.commands.config_values import nsd_selection, open_source
 from neuroadapter_jax.commands.configs import define_config
 from neuroadapter_jax.commands.shared_flags import CommandFlags, define_shared
-
-if TYPE_CHECKING:
-    pass
 
 
 def define(values: CommandFlags) -> None:

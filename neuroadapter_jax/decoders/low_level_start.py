@@ -34,8 +34,8 @@ def load_low_level_start(
     """The latents to start from, in the order of some stimuli.
 
     Args:
-        path: a file of `save_low_level_start`; or a folder of launch/reconstruct.py or of images
-            ID.png (six digits, the 0-based 73k id), which the pipeline's VAE encodes.
+        path: a file of `save_low_level_start`; or a folder of `neuroadapter reconstruct` or of
+            images ID.png (six digits, the 0-based 73k id), which the pipeline's VAE encodes.
         image_ids: the stimuli.
         pipeline: what will reconstruct.
 
@@ -51,8 +51,8 @@ def load_low_level_start(
     with np.load(path) as file:
         if lacking := {"image_ids", "latents"} - set(file):
             raise ValueError(
-                f"{path} lacks {', '.join(sorted(lacking))}; expected what launch/baselines.py "
-                "writes as low_level_test.npz."
+                f"{path} lacks {', '.join(sorted(lacking))}; expected what "
+                "`neuroadapter baselines` writes as low_level_test.npz."
             )
         ids, latents = file["image_ids"], file["latents"]
     _require(path, ids, image_ids)

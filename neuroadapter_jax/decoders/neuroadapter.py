@@ -34,8 +34,8 @@ def pipeline_of_run(
     if subject is None and len(known) > 1:
         raise ValueError(
             f"{workdir} is a model of subjects {', '.join(known)}, and a pipeline is for one: "
-            f"take it out with python launch/export.py --run {workdir} --subject {known[0]} "
-            f"--out FOLDER."
+            f"take it out with `neuroadapter export --run {workdir} --subject {known[0]} "
+            f"--out FOLDER`."
         )
     if subject is not None and str(subject) not in known:
         raise ValueError(

@@ -49,7 +49,10 @@ def plan(schedule: NoiseSchedule, sampling: Sampling) -> SamplingPlan:
     if sampler == "dpmsolver++":
         return _dpmsolver_plan(schedule, num_steps, sampling.spacing)
     timesteps = schedule.inference_timesteps(num_steps, sampling.spacing)
+    # As in diffusers: DDPM goes to the next timestep of the list, DDIM always down by T / n.
     before = timesteps - schedule.num_train_timesteps // num_steps
+    if sampler == "ddpm":
+        before = np.append(timesteps[1:], -1)
     abar = schedule.alphas_cumprod.astype(np.float64)
     now, zeros = abar[timesteps], np.zeros(num_steps)
     one_at_end = sampler == "ddpm" or schedule.set_alpha_to_one

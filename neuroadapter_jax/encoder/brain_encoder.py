@@ -231,7 +231,8 @@ class BrainEncoder:
         for name in (_CONFIG, _REGIONS, _VALIDATION):
             if not (folder / name).is_file():
                 raise FileNotFoundError(
-                    f"{folder / name}: not found; expected a folder of launch/train_encoder.py."
+                    f"{folder / name}: not found; expected a folder of "
+                    "`neuroadapter train-encoder`."
                 )
         settings = json.loads((folder / _CONFIG).read_text())
         regions = Parcellation.load(folder / _REGIONS)

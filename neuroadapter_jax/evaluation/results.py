@@ -55,7 +55,7 @@ def read_results(path: str | Path) -> dict[str, Any]:
     path = path / RESULTS if path.is_dir() else path
     if not path.is_file():
         raise FileNotFoundError(
-            f"{path} is not there; score the folder first: python launch/evaluate.py {path.parent}"
+            f"{path} is not there; score the folder first: neuroadapter evaluate {path.parent}"
         )
     return with_new_names(json.loads(path.read_text(encoding="utf-8")))
 
@@ -79,13 +79,13 @@ def read_per_image(path: Path) -> PerImage:
     """
     if not path.is_file():
         raise FileNotFoundError(
-            f"{path} is not there; score the folder first: python launch/evaluate.py {path.parent}"
+            f"{path} is not there; score the folder first: neuroadapter evaluate {path.parent}"
         )
     head, *rows = csv.reader(path.read_text(encoding="utf-8").splitlines())
     if head[:1] != ["image_id"] or not rows or any(len(row) != len(head) for row in rows):
         raise ValueError(
-            f"{path} is no table of launch/evaluate.py: expected a column image_id and rows of one "
-            f"length, found {', '.join(head)}; score the folder again."
+            f"{path} is no table of `neuroadapter evaluate`: expected a column image_id and rows "
+            f"of one length, found {', '.join(head)}; score the folder again."
         )
     ids, *values = zip(*rows, strict=True)
     columns = {

@@ -157,7 +157,7 @@ def load_scene_reader(folder: str | os.PathLike = ASSET) -> SceneReader:
         if not (folder / name).is_file():
             raise FileNotFoundError(
                 f"{folder / name} is missing: a scene reader is a folder with config.json and "
-                "model.safetensors, made by launch/train_scene_reader.py."
+                "model.safetensors, made by `neuroadapter train-scene-reader`."
             )
     fields = json.loads((folder / "config.json").read_text())
     config = SceneReaderConfig(

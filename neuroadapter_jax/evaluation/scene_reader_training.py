@@ -18,7 +18,7 @@ from neuroadapter_jax.evaluation.scene_reader import (
 )
 from neuroadapter_jax.simulation import scenes
 
-COMMAND = "python launch/train_scene_reader.py --config configs/scene_reader.py"
+COMMAND = "neuroadapter train-scene-reader --config scene_reader"
 
 
 def make_scene_reader(

@@ -82,7 +82,7 @@ def score_folder(
     gave; see `selection_scores`. Nothing is written before everything is scored.
 
     Args:
-        folder: of launch/reconstruct.py, or in its layout; see `load_reconstructions`.
+        folder: of `neuroadapter reconstruct`, or in its layout; see `load_reconstructions`.
         convention: a name in `CONVENTIONS`.
         prepared: prepared records; where given, the folder has to show exactly their images.
         root: the simulated subject's folder; adds the scores that need the truth.

@@ -33,7 +33,7 @@ _NOTES = (
     "Share of the attention, reduction {reduction}: {definition}; mean over queries, conditional "
     "half of guidance only, layers weighted by {weighting}; it sums to 1 over regions. Maps: the "
     "same per query, mean over the ROI's regions, resized bilinearly to the latents, each layer "
-    "over its sum, layers weighted alike; painted from 0 to the maximum, squared opacity. "
+    "over its sum, layers weighted equally; painted from 0 to the maximum, squared opacity. "
     "Attention is not influence: docs/does-attention-tell-the-truth.md. {licence}"
 )
 
@@ -70,6 +70,8 @@ def write_interpretation_report(
         )
     views = _with_rois(views)
     reduction, weighting = views.attrs["reduction"], views.attrs["layer_weighting"]
+    # Version 0.1.0 wrote the sampling's settings beside the others.
+    sampling = json.loads(views.attrs["sampling"]) if "sampling" in views.attrs else views.attrs
     maps = np.nan_to_num(views["image_view"].isel(step=views["shown"].values).values)
     highest = maps.max(axis=(-2, -1), keepdims=True)
     count, sampling = views.sizes["sample"], json.loads(views.attrs["sampling"])

@@ -104,7 +104,8 @@ def load_reconstructions(folder: str | Path, *, require_targets: bool = True) ->
     folder = Path(folder)
     if not (folder / INDEX).is_file():
         raise FileNotFoundError(
-            f"{folder / INDEX}: not found; expected a finished folder of launch/reconstruct.py."
+            f"{folder / INDEX}: not found; expected a finished folder of "
+            "`neuroadapter reconstruct`."
         )
     index = json.loads((folder / INDEX).read_text())
     entries = [_current_entry(entry) for entry in index["images"]]

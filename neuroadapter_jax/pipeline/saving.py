@@ -60,7 +60,7 @@ def load(folder: str | Path, backbone: str | Path | None = None) -> Saved:
             names = sorted(p.parent.name for p in ASSETS.glob("*/regions.npz"))
             raise FileNotFoundError(
                 f"{folder / name}: not found; expected a folder written by save_pretrained or "
-                f"launch/export.py, or one of the shipped {names}."
+                f"`neuroadapter export`, or one of the shipped {names}."
             )
     settings = json.loads((folder / CONFIG).read_text())
     config = read_config(folder / CONFIG, NeuroAdapterConfig)

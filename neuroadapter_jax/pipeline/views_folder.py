@@ -284,7 +284,7 @@ def load_views(folder: str | Path) -> xarray.Dataset:
     paths = sorted(Path(folder).glob("views-*.nc"))
     if not paths:
         raise FileNotFoundError(
-            f"{folder}: holds no views-*.nc; expected a folder of launch/interpret.py."
+            f"{folder}: holds no views-*.nc; expected a folder of `neuroadapter interpret`."
         )
     groups = [_current_words(xarray.load_dataset(path, engine="h5netcdf")) for path in paths]
     return xarray.concat(groups, "sample", data_vars="minimal", combine_attrs="override")

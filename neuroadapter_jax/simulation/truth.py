@@ -126,7 +126,7 @@ def load_truth(root: str | os.PathLike) -> dict[str, np.ndarray]:
     if not path.is_file():
         raise FileNotFoundError(
             f"{path} does not exist, so {root} is not a simulated subject's folder and its truth "
-            f"is not known; name the one that launch/prepare.py --config configs/demo.py wrote."
+            f"is not known; name the one that `neuroadapter prepare --config demo` wrote."
         )
     with np.load(path, allow_pickle=False) as file:
         truth = {_FORMER_ARRAYS.get(key, key): file[key] for key in file}
@@ -150,7 +150,7 @@ def load_scenes(root: str | os.PathLike, images: Int[np.ndarray, " b"]) -> list[
     if configuration is None:
         raise FileNotFoundError(
             f"{root} lacks {CONFIGURATION}, so it is not a simulated subject's folder and its "
-            f"scenes are not known; name the one that launch/prepare.py --config configs/demo.py "
+            f"scenes are not known; name the one that `neuroadapter prepare --config demo` "
             f"wrote."
         )
     seed = configuration["seed"] + STIMULUS_SEED_OFFSET

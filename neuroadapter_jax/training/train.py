@@ -1,4 +1,4 @@
-"""Training NeuroAdapter on prepared records: what `launch/train.py` calls."""
+"""Training NeuroAdapter on prepared records: what `neuroadapter train` calls."""
 
 import json
 from pathlib import Path
@@ -133,7 +133,7 @@ def load_run(workdir: str | Path, *, last: bool = False) -> tuple[TrainingSetup,
     if not path.is_file():
         raise FileNotFoundError(
             f"{path}: not found, so {workdir} is no training run; name the folder given to "
-            "launch/train.py as --workdir."
+            "`neuroadapter train` as --workdir."
         )
     settings = Settings.from_dict(json.loads(path.read_text()))
     setup = TrainingSetup(settings, precision="fp32", workdir=workdir)

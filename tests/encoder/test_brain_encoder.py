@@ -76,6 +76,7 @@ def test_images_are_resized_normalised_and_padded():
     np.testing.assert_allclose(found, expected.numpy(), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_predictions_are_the_weighted_sum_over_members(folder, images):
     path, members, correlations = folder
     encoder = BrainEncoder.from_pretrained(path)

@@ -42,6 +42,7 @@ def test_a_forced_choice_leaves_empty_out(train):
     np.testing.assert_array_equal(forced[free >= 0], free[free >= 0])
 
 
+@pytest.mark.slow
 def test_each_target_is_a_ridge_with_the_best_left_out_error(train):
     """Leave-one-out by its definition, refitting for a choice of images and one target."""
     responses, categories = train

@@ -40,6 +40,7 @@ def test_only_the_things_own_squares_count(rng):
     np.testing.assert_array_equal(identify_objects(reconstructions, BATCH.scenes), BATCH.objects)
 
 
+@pytest.mark.slow
 def test_an_image_of_nothing_is_right_by_chance():
     """397 objects; three standard deviations of a binomial with 1/48 are 2.1 points."""
     scenes = sample_scenes(199, seed=8)

@@ -51,6 +51,7 @@ def trained():
     )
 
 
+@pytest.mark.slow
 def test_training_teaches_reading(trained):
     reader, losses = trained
     assert losses[-1] < 0.2 * losses[0]
@@ -61,6 +62,7 @@ def test_training_teaches_reading(trained):
     assert "120 steps" in model_card("command", 1.0, losses, accuracy, accuracy)
 
 
+@pytest.mark.slow
 def test_a_slot_is_read_from_its_own_window(trained):
     reader, _ = trained
     images, _ = coloured_squares(7, 3)
@@ -71,6 +73,7 @@ def test_a_slot_is_read_from_its_own_window(trained):
     )
 
 
+@pytest.mark.slow
 def test_the_batch_size_does_not_matter(trained):
     reader, _ = trained
     images, _ = coloured_squares(17, 4)
@@ -79,6 +82,7 @@ def test_the_batch_size_does_not_matter(trained):
     np.testing.assert_array_equal(read, read_scenes(reader, images, batch_size=32))
 
 
+@pytest.mark.slow
 def test_saving_and_loading_keeps_the_net(trained, tmp_path):
     reader, _ = trained
     save_scene_reader(tmp_path, reader, "card")
@@ -118,11 +122,13 @@ def test_a_missing_folder_is_named(tmp_path):
         load_scene_reader(tmp_path)
 
 
+@pytest.mark.slow
 def test_images_of_another_size_are_refused(trained, as_user):
     with pytest.raises(ValueError, match=r"uint8 images \[b, 24, 24, 3\], found float32 \[2, 8, 8"):
         read_scenes(trained[0], np.zeros((2, 8, 8, 3), np.float32))
 
 
+@pytest.mark.slow
 def test_augmenting_changes_the_look_and_not_the_place():
     images, _ = coloured_squares(64, 5)
     clean = jnp.asarray(images) / 127.5 - 1

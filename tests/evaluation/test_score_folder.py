@@ -57,7 +57,7 @@ def make_reconstructions(noise, num=1):
 
 
 def write(folder, reconstructions, stimuli=None, ids=IDS, **settings):
-    """A folder in the layout that launch/reconstruct.py writes."""
+    """A folder in the layout that `neuroadapter reconstruct` writes."""
     stimuli = make_stimuli() if stimuli is None else stimuli
     (folder / "stimuli").mkdir(parents=True)
     (folder / "images").mkdir()
@@ -232,10 +232,10 @@ def test_unlike_folders_are_not_compared(tmp_path):
         paired_differences(first, fewer)
     with pytest.raises(ValueError, match=r"by the convention mindeye, .* by neuroadapter; score"):
         paired_differences(first, convention)
-    with pytest.raises(FileNotFoundError, match=r"score the folder first: python launch/evaluate"):
+    with pytest.raises(FileNotFoundError, match=r"score the folder first: neuroadapter evaluate"):
         paired_differences(first, tmp_path)
     (first / "per_image.csv").write_text("image_id,pixcorr\n3\n")
-    with pytest.raises(ValueError, match=r"is no table of launch/evaluate\.py"):
+    with pytest.raises(ValueError, match=r"is no table of `neuroadapter evaluate`"):
         paired_differences(first, order)
 
 

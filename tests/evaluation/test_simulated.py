@@ -107,6 +107,7 @@ def test_a_control_that_is_not_at_chance_is_called_so(world):
     assert "linear_readout" not in result
 
 
+@pytest.mark.slow
 def test_objects_are_identified_in_reconstructions_readout_and_control(monkeypatch):
     """61 scenes: the first 20 are shown as one another, the others as they were."""
     batch = sample_scenes(61, seed=3)

@@ -82,6 +82,7 @@ def test_the_page_needs_nothing_else(page):
 
 def test_views_of_version_0_1_0_make_the_same_page(page, views, regions, tmp_path):
     old = views.rename({"roi": "area", "roi_weight": "area_weight"})
+    old.attrs |= json.loads(old.attrs.pop("sampling"))
     write_interpretation_report(tmp_path / "old.html", old, regions, title="Made up.")
     assert (tmp_path / "old.html").read_text() == page.read_text()
 

@@ -118,11 +118,8 @@ def test_concepts_are_reconstructed_without_a_target(worlds):
     assert [e["name"] for e in entries] == [f"C_{c}" for c in "SZMYNF"]
     assert all(e["stimulus"] is None for e in entries)
     assert not list((reconstructions / "stimuli").iterdir())
-    assert np.asarray(Image.open(reconstructions / entries[2]["candidates"][0])).shape == (
-        64,
-        64,
-        3,
-    )
+    third = Image.open(reconstructions / entries[2]["candidates"][0])
+    assert np.asarray(third).shape == (64, 64, 3)
     assert (reconstructions / "grid.png").exists()
     found = load_reconstructions(reconstructions, require_targets=False)
     assert not found.has_target.any() and found.candidates.shape == (6, 1, 64, 64, 3)

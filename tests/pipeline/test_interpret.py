@@ -1,4 +1,4 @@
-"""The files of launch/interpret.py: what is in them, and that a killed run goes on."""
+"""The files of `neuroadapter interpret`: what is in them, and that a killed run goes on."""
 
 import dataclasses
 import json

@@ -165,7 +165,7 @@ def read_provenance(prepared: Path) -> dict[str, Any]:
     if not path.exists():
         raise FileNotFoundError(
             f"{path} does not exist, so {prepared} is not a prepared folder; run "
-            f"launch/prepare.py first."
+            f"`neuroadapter prepare` first."
         )
     return json.loads(path.read_text())
 

@@ -1,6 +1,6 @@
 """Floors, retrieval, a linear decoder, NeuroAdapter and the ceiling in one table.
 
-Every method's images lie in their own folder, as launch/reconstruct.py writes them.
+Every method's images lie in their own folder, as `neuroadapter reconstruct` writes them.
 """
 
 import hashlib

@@ -43,7 +43,7 @@ class Size:
         num_regions: p.
         max_vertices: v.
         batch: samples of a forward pass or a training step.
-        reconstructions: samples of a reconstruction.
+        reconstructions: responses that are reconstructed at once.
     """
 
     unet: UNetConfig
@@ -145,7 +145,7 @@ def cases(
     few = max(1, round(CANDIDATE_STEPS * num_steps))
     calls: dict[str, dict[str, Callable[[], Any]]] = {case: {} for case in CASES}
     if "ours" in sides:
-        # One program over all devices, as launch/ runs it.
+        # One program over all devices, as the commands run it.
         count = math.gcd(size.batch, size.reconstructions, jax.device_count())
         ours = Ours(backbone, adapter, ids, jax.devices()[:count])
         batch: dict[str, np.ndarray] = {
