@@ -130,6 +130,7 @@ def test_the_backbone_that_the_folders_name_is_still_made_the_same():
     assert digest_of_network(load_dinov2("VIT")) == EXPECTED["vit"]
 
 
+@pytest.mark.slow
 def test_an_export_gives_the_same_images(arrays):
     pipe, expected = NeuroAdapterPipeline.from_pretrained("EXPORT"), EXPECTED["export"]
     assert digest_of_network(pipe.adapter) == expected["adapter"]
@@ -177,6 +178,7 @@ def test_a_root_of_the_simulated_subject_is_read():
     assert [scene.caption for scene in scenes] == expected["captions"]
 
 
+@pytest.mark.slow
 def test_a_run_gives_its_adapters_and_the_same_image(arrays):
     expected = EXPECTED["run"]
     for which, last in (("best", False), ("last", True)):
@@ -204,6 +206,7 @@ def test_a_run_gives_its_adapters_and_the_same_image(arrays):
     assert_images(images, arrays["run/images"])
 
 
+@pytest.mark.slow
 def test_an_unfinished_run_goes_on_to_the_same_adapter(tmp_path):
     folder = shutil.copytree("RUN_UNFINISHED", tmp_path / "run")
     config = (folder / "config.json").read_bytes()
@@ -296,6 +299,7 @@ def test_views_are_not_mixed_with_those_of_this_version():
     assert files_of("VIEWS") == before
 
 
+@pytest.mark.slow
 def test_an_encoder_predicts_and_ranks_the_same(arrays):
     encoder, expected = BrainEncoder.from_pretrained("ENCODER"), EXPECTED["encoder"]
     assert [digest_of_network(x) for x in encoder._members] == expected["members"]
@@ -312,6 +316,7 @@ def test_an_encoder_predicts_and_ranks_the_same(arrays):
     np.testing.assert_allclose(scores, arrays["encoder/rank"], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_finished_training_of_encoders_gives_the_same_encoder(tmp_path):
     folder = shutil.copytree("ENCODER_RUN", tmp_path / "run")
     lines = (folder / "block1_run0" / "metrics.jsonl").read_bytes()
