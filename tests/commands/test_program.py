@@ -4,7 +4,6 @@ import importlib
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -43,16 +42,6 @@ print([name for name in {HEAVY} if name in sys.modules])
 """
     result = run(code=code)
     assert (result.returncode, result.stdout) == (0, "[]\n"), result.stderr
-
-
-def test_help_answers_within_two_seconds():
-    for arguments in (["--help"], ["reconstruct", "--help"]):
-        seconds = []
-        for _ in range(3):  # the fastest, because other tests may be running
-            start = time.monotonic()
-            assert run(*arguments).returncode == 0
-            seconds.append(time.monotonic() - start)
-        assert min(seconds) < 2.0
 
 
 def test_help_lists_every_command_with_one_line():
