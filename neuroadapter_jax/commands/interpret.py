@@ -38,7 +38,7 @@ def define(values: CommandFlags) -> None:
             "subject": "Number of the subject under --root.",
         },
     )  # fmt: skip
-    define_sampling(values, num_steps=50)
+    define_sampling(values)
     flags.DEFINE_string(
         "rois", None, "JSON file of ROIs as lists of the model's regions.", flag_values=values
     )

@@ -37,7 +37,7 @@ def define(values: CommandFlags) -> None:
             "encoder": "Brain encoder that chooses: a folder of `neuroadapter train-encoder`.",
         },
     )  # fmt: skip
-    define_sampling(values, num_steps=50)
+    define_sampling(values)
     flags.DEFINE_string(
         "low_level_start", None, "Begin from these latents: an npz file or a folder of images.",
         flag_values=values,

@@ -276,7 +276,8 @@ def test_the_papers_configuration_with_its_variants(world):
     assert own == {"sampler": "ddpm", "start": "grey", "guidance_scale": 4.0}
     images = list((reconstructions / "images").iterdir())
     assert len(images) == 2 * SUBJECT.num_shared
-    assert Image.open(images[0]).size == (32, 32)
+    with Image.open(images[0]) as image:
+        assert image.size == (32, 32)
 
 
 # ---- what is wrong is said in one sentence, before anything is written
