@@ -26,16 +26,23 @@ def run(name: str, module: ModuleType, arguments: list[str]) -> None:
         SystemExit: with 1 where a flag, a file or a setting is wrong, or with the exit code that
             the work itself asks for.
     """
-    if HELP.intersection(arguments):
-        print(command_help(name, module, define_flags(module, arguments)))
-        return
+    try:
+        if HELP.intersection(arguments):
+            print(command_help(name, module, define_flags(module, arguments)))
+        else:
+            _work(name, module, arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whatever reads the output has read enough, such as `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _work(name: str, module: ModuleType, arguments: list[str]) -> None:
     values, rest = parse(name, module, arguments)
     _quiet_libraries(values.verbosity)
     try:
         module.main(values, rest)
-        sys.stdout.flush()
-    except BrokenPipeError:  # whatever reads the output has read enough, such as `| head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:
+        raise
     except Exception as error:
         sentence = sentence_of(error)
         if sentence is None or values.traceback:
