@@ -63,9 +63,17 @@ def localisation(
         maps: one per image, of all images; resized to the masks' size.
         masks: pixels that show the object; all False for images without it.
         seed: of the permutation and the bootstrap.
+
+    Raises:
+        ValueError: no image shows the object.
     """
-    large = enlarge(maps, masks.shape[1])
     shown = masks.any(axis=(1, 2))
+    if not shown.any():
+        raise ValueError(
+            f"None of the {len(masks)} images shows what the maps are to point at; expected at "
+            "least one, so take more images."
+        )
+    large = enlarge(maps, masks.shape[1])
     own = masks[shown]
 
     def scores(maps: Float[np.ndarray, "b y x"]) -> dict[str, Any]:

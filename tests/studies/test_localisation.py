@@ -83,3 +83,8 @@ def test_halves():
     np.testing.assert_allclose(half_share(odd, "left")["value"], (0.5 + 5 / 6) / 2)
     with pytest.raises(ValueError, match="half is 'up'"):
         half_share(maps, "up")
+
+
+def test_images_that_show_nothing_of_the_kind_are_refused(maps):
+    with pytest.raises(ValueError, match="None of the 11 images shows what the maps"):
+        localisation(maps, np.zeros((11, 13, 13), bool))
