@@ -104,7 +104,7 @@ class BrainEncoder:
         self.grid = (side, side)
         self._backbone, self._members = backbone, tuple(members)
         self._shares = jnp.asarray(ensemble_weights(self.correlations, sharpness))
-        self._judges: dict[str, tuple[Callable, tuple]] = {}
+        self._scorers: dict[str, tuple[Callable, tuple]] = {}
         packed, params = self._packed_prediction(self._members, self.rows)
 
         def predict(params, images):
@@ -131,9 +131,9 @@ class BrainEncoder:
 
         return predict, (states, pack(self._shares, rows.packing))
 
-    def _judge(self, regions: Parcellation) -> tuple[Callable, tuple]:
+    def _scorer(self, regions: Parcellation) -> tuple[Callable, tuple]:
         """What scores candidates by some regions alone, compiled once; and its arrays."""
-        found = self._judges.get(key := regions.fingerprint())
+        found = self._scorers.get(key := regions.fingerprint())
         if found is not None:
             return found
         chosen = matching_regions(self.regions, regions)
@@ -151,9 +151,9 @@ class BrainEncoder:
             measured = pack(fmri, rows.packing).reshape(b, 1, -1)
             return masked_correlation(predicted.reshape(b, s, -1), measured, mask.reshape(-1))
 
-        judge = jax.jit(scores, static_argnums=4), (params, mask)
-        self._judges[key] = judge
-        return judge
+        scorer = jax.jit(scores, static_argnums=4), (params, mask)
+        self._scorers[key] = scorer
+        return scorer
 
     @property
     def num_vertices(self) -> int:
@@ -200,7 +200,7 @@ class BrainEncoder:
         Raises:
             ValueError: another mesh, or regions that the encoder was not trained with.
         """
-        score, arrays = self._judge(regions)
+        score, arrays = self._scorer(regions)
         return np.asarray(score(*arrays, images, fmri, chunk))
 
     def reliable(self) -> Bool[np.ndarray, " n"]:

@@ -1,4 +1,4 @@
-"""Whether an encoder can judge an adapter's images: the same mesh, regions and data."""
+"""Whether an encoder fits an adapter's images: the same mesh, regions and data."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 
 def check_fits(encoder: "BrainEncoder", regions: Parcellation, provenance: dict[str, Any]) -> None:
-    """Refuse an encoder that cannot judge an adapter's images.
+    """Refuse an encoder that does not fit an adapter's images.
 
     Args:
-        encoder: the judge.
+        encoder: what ranks the images.
         regions: the adapter's.
         provenance: the adapter's, as its config.json holds it.
 
@@ -42,7 +42,7 @@ def matching_regions(known: Parcellation, wanted: Parcellation) -> list[int]:
 
     Args:
         known: the encoder's regions.
-        wanted: those it is to judge.
+        wanted: those whose images it is to rank.
 
     Raises:
         ValueError: another mesh or another parcellation, naming what differs.
