@@ -178,4 +178,4 @@ def test_the_encoder_runs_as_one_program(folder, images):
     with jax.log_compiles(False):
         for _ in range(3):
             encoder.rank(images, fmri, encoder.regions)
-    assert encoder._judge(encoder.regions)[0]._cache_size() == 1
+    assert encoder._scorer(encoder.regions)[0]._cache_size() == 1
