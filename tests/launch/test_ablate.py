@@ -99,8 +99,16 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_a_killed_call_goes_on_and_what_is_done_stays_done(folder):
-    first = start(folder)
+@pytest.fixture
+def first(folder):
+    """A call that the test kills; its pipes stay open, since what it started may still write."""
+    process = start(folder)
+    yield process
+    process.stdout.close()
+    process.stderr.close()
+
+
+def test_a_killed_call_goes_on_and_what_is_done_stays_done(folder, first):
     while first.poll() is None and not (folder / "pid").exists():
         time.sleep(0.01)
     first.kill()

@@ -259,8 +259,8 @@ def test_one_subject_is_taken_out(settings, run):
         truth = truth + w["region_projection/bias"][:, index]
         found = pipeline.adapter.region_projection(jnp.asarray(packed))
         np.testing.assert_allclose(found, truth, atol=1e-5)
-    assert pipeline(betas[:1], num_steps=2).shape == (1, 1, 64, 64, 3)
-    with pytest.raises(ValueError, match=r"a model of subjects 7, 2, .*export.py --run .* --subj"):
+    assert pipeline(betas[:1], pipeline.sampling.replace(num_steps=2)).shape == (1, 1, 64, 64, 3)
+    with pytest.raises(ValueError, match=r"a model of subjects 7, 2, .*export --run .* --subj"):
         pipeline_of_run(workdir)
     with pytest.raises(ValueError, match="trained on subjects 7, 2; 5 is not among them"):
         pipeline_of_run(workdir, subject=5)
