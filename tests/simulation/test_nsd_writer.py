@@ -260,9 +260,7 @@ def test_label_files_of_version_010_are_found_by_todays_names(root, former):
 
 
 def test_a_folder_without_truth_is_named(tmp_path):
-    with pytest.raises(
-        FileNotFoundError, match=r"truth\.npz does not exist, .*prepare --config demo"
-    ):
+    with pytest.raises(FileNotFoundError, match=r"truth\.npz does not exist, .*--config demo"):
         load_truth(tmp_path)
     with pytest.raises(FileNotFoundError, match=r"lacks simulation\.json, .*prepare --config demo"):
         load_scenes(tmp_path, np.array([0]))
