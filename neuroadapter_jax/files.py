@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from neuroadapter_jax.errors import InputError
+
 
 def write_file(path: str | Path, write: Callable[[Path], object]) -> None:
     """Write a file so that a reader sees the old one or the whole new one, never a part.
@@ -96,12 +98,12 @@ def require_same_settings(
         remedy: what to do, for the message.
 
     Raises:
-        ValueError: a setting differs; every one is named with both values.
+        InputError: a setting differs; every one is named with both values.
     """
     differences = differing_keys(json_values(found), json_values(wanted))
     if differences:
         pairs = "; ".join(f"{k} is {a!r} there, {b!r} here" for k, (a, b) in differences.items())
-        raise ValueError(f"{path} holds {what} made with other settings: {pairs}; {remedy}.")
+        raise InputError(f"{path} holds {what} made with other settings: {pairs}; {remedy}.")
 
 
 def _umask() -> int:

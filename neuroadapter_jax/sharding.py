@@ -10,6 +10,8 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from neuroadapter_jax.errors import InputError
+
 DATA, FSDP = "data", "fsdp"
 ROWS = PartitionSpec((DATA, FSDP))
 WHOLE = PartitionSpec()
@@ -34,11 +36,11 @@ def make_mesh(fsdp: int = 1, devices: Sequence | None = None) -> Mesh:
         devices: those of the mesh; None takes all of every process.
 
     Raises:
-        ValueError: fsdp does not divide the number of devices.
+        InputError: fsdp does not divide the number of devices.
     """
     devices = list(jax.devices() if devices is None else devices)
     if fsdp < 1 or len(devices) % fsdp:
-        raise ValueError(
+        raise InputError(
             f"fsdp is {fsdp}, which does not divide the {len(devices)} devices; choose a divisor."
         )
     return Mesh(np.array(devices).reshape(-1, fsdp), (DATA, FSDP))
@@ -139,7 +141,7 @@ class ShardedBatches:
         mesh: from `make_mesh`.
 
     Raises:
-        ValueError: when a batch does not divide by the number of devices.
+        InputError: when a batch does not divide by the number of devices.
     """
 
     def __init__(self, batches: Any, mesh: Mesh):
@@ -150,7 +152,7 @@ class ShardedBatches:
         batch = next(self.batches)
         size = len(next(iter(batch.values()))) * jax.process_count()
         if size % self.mesh.size:
-            raise ValueError(
+            raise InputError(
                 f"batch_size is {size}, which {self.mesh.size} devices cannot share evenly; "
                 "choose a multiple."
             )
@@ -177,12 +179,12 @@ def start_processes(
         process_id: 0 ... num_processes - 1.
 
     Raises:
-        ValueError: an address without the two numbers, or the reverse.
+        InputError: an address without the two numbers, or the reverse.
     """
     given = [coordinator, num_processes, process_id]
     if any(value is not None for value in given):
         if any(value is None for value in given):
-            raise ValueError(
+            raise InputError(
                 f"coordinator, num_processes and process_id are {given}; give all three, or none "
                 "under SLURM or with one process."
             )

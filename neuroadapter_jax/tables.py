@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from neuroadapter_jax.errors import InputError
+
 MISSING = "–"
 
 
@@ -14,12 +16,12 @@ def markdown_table(head: Sequence[object], rows: Iterable[Sequence[object]]) -> 
         rows: cells of each row, as many as there are columns.
 
     Raises:
-        ValueError: a row has more or fewer cells than there are columns.
+        InputError: a row has more or fewer cells than there are columns.
     """
     lines: list[list[object]] = [list(head), ["---"] * len(head), *(list(row) for row in rows)]
     for line in lines:
         if len(line) != len(head):
-            raise ValueError(
+            raise InputError(
                 f"A row of the table has {len(line)} cells, {line}; expected {len(head)}, one for "
                 f"each of the columns {list(head)}."
             )

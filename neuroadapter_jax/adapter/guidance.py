@@ -16,6 +16,7 @@ from neuroadapter_jax.diffusion.samplers import (
 )
 from neuroadapter_jax.diffusion.unet import UNet2DConditionModel
 from neuroadapter_jax.diffusion.vae import AutoencoderKL
+from neuroadapter_jax.errors import InputError
 
 
 class Guidance(NamedTuple):
@@ -56,10 +57,10 @@ def clean_start(vae: AutoencoderKL, start: str, sample_size: int) -> Float[Array
         sample_size: rows and columns of the latents.
 
     Raises:
-        ValueError: `start` is neither.
+        InputError: `start` is neither.
     """
     if start not in ("noise", "grey"):
-        raise ValueError(f"start is {start!r}; expected 'noise' or 'grey'.")
+        raise InputError(f"start is {start!r}; expected 'noise' or 'grey'.")
     if start == "noise":
         return None
     side = sample_size * vae.config.downscale

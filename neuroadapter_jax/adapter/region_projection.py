@@ -7,6 +7,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
+from neuroadapter_jax.errors import InputError
+
 Initial = Literal["per_region", "released"]
 
 
@@ -44,7 +46,7 @@ class RegionProjection(nnx.Module):
         p, v, f = num_regions, max_vertices, token_width
         banks = (p,) if num_subjects == 1 else (p, num_subjects)
         if initial not in ("per_region", "released"):
-            raise ValueError(
+            raise InputError(
                 f"initial is {initial!r}; expected 'per_region' or 'released' (the "
                 "projection bank's random start)."
             )

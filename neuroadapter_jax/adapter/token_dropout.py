@@ -5,17 +5,19 @@ from typing import Literal
 import jax
 from jaxtyping import Array, Bool
 
+from neuroadapter_jax.errors import InputError
+
 
 def check_rates(rate: object, drop_all: object) -> None:
     """Refuses a drop rate that is neither "uniform" nor a probability, and such a drop_all.
 
     Raises:
-        ValueError: so it is.
+        InputError: so it is.
     """
     if rate != "uniform" and not _is_probability(rate):
-        raise ValueError(f"drop_rate is {rate!r}; expected 'uniform' or a number from 0 to 1.")
+        raise InputError(f"drop_rate is {rate!r}; expected 'uniform' or a number from 0 to 1.")
     if not _is_probability(drop_all):
-        raise ValueError(f"drop_all is {drop_all!r}; expected a number from 0 to 1.")
+        raise InputError(f"drop_all is {drop_all!r}; expected a number from 0 to 1.")
 
 
 def _is_probability(value: object) -> bool:
@@ -38,7 +40,7 @@ def keep_mask(
         drop_all: share of the samples that lose every token, 0 to 1; 0 in the paper.
 
     Raises:
-        ValueError: the rate is neither, or drop_all is no probability.
+        InputError: the rate is neither, or drop_all is no probability.
     """
     check_rates(rate, drop_all)
     rate_key, token_key = jax.random.split(key)

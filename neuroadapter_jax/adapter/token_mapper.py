@@ -6,6 +6,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from neuroadapter_jax.diffusion.attention import Attention, LayerStream
+from neuroadapter_jax.errors import InputError
 
 _HEADS, _HIDDEN = 8, 1024
 
@@ -25,12 +26,12 @@ class TokenMapper(nnx.Module):
         width: f, a multiple of the 8 heads.
 
     Raises:
-        ValueError: so it is not.
+        InputError: so it is not.
     """
 
     def __init__(self, num_queries: int, num_regions: int, width: int, *, rngs: nnx.Rngs):
         if width % _HEADS:
-            raise ValueError(
+            raise InputError(
                 f"The token mapper has {_HEADS} heads, which tokens of width {width} cannot "
                 "share; use a U-Net whose cross_attention_dim is a multiple of it."
             )

@@ -20,6 +20,7 @@ from neuroadapter_jax.commands.config_values import training_settings
 from neuroadapter_jax.commands.configs import define_config
 from neuroadapter_jax.commands.shared_flags import CommandFlags, define_shared
 from neuroadapter_jax.commands.stages import run_stage
+from neuroadapter_jax.errors import InputError
 
 
 def define(values: CommandFlags) -> None:
@@ -49,7 +50,7 @@ def main(values: CommandFlags, arguments: list[str]) -> None:
 
     config, file, out = values.config, get_config_filename(values["config"]), Path(values.out)
     if ":" in file:
-        raise ValueError(f"--config is {file}; name the file alone, all its variants run.")
+        raise InputError(f"--config is {file}; name the file alone, all its variants run.")
 
     def check_run(name: str, seed: int, folder: Path) -> None:
         check_before_preparing(training_settings(variant_of(config, name, seed)), folder)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from ml_collections import ConfigDict
 
+from neuroadapter_jax.errors import InputError
+
 if TYPE_CHECKING:
     from neuroadapter_jax.datasets.nsd.subject import NSDSubject
     from neuroadapter_jax.datasets.source import Source
@@ -85,12 +87,12 @@ def open_source(data: ConfigDict, allow_pickle: bool = False) -> "Source":
         allow_pickle: whether a reader whose metadata are a pickle may read it.
 
     Raises:
-        FileNotFoundError: a file of the dataset is missing.
-        ValueError: there is no such reader, or its files disagree.
+        MissingFileError: a file of the dataset is missing.
+        InputError: there is no such reader, or its files disagree.
     """
     readers = dataset_readers()
     if data.dataset not in readers:
-        raise ValueError(
+        raise InputError(
             f"data.dataset is {data.dataset!r}; the readers are {', '.join(sorted(readers))}."
         )
     options = data.reader.to_dict()

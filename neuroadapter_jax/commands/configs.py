@@ -12,6 +12,7 @@ from ml_collections import ConfigDict, config_flags
 
 import neuroadapter_jax
 from neuroadapter_jax.commands.shared_flags import CommandFlags
+from neuroadapter_jax.errors import InputError, MissingFileError
 
 HELP = (
     "A config of the package (demo, nsd, nsd:simulated, ...) or your own file, with :VARIANT "
@@ -38,7 +39,7 @@ def find_config(name: str) -> Path:
     documents say works in every folder.
 
     Raises:
-        FileNotFoundError: neither is there.
+        MissingFileError: neither is there.
     """
     path = Path(name)
     if path.is_file():
@@ -49,21 +50,21 @@ def find_config(name: str) -> Path:
             return carried
     near = difflib.get_close_matches(path.stem, config_names(), n=1)
     hint = f"did you mean {near[0]}?" if near else f"the package has {', '.join(config_names())}."
-    raise FileNotFoundError(f"the config file {name} is not there; {hint}")
+    raise MissingFileError(f"the config file {name} is not there; {hint}")
 
 
 def load_config(argument: str) -> ConfigDict:
     """The locked config of NAME or NAME:VARIANT.
 
     Raises:
-        FileNotFoundError: see `find_config`.
-        ValueError: a variant that the config does not have.
+        MissingFileError: see `find_config`.
+        InputError: a variant that the config does not have.
     """
     name, *variant = argument.split(":", 1)
     path = find_config(name)
     get_config = _load_module(path).get_config
     if variant and not inspect.signature(get_config).parameters:
-        raise ValueError(f"{path.name} has no variants, but :{variant[0]} was given.")
+        raise InputError(f"{path.name} has no variants, but :{variant[0]} was given.")
     try:
         config = get_config(*variant)
     except TypeError as error:  # absl would hide where in the file it is

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from absl import flags
 
 from neuroadapter_jax.commands.shared_flags import CommandFlags, define_shared
+from neuroadapter_jax.errors import InputError
 
 if TYPE_CHECKING:
     from neuroadapter_jax.pipeline.pipeline import NeuroAdapterPipeline
@@ -47,11 +48,11 @@ def read_model(values: CommandFlags) -> "NeuroAdapterPipeline":
     from neuroadapter_jax.pipeline.pipeline import NeuroAdapterPipeline
 
     if (values.model is None) == (values.released is None):
-        raise ValueError("give either --model or --released.")
+        raise InputError("give either --model or --released.")
     if values.model is not None:
         return NeuroAdapterPipeline.from_pretrained(values.model, values.backbone)
     if values.backbone is None:
-        raise ValueError("--released needs --backbone, the Stable Diffusion it was trained on.")
+        raise InputError("--released needs --backbone, the Stable Diffusion it was trained on.")
     regions = Parcellation.load(values.regions) if values.regions else None
     sampling = Sampling(guidance_scale=values.guidance_scale)
     return load_released(values.released, values.backbone, regions, sampling=sampling)

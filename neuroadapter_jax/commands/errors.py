@@ -4,21 +4,13 @@ import sys
 from collections.abc import Iterator
 
 from neuroadapter_jax.commands.extras import extra_of
+from neuroadapter_jax.errors import InputError
 
-MENDABLE = (
-    ValueError,
-    FloatingPointError,
-    FileNotFoundError,
-    FileExistsError,
-    NotADirectoryError,
-    IsADirectoryError,
-    PermissionError,
-)
-# Errors of modules that take long to import; one that was raised comes from an imported module.
-_ELSEWHERE = (
-    ("neuroadapter_jax.training.loop", "Interrupted"),
-    ("neuroadapter_jax.evaluation.features", "MissingWeightsError"),
-)
+# An OSError is the disk's or a path's: full, read-only, not permitted, too long a name.
+MENDABLE = (InputError, OSError)
+# The end of a training by a signal, of a module that takes long to import; one that was raised
+# comes from an imported module.
+_ELSEWHERE = (("neuroadapter_jax.training.loop", "Interrupted"),)
 
 
 def sentence_of(error: Exception) -> str | None:

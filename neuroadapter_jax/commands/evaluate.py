@@ -17,6 +17,7 @@ from absl import flags
 
 from neuroadapter_jax.commands.choices import CONVENTIONS
 from neuroadapter_jax.commands.shared_flags import CommandFlags, define_shared
+from neuroadapter_jax.errors import InputError
 
 ARGUMENTS = "FOLDER [FOLDER]"
 
@@ -50,7 +51,7 @@ def define(values: CommandFlags) -> None:
 
 def main(values: CommandFlags, arguments: list[str]) -> None:
     if len(arguments) != (2 if values.compare else 1):
-        raise ValueError(
+        raise InputError(
             f"found {len(arguments)} folders; name one folder of reconstructions, or two with "
             "--compare."
         )
@@ -64,7 +65,7 @@ def main(values: CommandFlags, arguments: list[str]) -> None:
             print(f"Differences: {Path(values.out) / 'comparison.json'}, comparison.md")
         return
     if values.out is not None:
-        raise ValueError("--out belongs to --compare; scores go into the folder itself.")
+        raise InputError("--out belongs to --compare; scores go into the folder itself.")
     results = score_folder(
         arguments[0],
         convention=values.convention,

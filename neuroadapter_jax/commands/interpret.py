@@ -23,6 +23,7 @@ from neuroadapter_jax.commands.shared_flags import (
     define_shared,
     sampling_from,
 )
+from neuroadapter_jax.errors import InputError
 
 
 def define(values: CommandFlags) -> None:
@@ -73,7 +74,7 @@ def define(values: CommandFlags) -> None:
 def read_subject(text: str) -> int:
     """The number in --subject."""
     if not text.isdecimal() or int(text) < 1:
-        raise ValueError(f"--subject is {text!r}; expected a number from 1.")
+        raise InputError(f"--subject is {text!r}; expected a number from 1.")
     return int(text)
 
 

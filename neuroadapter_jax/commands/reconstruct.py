@@ -22,6 +22,7 @@ from neuroadapter_jax.commands.shared_flags import (
     define_shared,
     sampling_from,
 )
+from neuroadapter_jax.errors import InputError
 
 if TYPE_CHECKING:
     from neuroadapter_jax.pipeline.pipeline import NeuroAdapterPipeline
@@ -65,7 +66,7 @@ def read_halving(pairs: list[str]) -> tuple[tuple[int, int], ...]:
     try:
         return tuple((int(steps), int(kept)) for steps, kept in (pair.split(":") for pair in pairs))
     except ValueError:
-        raise ValueError(
+        raise InputError(
             f"--halving is {','.join(pairs)}; expected STEPS:KEPT,... such as 6:4,10:1."
         ) from None
 
@@ -79,7 +80,7 @@ def read_pipeline(model: str | None, run: str | None) -> "NeuroAdapterPipeline":
         return NeuroAdapterPipeline.from_pretrained(model)
     if run is not None and model is None:
         return pipeline_of_run(run)
-    raise ValueError("give either --model or --run.")
+    raise InputError("give either --model or --run.")
 
 
 def main(values: CommandFlags, arguments: list[str]) -> None:
@@ -105,7 +106,7 @@ def main(values: CommandFlags, arguments: list[str]) -> None:
         encoder = BrainEncoder.from_pretrained(values.encoder)
         ranking = Ranking(encoder, halving=halving, keep_candidates=values.keep_candidates)
     elif halving or values.keep_candidates:
-        raise ValueError("--halving and --keep_candidates need --encoder, which ranks candidates.")
+        raise InputError("--halving and --keep_candidates need --encoder, which ranks candidates.")
     if values.low_level_start is not None:
         latents = load_low_level_start(values.low_level_start, dataset.image_ids, pipeline)
         low_level = LowLevelStart(latents, values.strength)

@@ -17,6 +17,7 @@ from neuroadapter_jax.commands.config_values import (
 )
 from neuroadapter_jax.commands.configs import define_config
 from neuroadapter_jax.commands.shared_flags import CommandFlags, define_shared
+from neuroadapter_jax.errors import InputError
 
 
 def define(values: CommandFlags) -> None:
@@ -35,7 +36,7 @@ def main(values: CommandFlags, arguments: list[str]) -> None:
 
     config = values.config
     if "dataset" in config.data:
-        raise ValueError(
+        raise InputError(
             f"data.dataset is {config.data.dataset!r}; this command reads the label files of NSD's "
             "subjects, so give a config such as nsd or nsd_subjects."
         )

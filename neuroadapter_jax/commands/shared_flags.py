@@ -169,6 +169,6 @@ def sampling_from(values: CommandFlags, default: Sampling) -> Sampling:
     """The settings that the flags give, and those of `default` for the rest.
 
     Raises:
-        ValueError: settings that do not go together.
+        InputError: settings that do not go together.
     """
     return default.replace(**{name: values[name].value for name in SAMPLING})

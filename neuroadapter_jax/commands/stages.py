@@ -9,6 +9,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 import neuroadapter_jax
+from neuroadapter_jax.errors import InputError
 
 # -P: the folder that the user is in holds no module of ours.
 PROGRAM = (sys.executable, "-P", "-m", "neuroadapter_jax")
@@ -34,7 +35,7 @@ def run_stage(
         pass_fds: file descriptors that the stage's process inherits.
 
     Raises:
-        ValueError: the stage failed; the command line and its exit code.
+        InputError: the stage failed; the command line and its exit code.
     """
     line = " ".join(["neuroadapter", command, *arguments])
     as_in_0_1_0 = " ".join(["python", f"launch/{command.replace('-', '_')}.py", *arguments])
@@ -48,7 +49,7 @@ def run_stage(
         [*PROGRAM, command, *arguments], env=_environment(), pass_fds=tuple(pass_fds)
     )
     if process.returncode:
-        raise ValueError(
+        raise InputError(
             f"`{line}` ended with exit code {process.returncode}; the same command goes on there."
         )
     _write_seconds(record, seconds | {line: round(time.monotonic() - start)})

@@ -21,6 +21,7 @@ from neuroadapter_jax.commands.config_values import (
 from neuroadapter_jax.commands.configs import define_config
 from neuroadapter_jax.commands.machine import join_processes, use_cpu_cores
 from neuroadapter_jax.commands.shared_flags import PROCESSES, CommandFlags, define_shared
+from neuroadapter_jax.errors import InputError
 
 
 def define(values: CommandFlags) -> None:
@@ -64,7 +65,7 @@ def prepare_and_train(
 
 def main(values: CommandFlags, arguments: list[str]) -> None:
     if "train" not in values.config:
-        raise ValueError(
+        raise InputError(
             "the config has no section `train`; with this config use `neuroadapter prepare`, or "
             "`neuroadapter train-encoder` where it has a section `encoder`."
         )

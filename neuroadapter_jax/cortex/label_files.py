@@ -22,6 +22,7 @@ from neuroadapter_jax.cortex.parcellation import (
     Parcels,
     region_keys,
 )
+from neuroadapter_jax.errors import InputError, MissingFileError
 from neuroadapter_jax.files import write_file
 
 BACKGROUND_NAME = "Background+FreeSurfer_Defined_Medial_Wall"
@@ -54,10 +55,10 @@ def read_label_table(path: str | os.PathLike) -> dict[int, str]:
         if not fields or fields[0].startswith("#"):
             continue
         if len(fields) < 2 or not fields[0].lstrip("-").isdigit():
-            raise ValueError(f"{path} line {number} is {line!r}; expected an index and a name.")
+            raise InputError(f"{path} line {number} is {line!r}; expected an index and a name.")
         value = int(fields[0])
         if value in table:
-            raise ValueError(
+            raise InputError(
                 f"{path} line {number} names the value {value} again, {table[value]!r} before and "
                 f"{fields[1]!r} now; keep one name per value."
             )
@@ -69,7 +70,7 @@ def find_label_table(path: str | os.PathLike) -> Path:
     """Finds the .ctab of a label file, with or without the hemisphere in its name.
 
     Raises:
-        FileNotFoundError: none of the usual names exists.
+        MissingFileError: none of the usual names exists.
     """
     path = Path(path)
     bare = path.name.removeprefix("lh.").removeprefix("rh.")
@@ -81,7 +82,7 @@ def find_label_table(path: str | os.PathLike) -> Path:
     for candidate in candidates:
         if candidate.exists():
             return candidate
-    raise FileNotFoundError(
+    raise MissingFileError(
         f"{path} has no table of label names beside it; expected one of "
         f"{', '.join(c.name for c in candidates)}."
     )
@@ -101,15 +102,15 @@ def read_surface_values(path: str | os.PathLike) -> np.ndarray:
     """Reads one value per vertex from an .mgz or .mgh file.
 
     Raises:
-        FileNotFoundError: the file is missing.
-        ValueError: it holds more than one value per vertex, or both hemispheres side by side.
+        MissingFileError: the file is missing.
+        InputError: it holds more than one value per vertex, or both hemispheres side by side.
     """
     if not Path(path).exists():
-        raise FileNotFoundError(f"The surface file {path} does not exist; check its folder.")
+        raise MissingFileError(f"The surface file {path} does not exist; check its folder.")
     image: Any = nib.load(path)  # nibabel's type is that of any image
     values = np.asanyarray(image.dataobj)
     if values.size != max(values.shape):
-        raise ValueError(
+        raise InputError(
             f"{path} has shape {values.shape}; expected one value per vertex of one hemisphere."
         )
     values = values.reshape(-1)
@@ -126,12 +127,12 @@ def _read_annot(path: Path) -> tuple[np.ndarray, dict[int, str]]:
     owner: dict[int, str] = {}
     for identifier, name in zip(ids.tolist(), names, strict=True):
         if identifier in owner and not (is_background(name) and is_background(owner[identifier])):
-            raise ValueError(
+            raise InputError(
                 f"{path} gives the labels {owner[identifier]!r} and {name!r} the same colour, so "
                 f"their vertices cannot be told apart; write it again with one colour per label."
             )
         if identifier == 0 and not is_background(name):
-            raise ValueError(
+            raise InputError(
                 f"{path} gives the label {name!r} the colour (0, 0, 0), which means 'no label'; "
                 f"write it again with another colour."
             )
@@ -144,7 +145,7 @@ def _refuse_merged(path: Path, values: np.ndarray, table: dict[int, str]) -> Non
     used = set(np.unique(values).tolist())
     names = [name for value, name in table.items() if value in used and not is_background(name)]
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise ValueError(
+        raise InputError(
             f"{path} gives {len(twice)} name(s) to more than one label, such as {twice[0]!r}; "
             f"write it again with one name per label."
         )
@@ -152,7 +153,7 @@ def _refuse_merged(path: Path, values: np.ndarray, table: dict[int, str]) -> Non
     if expected is None or not path.name.endswith(".annot"):
         return
     if len(names) != expected:
-        raise ValueError(
+        raise InputError(
             f"{path} labels {len(names)} parcels, but its name promises {expected} in a "
             f"hemisphere: labels are missing or were merged, as resampling does; "
             f"{schaefer.where_to_find(path)}."
@@ -169,7 +170,7 @@ def _atlas_name(path: Path) -> str:
 def _read_gifti(path: Path) -> tuple[np.ndarray, dict[int, str]]:
     image: Any = nib.load(path)  # nibabel's type is that of any image
     if len(image.darrays) != 1:
-        raise ValueError(
+        raise InputError(
             f"{path} holds {len(image.darrays)} data arrays; expected one array of labels."
         )
     table = {int(k): str(v) for k, v in image.labeltable.get_labels_as_dict().items()}
@@ -181,7 +182,7 @@ def _read_labels(path: Path, expected: int | None = None) -> tuple[np.ndarray, d
         advice = ""
         if schaefer.is_schaefer(path.name):
             advice = f" Name its folder, or {schaefer.where_to_find(path, expected)}."
-        raise FileNotFoundError(f"The parcellation file {path} does not exist.{advice}")
+        raise MissingFileError(f"The parcellation file {path} does not exist.{advice}")
     if path.name.endswith(".annot"):
         values, table = _read_annot(path)
     elif path.name.endswith(".gii"):
@@ -189,7 +190,7 @@ def _read_labels(path: Path, expected: int | None = None) -> tuple[np.ndarray, d
     elif path.name.endswith((".mgz", ".mgh")):
         values, table = read_surface_values(path), read_label_table(find_label_table(path))
     else:
-        raise ValueError(
+        raise InputError(
             f"{path} is not a parcellation this reads; give .annot, .label.gii, or .mgz with a "
             f".ctab beside it."
         )
@@ -197,7 +198,7 @@ def _read_labels(path: Path, expected: int | None = None) -> tuple[np.ndarray, d
     table[-1] = "unknown"
     unnamed = sorted(set(np.unique(values).tolist()) - set(table))
     if unnamed:
-        raise ValueError(
+        raise InputError(
             f"{path} uses the label value {unnamed[0]} ({len(unnamed)} such in all), which its "
             f"table of names does not list."
         )
@@ -228,13 +229,13 @@ def read_parcellation(
             then no parcels of the right cortex. The right file is not opened.
 
     Raises:
-        FileNotFoundError: a file, or the table of a .mgz file, is missing.
-        ValueError: another number of vertices, two labels of one colour or one name, a label
+        MissingFileError: a file, or the table of a .mgz file, is missing.
+        InputError: another number of vertices, two labels of one colour or one name, a label
             without name, a Schaefer file without all its parcels or of the other hemisphere, the
             same vertex sets in both files, a .mgz of both hemispheres, or an unknown format.
     """
     if parcels not in get_args(Parcels):
-        raise ValueError(f"parcels is {parcels!r}; expected one of {list(get_args(Parcels))}.")
+        raise InputError(f"parcels is {parcels!r}; expected one of {list(get_args(Parcels))}.")
     paths = (
         existing_label_file(lh_path),
         existing_label_file(lh_path if parcels == "released" else rh_path),
@@ -245,14 +246,14 @@ def read_parcellation(
         values, table = _read_labels(path, expected)
         if expected is not None and len(values) != expected:
             mesh = {n: f" ({name})" for name, n in MESHES.items()}
-            raise ValueError(
+            raise InputError(
                 f"{path} labels {len(values)} vertices{mesh.get(len(values), '')}, but the "
                 f"{hemisphere} surface has {expected}{mesh.get(expected, '')}; use the "
                 f"parcellation of that mesh."
             )
         other = "Networks_RH_" if hemisphere == "lh" else "Networks_LH_"
         if parcels == "own" and any(other in name for name in table.values()):
-            raise ValueError(
+            raise InputError(
                 f"{path} was given for {hemisphere}, but it names parcels of the other hemisphere "
                 f"(...{other}...); give the left file first, then the right one."
             )
@@ -284,7 +285,7 @@ def _refuse_one_hemisphere_twice(found: Parcellation, lh_path: Path, rh_path: Pa
     shared = len(sides["lh"] & sides["rh"])
     fewest = min(map(len, sides.values()))
     if shared and 2 * shared >= fewest:
-        raise ValueError(
+        raise InputError(
             f"{lh_path} and {rh_path} hold the same vertex sets ({shared} of {fewest} regions), so "
             f"one hemisphere's parcels stand for both, as in the released code's files; give each "
             f"hemisphere's own file, or parcels='released' to do as that code did."
@@ -305,11 +306,11 @@ def write_annot(
         names: one per label.
 
     Raises:
-        ValueError: a label has no name.
+        InputError: a label has no name.
     """
     path = Path(path)
     if labels.min() < -1 or labels.max() >= len(names):
-        raise ValueError(
+        raise InputError(
             f"Cannot write {path}: labels run from {labels.min()} to {labels.max()}, but there are "
             f"{len(names)} names; use -1 for no region."
         )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float, Integer
 
+from neuroadapter_jax.errors import InputError
+
 
 def ncsnr_of_variance(variance: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
     """sqrt(max(0, 1 - v)) / sqrt(v) for the noise variance v of responses of variance 1.
@@ -34,10 +36,10 @@ def explainable_variance(
         repeats: k, how many trials each image's response is the average of; at least 1.
 
     Raises:
-        ValueError: no image, or one without a trial.
+        InputError: no image, or one without a trial.
     """
     if not len(repeats) or repeats.min() < 1:
-        raise ValueError(
+        raise InputError(
             f"The noise ceiling needs images with at least one trial each; these have {repeats}."
         )
     signal = np.square(ncsnr.astype(np.float64))
@@ -67,12 +69,12 @@ class NoiseCeiling:
             num_repeats: only images shown exactly so often count; at least 2.
 
         Raises:
-            ValueError: no image was shown so often.
+            InputError: no image was shown so often.
         """
         _, index, counts = np.unique(trial_images, return_inverse=True, return_counts=True)
         repeated = counts == num_repeats
         if num_repeats < 2 or not repeated.any():
-            raise ValueError(
+            raise InputError(
                 f"The noise ceiling needs images shown {num_repeats} times (at least 2); the "
                 f"image shown most often was shown {counts.max()} times."
             )
@@ -87,7 +89,7 @@ class NoiseCeiling:
         """Adds the next session's responses, in any unit."""
         rows = self._rows[self._seen : self._seen + len(betas)]
         if len(rows) != len(betas):
-            raise ValueError(
+            raise InputError(
                 f"This session has {len(betas)} trials, but only {len(rows)} are left of the "
                 f"{len(self._rows)} announced."
             )
@@ -102,10 +104,10 @@ class NoiseCeiling:
         """The noise-ceiling SNR per vertex, at least 0.
 
         Raises:
-            ValueError: not all trials were added.
+            InputError: not all trials were added.
         """
         if self._seen != len(self._rows):
-            raise ValueError(
+            raise InputError(
                 f"Only {self._seen} of {len(self._rows)} trials were added; add every session."
             )
         images = len(self._sums)

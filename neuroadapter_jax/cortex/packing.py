@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Int32
 
 from neuroadapter_jax.cortex.parcellation import Parcellation
+from neuroadapter_jax.errors import InputError
 
 
 @functools.partial(jax.tree_util.register_dataclass, data_fields=("index", "mask"), meta_fields=())
@@ -37,13 +38,13 @@ def make_packing(regions: Parcellation, v_max: int | None = None) -> Packing:
         v_max: slots per region; the largest region's size when None.
 
     Raises:
-        ValueError: a region is larger than v_max.
+        InputError: a region is larger than v_max.
     """
     sizes = [len(v) for v in regions.vertices]
     largest = int(np.argmax(sizes))
     v_max = sizes[largest] if v_max is None else v_max
     if v_max < sizes[largest]:
-        raise ValueError(
+        raise InputError(
             f"Region {regions.names[largest]!r} has {sizes[largest]} vertices, but v_max is "
             f"{v_max}; a model trained with this v_max needs the regions it was trained with."
         )

@@ -12,6 +12,7 @@ from typing import Literal, SupportsIndex
 import numpy as np
 from jaxtyping import Int32, Integer
 
+from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.files import write_npz
 
 HEMISPHERES = ("lh", "rh")
@@ -66,7 +67,7 @@ class Parcellation:
 
     def __post_init__(self):
         if not len(self.names) == len(self.hemispheres) == len(self.vertices):
-            raise ValueError(
+            raise InputError(
                 f"A parcellation needs one name, hemisphere and vertex set per region; found "
                 f"{len(self.names)} names, {len(self.hemispheres)} hemispheres and "
                 f"{len(self.vertices)} vertex sets."
@@ -75,7 +76,7 @@ class Parcellation:
             self.names, self.hemispheres, self.vertices, strict=True
         ):
             if hemisphere not in (*HEMISPHERES, BOTH):
-                raise ValueError(
+                raise InputError(
                     f"Region {name!r} has hemisphere {hemisphere!r}; use one of "
                     f"{(*HEMISPHERES, BOTH)}."
                 )
@@ -83,7 +84,7 @@ class Parcellation:
                 hemisphere, sum(self.num_vertices)
             )
             if not len(vertices) or vertices[0] < 0 or vertices[-1] >= limit:
-                raise ValueError(
+                raise InputError(
                     f"Region {name!r} ({hemisphere}) must hold at least one vertex, all between "
                     f"0 and {limit - 1}."
                 )
@@ -142,12 +143,12 @@ class Parcellation:
         """Reads what `save` wrote.
 
         Raises:
-            ValueError: a key is missing from the file.
+            InputError: a key is missing from the file.
         """
         with np.load(path, allow_pickle=False) as file:
             missing = {"names", "hemispheres", "vertices", "sizes", "num_vertices"} - set(file)
             if missing:
-                raise ValueError(
+                raise InputError(
                     f"{path} is not a saved Parcellation: it lacks {sorted(missing)}; write it "
                     f"with Parcellation.save."
                 )
@@ -190,10 +191,10 @@ def match_regions(
         source: what `among` was read from, for the message.
 
     Raises:
-        ValueError: another mesh, or a region whose vertices are none of the other's regions.
+        InputError: another mesh, or a region whose vertices are none of the other's regions.
     """
     if wanted.num_vertices != among.num_vertices:
-        raise ValueError(
+        raise InputError(
             f"{source} is of {among.num_vertices[0]} + {among.num_vertices[1]} vertices, the "
             f"regions of {wanted.num_vertices[0]} + {wanted.num_vertices[1]}; use the "
             f"parcellation of their surface."
@@ -202,7 +203,7 @@ def match_regions(
     found = [place.get(key, -1) for key in region_keys(wanted)]
     if missing := [i for i, j in enumerate(found) if j < 0]:
         first = missing[0]
-        raise ValueError(
+        raise InputError(
             f"{source} ({among.atlas or 'unnamed'}) is another parcellation than the regions' "
             f"({wanted.atlas or 'unnamed'}): it lacks {len(missing)} of {len(wanted)} of them, "
             f"such as {wanted.names[first]!r} ({wanted.hemispheres[first]}, "

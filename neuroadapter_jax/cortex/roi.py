@@ -17,6 +17,7 @@ from neuroadapter_jax.cortex.label_files import (
     read_surface_values,
 )
 from neuroadapter_jax.cortex.parcellation import HEMISPHERES, MESHES
+from neuroadapter_jax.errors import InputError
 
 NSD_ATLASES = ("prf-visualrois", "floc-bodies", "floc-faces", "floc-places", "floc-words")
 ROI_GROUPS = {
@@ -44,10 +45,10 @@ def native_to_fsaverage(
     """Nearest-neighbour transfer: out[i] = values[transform[i] - 1] (NSD's indices are 1-based).
 
     Raises:
-        ValueError: the transform points outside the native surface.
+        InputError: the transform points outside the native surface.
     """
     if transform.min() < 1 or transform.max() > len(values):
-        raise ValueError(
+        raise InputError(
             f"{source} has {len(values)} native vertices, but the transform to fsaverage uses "
             f"vertices {transform.min()} to {transform.max()} (1-based); use the label file and "
             f"the transform of the same subject and hemisphere."
@@ -80,8 +81,8 @@ def read_rois(
         has an empty mask.
 
     Raises:
-        FileNotFoundError: a label file, table or transform is missing.
-        ValueError: label file and transform do not fit, a label without a name, or an ROI that
+        MissingFileError: a label file, table or transform is missing.
+        InputError: label file and transform do not fit, a label without a name, or an ROI that
             two atlases name.
     """
     label_dir = Path(label_dir)
@@ -102,7 +103,7 @@ def read_rois(
             for name in {**halves[0][0], **halves[1][0]}
         }
         if twice := sorted(found.keys() & rois.keys()):
-            raise ValueError(
+            raise InputError(
                 f"{twice[0]!r} is an ROI of {origin[twice[0]]} and of {atlas} "
                 f"({len(twice)} such in all), and they are not the same; read one of the two."
             )
@@ -120,7 +121,7 @@ def _named_masks(
     table = read_label_table(table_path)
     unnamed = np.setdiff1d(np.unique(values), [*table, 0, -1])
     if len(unnamed):
-        raise ValueError(
+        raise InputError(
             f"{path} uses the label value {unnamed[0]} ({len(unnamed)} such in all), which "
             f"{table_path.name} does not list."
         )
@@ -157,7 +158,7 @@ class _Transforms:
             return native_to_fsaverage(values, transform, source)
         result, last = native_to_fsaverage(values, transform, source), transform.max()
         if len(values) - last > _SLACK * last:
-            raise ValueError(
+            raise InputError(
                 f"{source} has {len(values)} values, but the transform to fsaverage uses native "
                 f"vertices up to {last} only, so the values may be those of the other hemisphere, "
                 f"or of both stacked; use the hemisphere's own file, and put "
@@ -175,7 +176,7 @@ class _Transforms:
             expected + other: "that of both hemispheres stacked",
             other: "that of the other hemisphere",
         }
-        raise ValueError(
+        raise InputError(
             f"{source} has {found} values, but the native {hemisphere} surface has {expected} "
             f"vertices; {found} is {known.get(found, 'of another subject or surface')}. Use the "
             f"label file of the same subject and hemisphere."
@@ -184,7 +185,7 @@ class _Transforms:
 
 def _refuse_stacked(source: str, found: int) -> None:
     if mesh := {2 * n: mesh for mesh, n in MESHES.items()}.get(found):
-        raise ValueError(
+        raise InputError(
             f"{source} has {found} values, those of both hemispheres of {mesh} stacked; write "
             f"each hemisphere to its own file."
         )

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float, Integer
 
 from neuroadapter_jax.cortex.parcellation import BOTH, HEMISPHERES, Parcellation
+from neuroadapter_jax.errors import InputError
 
 
 def region_snr(
@@ -23,10 +24,10 @@ def region_snr(
         One number per region; NaN where all of a region's vertices are NaN.
 
     Raises:
-        ValueError: another number of vertices than the parcellation's.
+        InputError: another number of vertices than the parcellation's.
     """
     if len(ncsnr) != sum(parcellation.num_vertices):
-        raise ValueError(
+        raise InputError(
             f"The SNR map has {len(ncsnr)} vertices, but the parcellation was made for "
             f"{parcellation.num_vertices[0]} + {parcellation.num_vertices[1]}; use a parcellation "
             f"of the surface the responses are on."
@@ -59,12 +60,12 @@ def select_regions(
             both together.
 
     Raises:
-        ValueError: p is odd with per_hemisphere, there are fewer regions, or they cannot be ranked
+        InputError: p is odd with per_hemisphere, there are fewer regions, or they cannot be ranked
             or have no hemisphere.
     """
     snr = region_snr(parcellation, ncsnr)
     if np.isnan(snr).all() and p < len(parcellation):
-        raise ValueError(
+        raise InputError(
             f"Cannot take p = {p} of {len(parcellation)} regions: the data came without an SNR map "
             f"to rank them by; take all of them, or prepare the data with one."
         )
@@ -95,7 +96,7 @@ def select_group_regions(
         per_hemisphere: see `select_regions`.
 
     Raises:
-        ValueError: as `select_regions`.
+        InputError: as `select_regions`.
     """
     snr = np.stack([region_snr(parcellation, each) for each in ncsnr])
     snr = np.nan_to_num(snr, nan=-np.inf)
@@ -121,19 +122,19 @@ def _best(
     }
     if per_hemisphere:
         if sides.pop(BOTH):
-            raise ValueError(
+            raise InputError(
                 "Cannot take regions of each hemisphere: these are not told apart by hemisphere; "
                 "set per_hemisphere to False."
             )
         fewest = min(len(side) for side in sides.values())
         if p < 2 or p % 2 or p // 2 > fewest:
-            raise ValueError(
+            raise InputError(
                 f"Cannot take p = {p} regions, half of them from each hemisphere: p must be even "
                 f"and between 2 and {2 * fewest} with this parcellation."
             )
         return parcellation.subset(i for side in sides.values() for i in side[: p // 2])
     if not 1 <= p <= len(parcellation):
-        raise ValueError(
+        raise InputError(
             f"Cannot take p = {p} regions from the {len(parcellation)} of this parcellation."
         )
     best = {int(i) for i in order[:p]}

@@ -6,6 +6,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int32
 from scipy.spatial import cKDTree
 
+from neuroadapter_jax.errors import InputError
+
 
 def parcellate_sphere(
     coords: Float[np.ndarray, "n 3"],
@@ -28,11 +30,11 @@ def parcellate_sphere(
         The region of each vertex, 0 to num_regions - 1, and -1 outside the mask.
 
     Raises:
-        ValueError: fewer vertices than regions.
+        InputError: fewer vertices than regions.
     """
     keep = np.arange(len(coords)) if mask is None else np.flatnonzero(mask)
     if not 1 <= num_regions <= len(keep):
-        raise ValueError(
+        raise InputError(
             f"Cannot cut {len(keep)} vertices into {num_regions} regions; choose between 1 and "
             f"{len(keep)} regions."
         )

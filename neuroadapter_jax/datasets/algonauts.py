@@ -15,6 +15,7 @@ from neuroadapter_jax.cortex.label_files import read_surface_values
 from neuroadapter_jax.cortex.parcellation import HEMISPHERES
 from neuroadapter_jax.datasets.responses import fill_nan_vertices
 from neuroadapter_jax.datasets.source import Betas
+from neuroadapter_jax.errors import InputError, MissingFileError
 
 _BLOCK = 500  # images read at once; 0.7 GB over the whole surface
 _WHERE = "the challenge's data (algonauts.csail.mit.edu/braindata.html)"
@@ -39,8 +40,8 @@ class Algonauts2023:
         seed: determines which.
 
     Raises:
-        FileNotFoundError: a file is missing.
-        ValueError: the files do not fit together.
+        MissingFileError: a file is missing.
+        InputError: the files do not fit together.
     """
 
     name = "nsd"
@@ -68,7 +69,7 @@ class Algonauts2023:
         self._ncsnr_files = [Path(path) for path in ncsnr or ()]
         for path, count in zip(self._ncsnr_files, self.num_vertices, strict=False):
             if (found := len(read_surface_values(path))) != count:
-                raise ValueError(
+                raise InputError(
                     f"{path} has {found} vertices, the masks of the challenge {count}; give NSD's "
                     f"ncsnr on fsaverage."
                 )
@@ -108,7 +109,7 @@ class Algonauts2023:
         """Training images in two splits; test images where their responses are."""
         count = len(self._images["training"])
         if not 0 < self._num_validation < count:
-            raise ValueError(
+            raise InputError(
                 f"num_validation is {self._num_validation}, but {self._folder} has {count} "
                 f"training images; it must be at least 1 and leave images for training."
             )
@@ -169,7 +170,7 @@ class Algonauts2023:
             if match := re.fullmatch(prefix + r"-(\d+)_nsd-(\d+)\.(png|jpe?g)", path.name):
                 rows[int(match[1])] = int(match[2]), path
         if sorted(rows) != list(range(1, len(rows) + 1)):
-            raise ValueError(
+            raise InputError(
                 f"{folder} holds {len(rows)} images {prefix}-NNNN_nsd-NNNNN.png, not numbered from "
                 f"1 without a gap; unpack {_WHERE} again."
             )
@@ -180,7 +181,7 @@ class Algonauts2023:
             for path, places in zip(files, self._places, strict=True):
                 expected = (len(self._images[part]), len(places))
                 if (shape := np.load(path, mmap_mode="r").shape) != expected:
-                    raise ValueError(
+                    raise InputError(
                         f"{path} has shape {shape}; expected {expected}, the images of the part "
                         f"and the vertices of the mask, so unpack {_WHERE} again."
                     )
@@ -188,7 +189,7 @@ class Algonauts2023:
 
 def _require(path: Path) -> Path:
     if not path.exists():
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"{path} does not exist; check the root and the subject, or get {_WHERE}."
         )
     return path

@@ -12,6 +12,8 @@ import h5py
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
+from neuroadapter_jax.errors import InputError, MissingFileError
+
 
 class BData:
     """One file, read as far as it is asked for.
@@ -21,16 +23,16 @@ class BData:
         source: where one gets it, for the sentence about one that is missing or damaged.
 
     Raises:
-        FileNotFoundError: the file is missing.
-        ValueError: it is no BData file.
+        MissingFileError: the file is missing.
+        InputError: it is no BData file.
     """
 
     def __init__(self, path: str | Path, source: str):
         self.path = Path(path)
         if not self.path.exists():
-            raise FileNotFoundError(f"{self.path} does not exist; download it from {source}.")
+            raise MissingFileError(f"{self.path} does not exist; download it from {source}.")
         if not h5py.is_hdf5(self.path):
-            raise ValueError(
+            raise InputError(
                 f"{self.path} is not an HDF5 file ({self.path.stat().st_size} bytes); download it "
                 f"again from {source}."
             )
@@ -38,7 +40,7 @@ class BData:
             self._dataset = next((k for k in ("dataset", "dataSet") if k in file), "")
             table = next((k for k in ("metadata", "metaData") if k in file), "")
             if not self._dataset or not table or not {"key", "value"} <= set(file[table]):
-                raise ValueError(
+                raise InputError(
                     f"{self.path} holds {', '.join(sorted(file))}; a BData file has dataset and "
                     f"metadata (key, value), or dataSet and metaData in older files."
                 )
@@ -46,7 +48,7 @@ class BData:
             self._values = np.asarray(file[f"{table}/value"], np.float64)
             shape = file[self._dataset].shape
             if len(shape) != 2 or self._values.shape != (len(self.keys), shape[1]):
-                raise ValueError(
+                raise InputError(
                     f"{self.path} has a dataset of shape {shape} and metadata of shape "
                     f"{self._values.shape} for {len(self.keys)} keys; expected [samples, columns] "
                     f"and [keys, columns], so download it again from {source}."
@@ -65,10 +67,10 @@ class BData:
         """A row of the metadata.
 
         Raises:
-            ValueError: there is none of that name.
+            InputError: there is none of that name.
         """
         if key not in self.keys:
-            raise ValueError(
+            raise InputError(
                 f"{self.path} has no {key!r} in its metadata; it has {', '.join(self.keys)}."
             )
         return self._values[self.keys.index(key)]
@@ -87,7 +89,7 @@ class BData:
             return None
         marked = np.flatnonzero(self.columns(key))
         if len(marked) != 1:
-            raise ValueError(
+            raise InputError(
                 f"{self.path} marks {len(marked)} columns as {key!r}; expected exactly one."
             )
         with h5py.File(self.path, "r") as file:
@@ -97,13 +99,13 @@ class BData:
         """The texts that the numbers in the column of `key` stand for; None without a vmap.
 
         Raises:
-            ValueError: a number that the vmap does not know.
+            InputError: a number that the vmap does not know.
         """
         if key not in self._labels or (numbers := self.single(key)) is None:
             return None
         known = self._labels[key]
         if unknown := sorted(set(numbers.tolist()) - set(known)):
-            raise ValueError(
+            raise InputError(
                 f"{self.path} uses {unknown[0]:g} in column {key!r} ({len(unknown)} such numbers), "
                 f"which its vmap, of {len(known)} entries, does not list."
             )

@@ -8,6 +8,7 @@ from jaxtyping import Bool, Int64
 
 from neuroadapter_jax.cortex.parcellation import BOTH, HEMISPHERES, Parcellation
 from neuroadapter_jax.datasets.bdata import BData
+from neuroadapter_jax.errors import InputError
 
 _COMPOSITE = frozenset({"VC", "LVC", "HVC"})
 _HEMISPHERE = re.compile(r"(?i:(lh|rh)[._])(.+)")
@@ -28,11 +29,11 @@ def read_features(
         not tell them apart; the regions, None of a file on a surface.
 
     Raises:
-        ValueError: an unknown region, or a file whose columns contradict one another.
+        InputError: an unknown region, or a file whose columns contradict one another.
     """
     if {"VertexLeft", "VertexRight"} <= set(data.keys):
         if rois is not None:
-            raise ValueError(
+            raise InputError(
                 f"{data.path} lies on a surface, so its regions come from a parcellation; set rois "
                 f"to None."
             )
@@ -47,7 +48,7 @@ def read_features(
             for side in HEMISPHERES
         )
         if not left.any() or not right.any() or (left & right).any():
-            raise ValueError(
+            raise InputError(
                 f"{data.path} marks {left.sum()} voxels as left, {right.sum()} as right and "
                 f"{(left & right).sum()} as both; expected some of each side and none of both."
             )
@@ -61,7 +62,7 @@ def read_features(
         own = columns[counts[0] :] if hemisphere == "rh" else columns[: counts[0]]
         place = np.flatnonzero(mask[own]).astype(np.int32)
         if len(place) != mask.sum():
-            raise ValueError(
+            raise InputError(
                 f"{data.path} has {mask.sum()} columns of region {name!r}, of which {len(place)} "
                 f"are VoxelData; download it again."
             )
@@ -85,7 +86,7 @@ def _region_columns(
     if rois is None:
         rois = list(dict.fromkeys(name for name in held if name not in _COMPOSITE))
     if (unknown := [name for name in rois if name not in held]) or not rois:
-        raise ValueError(
+        raise InputError(
             f"{data.path} has no region {', '.join(unknown)}; its regions are "
             f"{', '.join(sorted(set(held))) or 'none'}, so name some of these as rois."
         )
@@ -101,7 +102,7 @@ def _surface_columns(data: BData, key: str) -> Int64[np.ndarray, " n"]:
     columns = np.flatnonzero(data.columns(key))
     index = data.attribute("vertex_index")[columns]
     if not np.array_equal(np.sort(index), np.arange(len(index))):
-        raise ValueError(
+        raise InputError(
             f"{data.path} holds {len(index)} vertices as {key!r}, not all of a surface from 0 on; "
             f"a parcellation needs all vertices, so write the file without a mask."
         )

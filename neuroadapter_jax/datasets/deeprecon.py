@@ -21,6 +21,7 @@ from neuroadapter_jax.datasets.bdata import BData
 from neuroadapter_jax.datasets.bdata_features import read_features
 from neuroadapter_jax.datasets.responses import fill_nan_vertices, zscore
 from neuroadapter_jax.datasets.source import Betas
+from neuroadapter_jax.errors import InputError, MissingFileError
 
 NORMALIZATIONS = ("train-stats", "run", "none")
 # What a file of each part of the experiment has in its name. Split "train" is cut in two.
@@ -78,8 +79,8 @@ class Deeprecon:
         seed: determines which.
 
     Raises:
-        FileNotFoundError: a file, or the image of a training stimulus, is missing.
-        ValueError: a file that is not as described, or an unknown region or normalisation.
+        MissingFileError: a file, or the image of a training stimulus, is missing.
+        InputError: a file that is not as described, or an unknown region or normalisation.
     """
 
     name = "deeprecon"
@@ -96,7 +97,7 @@ class Deeprecon:
         seed: int = 0,
     ):
         if normalize not in NORMALIZATIONS:
-            raise ValueError(
+            raise InputError(
                 f"normalize is {normalize!r}; choose one of {', '.join(NORMALIZATIONS)}."
             )
         self.root, self.subject = Path(root), subject
@@ -142,7 +143,7 @@ class Deeprecon:
         rows = {part: np.flatnonzero(self._part_of == part) for part in self._parts}
         shown = np.unique(self._trial_ids[rows["train"]])
         if not 0 < self._num_validation < len(shown):
-            raise ValueError(
+            raise InputError(
                 f"num_validation is {self._num_validation}, but {self._parts['train'].path} shows "
                 f"{len(shown)} images; it must be at least 1 and leave images for training."
             )
@@ -198,7 +199,7 @@ class Deeprecon:
         for part, (_, other_counts, other) in found.items():
             same = regions is None or (other and other.fingerprint() == regions.fingerprint())
             if other_counts != counts or not same:
-                raise ValueError(
+                raise InputError(
                     f"{self._parts[part].path} holds {other_counts} features (left, right) and "
                     f"{self._parts['train'].path.name} {counts}, or their regions differ; all "
                     f"files of a subject must have the same features, so take them from one "
@@ -212,7 +213,7 @@ class Deeprecon:
         if names is None:
             numbers = data.single("image_index")
             if numbers is None:
-                raise ValueError(
+                raise InputError(
                     f"{data.path} says nowhere what was shown: it has neither stimulus_name with a "
                     f"vmap nor image_index among {', '.join(data.keys)}."
                 )
@@ -228,7 +229,7 @@ class Deeprecon:
         rows = table[table[1].str.fullmatch(r"\d+")] if table.shape[1] == 2 else table[:0]
         known = {int(number): name for name, number in rows.itertuples(index=False)}
         if unknown := sorted({int(n) for n in numbers} - set(known)):
-            raise ValueError(
+            raise InputError(
                 f"{self._parts[part].path} shows image_index {unknown[0]}, but {path} lists "
                 f"{len(known)} names (two columns, name and number from 1); name the table of this "
                 f"part."
@@ -241,7 +242,7 @@ class Deeprecon:
         for part, data in self._parts.items():
             marks = [m for key in ("Session", "Run") if (m := data.single(key)) is not None]
             if data.single("Run") is None and self._normalize == "run":
-                raise ValueError(
+                raise InputError(
                     f"{data.path} does not mark its runs (no 'Run' in its metadata), so responses "
                     f"cannot be normalised per run; choose another normalize."
                 )
@@ -255,14 +256,14 @@ class Deeprecon:
         if folder is None:
             return {}
         if not Path(folder).is_dir():
-            raise FileNotFoundError(
+            raise MissingFileError(
                 f"{folder} is no folder of images; they are given on request (see the README of "
                 f"github.com/KamitaniLab/DeepImageReconstruction), or set images to None."
             )
         files = {p.stem: p for p in sorted(Path(folder).rglob("*")) if _is_image(p)}
         shown = {self.stimulus_names[i] for i in self._trial_ids[self._part_of == "train"]}
         if missing := sorted(shown - files.keys()):
-            raise FileNotFoundError(
+            raise MissingFileError(
                 f"{folder} lacks the images of {len(missing)} of {len(shown)} training stimuli, "
                 f"the first being {missing[0]}; it holds {len(files)} images."
             )
@@ -292,7 +293,7 @@ def _find_files(root: Path, subject: int, tables: Mapping[str, Path]) -> dict[st
     for part, pattern in PARTS.items():
         files = [path for path in candidates if re.search(f"_[a-z]*{pattern}_", path.name)]
         if len(files) > 1:
-            raise ValueError(
+            raise InputError(
                 f"{root} holds {len(files)} files of the part {part!r}: "
                 f"{', '.join(path.name for path in files)}; leave one, since their features may "
                 f"differ."
@@ -300,18 +301,18 @@ def _find_files(root: Path, subject: int, tables: Mapping[str, Path]) -> dict[st
         if files:
             found[part] = files[0]
     if "train" not in found:
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"{root} holds no file sub-{subject:02d}_perceptionNaturalImageTraining_..._.h5 (nor "
             f"..._ImageNetTraining_...); download it from {SOURCES}."
         )
     if strange := sorted(set(tables) - set(found)):
-        raise ValueError(
+        raise InputError(
             f"stimulus_tables names the part(s) {strange}, of which there are no files; the parts "
             f"here are {sorted(found)}."
         )
     for path in tables.values():
         if not path.exists():
-            raise FileNotFoundError(
+            raise MissingFileError(
                 f"{path} does not exist; it is the table of stimulus names of {SOURCES}."
             )
     return found

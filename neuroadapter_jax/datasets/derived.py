@@ -18,6 +18,7 @@ from neuroadapter_jax.datasets.prepared.records import SPLITS
 from neuroadapter_jax.datasets.responses import fill_nan_vertices, zscore
 from neuroadapter_jax.datasets.safe_pickle import load_dictionary
 from neuroadapter_jax.datasets.source import Betas
+from neuroadapter_jax.errors import InputError, MissingFileError
 
 NORMALIZATIONS = ("as_stored", "session")
 _TRIALS_PER_SESSION = 750
@@ -40,8 +41,8 @@ class DerivedNSD:
         allow_pickle: the metadata are a pickle, see `load_dictionary`.
 
     Raises:
-        FileNotFoundError: a file is missing.
-        ValueError: pickles are not allowed, or the files do not fit together.
+        MissingFileError: a file is missing.
+        InputError: pickles are not allowed, or the files do not fit together.
     """
 
     name = "nsd"
@@ -56,7 +57,7 @@ class DerivedNSD:
         allow_pickle: bool = False,
     ):
         if normalize not in NORMALIZATIONS:
-            raise ValueError(
+            raise InputError(
                 f"normalize is {normalize!r}; choose one of {', '.join(NORMALIZATIONS)}."
             )
         self.root, self.subject, self._normalize = Path(root), subject, normalize
@@ -73,7 +74,7 @@ class DerivedNSD:
                 h: (self.root / f"betas_sub-{subject:02d}.h5", f"{h}_betas") for h in HEMISPHERES
             }
         else:
-            raise FileNotFoundError(
+            raise MissingFileError(
                 f"{self.root} holds neither {berg.name} (BERG: github.com/gifale95/BERG) nor "
                 f"{released.name} (the released code's, on request from its authors)."
             )
@@ -152,7 +153,7 @@ class DerivedNSD:
 
     def _key(self, metadata: dict[str, Any], key: str) -> Any:
         if key not in metadata:
-            raise ValueError(
+            raise InputError(
                 f"{self._metadata_file} has no {key!r}; it has {', '.join(map(str, metadata))}."
             )
         return metadata[key]
@@ -163,14 +164,14 @@ class DerivedNSD:
     def _check_betas(self, expected: list[int]) -> tuple[int, int]:
         for (path, key), count in zip(self._betas.values(), expected, strict=True):
             if not path.exists():
-                raise FileNotFoundError(
+                raise MissingFileError(
                     f"{path} does not exist, although {self._metadata_file.name} beside it does; "
                     f"get it from where that came from."
                 )
             with h5py.File(path, "r") as file:
                 shape = file[key].shape if key in file else None
             if shape != (len(self._trial_ids), count):
-                raise ValueError(
+                raise InputError(
                     f"{path} holds {key!r} of shape {shape}; expected "
                     f"({len(self._trial_ids)}, {count}), the trials and the vertices with an SNR "
                     f"that {self._metadata_file.name} lists."
@@ -179,14 +180,14 @@ class DerivedNSD:
 
     def _check_images(self) -> None:
         if not self._images_file.exists():
-            raise FileNotFoundError(
+            raise MissingFileError(
                 f"{self._images_file} does not exist; it is s3://natural-scenes-dataset/"
                 f"nsddata_stimuli/stimuli/nsd/nsd_stimuli.hdf5 (aws s3 cp --no-sign-request)."
             )
         with h5py.File(self._images_file, "r") as file:
             shape = file["imgBrick"].shape if "imgBrick" in file else None
         if shape is None or len(shape) != 4 or shape[0] <= self._trial_ids.max():
-            raise ValueError(
+            raise InputError(
                 f"{self._images_file} holds imgBrick of shape {shape}; expected more than "
                 f"{self._trial_ids.max()} images [image, y, x, 3], so download the whole file."
             )

@@ -14,6 +14,8 @@ import numpy as np
 from grain.sources import RandomAccessDataSource
 from jaxtyping import Float16, Float32, PyTree
 
+from neuroadapter_jax.errors import InputError
+
 REPEATS = ("average", "random", "single")
 _CARRIED = ("features", "image", "image_id", "subject_index")
 _READ = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)  # counted in batches
@@ -47,15 +49,15 @@ def batch_dataset(
             other record; the batch as a whole is the same for every m.
 
     Raises:
-        ValueError: another `repeats`, a batch size below 1, or one that m does not divide.
+        InputError: another `repeats`, a batch size below 1, or one that m does not divide.
     """
     if repeats not in REPEATS:
-        raise ValueError(f"repeats is {repeats!r}; choose one of {', '.join(REPEATS)}.")
+        raise InputError(f"repeats is {repeats!r}; choose one of {', '.join(REPEATS)}.")
     if batch_size < 1:
-        raise ValueError(f"batch_size is {batch_size}; it must be at least 1.")
+        raise InputError(f"batch_size is {batch_size}; it must be at least 1.")
     index, count = process
     if batch_size % count:
-        raise ValueError(
+        raise InputError(
             f"batch_size is {batch_size}, which {count} processes cannot share evenly; choose a "
             "multiple."
         )
@@ -144,7 +146,7 @@ def map_split(
         NumPy arrays [images, ...].
 
     Raises:
-        ValueError: the split, or num_images, holds no image.
+        InputError: the split, or num_images, holds no image.
     """
     parts = []
     for batch in split_batches(dataset, batch_size, num_images):
@@ -172,12 +174,12 @@ def read_split(
             cortex of all images can fill the memory. All of it when None.
 
     Raises:
-        ValueError: the split, or num_images, holds no image; or the records lack a name.
+        InputError: the split, or num_images, holds no image; or the records lack a name.
     """
     parts: dict[str, list[np.ndarray]] = {name: [] for name in names}
     for batch in split_batches(dataset, num_images=num_images):
         if unknown := [name for name in names if name not in batch]:
-            raise ValueError(
+            raise InputError(
                 f"The records hold no {unknown[0]!r}; they hold {', '.join(batch)}, so name some "
                 f"of these."
             )
@@ -192,7 +194,7 @@ def read_split(
 def _count(dataset: RandomAccessDataSource, num_images: int | None) -> int:
     count = len(dataset) if num_images is None else min(num_images, len(dataset))
     if count < 1:
-        raise ValueError(
+        raise InputError(
             f"There is no image to read: the split holds {len(dataset)} and num_images is "
             f"{num_images}; give at least one, or None for all."
         )

@@ -5,6 +5,8 @@ import dataclasses
 import numpy as np
 from jaxtyping import Bool, Float32, Int64
 
+from neuroadapter_jax.errors import InputError
+
 # Per vertex: over a session's trials, a run's trials, a session's training trials; or as measured.
 NORMALIZATIONS = ("session", "run", "train-stats", "none")
 
@@ -50,7 +52,7 @@ class Moments:
         num_vertices: n.
 
     Raises:
-        ValueError: a group without a trial that counts.
+        InputError: a group without a trial that counts.
     """
 
     def __init__(
@@ -62,7 +64,7 @@ class Moments:
         self._group, self._counted = group, counted
         self._count = np.bincount(group[counted], minlength=int(group.max()) + 1)
         if not self._count.all():
-            raise ValueError(
+            raise InputError(
                 f"None of the trials of group {int(np.argmin(self._count))} (of "
                 f"{len(self._count)}) counts, so they cannot be normalised; choose another "
                 f"normalisation or another split."

@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Float16, Float32
 
 from neuroadapter_jax.cortex.noise_ceiling import ncsnr_of_variance
+from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.files import write_npz
 
 _REPEATS = 3  # what NSD's ncsnr is computed from
@@ -56,13 +57,13 @@ def to_half(row: Float32[np.ndarray, " n"], half: Float16[np.ndarray, " n"]) -> 
     """Casts one trial.
 
     Raises:
-        ValueError: a number that float16 cannot hold.
+        InputError: a number that float16 cannot hold.
     """
     try:
         with np.errstate(over="raise"):
             half[...] = row
     except FloatingPointError:
-        raise ValueError(
+        raise InputError(
             f"A response of {np.abs(row).max():.3g} is more than float16 can hold (65504), so it "
             f"cannot be stored; choose a normalisation, or look for what is wrong in the files."
         ) from None

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from neuroadapter_jax.datasets.nsd.files import MGH_HEADER_BYTES, where_from
+from neuroadapter_jax.errors import InputError, MissingFileError
 
 _VERTEX_BLOCK = 8192
 
@@ -15,13 +16,13 @@ _VERTEX_BLOCK = 8192
 def mgh_shape(path: Path) -> tuple[int, int, int, int]:
     """Shape [vertices, 1, 1, trials] promised by the header, once the file's length fits it."""
     if not path.exists():
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"{path} does not exist; check the root, the subject and the space, or "
             f"{where_from(path)}."
         )
     size = path.stat().st_size
     if size < MGH_HEADER_BYTES:
-        raise ValueError(
+        raise InputError(
             f"{path} is truncated: {size} bytes are less than the {MGH_HEADER_BYTES} of a header; "
             f"{where_from(path)}."
         )
@@ -30,7 +31,7 @@ def mgh_shape(path: Path) -> tuple[int, int, int, int]:
     shape = vertices, one, other, trials
     expected = MGH_HEADER_BYTES + int(np.prod(shape)) * image.get_data_dtype().itemsize
     if size < expected:
-        raise ValueError(
+        raise InputError(
             f"{path} is truncated: it has {size} bytes and its header promises {expected}; "
             f"{where_from(path)}."
         )
@@ -47,7 +48,7 @@ def fill_nan_vertices(betas: np.ndarray, path: Path) -> Int64[np.ndarray, " m"]:
     """Sets features that are NaN in all trials [trials, n] to 0, in place, and returns them.
 
     Raises:
-        ValueError: a feature that is NaN, or infinite, in some trials only.
+        InputError: a feature that is NaN, or infinite, in some trials only.
     """
     finite = np.isfinite(betas)
     if finite.all():
@@ -56,7 +57,7 @@ def fill_nan_vertices(betas: np.ndarray, path: Path) -> Int64[np.ndarray, " m"]:
     broken = np.flatnonzero(~finite.all(axis=0) & ~empty)
     if len(broken):
         trials = len(betas) - np.count_nonzero(finite[:, broken[0]])
-        raise ValueError(
+        raise InputError(
             f"{path} is NaN or infinite in {trials} of {len(betas)} trials at vertex {broken[0]} "
             f"({len(broken)} such vertices); only a vertex that is NaN in all trials of a session "
             f"is known to occur, so {where_from(path)}."

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from neuroadapter_jax.errors import InputError, MissingFileError
+
 # All that dictionaries of NumPy arrays and scalars need; NumPy's modules were renamed in version 2.
 _ALLOWED = {
     (module, name)
@@ -40,14 +42,14 @@ def load_dictionary(path: str | Path, *, allow_pickle: bool) -> dict[str, Any]:
         allow_pickle: that the caller knows this and has asked for it.
 
     Raises:
-        FileNotFoundError: the file is missing.
-        ValueError: not allowed, a file that wants more than arrays, or one that is no dictionary.
+        MissingFileError: the file is missing.
+        InputError: not allowed, a file that wants more than arrays, or one that is no dictionary.
     """
     path = Path(path)
     if not path.exists():
-        raise FileNotFoundError(f"{path} does not exist; it is made by those who made the betas.")
+        raise MissingFileError(f"{path} does not exist; it is made by those who made the betas.")
     if not allow_pickle:
-        raise ValueError(
+        raise InputError(
             f"{path} is a pickle, which can run code when it is read; if you know where it comes "
             f"from, say --allow-pickle: it is then read as arrays and numbers only."
         )
@@ -60,21 +62,21 @@ def load_dictionary(path: str | Path, *, allow_pickle: bool) -> dict[str, Any]:
             }[version]
             shape, _, dtype = read_header(file)
         except (ValueError, KeyError) as error:
-            raise ValueError(f"{path} is no .npy file ({error}).") from None
+            raise InputError(f"{path} is no .npy file ({error}).") from None
         if dtype.kind != "O" or shape != ():
-            raise ValueError(
+            raise InputError(
                 f"{path} holds an array of {dtype} and shape {shape}; expected one dictionary, as "
                 f"np.save writes it."
             )
         try:
             value = _Unpickler(file, encoding="latin1").load()
         except Exception as error:
-            raise ValueError(
+            raise InputError(
                 f"{path} is refused: it holds more than arrays and numbers, or is damaged "
                 f"({type(error).__name__}: {error}); nothing of it was run."
             ) from None
     # np.save pickles the array of no dimension around the dictionary.
     value = value.item() if isinstance(value, np.ndarray) and value.shape == () else value
     if not isinstance(value, dict):
-        raise ValueError(f"{path} holds a {type(value).__name__}; expected a dictionary.")
+        raise InputError(f"{path} holds a {type(value).__name__}; expected a dictionary.")
     return value

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Int32, Int64
 
 from neuroadapter_jax.datasets.prepared.records import INDEX, PreparedDataset
+from neuroadapter_jax.errors import InputError
 
 # What has to be the same for all: the responses' surface and unit, and how the images were encoded.
 _SHARED = ("space", "beta_version", "normalize", "image_size", "encoder")
@@ -27,8 +28,8 @@ class SubjectsDataset:
         split: "train", "validation" or "test".
 
     Raises:
-        FileNotFoundError: as `PreparedDataset`.
-        ValueError: as `PreparedDataset`; also a subject given twice, responses of another surface
+        MissingFileError: as `PreparedDataset`.
+        InputError: as `PreparedDataset`; also a subject given twice, responses of another surface
             or unit or images prepared otherwise than the first folder's, or an image that one
             subject trains on and another is tested with.
     """
@@ -69,19 +70,19 @@ class SubjectsDataset:
         first = self.parts[0]
         for part, subject in zip(self.parts, self.subjects, strict=True):
             if self.subjects.count(subject) > 1:
-                raise ValueError(
+                raise InputError(
                     f"{part.path} is of subject {subject}, and so is another of the folders; name "
                     f"one per subject."
                 )
             made, expected = (p.provenance["request"] for p in (part, first))
             for key in _SHARED:
                 if made.get(key) != expected.get(key):
-                    raise ValueError(
+                    raise InputError(
                         f"{part.path} was prepared with {key} = {made.get(key)}, {first.path} with "
                         f"{expected.get(key)}; one model takes subjects prepared in one way."
                     )
             if part.num_vertices != first.num_vertices:
-                raise ValueError(
+                raise InputError(
                     f"{part.path} has {part.num_vertices} vertices per hemisphere, {first.path} "
                     f"{first.num_vertices}; one model takes subjects on one surface."
                 )
@@ -90,7 +91,7 @@ class SubjectsDataset:
             for j, other in enumerate(self.parts):
                 shared = np.intersect1d(ids["train"][i], ids["test"][j])
                 if len(shared):
-                    raise ValueError(
+                    raise InputError(
                         f"{part.path} trains on {len(shared)} image(s) that {other.path} tests "
                         f"with, such as {shared[0]}: a model of both would be tested with images "
                         f"that it was trained on; prepare them with splits that agree."

@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from neuroadapter_jax.batches import filled_batches
 from neuroadapter_jax.diffusion.tokenizer import CLIPTokenizer
 from neuroadapter_jax.diffusion.weights import Backbone
+from neuroadapter_jax.errors import InputError, MissingFileError
 
 _STIM_INFO = "nsddata/experiments/nsd/nsd_stim_info_merged.csv"
 
@@ -28,10 +29,10 @@ def caption_states(
         batch_size: captions encoded at once.
 
     Raises:
-        ValueError: an image has no caption.
+        InputError: an image has no caption.
     """
     if bare := sum(not some for some in captions):
-        raise ValueError(f"{bare} of {len(captions)} images have no caption; give each at least 1.")
+        raise InputError(f"{bare} of {len(captions)} images have no caption; give each at least 1.")
     tokenizer = CLIPTokenizer(backbone.folder / "tokenizer")
     graph, params = nnx.split(backbone.text_encoder)
     encode = jax.jit(lambda params, ids: nnx.merge(graph, params)(ids))
@@ -57,17 +58,17 @@ def read_captions(
             for COCO's files.
 
     Raises:
-        FileNotFoundError: a file is not there.
-        ValueError: a file is of neither kind, or COCO's without a root.
+        MissingFileError: a file is not there.
+        InputError: a file is of neither kind, or COCO's without a root.
     """
     captions: dict[int, list[str]] = {}
     for path in map(Path, files):
         if not path.is_file():
-            raise FileNotFoundError(f"{path}: not found; expected a JSON file of captions.")
+            raise MissingFileError(f"{path}: not found; expected a JSON file of captions.")
         content = json.loads(path.read_text(encoding="utf-8"))
         if isinstance(content, dict) and "annotations" in content:
             if root is None or not (table := Path(root) / _STIM_INFO).is_file():
-                raise ValueError(
+                raise InputError(
                     f"{path} holds captions by COCO id; name NSD's folder, whose {_STIM_INFO} says "
                     "which image is which."
                 )
@@ -83,7 +84,7 @@ def read_captions(
                 texts = [texts] if isinstance(texts, str) else list(texts)
                 captions.setdefault(int(key), []).extend(texts)
         else:
-            raise ValueError(
+            raise InputError(
                 f"{path}: neither a table of captions by image id nor COCO's annotations."
             )
     return captions
@@ -95,11 +96,11 @@ def captions_of(
     """The captions of some images, in their order.
 
     Raises:
-        ValueError: an image has none.
+        InputError: an image has none.
     """
     missing = [int(i) for i in image_ids if not captions.get(int(i))]
     if missing:
-        raise ValueError(
+        raise InputError(
             f"{len(missing)} of {len(image_ids)} images have no caption, such as image "
             f"{missing[0]}; the linear baseline needs one for every training image."
         )

@@ -14,6 +14,7 @@ from neuroadapter_jax.cortex.parcellation import Parcellation
 from neuroadapter_jax.datasets.input_pipeline import read_split
 from neuroadapter_jax.datasets.prepared.records import PreparedDataset
 from neuroadapter_jax.decoders.captions import caption_states, captions_of
+from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.files import write_npz
 from neuroadapter_jax.pipeline import NeuroAdapterPipeline
 
@@ -91,10 +92,10 @@ def fit_linear_map(
         progress: show a bar over entries.
 
     Raises:
-        ValueError: the counts differ, or there are fewer than three images.
+        InputError: the counts differ, or there are fewer than three images.
     """
     if not len(responses) == len(targets) == len(image_ids) >= 3:
-        raise ValueError(
+        raise InputError(
             "The linear map needs at least 3 images with one response and one target each, found "
             f"{len(image_ids)} images, {len(responses)} responses and {len(targets)} targets."
         )
@@ -127,7 +128,7 @@ def fit_latents(
         progress: show bars.
 
     Raises:
-        ValueError: the folder holds a map of other images.
+        InputError: the folder holds a map of other images.
     """
     scale = pipeline.backbone.vae.config.scaling_factor
     path = Path(folder) / "latents.npz"
@@ -152,7 +153,7 @@ def fit_states(
         progress: show bars.
 
     Raises:
-        ValueError: the folder holds a map of other images, or a training image has no caption.
+        InputError: the folder holds a map of other images, or a training image has no caption.
     """
 
     def states(ids: Int[np.ndarray, " i"], _) -> Float[np.ndarray, "i k c"]:
@@ -173,7 +174,7 @@ def _fit_once(
     if path.is_file():
         known = LinearMap.load(path)
         if not np.array_equal(known.image_ids, train.image_ids):
-            raise ValueError(
+            raise InputError(
                 f"{path} was fitted on {len(known.image_ids)} images, other than the "
                 f"{len(train.image_ids)} training images of {prepared}; name another folder."
             )

@@ -7,6 +7,7 @@ from jaxtyping import Float, Int
 from PIL import Image
 
 from neuroadapter_jax.batches import map_batches
+from neuroadapter_jax.errors import InputError, MissingFileError
 from neuroadapter_jax.files import write_npz
 from neuroadapter_jax.pipeline import NeuroAdapterPipeline, load_reconstructions
 
@@ -40,17 +41,17 @@ def load_low_level_start(
         pipeline: what will reconstruct.
 
     Raises:
-        FileNotFoundError: neither is there, or the image of a stimulus is not.
-        ValueError: a stimulus is not in the file, or the latents or images have another size.
+        MissingFileError: neither is there, or the image of a stimulus is not.
+        InputError: a stimulus is not in the file, or the latents or images have another size.
     """
     path = Path(path)
     if path.is_dir():
         return _from_folder(path, image_ids, pipeline)
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: not found; expected an npz file or a folder of images.")
+        raise MissingFileError(f"{path}: not found; expected an npz file or a folder of images.")
     with np.load(path) as file:
         if lacking := {"image_ids", "latents"} - set(file):
-            raise ValueError(
+            raise InputError(
                 f"{path} lacks {', '.join(sorted(lacking))}; expected what "
                 "`neuroadapter baselines` writes as low_level_test.npz."
             )
@@ -59,7 +60,7 @@ def load_low_level_start(
     config = pipeline.backbone.unet.config
     shape = (config.sample_size, config.sample_size, config.in_channels)
     if latents.shape[1:] != shape:
-        raise ValueError(
+        raise InputError(
             f"{path} holds latents of shape {latents.shape[1:]}; the model samples {shape}, so "
             "give latents of the model's VAE at this size."
         )
@@ -78,7 +79,7 @@ def _from_folder(
     else:
         files = [folder / f"{int(i):06d}.png" for i in image_ids]
         if missing := [file for file in files if not file.is_file()]:
-            raise FileNotFoundError(
+            raise MissingFileError(
                 f"{missing[0]}: not found, and {len(missing) - 1} others; expected an image for "
                 f"each of {len(files)} stimuli."
             )
@@ -86,7 +87,7 @@ def _from_folder(
     backbone = pipeline.backbone
     side = backbone.unet.config.sample_size * backbone.vae.config.downscale
     if sizes := {image.shape[:2] for image in images} - {(side, side)}:
-        raise ValueError(
+        raise InputError(
             f"{folder} holds images of {sorted(sizes)} pixels; the model's are {side} x {side}, so "
             "resize them first."
         )
@@ -96,7 +97,7 @@ def _from_folder(
 
 def _require(path: Path, known: Int[np.ndarray, " k"], wanted: Int[np.ndarray, " b"]) -> None:
     if len(missing := np.setdiff1d(wanted, known)):
-        raise ValueError(
+        raise InputError(
             f"{path} lacks {len(missing)} of {len(wanted)} stimuli, such as image {missing[0]}; "
             "give the start of every image to reconstruct."
         )

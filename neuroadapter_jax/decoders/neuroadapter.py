@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from neuroadapter_jax.datasets.subjects import SubjectsDataset
+from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.files import write_text
 from neuroadapter_jax.pipeline import NeuroAdapterPipeline
 from neuroadapter_jax.tables import markdown_table
@@ -26,19 +27,19 @@ def pipeline_of_run(
             None for a model of one.
 
     Raises:
-        FileNotFoundError, ValueError: the run is not there or not complete, see `load_run`.
-        ValueError: no subject, or one that the model was not trained on.
+        MissingFileError, InputError: the run is not there or not complete, see `load_run`.
+        InputError: no subject, or one that the model was not trained on.
     """
     setup, adapter, step = load_run(workdir, last=last)
     known = [str(each) for each in setup.subjects]
     if subject is None and len(known) > 1:
-        raise ValueError(
+        raise InputError(
             f"{workdir} is a model of subjects {', '.join(known)}, and a pipeline is for one: "
             f"take it out with `neuroadapter export --run {workdir} --subject {known[0]} "
             f"--out FOLDER`."
         )
     if subject is not None and str(subject) not in known:
-        raise ValueError(
+        raise InputError(
             f"{workdir} was trained on subjects {', '.join(known)}; {subject} is not among them."
         )
     index = 0 if subject is None else known.index(str(subject))

@@ -15,6 +15,7 @@ from neuroadapter_jax.cortex.parcellation import Parcellation
 from neuroadapter_jax.datasets.prepared.records import PreparedDataset
 from neuroadapter_jax.encoder.brain_encoder import BrainEncoder
 from neuroadapter_jax.encoder.ranking import ROUNDING, pairwise_correlation
+from neuroadapter_jax.errors import InputError, MissingFileError
 from neuroadapter_jax.files import write_npz
 
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp"}
@@ -48,10 +49,10 @@ def gallery_of_records(dataset: PreparedDataset) -> Gallery:
     """The images of a prepared split.
 
     Raises:
-        ValueError: it is the test split.
+        InputError: it is the test split.
     """
     if dataset.split == "test":
-        raise ValueError(
+        raise InputError(
             "The test split is what is decoded, so it cannot be the reference set; take the "
             "training split."
         )
@@ -73,12 +74,12 @@ def gallery_of_folder(folder: str | Path, side: int) -> Gallery:
         side: pixels of the stimuli's side.
 
     Raises:
-        FileNotFoundError: there is no such folder, or no picture in it.
+        MissingFileError: there is no such folder, or no picture in it.
     """
     folder = Path(folder)
     files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in _SUFFIXES)
     if not files:
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"{folder}: no picture below it; expected files ending in "
             f"{', '.join(sorted(_SUFFIXES))}."
         )
@@ -141,7 +142,7 @@ def retrieve(
         progress: show a bar.
 
     Raises:
-        ValueError: a stimulus is in the gallery (by id among prepared records, else by its
+        InputError: a stimulus is in the gallery (by id among prepared records, else by its
             pixels), responses that are not finite, a state of another call, or an encoder of
             another mesh or parcellation.
     """
@@ -150,14 +151,14 @@ def retrieve(
     mask = encoder.ranked_vertices(regions)
     measured = np.asarray(fmri, np.float32)[:, mask]
     if not np.isfinite(measured).all():
-        raise ValueError("The measured responses have NaN or infinite values; replace them by 0.")
+        raise InputError("The measured responses have NaN or infinite values; replace them by 0.")
     state = None if state is None else Path(state)
     of = _fingerprint(encoder, gallery, measured)
     first, leaders = 0, Leaders.of_none(len(fmri))
     if state is not None and state.is_file():
         with np.load(state) as file:
             if str(file["of"]) != of or "responses" not in file:
-                raise ValueError(
+                raise InputError(
                     f"{state} belongs to another gallery, encoder or responses, or to an older "
                     "version; delete it."
                 )
@@ -251,7 +252,7 @@ def _thumbnails(images: UInt8[np.ndarray, "k y x c"]) -> Float[np.ndarray, "k f"
 
 def _refuse(gallery: Gallery, rows: Int[np.ndarray, " j"]) -> None:
     if len(rows):
-        raise ValueError(
+        raise InputError(
             f"The reference set {gallery.name} holds {len(rows)} of the images to decode, such as "
             f"{gallery.keys[rows[0]]}; take them out, or the stimuli themselves would be found."
         )

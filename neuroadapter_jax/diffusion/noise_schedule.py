@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from neuroadapter_jax.errors import InputError
+
 
 @dataclass(frozen=True)
 class NoiseSchedule:
@@ -37,7 +39,7 @@ class NoiseSchedule:
             ("prediction_type", ("epsilon", "v_prediction")),
         ):
             if getattr(self, name) not in allowed:
-                raise ValueError(
+                raise InputError(
                     f"Noise schedule: {name} is {getattr(self, name)!r}; "
                     f"expected one of {list(allowed)}."
                 )
@@ -104,11 +106,11 @@ class NoiseSchedule:
             spacing: see above; Lin et al. 2024 (arXiv 2305.08891), table 2.
 
         Raises:
-            ValueError: num_steps out of range.
+            InputError: num_steps out of range.
         """
         total = self.num_train_timesteps
         if not 1 <= num_steps <= total:
-            raise ValueError(f"num_steps is {num_steps}; expected 1 to {total}.")
+            raise InputError(f"num_steps is {num_steps}; expected 1 to {total}.")
         steps: np.ndarray
         if spacing == "leading":
             steps = np.arange(num_steps)[::-1] * (total // num_steps) + self.steps_offset

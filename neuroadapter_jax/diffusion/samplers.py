@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Int
 
 from neuroadapter_jax.diffusion.noise_schedule import NoiseSchedule
 from neuroadapter_jax.diffusion.sampling import Sampling
+from neuroadapter_jax.errors import InputError
 
 
 class SamplingPlan(NamedTuple):
@@ -43,7 +44,7 @@ def plan(schedule: NoiseSchedule, sampling: Sampling) -> SamplingPlan:
             et al. 2022, arXiv 2211.01095, algorithm 2).
 
     Raises:
-        ValueError: more steps than the schedule has timesteps.
+        InputError: more steps than the schedule has timesteps.
     """
     sampler, num_steps, eta = sampling.sampler, sampling.num_steps, sampling.eta
     if sampler == "dpmsolver++":
@@ -73,7 +74,7 @@ def plan(schedule: NoiseSchedule, sampling: Sampling) -> SamplingPlan:
 
 def _dpmsolver_plan(schedule: NoiseSchedule, num_steps: int, spacing: str) -> SamplingPlan:
     if not 1 <= num_steps < schedule.num_train_timesteps:
-        raise ValueError(
+        raise InputError(
             f"num_steps is {num_steps}; expected 1 to {schedule.num_train_timesteps - 1}."
         )
     total = schedule.num_train_timesteps
@@ -123,12 +124,12 @@ def skipped_steps(num_steps: int, strength: float) -> int:
         strength: share of the steps that are taken, above 0, at most 1.
 
     Raises:
-        ValueError: strength out of range, or so low that no step is left.
+        InputError: strength out of range, or so low that no step is left.
     """
     if not 0.0 < strength <= 1.0:
-        raise ValueError(f"strength is {strength}; expected above 0 and at most 1.")
+        raise InputError(f"strength is {strength}; expected above 0 and at most 1.")
     if not (taken := int(num_steps * strength)):
-        raise ValueError(
+        raise InputError(
             f"strength is {strength}, which leaves none of {num_steps} steps; expected at least "
             f"{1 / num_steps:.3g}, or more steps."
         )

@@ -4,6 +4,8 @@ import dataclasses
 import math
 from typing import Any, Literal, get_args
 
+from neuroadapter_jax.errors import InputError
+
 Sampler = Literal["ddpm", "ddim", "dpmsolver++"]
 Start = Literal["noise", "grey"]
 Spacing = Literal["leading", "linspace", "trailing"]
@@ -26,7 +28,7 @@ class Sampling:
         spacing: which timesteps the steps fall on, see `NoiseSchedule.inference_timesteps`.
 
     Raises:
-        ValueError: a setting that is none of its choices or out of range.
+        InputError: a setting that is none of its choices or out of range.
     """
 
     sampler: str = "ddim"
@@ -40,13 +42,13 @@ class Sampling:
         choices = {"sampler": SAMPLERS, "start": STARTS, "spacing": SPACINGS}
         for name, allowed in choices.items():
             if (value := getattr(self, name)) not in allowed:
-                raise ValueError(f"{name} is {value!r}; expected one of {list(allowed)}.")
+                raise InputError(f"{name} is {value!r}; expected one of {list(allowed)}.")
         if self.num_steps < 1:
-            raise ValueError(f"num_steps is {self.num_steps}; expected at least 1.")
+            raise InputError(f"num_steps is {self.num_steps}; expected at least 1.")
         if not math.isfinite(self.guidance_scale):
-            raise ValueError(f"guidance_scale is {self.guidance_scale}; expected a finite number.")
+            raise InputError(f"guidance_scale is {self.guidance_scale}; expected a finite number.")
         if not 0.0 <= self.eta <= 1.0 or (self.eta and self.sampler != "ddim"):
-            raise ValueError(
+            raise InputError(
                 f"eta is {self.eta} with {self.sampler}; expected 0 to 1 for ddim, 0 otherwise."
             )
 
@@ -55,7 +57,7 @@ class Sampling:
 
         Raises:
             TypeError: a name that is no setting.
-            ValueError: see the class.
+            InputError: see the class.
         """
         return dataclasses.replace(
             self, **{name: value for name, value in changes.items() if value is not None}

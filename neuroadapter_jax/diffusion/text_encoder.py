@@ -8,6 +8,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from neuroadapter_jax.diffusion.attention import attention_weights, merge_heads, split_heads
+from neuroadapter_jax.errors import InputError
 
 _ACTIVATIONS = {
     "quick_gelu": lambda x: x * jax.nn.sigmoid(1.702 * x),
@@ -30,7 +31,7 @@ class CLIPTextConfig:
 
     def __post_init__(self):
         if self.hidden_act not in _ACTIVATIONS:
-            raise ValueError(
+            raise InputError(
                 f"Text encoder config: hidden_act is {self.hidden_act!r}; "
                 f"expected one of {sorted(_ACTIVATIONS)}."
             )

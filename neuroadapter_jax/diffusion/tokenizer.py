@@ -10,6 +10,8 @@ import numpy as np
 from jaxtyping import Int
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
+from neuroadapter_jax.errors import MissingFileError
+
 _START, _END, _SUFFIX = "<|startoftext|>", "<|endoftext|>", "</w>"
 _WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
@@ -36,14 +38,14 @@ class CLIPTokenizer:
             tokenizer_config.json.
 
     Raises:
-        FileNotFoundError: one of the files is not there.
+        MissingFileError: one of the files is not there.
     """
 
     def __init__(self, folder: str | Path):
         folder = Path(folder)
         for name in ("vocab.json", "merges.txt", "tokenizer_config.json"):
             if not (folder / name).is_file():
-                raise FileNotFoundError(
+                raise MissingFileError(
                     f"{folder / name}: not found; expected a CLIP tokenizer (diffusers layout)."
                 )
         config = json.loads((folder / "tokenizer_config.json").read_text())

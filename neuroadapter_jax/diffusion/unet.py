@@ -19,6 +19,7 @@ from neuroadapter_jax.diffusion.layers import (
     Upsample2D,
     conv3x3,
 )
+from neuroadapter_jax.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class UNetConfig:
         for name, types in allowed.items():
             found = getattr(self, name)
             if len(found) != levels or not set(found) <= types:
-                raise ValueError(
+                raise InputError(
                     f"U-Net config: {name} is {list(found)}; expected {levels} of "
                     f"{sorted(types)}, one per entry of block_out_channels."
                 )

@@ -19,6 +19,7 @@ from neuroadapter_jax.diffusion.noise_schedule import NoiseSchedule
 from neuroadapter_jax.diffusion.text_encoder import CLIPTextModel
 from neuroadapter_jax.diffusion.unet import UNet2DConditionModel
 from neuroadapter_jax.diffusion.vae import AutoencoderKL
+from neuroadapter_jax.errors import InputError, MissingFileError
 from neuroadapter_jax.files import write_file, write_json
 
 ASSETS = Path(__file__).parent.parent / "assets"
@@ -70,7 +71,7 @@ def backbone_folder(name: str | Path) -> Path:
             "random:NAME" for the architecture of any such name; the folder is the architecture's.
 
     Raises:
-        FileNotFoundError: no such folder or shipped name, and not available from the Hub.
+        MissingFileError: no such folder or shipped name, and not available from the Hub.
     """
     kind, _, architecture = str(name).partition(":")
     if kind == _RANDOM and architecture:
@@ -81,7 +82,7 @@ def backbone_folder(name: str | Path) -> Path:
     shipped = sorted(p.parent.name for p in ASSETS.glob("*/model_index.json"))
     if re.fullmatch(r"[\w.-]+/[\w.-]+", str(name)) and not Path(name).exists():
         return _from_hub(str(name), shipped)
-    raise FileNotFoundError(
+    raise MissingFileError(
         f"Backbone {str(name)!r}: no folder with a model_index.json (diffusers layout) and not "
         f"one of the shipped {shipped}; give a local folder, one of these names or a Hub id "
         "(owner/model)."
@@ -105,7 +106,7 @@ def _from_hub(name: str, shipped: list[str]) -> Path:
             fetch(*(pattern for component in lacking for pattern in weights(component, "fp16")))
     except Exception as error:  # whatever the network or the Hub answers with
         reason = str(error).strip().split("\n")[0]
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"Backbone {name!r}: no folder of this name here, not one of the shipped {shipped}, "
             f"and not available from the Hub ({type(error).__name__}: {reason}); check the name "
             "and the connection, or give a local folder in the diffusers layout."
@@ -180,7 +181,7 @@ def from_tensors(abstract: nnx.Module, tensors: dict[str, np.ndarray], source: s
         dtype: of the parameters.
 
     Raises:
-        ValueError: missing or unknown tensors, or a shape that differs; all are named.
+        InputError: missing or unknown tensors, or a shape that differs; all are named.
     """
     graph, state = nnx.split(abstract)
     flat = nnx.to_flat_state(state)
@@ -195,7 +196,7 @@ def from_tensors(abstract: nnx.Module, tensors: dict[str, np.ndarray], source: s
             problems.append(f"{name} is {tuple(tensors[name].shape)}, expected {expected}")
     if problems:
         shown = "; ".join(problems[:10]) + ("; ..." if len(problems) > 10 else "")
-        raise ValueError(
+        raise InputError(
             f"{source}: {len(problems)} tensor(s) do not fit the configuration: {shown}. "
             "Check that config.json and the weights belong together."
         )
@@ -210,7 +211,7 @@ def load_safetensors(path: Path) -> dict[str, np.ndarray]:
     """All tensors of a safetensors file, or of the shards that an index (.json) names.
 
     Raises:
-        FileNotFoundError: a shard is not there. ValueError: a shard lacks a tensor of the index.
+        MissingFileError: a shard is not there. InputError: a shard lacks a tensor of the index.
     """
     if path.suffix == ".json":
         return _load_shards(path)
@@ -224,11 +225,11 @@ def _load_shards(index: Path) -> dict[str, np.ndarray]:
     for shard in sorted(set(places.values())):
         path = index.parent / shard
         if not path.is_file():
-            raise FileNotFoundError(f"{path}: not found, but {index.name} beside it names it.")
+            raise MissingFileError(f"{path}: not found, but {index.name} beside it names it.")
         found = load_safetensors(path)
         listed = {name for name, place in places.items() if place == shard}
         if differing := sorted(listed ^ found.keys()):
-            raise ValueError(
+            raise InputError(
                 f"{path}: {index.name} beside it lists other tensors in this file "
                 f"({', '.join(differing[:5])}); copy index and shards again, together."
             )
@@ -262,13 +263,13 @@ def current_tensors(
     The autoencoder's attention was written as 1 x 1 convolutions before it was linear.
 
     Raises:
-        ValueError: two tensors of the file are the same one of the network.
+        InputError: two tensors of the file are the same one of the network.
     """
     current = {}
     for name, tensor in tensors.items():
         new = current_name(component, name)
         if new in current:
-            raise ValueError(
+            raise InputError(
                 f"{source}: holds {new} under its old and its current name; only one is expected."
             )
         if component == "vae" and ".attentions." in new and tensor.shape[2:] == (1, 1):
@@ -281,15 +282,15 @@ def read_config(path: Path, cls: type, fixed: dict[str, Any] | None = None):
     """A config dataclass from a diffusers or transformers config.json; other fields are ignored.
 
     Raises:
-        ValueError: a field of `fixed` with another value than the one this code computes.
+        InputError: a field of `fixed` with another value than the one this code computes.
     """
     try:
         raw = json.loads(path.read_text())
     except json.JSONDecodeError as error:
-        raise ValueError(f"{path}: not valid JSON ({error}); copy the file again.") from None
+        raise InputError(f"{path}: not valid JSON ({error}); copy the file again.") from None
     for key, value in (fixed or {}).items():
         if raw.get(key, value) not in (value, None):
-            raise ValueError(
+            raise InputError(
                 f"{path}: {key} is {raw[key]!r}, expected {value!r}; only Stable Diffusion 1.x "
                 "networks are supported."
             )
@@ -302,7 +303,7 @@ def abstract_component(folder: str | Path, name: str) -> nnx.Module:
     cls, _ = _CLASSES[name]
     path = Path(folder) / name / "config.json"
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: not found; expected a folder in the diffusers layout.")
+        raise MissingFileError(f"{path}: not found; expected a folder in the diffusers layout.")
     config = read_config(path, cls.config_class, _FIXED[name])
     return nnx.eval_shape(lambda: cls(config, rngs=nnx.Rngs(0)))
 
@@ -311,7 +312,7 @@ def load_component(backbone: str | Path, name: str, dtype: Any = jnp.float32) ->
     """Load "unet", "vae" or "text_encoder" of a backbone, see `backbone_folder`.
 
     Raises:
-        FileNotFoundError: a file is not there. ValueError: it does not fit, see `from_tensors`.
+        MissingFileError: a file is not there. InputError: it does not fit, see `from_tensors`.
     """
     folder = backbone_folder(backbone)
     abstract = abstract_component(folder, name)
@@ -319,7 +320,7 @@ def load_component(backbone: str | Path, name: str, dtype: Any = jnp.float32) ->
         return random_parameters(abstract, list(_CLASSES).index(name), dtype)
     weights = find_weights(folder, name)
     if weights is None:
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"{folder / name / _CLASSES[name][1]}.safetensors: not found, nor its fp16 variant or "
             "an index of shards; expected the weights as safetensors (pickled .bin files are not "
             "read)."

@@ -38,6 +38,7 @@ from neuroadapter_jax.encoder.region_encoder import (
 )
 from neuroadapter_jax.encoder.vit import Dinov2Model
 from neuroadapter_jax.encoder.weights import load_dinov2
+from neuroadapter_jax.errors import InputError, MissingFileError
 from neuroadapter_jax.files import write_json, write_npz
 
 __all__ = [
@@ -198,7 +199,7 @@ class BrainEncoder:
             chunk: images predicted at once.
 
         Raises:
-            ValueError: another mesh, or regions that the encoder was not trained with.
+            InputError: another mesh, or regions that the encoder was not trained with.
         """
         score, arrays = self._scorer(regions)
         return np.asarray(score(*arrays, images, fmri, chunk))
@@ -224,20 +225,20 @@ class BrainEncoder:
             backbone: another place of the vision transformer than config.json names.
 
         Raises:
-            FileNotFoundError: a file of the folder, or the backbone, is not there.
-            ValueError: weights or regions do not fit config.json.
+            MissingFileError: a file of the folder, or the backbone, is not there.
+            InputError: weights or regions do not fit config.json.
         """
         folder = next((f for f in (Path(folder), ASSETS / folder) if f.is_dir()), Path(folder))
         for name in (_CONFIG, _REGIONS, _VALIDATION):
             if not (folder / name).is_file():
-                raise FileNotFoundError(
+                raise MissingFileError(
                     f"{folder / name}: not found; expected a folder of "
                     "`neuroadapter train-encoder`."
                 )
         settings = json.loads((folder / _CONFIG).read_text())
         regions = Parcellation.load(folder / _REGIONS)
         if regions.fingerprint() != settings["regions_fingerprint"]:
-            raise ValueError(
+            raise InputError(
                 f"{folder / _REGIONS}: not the regions that {_CONFIG} beside it names; copy the "
                 "folder again."
             )

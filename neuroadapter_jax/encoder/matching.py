@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from neuroadapter_jax.cortex.parcellation import Parcellation, region_keys
+from neuroadapter_jax.errors import InputError
 
 if TYPE_CHECKING:
     from neuroadapter_jax.encoder.brain_encoder import BrainEncoder
@@ -20,14 +21,14 @@ def check_fits(encoder: "BrainEncoder", regions: Parcellation, provenance: dict[
         provenance: the adapter's, as its config.json holds it.
 
     Raises:
-        ValueError: another mesh or parcellation, or trained on other data: subject, surface,
+        InputError: another mesh or parcellation, or trained on other data: subject, surface,
             version or normalisation of the responses.
     """
     matching_regions(encoder.regions, regions)
     known, wanted = (x.get("data", {}) for x in (encoder.provenance, provenance))
     for key in ("subject", "space", "beta_version", "normalize"):
         if key in known and key in wanted and known[key] != wanted[key]:
-            raise ValueError(
+            raise InputError(
                 f"The encoder was trained on responses of {key} {known[key]!r}, the adapter on "
                 f"{wanted[key]!r}; use an encoder of the same."
             )
@@ -45,10 +46,10 @@ def matching_regions(known: Parcellation, wanted: Parcellation) -> list[int]:
         wanted: those whose images it is to rank.
 
     Raises:
-        ValueError: another mesh or another parcellation, naming what differs.
+        InputError: another mesh or another parcellation, naming what differs.
     """
     if known.num_vertices != wanted.num_vertices:
-        raise ValueError(
+        raise InputError(
             f"The encoder was trained on {known.num_vertices} vertices per hemisphere, the regions "
             f"are of {wanted.num_vertices}; use an encoder of the same surface."
         )
@@ -64,7 +65,7 @@ def matching_regions(known: Parcellation, wanted: Parcellation) -> list[int]:
     name, (h, _) = next(
         (name, key) for name, key in zip(wanted.names, keys, strict=True) if key not in place
     )
-    raise ValueError(
+    raise InputError(
         f"The encoder was trained with another parcellation: it has no region {name!r} "
         f"({h}) of the same vertices; use an encoder of the parcellation the adapter was "
         f"trained with."

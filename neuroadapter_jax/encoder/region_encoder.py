@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Int32, PRNGKeyArray
 from neuroadapter_jax.cortex.packing import Packing, make_packing
 from neuroadapter_jax.cortex.parcellation import Parcellation
 from neuroadapter_jax.diffusion.attention import Attention, attend, merge_heads, split_heads
+from neuroadapter_jax.errors import InputError
 
 ROW_LENGTH = 64
 
@@ -59,10 +60,10 @@ def sine_positions(rows: int, columns: int, width: int) -> Float[np.ndarray, "k 
     sin(w_i 2 pi (j + 1) / size), feature 2 i + 1 the cosine, with w_i = 10000^(-4 i / width).
 
     Raises:
-        ValueError: width is no multiple of 4.
+        InputError: width is no multiple of 4.
     """
     if width % 4:
-        raise ValueError(f"The width of sine positions is {width}; it has to be a multiple of 4.")
+        raise InputError(f"The width of sine positions is {width}; it has to be a multiple of 4.")
     rates = 10000.0 ** (-np.arange(0, width // 2, 2) / (width // 2))
 
     def code(size):

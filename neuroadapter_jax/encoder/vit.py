@@ -9,6 +9,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from neuroadapter_jax.diffusion.attention import attend, merge_heads, split_heads
+from neuroadapter_jax.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Dinov2Config:
 
     def __post_init__(self):
         if self.hidden_act != "gelu":
-            raise ValueError(f"DINOv2 config: hidden_act is {self.hidden_act!r}; expected 'gelu'.")
+            raise InputError(f"DINOv2 config: hidden_act is {self.hidden_act!r}; expected 'gelu'.")
 
 
 def position_matrix(old: int, new: int, antialias: bool) -> Float[np.ndarray, "new old"]:
@@ -225,11 +226,11 @@ class Dinov2Model(nnx.Module):
             block_from_end: 1 is the last block.
 
         Raises:
-            ValueError: there is no such block.
+            InputError: there is no such block.
         """
         num = self.config.num_hidden_layers
         if not 1 <= block_from_end <= num:
-            raise ValueError(f"block_from_end is {block_from_end}; expected 1 to {num}.")
+            raise InputError(f"block_from_end is {block_from_end}; expected 1 to {num}.")
         x = self.embeddings(images)
         for layer in self.encoder.layer[: num - block_from_end]:
             x = layer(x)

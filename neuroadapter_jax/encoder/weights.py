@@ -19,6 +19,7 @@ from neuroadapter_jax.diffusion.weights import (
     write_safetensors,
 )
 from neuroadapter_jax.encoder.vit import Dinov2Config, Dinov2Model
+from neuroadapter_jax.errors import MissingFileError
 from neuroadapter_jax.files import write_json
 
 _FILES = ("config.json", "model.safetensors")
@@ -57,7 +58,7 @@ def dinov2_folder(name: str | Path) -> Path:
             "facebook/dinov2-base".
 
     Raises:
-        FileNotFoundError: no such folder or shipped name, and not available from the Hub.
+        MissingFileError: no such folder or shipped name, and not available from the Hub.
     """
     for folder in (Path(name), ASSETS / name):
         if all((folder / file).is_file() for file in _FILES):
@@ -68,7 +69,7 @@ def dinov2_folder(name: str | Path) -> Path:
             return Path(huggingface_hub.snapshot_download(str(name), allow_patterns=list(_FILES)))
         except Exception as error:  # whatever the network or the Hub answers with
             reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
-    raise FileNotFoundError(
+    raise MissingFileError(
         f"DINOv2 model {str(name)!r}: no folder here or in the package with "
         f"{' and '.join(_FILES)}, and not available from the Hub ({reason}); give a "
         "local folder in transformers' layout or check the name and the connection."
@@ -79,7 +80,7 @@ def load_dinov2(name: str | Path, dtype: Any = jnp.float32) -> Dinov2Model:
     """A DINOv2 model, with or without registers, see `dinov2_folder`.
 
     Raises:
-        FileNotFoundError: it is not there. ValueError: the weights do not fit config.json, or its
+        MissingFileError: it is not there. InputError: the weights do not fit config.json, or its
             activation is not the one this code computes.
     """
     folder = dinov2_folder(name)

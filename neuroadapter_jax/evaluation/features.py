@@ -18,6 +18,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from neuroadapter_jax.encoder.weights import load_dinov2
+from neuroadapter_jax.errors import InputError, MissingFileError
 
 Extract = Callable[[Float[np.ndarray, "b y x c"]], dict[str, Float[np.ndarray, "b _f"]]]
 
@@ -28,7 +29,7 @@ CLIP_NAME = "openai/clip-vit-large-patch14"
 TINY_VIT_SIDE = 64
 
 
-class MissingWeightsError(Exception):
+class MissingWeightsError(MissingFileError):
     """A network is not available here; the message says why and what helps."""
 
 
@@ -59,7 +60,7 @@ class Network:
         colours: mean and standard deviation per channel of values in 0..1.
         metrics: the scores that read it; all layers come from one pass.
         load: (folder of weights or None, whether to download) -> features by layer of prepared
-            images. Raises MissingWeightsError where it is not available, ValueError where the
+            images. Raises MissingWeightsError where it is not available, InputError where the
             weights are not this network's.
     """
 
@@ -107,7 +108,7 @@ def _checkpoint(url: str, weights: Path | None, download: bool) -> dict[str, Any
             try:
                 return torch.load(folder / name, map_location="cpu", weights_only=True)
             except Exception as error:  # whatever a torn or foreign file makes torch say
-                raise ValueError(
+                raise InputError(
                     f"{folder / name} is no checkpoint that torch.load reads ({_line(error)}); "
                     f"fetch it again from {url}."
                 ) from error
@@ -158,7 +159,7 @@ def _fill(model: Any, tensors: Mapping[str, Any], unused: tuple[str, ...], sourc
     Older files do not count the batches that a norm was trained on; nothing reads that count.
 
     Raises:
-        ValueError: a tensor is missing, unknown or of another shape.
+        InputError: a tensor is missing, unknown or of another shape.
     """
     wanted = {name: x for name, x in tensors.items() if not name.startswith(unused)}
     expected = {name: x.shape for name, x in model.state_dict().items()}
@@ -169,7 +170,7 @@ def _fill(model: Any, tensors: Mapping[str, Any], unused: tuple[str, ...], sourc
     wrong = sorted(n for n in found.keys() | expected.keys() if found.get(n) != expected.get(n))
     if wrong:
         name = wrong[0]
-        raise ValueError(
+        raise InputError(
             f"The weights {source} do not fit the network at {name} ({len(wrong)} such tensors): "
             f"found {_shape(found.get(name))}, expected {_shape(expected.get(name))}."
         )
@@ -256,14 +257,14 @@ def _load_clip(weights: Path | None, download: bool) -> Extract:
         model, report = loaded
     except Exception as error:  # whatever the Hub or its cache answers with
         if local:
-            raise ValueError(
+            raise InputError(
                 f"{folder} is no CLIP model in transformers' layout ({_line(error)})."
             ) from error
         places = "the Hub's cache" if folder is None else f"{folder} nor the Hub's cache"
         verb = " and could not be fetched" if download else "; put it there, or allow the download"
         raise MissingWeightsError(f"{CLIP_NAME} is not in {places}{verb}") from error
     if lacking := sorted(report["missing_keys"]):
-        raise ValueError(
+        raise InputError(
             f"The weights of {folder if local else CLIP_NAME} lack {lacking[0]} and "
             f"{len(lacking) - 1} more tensors of CLIP's image encoder."
         )

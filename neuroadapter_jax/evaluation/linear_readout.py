@@ -6,6 +6,8 @@ import numpy as np
 from jaxtyping import Float, Int
 from sklearn.linear_model import RidgeCV
 
+from neuroadapter_jax.errors import InputError
+
 ALPHAS = tuple(10.0**exponent for exponent in range(0, 7))
 
 
@@ -31,11 +33,11 @@ class LinearReadout:
             int8 categories, -1 for empty.
 
         Raises:
-            ValueError: if the responses have another number of values per image.
+            InputError: if the responses have another number of values per image.
         """
         features = _features(responses)
         if features.shape[1] != len(self.weights):
-            raise ValueError(
+            raise InputError(
                 f"The linear readout was fitted on {len(self.weights)} values per image, found "
                 f"{features.shape[1]}: pack the same regions as in fitting."
             )
@@ -68,10 +70,10 @@ def fit_linear_readout(
         The fitted readout.
 
     Raises:
-        ValueError: if the counts of images differ.
+        InputError: if the counts of images differ.
     """
     if len(responses) != len(categories):
-        raise ValueError(
+        raise InputError(
             "The linear readout needs one response per image, found "
             f"{len(responses)} responses and {len(categories)} images."
         )

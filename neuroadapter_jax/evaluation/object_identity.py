@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Int, UInt8
 
+from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.metrics.recall import EMPTY
 from neuroadapter_jax.simulation.scenes import OBJECTS, SLOTS, PlacedObject, Scene, render
 
@@ -28,10 +29,10 @@ def identify_objects(
         int16 index into `scenes.OBJECTS` at the slots that hold an object, -1 elsewhere.
 
     Raises:
-        ValueError: the counts differ.
+        InputError: the counts differ.
     """
     if len(reconstructions) != len(scenes):
-        raise ValueError(
+        raise InputError(
             f"There should be one image per scene, found {len(reconstructions)} images and "
             f"{len(scenes)} scenes; give both in the same order."
         )

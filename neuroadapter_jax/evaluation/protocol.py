@@ -16,6 +16,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from neuroadapter_jax.batches import filled_batches
+from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.evaluation.features import (
     NETWORKS,
     Extract,
@@ -199,21 +200,21 @@ def score_images(
         progress: show a bar.
 
     Raises:
-        ValueError: the stacks do not fit one another, or hold fewer than two images; no such
+        InputError: the stacks do not fit one another, or hold fewer than two images; no such
             convention; weights that are not the network's.
     """
     if convention not in CONVENTIONS:
-        raise ValueError(
+        raise InputError(
             f"There is no convention {convention!r}; choose {' or '.join(map(repr, CONVENTIONS))}."
         )
     check_pairs(stimuli, reconstructions)
     if stimuli.dtype != np.uint8 or stimuli.shape[1] != stimuli.shape[2]:
-        raise ValueError(
+        raise InputError(
             f"The metrics need square uint8 images, found {stimuli.dtype} of {stimuli.shape[1]} x "
             f"{stimuli.shape[2]} pixels: crop them first."
         )
     if len(stimuli) < 2:
-        raise ValueError(f"The metrics need at least 2 images to tell apart, found {len(stimuli)}.")
+        raise InputError(f"The metrics need at least 2 images to tell apart, found {len(stimuli)}.")
     if (
         candidates is not None
         and (
@@ -222,7 +223,7 @@ def score_images(
         )
         != stimuli.shape
     ):
-        raise ValueError(
+        raise InputError(
             "Candidates must be [b, s, y, x, 3] beside stimuli [b, y, x, 3], found "
             f"{candidates.shape} and {stimuli.shape}."
         )

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Int, Real
 
 from neuroadapter_jax.diffusion.weights import ASSETS
+from neuroadapter_jax.errors import InputError, MissingFileError
 from neuroadapter_jax.evaluation.features import PUBLISHED_NETWORKS
 from neuroadapter_jax.evaluation.old_names import NEW_NAMES, with_new_names
 from neuroadapter_jax.evaluation.protocol import less_is_better, metric_labels
@@ -49,12 +50,12 @@ def read_results(path: str | Path) -> dict[str, Any]:
         path: the file, or the folder that holds it.
 
     Raises:
-        FileNotFoundError: it is not there.
+        MissingFileError: it is not there.
     """
     path = Path(path)
     path = path / RESULTS if path.is_dir() else path
     if not path.is_file():
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"{path} is not there; score the folder first: neuroadapter evaluate {path.parent}"
         )
     return with_new_names(json.loads(path.read_text(encoding="utf-8")))
@@ -74,16 +75,16 @@ def read_per_image(path: Path) -> PerImage:
     """Read what `write_per_image` wrote; a file of version 0.1.0 comes with today's names.
 
     Raises:
-        FileNotFoundError: it is not there.
-        ValueError: it is no such table.
+        MissingFileError: it is not there.
+        InputError: it is no such table.
     """
     if not path.is_file():
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"{path} is not there; score the folder first: neuroadapter evaluate {path.parent}"
         )
     head, *rows = csv.reader(path.read_text(encoding="utf-8").splitlines())
     if head[:1] != ["image_id"] or not rows or any(len(row) != len(head) for row in rows):
-        raise ValueError(
+        raise InputError(
             f"{path} is no table of `neuroadapter evaluate`: expected a column image_id and rows "
             f"of one length, found {', '.join(head)}; score the folder again."
         )
@@ -222,21 +223,21 @@ def paired_differences(a: str | Path, b: str | Path, seed: int = 0) -> dict[str,
         "difference": {"value", "interval"}}; "one_sided": scores that one folder alone has.
 
     Raises:
-        FileNotFoundError: a folder has not been scored.
-        ValueError: other images, another order, or another convention.
+        MissingFileError: a folder has not been scored.
+        InputError: other images, another order, or another convention.
     """
     folders = [Path(a), Path(b)]
     tables = [read_per_image(folder / PER_IMAGE) for folder in folders]
     ids = [table.image_ids for table in tables]
     if not np.array_equal(ids[0], ids[1]):
         what = "another order" if set(ids[0]) == set(ids[1]) else "other images"
-        raise ValueError(
+        raise InputError(
             f"{b} holds {what} than {a} ({len(ids[1])} and {len(ids[0])} rows in {PER_IMAGE}); "
             "only the same images in the same order make pairs."
         )
     names = [_convention(folder) for folder in folders]
     if names[0] != names[1]:
-        raise ValueError(
+        raise InputError(
             f"{a} was scored by the convention {names[0]}, {b} by {names[1]}; score one of them "
             "again with --convention."
         )
@@ -247,7 +248,7 @@ def paired_differences(a: str | Path, b: str | Path, seed: int = 0) -> dict[str,
             continue
         other_top, other_below = columns[1][name]
         if not np.array_equal(below, other_below):
-            raise ValueError(
+            raise InputError(
                 f"{PER_IMAGE} of {a} and {b} disagree on how many objects images show; score both "
                 "again with the same --root."
             )
@@ -275,7 +276,7 @@ def compare_folders(a: str | Path, b: str | Path, out: str | Path | None = None)
         out: folder that gets comparison.json and comparison.md; nothing is written when None.
 
     Raises:
-        FileNotFoundError, ValueError: see `paired_differences`.
+        MissingFileError, InputError: see `paired_differences`.
     """
     differences = paired_differences(a, b)
     table = difference_table(differences)

@@ -18,6 +18,7 @@ from safetensors.numpy import load_file, save
 from tqdm import tqdm
 
 from neuroadapter_jax.batches import map_batches
+from neuroadapter_jax.errors import InputError, MissingFileError
 from neuroadapter_jax.files import write_file, write_json, write_text
 from neuroadapter_jax.metrics.recall import semantic_precision, semantic_recall
 from neuroadapter_jax.tables import markdown_table
@@ -102,11 +103,11 @@ def read_scenes(
         int8 categories, -1 for empty.
 
     Raises:
-        ValueError: if the images are not uint8 of the reader's size.
+        InputError: if the images are not uint8 of the reader's size.
     """
     size = reader.config.image_size
     if images.dtype != np.uint8 or images.shape[1:] != (size, size, 3):
-        raise ValueError(
+        raise InputError(
             f"The scene reader reads uint8 images [b, {size}, {size}, 3], found {images.dtype} "
             f"{list(images.shape)}: resize or convert them first."
         )
@@ -149,13 +150,13 @@ def load_scene_reader(folder: str | os.PathLike = ASSET) -> SceneReader:
         The net, in float32.
 
     Raises:
-        FileNotFoundError: if a file is missing.
-        ValueError: if tensors are missing, unknown or of another shape.
+        MissingFileError: if a file is missing.
+        InputError: if tensors are missing, unknown or of another shape.
     """
     folder = Path(folder)
     for name in ("config.json", "model.safetensors"):
         if not (folder / name).is_file():
-            raise FileNotFoundError(
+            raise MissingFileError(
                 f"{folder / name} is missing: a scene reader is a folder with config.json and "
                 "model.safetensors, made by `neuroadapter train-scene-reader`."
             )
@@ -172,7 +173,7 @@ def load_scene_reader(folder: str | os.PathLike = ASSET) -> SceneReader:
     found = {name: tensor.shape for name, tensor in tensors.items()}
     if found != expected:
         names = sorted(n for n in found.keys() | expected.keys() if found.get(n) != expected.get(n))
-        raise ValueError(
+        raise InputError(
             f"{folder / 'model.safetensors'} does not fit its config.json at {names[0]} "
             f"({len(names)} such tensors): found {found.get(names[0], 'no such tensor')}, expected "
             f"{expected.get(names[0], 'no such tensor')}; export the reader again."

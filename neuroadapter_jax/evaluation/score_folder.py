@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from neuroadapter_jax.datasets.prepared.records import PreparedDataset
+from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.evaluation.protocol import score_candidates, score_images
 from neuroadapter_jax.evaluation.results import (
     PER_IMAGE,
@@ -27,20 +28,20 @@ def check_records(
     """Checks that a folder shows a split's images, in its order, beside the right stimuli.
 
     Raises:
-        ValueError: other images, another order, another size, or a stimulus that is not the
+        InputError: other images, another order, another size, or a stimulus that is not the
             record's.
     """
     where = f"split {records.split!r} of {records.path}"
     if not np.array_equal(reconstructions.image_ids, records.image_ids):
         if set(reconstructions.image_ids.tolist()) == set(records.image_ids.tolist()):
-            raise ValueError(
+            raise InputError(
                 f"{folder} holds the images of {where} in another order; list them in ascending "
                 "order of image_id."
             )
         lacking = np.setdiff1d(records.image_ids, reconstructions.image_ids)
         more = np.setdiff1d(reconstructions.image_ids, records.image_ids)
         named = f"image {lacking[0]} is missing" if len(lacking) else f"image {more[0]} is too many"
-        raise ValueError(
+        raise InputError(
             f"{folder} holds {len(reconstructions.image_ids)} images, {where} {len(records)}: "
             f"{named}; reconstruct these records again."
         )
@@ -48,13 +49,13 @@ def check_records(
         truth = records[row]["image"]
         height, width = reconstructions.stimuli.shape[1:3]
         if truth.shape != reconstructions.stimuli[row].shape:
-            raise ValueError(
+            raise InputError(
                 f"{folder} holds images of {height} x {width} pixels, {where} of "
                 f"{truth.shape[0]} x {truth.shape[1]}; resize the reconstructions or "
                 "prepare the records at their size."
             )
         if not np.array_equal(truth, reconstructions.stimuli[row]):
-            raise ValueError(
+            raise InputError(
                 f"{folder}: the stimulus of image {image_id} is not the one in {where}; the "
                 "stimulus files are mixed up or of another preparation."
             )
@@ -97,17 +98,17 @@ def score_folder(
         What is in results.json.
 
     Raises:
-        FileNotFoundError, ValueError: the folders are not there, incomplete, or do not belong
+        MissingFileError, InputError: the folders are not there, incomplete, or do not belong
             together.
     """
     folder = Path(folder)
     reconstructions = load_reconstructions(folder)
     if root is not None and prepared is None:
-        raise ValueError("--root needs --prepared: the records say which scenes were shown.")
+        raise InputError("--root needs --prepared: the records say which scenes were shown.")
     if root is None and (model is not None or permuted is not None):
-        raise ValueError("--model and --permuted need --root: they belong to its scores.")
+        raise InputError("--model and --permuted need --root: they belong to its scores.")
     if set_level and reconstructions.candidates.shape[1] == 1:
-        raise ValueError(
+        raise InputError(
             f"{folder} holds one candidate per stimulus; set-level identification needs several, "
             "so reconstruct with --num_candidates (and --keep_candidates beside --encoder)."
         )
@@ -121,7 +122,7 @@ def score_folder(
         if not reconstructions.settings.get("own_responses", True) or control.settings.get(
             "own_responses", True
         ):
-            raise ValueError(
+            raise InputError(
                 f"{folder} should be reconstructed from the images' own responses and {permuted} "
                 "with --permute_responses; exchange the two or make them again."
             )

@@ -95,7 +95,7 @@ def evaluate_simulated(
         read rightly and identified.
 
     Raises:
-        ValueError: if shapes, dtypes or counts do not fit together.
+        InputError: if shapes, dtypes or counts do not fit together.
     """
     objects = None if scenes is None else objects_shown(scenes)
 

@@ -9,6 +9,7 @@ from jaxtyping import Float, Int, Real
 from neuroadapter_jax.cortex.packing import Packing, pack
 from neuroadapter_jax.datasets.input_pipeline import read_split
 from neuroadapter_jax.datasets.prepared.records import PreparedDataset
+from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.evaluation.linear_readout import fit_linear_readout
 from neuroadapter_jax.evaluation.scene_reader import load_scene_reader
 from neuroadapter_jax.evaluation.simulated import evaluate_simulated
@@ -36,7 +37,7 @@ def score_simulated(
         permuted: the same model's reconstructions from permuted responses. None: no control.
 
     Raises:
-        ValueError: an image to be scored is one of the training images that the readout is fitted
+        InputError: an image to be scored is one of the training images that the readout is fitted
             on.
     """
     truth = load_truth(root)
@@ -71,10 +72,10 @@ def check_held_out(train_ids: Int[np.ndarray, " _n"], test_ids: Int[np.ndarray, 
     """Checks that nothing is fitted on an image that it is then tested on.
 
     Raises:
-        ValueError: the two share an image.
+        InputError: the two share an image.
     """
     if len(shared := np.intersect1d(train_ids, test_ids)):
-        raise ValueError(
+        raise InputError(
             f"{len(shared)} of {len(test_ids)} images to be scored are training images, such as "
             f"image {shared[0]}; score images that nothing was fitted on."
         )

@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import matplotlib
 
+from neuroadapter_jax.errors import InputError
+
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
@@ -39,12 +41,12 @@ def roi_figure(
         The figure; the caller closes it.
 
     Raises:
-        ValueError: if the number of vertices is not fsaverage5's, or ``order`` misses an ROI.
+        InputError: if the number of vertices is not fsaverage5's, or ``order`` misses an ROI.
     """
     present = sorted(set(np.unique(roi).tolist()) - {""})
     names = list(order) if order is not None else present
     if missing := [name for name in present if name not in names]:
-        raise ValueError(f"The order of ROIs lacks {missing}, which the map holds; name every one.")
+        raise InputError(f"The order of ROIs lacks {missing}, which the map holds; name every one.")
     palette = np.delete(_tab20(), [14, 15], axis=0)  # no grey: those are sulci
     colours = palette[np.arange(len(names)) % len(palette)]
     index = np.full(len(roi), np.nan)
@@ -91,7 +93,7 @@ def value_figure(
         The figure; the caller closes it.
 
     Raises:
-        ValueError: if the number of vertices is not fsaverage5's.
+        InputError: if the number of vertices is not fsaverage5's.
     """
     return _scaled([(view, view, values) for view in views], label, low, high, outlines)
 
@@ -162,7 +164,7 @@ def _on_the_cortex(
     total = split + meshes["inflated"].parts["right"].n_vertices
     for found in [values for *_, values in columns] + list(outlines.values()):
         if found.shape != (total,):
-            raise ValueError(
+            raise InputError(
                 f"Maps are on fsaverage5, which has {total} vertices, found an array of "
                 f"shape {found.shape}: give one entry per vertex, left hemisphere then right."
             )

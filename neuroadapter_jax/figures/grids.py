@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
+from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.figures.pictures import save_picture
 from neuroadapter_jax.pipeline import Reconstructions
 
@@ -44,16 +45,16 @@ def image_grid(
         The picture.
 
     Raises:
-        ValueError: if rows are missing, empty or unequal, or the labels do not match.
+        InputError: if rows are missing, empty or unequal, or the labels do not match.
     """
     shapes = {label: images.shape for label, images in rows.items()}
     if len(set(shapes.values())) != 1 or not min(shapes.values(), default=(0,))[0]:
-        raise ValueError(
+        raise InputError(
             f"A grid needs rows of one shape [b, y, x, 3] with at least one image, found {shapes}."
         )
     count, height, width, _ = next(iter(shapes.values()))
     if column_labels is not None and len(column_labels) != count:
-        raise ValueError(f"A grid of {count} columns got {len(column_labels)} column labels.")
+        raise InputError(f"A grid of {count} columns got {len(column_labels)} column labels.")
     font = ImageFont.load_default(font_size)
     gap, margin = 4, 10
     cell_y, cell_x = height * scale + gap, width * scale + gap
@@ -112,10 +113,10 @@ def caption_grid(
         The picture.
 
     Raises:
-        ValueError: if there are no images or the captions do not match.
+        InputError: if there are no images or the captions do not match.
     """
     if len(images) == 0 or len(images) != len(captions):
-        raise ValueError(
+        raise InputError(
             "A captioned grid needs one caption per image and at least one image, found "
             f"{len(images)} images and {len(captions)} captions."
         )

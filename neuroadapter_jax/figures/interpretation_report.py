@@ -15,6 +15,7 @@ from PIL import Image
 
 from neuroadapter_jax.cortex.parcellation import Parcellation
 from neuroadapter_jax.diffusion.weights import ASSETS
+from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.figures.cortex_maps import FLAT, steps_figure, value_figure
 from neuroadapter_jax.figures.pictures import save_picture
 from neuroadapter_jax.figures.timelines import (
@@ -56,15 +57,15 @@ def write_interpretation_report(
         licence: of the pictures.
 
     Raises:
-        ValueError: regions of another surface, or another number of them.
+        InputError: regions of another surface, or another number of them.
     """
     if regions.num_vertices != FSAVERAGE5:
-        raise ValueError(
+        raise InputError(
             f"The report shows fsaverage5, 10242 vertices per hemisphere; the regions are of "
             f"{regions.num_vertices}. Give regions of that surface."
         )
     if len(regions) != views.sizes["region"]:
-        raise ValueError(
+        raise InputError(
             f"The views are of {views.sizes['region']} regions, but {len(regions)} were given; "
             "use the regions.npz beside them."
         )

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from neuroadapter_jax.cortex.parcellation import Parcellation
+from neuroadapter_jax.errors import InputError
 
 Perturbation = Literal["silence", "mean", "swap"]
 PERTURBATIONS: tuple[Perturbation, ...] = get_args(Perturbation)
@@ -61,10 +62,10 @@ def perturb(
         others: the other images' responses, row by row.
 
     Raises:
-        ValueError: an unknown perturbation.
+        InputError: an unknown perturbation.
     """
     if perturbation not in PERTURBATIONS:
-        raise ValueError(
+        raise InputError(
             f"perturbation is {perturbation!r}; expected one of {list(PERTURBATIONS)}."
         )
     if perturbation == "silence":
@@ -97,11 +98,11 @@ def matched_sets(
         nearest: how many candidates a replacement is drawn from.
 
     Raises:
-        ValueError: the set holds more than half of all regions, so that none can replace it.
+        InputError: the set holds more than half of all regions, so that none can replace it.
     """
     own = np.flatnonzero(members)
     if 2 * len(own) > len(members):
-        raise ValueError(
+        raise InputError(
             f"The set holds {len(own)} of {len(members)} regions; a matched random set needs as "
             "many outside it."
         )

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 
 from neuroadapter_jax.cortex.parcellation import HEMISPHERES, Parcellation
 from neuroadapter_jax.cortex.roi import ROI_LEVELS
+from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.files import write_text
 
 # NeuroAdapter (arXiv 2509.23566), appendix P: subject 1, 200 regions, more than half of a region.
@@ -71,16 +72,16 @@ def assign_regions(
         exclusive: False for ROIs that overlap on purpose, such as a hemisphere and its ROIs.
 
     Raises:
-        ValueError: a mask of another number of vertices, no ROIs, or a threshold out of range.
+        InputError: a mask of another number of vertices, no ROIs, or a threshold out of range.
     """
     if not 0.0 <= threshold < 1.0:
-        raise ValueError(f"threshold is {threshold}; expected 0 to below 1.")
+        raise InputError(f"threshold is {threshold}; expected 0 to below 1.")
     if not rois:
-        raise ValueError("There are no ROIs; name at least one.")
+        raise InputError("There are no ROIs; name at least one.")
     total = sum(regions.num_vertices)
     for name, mask in rois.items():
         if mask.shape != (total,):
-            raise ValueError(
+            raise InputError(
                 f"ROI {name!r} has a mask of shape {mask.shape}, the regions are of {total} "
                 "vertices, left then right; use ROIs of the same surface."
             )
@@ -116,7 +117,7 @@ def assign_by_name(
     A name stands for both hemispheres unless it begins with "lh." or "rh.".
 
     Raises:
-        ValueError: a name that is no region of the model.
+        InputError: a name that is no region of the model.
     """
     keys = [f"{h}.{n}" for h, n in zip(regions.hemispheres, regions.names, strict=True)]
     members = np.zeros((len(region_sets), len(regions)), bool)
@@ -124,7 +125,7 @@ def assign_by_name(
         for name in names:
             found = [i for i, key in enumerate(keys) if name in (key, key[3:])]
             if not found:
-                raise ValueError(
+                raise InputError(
                     f"ROI {roi!r} names region {name!r}, which is none of the model's "
                     f"{len(regions)} regions; the model keeps those of the highest SNR only."
                 )
@@ -165,7 +166,7 @@ def overlap_table(
         thresholds: each 0 to below 1.
 
     Raises:
-        ValueError: see `assign_regions`.
+        InputError: see `assign_regions`.
     """
     found = {t: assign_regions(regions, rois, t) for t in thresholds}
     head = ["threshold", *PAPER_COUNTS, "of", *rois]

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 from neuroadapter_jax.adapter.guidance import Guidance, expand, guided_prediction
 from neuroadapter_jax.diffusion.attention import HeadSum, Stream, Tap
 from neuroadapter_jax.diffusion.unet import UNet2DConditionModel
+from neuroadapter_jax.errors import InputError
 
 Reduction = Literal["paper", "attention", "value_norm", "difference", "gradient"]
 LayerWeighting = Literal["queries", "equal"]
@@ -154,14 +155,14 @@ def validate_reduction(reduction: str, layer_weighting: str) -> tuple[Reduction,
     """Both choices, checked; "paper" is "attention" with layers weighted by queries.
 
     Raises:
-        ValueError: an unknown one, or "paper" with layers weighted equally.
+        InputError: an unknown one, or "paper" with layers weighted equally.
     """
     if reduction not in REDUCTIONS:
-        raise ValueError(f"reduction is {reduction!r}; expected one of {list(REDUCTIONS)}.")
+        raise InputError(f"reduction is {reduction!r}; expected one of {list(REDUCTIONS)}.")
     if layer_weighting not in get_args(LayerWeighting):
-        raise ValueError(f"layer weighting is {layer_weighting!r}; expected 'queries' or 'equal'.")
+        raise InputError(f"layer weighting is {layer_weighting!r}; expected 'queries' or 'equal'.")
     if reduction == "paper" and layer_weighting != "queries":
-        raise ValueError(
+        raise InputError(
             "The paper's reduction weights layers by queries, but layer weighting is "
             f"{layer_weighting!r}; ask for 'attention' with that."
         )

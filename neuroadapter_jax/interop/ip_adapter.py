@@ -6,6 +6,7 @@ import numpy as np
 
 from neuroadapter_jax.diffusion.unet import UNet2DConditionModel
 from neuroadapter_jax.diffusion.weights import to_tensors, write_safetensors
+from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.pipeline.pipeline import NeuroAdapterPipeline
 
 _DIFFUSERS_ORDER = ("down_blocks", "up_blocks", "mid_block")
@@ -27,10 +28,10 @@ def refuse_queries(pipeline: NeuroAdapterPipeline) -> None:
     """Refuses what has no place in a file of one token per region.
 
     Raises:
-        ValueError: the adapter's tokens are learned queries.
+        InputError: the adapter's tokens are learned queries.
     """
     if (queries := pipeline.adapter.config.token_queries) is not None:
-        raise ValueError(
+        raise InputError(
             f"The adapter reads its regions by {queries} learned queries (token_queries), which "
             "this layout has no place for; convert one with a token per region."
         )
@@ -55,12 +56,12 @@ def save_ip_adapter(pipeline: NeuroAdapterPipeline, path: str | Path) -> None:
         path: file to write, *.safetensors.
 
     Raises:
-        ValueError: another suffix, by which diffusers would take the file for a pickle, or an
+        InputError: another suffix, by which diffusers would take the file for a pickle, or an
             adapter whose tokens are learned queries.
     """
     path = Path(path)
     if path.suffix != ".safetensors":
-        raise ValueError(f"{path}: diffusers reads this layout from a name in .safetensors only.")
+        raise InputError(f"{path}: diffusers reads this layout from a name in .safetensors only.")
     refuse_queries(pipeline)
     ours = to_tensors(pipeline.adapter)
     f = pipeline.adapter.config.token_width

@@ -16,6 +16,7 @@ from neuroadapter_jax.cortex.parcellation import Parcellation
 from neuroadapter_jax.diffusion.sampling import Sampling
 from neuroadapter_jax.diffusion.unet import UNet2DConditionModel
 from neuroadapter_jax.diffusion.weights import from_tensors, load_pretrained, to_tensors
+from neuroadapter_jax.errors import ExistingFileError, InputError, MissingFileError
 from neuroadapter_jax.interop.ip_adapter import processor_indices, refuse_queries
 from neuroadapter_jax.pipeline.pipeline import NeuroAdapterPipeline
 
@@ -92,28 +93,28 @@ def load_released(
         sampling: used unless a call gives another; the paper's guidance scale is 4.
 
     Raises:
-        FileNotFoundError: a file of either folder is not there.
+        MissingFileError: a file of either folder is not there.
         ImportError: PyTorch is not installed.
-        ValueError: not the released layout, another U-Net, or another number of regions.
+        InputError: not the released layout, another U-Net, or another number of regions.
     """
     folder = Path(checkpoint_dir)
     for name in (_MODEL, _BANK):
         if not (folder / name).is_file():
-            raise FileNotFoundError(
+            raise MissingFileError(
                 f"{folder / name}: not found; expected a checkpoint folder of the released code "
                 f"with {_MODEL} and {_BANK}."
             )
     bank = _read_bank(folder / _BANK)
     p, v, f = bank["region_projection.weights"].shape
     if regions is not None and len(regions) != p:
-        raise ValueError(
+        raise InputError(
             f"{folder / _BANK}: holds {p} regions but {len(regions)} were given; give the regions "
             "it was trained with, in its order."
         )
     backbone = load_pretrained(backbone_dir)
     unet = backbone.unet
     if f != unet.config.cross_attention_dim:
-        raise ValueError(
+        raise InputError(
             f"{folder / _BANK}: its tokens have width {f} but the backbone {backbone_dir} takes "
             f"{unet.config.cross_attention_dim}; give the backbone it was trained on."
         )
@@ -141,14 +142,14 @@ def save_released(pipeline: NeuroAdapterPipeline, folder: str | Path) -> None:
         folder: to write; new, or empty.
 
     Raises:
-        FileExistsError: the folder holds something already.
+        ExistingFileError: the folder holds something already.
         ImportError: PyTorch is not installed.
-        ValueError: the adapter's tokens are learned queries.
+        InputError: the adapter's tokens are learned queries.
     """
     torch = _torch()
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise FileExistsError(f"{folder}: is there already; name a new folder.")
+        raise ExistingFileError(f"{folder}: is there already; name a new folder.")
     refuse_queries(pipeline)
     unet = pipeline.backbone.unet
     ours = {name: torch.from_numpy(x) for name, x in to_tensors(pipeline.adapter).items()}
@@ -185,16 +186,16 @@ def _read(path: Path) -> dict[str, np.ndarray]:
             path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
         )
     except pickle.UnpicklingError as error:
-        raise ValueError(
+        raise InputError(
             f"{path}: refused, because it holds other objects than tensors, which could run code "
             f"when read ({str(error).splitlines()[0]})."
         ) from None
     except (RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise ValueError(f"{advice} ({str(error).splitlines()[0]})") from None
+        raise InputError(f"{advice} ({str(error).splitlines()[0]})") from None
     if not isinstance(content, dict) or not all(
         isinstance(x, torch.Tensor) for x in content.values()
     ):
-        raise ValueError(advice)
+        raise InputError(advice)
     prefix = "module." if all(name.startswith("module.") for name in content) else ""
     return {name.removeprefix(prefix): x.detach().float().numpy() for name, x in content.items()}
 
@@ -203,7 +204,7 @@ def _check_names(path: Path, found: dict[str, np.ndarray], wanted: set[str], exp
     problems = [f"missing {name}" for name in sorted(wanted - found.keys())]
     problems += [f"unknown {name}" for name in sorted(found.keys() - wanted)]
     if problems:
-        raise ValueError(
+        raise InputError(
             f"{path}: {len(problems)} tensor(s) are not as expected of {expected}: "
             f"{_first(problems)}."
         )
@@ -216,13 +217,13 @@ def _first(names: list[str], count: int = 5) -> str:
 def _read_bank(path: Path) -> dict[str, np.ndarray]:
     found = _read(path)
     if any(name.startswith("token_mapper.") for name in found):
-        raise ValueError(
+        raise InputError(
             f"{path}: a checkpoint of the transformer token mapper (token_mapper.*), which this "
             "does not read; give one of the linear mapper (sub_approach linear_projection)."
         )
     _check_names(path, found, set(_BANK_NAMES.values()), "the released parcel mapper")
     if found["parcel_mapper.linear_weights"].ndim != 3:
-        raise ValueError(
+        raise InputError(
             f"{path}: parcel_mapper.linear_weights has shape "
             f"{found['parcel_mapper.linear_weights'].shape}; expected [regions, slots, width]."
         )
@@ -243,13 +244,13 @@ def _read_model(path: Path, unet: UNet2DConditionModel, backbone: str) -> dict[s
         if not np.array_equal(found[first], found[second])
     ]
     if apart:
-        raise ValueError(
+        raise InputError(
             f"{path}: {len(apart)} matrices that the released code stores twice differ: "
             f"{_first(apart)}; the file is damaged or was edited, so take another checkpoint."
         )
     changed = [name for name, x in frozen.items() if not np.array_equal(found[name], x)]
     if changed:
-        raise ValueError(
+        raise InputError(
             f"{path}: {len(changed)} of the {len(frozen)} frozen U-Net tensors are not those of "
             f"{backbone}: {_first(changed)}; give the backbone it was trained on, in the same "
             "precision."

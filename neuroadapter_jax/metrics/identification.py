@@ -5,6 +5,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float, Int, Real, UInt8
 
+from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.metrics.pixels import check_pairs, correlation_matrix
 
 Orientation = Literal["columns", "rows"]
@@ -34,17 +35,17 @@ def two_way(
         Scores in [0, 1], one per image.
 
     Raises:
-        ValueError: if shapes differ, fewer than two images are given, or the orientation is
+        InputError: if shapes differ, fewer than two images are given, or the orientation is
             unknown.
     """
     if features_true.ndim != 2 or features_true.shape != features_reconstructed.shape:
-        raise ValueError(
+        raise InputError(
             "Two-way identification compares two feature arrays of one shape [b, f], found "
             f"{features_true.shape} and {features_reconstructed.shape}."
         )
     count = len(features_true)
     if count < 2:
-        raise ValueError(f"Two-way identification needs at least 2 images, found {count}.")
+        raise InputError(f"Two-way identification needs at least 2 images, found {count}.")
     return _hits(correlation_matrix(features_true, features_reconstructed), orientation) / (
         count - 1
     )
@@ -70,16 +71,16 @@ def set_two_way(
         Scores in [0, 1], one per target.
 
     Raises:
-        ValueError: as :func:`two_way`.
+        InputError: as :func:`two_way`.
     """
     b, f = features_true.shape
     if features_reconstructed.ndim != 3 or features_reconstructed.shape[::2] != (b, f):
-        raise ValueError(
+        raise InputError(
             "Set-level identification compares features [b, f] with those of candidates "
             f"[b, s, f], found {features_true.shape} and {features_reconstructed.shape}."
         )
     if b < 2:
-        raise ValueError(f"Two-way identification needs at least 2 images, found {b}.")
+        raise InputError(f"Two-way identification needs at least 2 images, found {b}.")
     sets = range(features_reconstructed.shape[1])
     matrices = [correlation_matrix(features_true, features_reconstructed[:, j]) for j in sets]
     return _hits(np.mean(matrices, axis=0), orientation) / (b - 1)
@@ -93,7 +94,7 @@ def _hits(correlation: Float[np.ndarray, "b b"], orientation: Orientation) -> In
             return (correlation < own[None, :]).sum(axis=0)
         case "rows":
             return (correlation < own[:, None]).sum(axis=1)
-    raise ValueError(f"Two-way orientation must be 'columns' or 'rows', found {orientation!r}.")
+    raise InputError(f"Two-way orientation must be 'columns' or 'rows', found {orientation!r}.")
 
 
 def two_way_pixels(
@@ -112,7 +113,7 @@ def two_way_pixels(
         Scores in [0, 1], one per image.
 
     Raises:
-        ValueError: as :func:`two_way`, or if the stacks are not uint8 RGB of one shape.
+        InputError: as :func:`two_way`, or if the stacks are not uint8 RGB of one shape.
     """
     check_pairs(images_true, images_reconstructed)
     count = len(images_true)

@@ -22,7 +22,7 @@ def pixel_scores(
         "two_way_pixels" in [0, 1] with chance 0.5, "pixel_correlation" and "ssim" in [-1, 1].
 
     Raises:
-        ValueError: the stacks are no uint8 RGB images of one shape, or hold fewer than two.
+        InputError: the stacks are no uint8 RGB images of one shape, or hold fewer than two.
     """
     return {
         "two_way_pixels": two_way_pixels(stimuli, reconstructions),

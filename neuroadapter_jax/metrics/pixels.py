@@ -4,6 +4,8 @@ import numpy as np
 from jaxtyping import Float, Real, UInt8
 from scipy.ndimage import gaussian_filter
 
+from neuroadapter_jax.errors import InputError
+
 Images = UInt8[np.ndarray, "b y x c"] | Float[np.ndarray, "b y x c"]
 
 _LUMA = np.array([0.2125, 0.7154, 0.0721])
@@ -19,17 +21,17 @@ def check_pairs(a: Images, b: Images) -> None:
     """Checks that two image stacks are RGB, of one shape, both uint8 or both floats in [0, 1].
 
     Raises:
-        ValueError: if they are not.
+        InputError: if they are not.
     """
     bytes_ = a.dtype == b.dtype == np.uint8
     floats = a.dtype.kind == b.dtype.kind == "f" and all(map(_in_unit_range, (a, b)))
     if not (bytes_ or floats):
-        raise ValueError(
+        raise InputError(
             "Images to compare must be uint8 in 0..255, or both floats in 0..1, found "
             f"{a.dtype} and {b.dtype}: convert both to uint8 first."
         )
     if a.ndim != 4 or a.shape[-1] != 3 or a.shape != b.shape:
-        raise ValueError(
+        raise InputError(
             f"Images to compare must both have one shape [b, y, x, 3], found {a.shape} and "
             f"{b.shape}: resize or select before comparing."
         )
@@ -91,10 +93,10 @@ def correlation_distance(
         Distances in [0, 2], one per image.
 
     Raises:
-        ValueError: if the shapes differ.
+        InputError: if the shapes differ.
     """
     if features_true.ndim != 2 or features_true.shape != features_reconstructed.shape:
-        raise ValueError(
+        raise InputError(
             "A correlation distance compares two feature arrays of one shape [b, f], found "
             f"{features_true.shape} and {features_reconstructed.shape}."
         )
@@ -115,7 +117,7 @@ def pixel_correlation(a: Images, b: Images) -> Float[np.ndarray, " b"]:
         Correlations in [-1, 1], 0 where an image is constant.
 
     Raises:
-        ValueError: see `check_pairs`.
+        InputError: see `check_pairs`.
     """
     check_pairs(a, b)
     flat_a, flat_b = a.reshape(len(a), -1), b.reshape(len(b), -1)
@@ -141,11 +143,11 @@ def ssim(a: Images, b: Images) -> Float[np.ndarray, " b"]:
         Similarities in [-1, 1].
 
     Raises:
-        ValueError: see `check_pairs`; or the images are too small.
+        InputError: see `check_pairs`; or the images are too small.
     """
     check_pairs(a, b)
     if min(a.shape[1:3]) < 2 * _RADIUS + 1:
-        raise ValueError(
+        raise InputError(
             f"SSIM needs images of at least 11 x 11 pixels, found {a.shape[1]} x {a.shape[2]}: "
             "enlarge them first."
         )

@@ -6,6 +6,8 @@ A reading holds one category index per slot, or -1 for an empty slot.
 import numpy as np
 from jaxtyping import Float, Int
 
+from neuroadapter_jax.errors import InputError
+
 EMPTY = -1
 
 
@@ -24,10 +26,10 @@ def semantic_counts(
         ``(hits, shown, claimed)``, integers per image.
 
     Raises:
-        ValueError: if the shapes differ.
+        InputError: if the shapes differ.
     """
     if read.ndim != 2 or read.shape != truth.shape:
-        raise ValueError(
+        raise InputError(
             "A reading and its truth must have one shape [b, slot], found "
             f"{read.shape} and {truth.shape}."
         )
@@ -126,10 +128,10 @@ def derangement(num_images: int, seed: int = 0) -> Int[np.ndarray, " b"]:
         Indices, each 0..b-1 once.
 
     Raises:
-        ValueError: if there are fewer than two images.
+        InputError: if there are fewer than two images.
     """
     if num_images < 2:
-        raise ValueError(f"A derangement needs at least 2 images, found {num_images}.")
+        raise InputError(f"A derangement needs at least 2 images, found {num_images}.")
     order = np.random.default_rng(seed).permutation(num_images)
     result = np.empty(num_images, np.int64)
     result[order] = np.roll(order, -1)

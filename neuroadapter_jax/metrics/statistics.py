@@ -3,6 +3,8 @@
 import numpy as np
 from jaxtyping import Real
 
+from neuroadapter_jax.errors import InputError
+
 
 def bootstrap_ratio(
     numerator: Real[np.ndarray, " b"],
@@ -29,16 +31,16 @@ def bootstrap_ratio(
         Resamples whose denominator is 0 are left out.
 
     Raises:
-        ValueError: if the arrays are empty, of unequal length or not finite.
+        InputError: if the arrays are empty, of unequal length or not finite.
     """
     numerator, denominator = (np.asarray(v, np.float64) for v in (numerator, denominator))
     if numerator.ndim != 1 or numerator.shape != denominator.shape or not len(numerator):
-        raise ValueError(
+        raise InputError(
             "The bootstrap needs one number per image, at least one image, found arrays of shape "
             f"{numerator.shape} and {denominator.shape}."
         )
     if not (np.isfinite(numerator).all() and np.isfinite(denominator).all()):
-        raise ValueError(
+        raise InputError(
             "The bootstrap needs finite values, found NaN or infinity: drop or repair those "
             "images first."
         )
@@ -77,7 +79,7 @@ def bootstrap_interval(
         ``value`` and ``interval`` [low, high].
 
     Raises:
-        ValueError: if there are no values or some are not finite.
+        InputError: if there are no values or some are not finite.
     """
     values = np.asarray(values, np.float64)
     return bootstrap_ratio(values, np.ones_like(values), seed, num_resamples, level)

@@ -10,6 +10,7 @@ from neuroadapter_jax.adapter.neuroadapter import NeuroAdapterConfig
 from neuroadapter_jax.cortex.parcellation import Parcellation
 from neuroadapter_jax.datasets.prepared.records import PreparedDataset
 from neuroadapter_jax.diffusion.unet import UNetConfig
+from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.pipeline.reconstruct import LowLevelStart
 
 
@@ -17,11 +18,11 @@ def whole_cortex(fmri: np.ndarray | Array, num_vertices: int) -> Float[Array, "b
     """Responses of all vertices of both hemispheres as float32.
 
     Raises:
-        ValueError: another number of vertices, or values that are not finite.
+        InputError: another number of vertices, or values that are not finite.
     """
     fmri = np.asarray(fmri)
     if fmri.ndim != 2 or fmri.shape[1] != num_vertices:
-        raise ValueError(
+        raise InputError(
             f"fmri has shape {fmri.shape}; expected [samples, {num_vertices}], all "
             "vertices of the left, then of the right hemisphere."
         )
@@ -34,11 +35,11 @@ def packed_responses(
     """Responses by region as float32.
 
     Raises:
-        ValueError: another shape, or values that are not finite.
+        InputError: another shape, or values that are not finite.
     """
     expected = (len(fmri), num_regions, num_slots)
     if np.shape(fmri) != expected:
-        raise ValueError(f"fmri has shape {np.shape(fmri)}; expected {expected}, packed.")
+        raise InputError(f"fmri has shape {np.shape(fmri)}; expected {expected}, packed.")
     return _finite(fmri)
 
 
@@ -46,7 +47,7 @@ def _finite(fmri: np.ndarray | Array) -> Float[Array, "b ..."]:
     fmri = np.asarray(fmri)
     if not np.isfinite(fmri).all():
         bad = int((~np.isfinite(fmri)).any(axis=0).sum())
-        raise ValueError(
+        raise InputError(
             f"fmri has NaN or infinite values at {bad} vertices; replace them (0 is the mean "
             "of z-scored responses) before reconstructing."
         )
@@ -57,11 +58,11 @@ def token_mask(keep: np.ndarray | None, size: int, num_tokens: int) -> Bool[Arra
     """Which tokens stay, for each response.
 
     Raises:
-        ValueError: another shape.
+        InputError: another shape.
     """
     expected = (size, num_tokens)
     if keep is not None and np.shape(keep) != expected:
-        raise ValueError(
+        raise InputError(
             f"keep has shape {np.shape(keep)}; expected {expected}, one entry per token."
         )
     return None if keep is None else jnp.asarray(keep, bool)
@@ -71,10 +72,10 @@ def region_set_masks(region_sets: np.ndarray, num_tokens: int) -> Bool[Array, "r
     """The members of sets of regions.
 
     Raises:
-        ValueError: sets of another number of regions.
+        InputError: sets of another number of regions.
     """
     if np.ndim(region_sets) != 2 or np.shape(region_sets)[1] != num_tokens:
-        raise ValueError(
+        raise InputError(
             f"region_sets have shape {np.shape(region_sets)}; expected [sets, {num_tokens}], an "
             "entry per token."
         )
@@ -87,18 +88,18 @@ def starting_latents(
     """The latents that sampling begins from; None where there are none, or strength is 1.
 
     Raises:
-        ValueError: another shape, or values that are not finite.
+        InputError: another shape, or values that are not finite.
     """
     if low_level is None:
         return None
     expected = (size, config.sample_size, config.sample_size, config.in_channels)
     if np.shape(low_level.latents) != expected:
-        raise ValueError(
+        raise InputError(
             f"low_level.latents has shape {np.shape(low_level.latents)}; expected {expected}, the "
             "scaled latents of each response."
         )
     if not np.isfinite(low_level.latents).all():
-        raise ValueError(
+        raise InputError(
             "low_level.latents has NaN or infinite values; expected finite numbers, so look at "
             "what they were predicted from."
         )
@@ -109,7 +110,7 @@ def noisy_latents(latents: np.ndarray | Array, size: int, config: UNetConfig) ->
     """Latents with channels first, [b, c, y, x], as float32.
 
     Raises:
-        ValueError: they do not fit the responses or the U-Net.
+        InputError: they do not fit the responses or the U-Net.
     """
     multiple = 2 ** (len(config.block_out_channels) - 1)
     if (
@@ -117,7 +118,7 @@ def noisy_latents(latents: np.ndarray | Array, size: int, config: UNetConfig) ->
         or latents.shape[:2] != (size, config.in_channels)
         or any(side % multiple for side in latents.shape[2:])
     ):
-        raise ValueError(
+        raise InputError(
             f"latents have shape {np.shape(latents)}; expected [{size}, {config.in_channels}, "
             f"rows, columns], rows and columns multiples of {multiple}."
         )
@@ -133,21 +134,21 @@ def viewable(
     """The weights of ROIs over the model's regions as float32.
 
     Raises:
-        ValueError: weights of another number of regions, steps out of range, or tokens that are
+        InputError: weights of another number of regions, steps out of range, or tokens that are
             learned queries, which stand for no region.
     """
     if config.token_queries is not None:
-        raise ValueError(
+        raise InputError(
             "This model's tokens are learned queries over all regions; the views need one "
             "token per region (token_queries=None)."
         )
     if np.ndim(roi_weights) != 2 or np.shape(roi_weights)[1] != config.num_regions:
-        raise ValueError(
+        raise InputError(
             f"roi_weights has shape {np.shape(roi_weights)}; expected [ROIs, "
             f"{config.num_regions}], a weight per region of the model."
         )
     if any(not 0 <= step < num_steps for step in shown):
-        raise ValueError(f"shown is {tuple(shown)}; expected steps from 0 to {num_steps - 1}.")
+        raise InputError(f"shown is {tuple(shown)}; expected steps from 0 to {num_steps - 1}.")
     return jnp.asarray(roi_weights, jnp.float32)
 
 
@@ -155,10 +156,10 @@ def require_same_surface(dataset: PreparedDataset, regions: Parcellation) -> Non
     """Refuses records of another surface than a model's regions.
 
     Raises:
-        ValueError: the numbers of vertices differ.
+        InputError: the numbers of vertices differ.
     """
     if dataset.num_vertices != regions.num_vertices:
-        raise ValueError(
+        raise InputError(
             f"{dataset.path} has {dataset.num_vertices} vertices per hemisphere, the model's "
             f"regions {regions.num_vertices}; use records of the model's surface."
         )
@@ -171,7 +172,7 @@ def require_same_regions(dataset: PreparedDataset, regions: Parcellation) -> Non
     a surface bring none, and any parcellation of it will do.
 
     Raises:
-        ValueError: a region of the model is not among the records'.
+        InputError: a region of the model is not among the records'.
     """
     if dataset.regions is None:
         return
@@ -186,7 +187,7 @@ def require_same_regions(dataset: PreparedDataset, regions: Parcellation) -> Non
     }
     for h, n, v in zip(regions.hemispheres, regions.names, regions.vertices, strict=True):
         if not np.array_equal(known.get((h, n), ()), v):
-            raise ValueError(
+            raise InputError(
                 f"{dataset.path} has no region {n!r} ({h}) of the features of the model's; use a "
                 "model that was trained on the same subject's files."
             )

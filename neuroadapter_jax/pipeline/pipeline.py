@@ -59,7 +59,7 @@ class NeuroAdapterPipeline(ReconstructionPipeline):
             sample_ids: see `__call__`.
 
         Raises:
-            ValueError: see `__call__`; weights of another number of regions, an unknown reduction,
+            InputError: see `__call__`; weights of another number of regions, an unknown reduction,
                 or steps out of range; or the tokens are learned queries, which stand for no region.
         """
         sampling = sampling or self.sampling
@@ -113,7 +113,7 @@ class NeuroAdapterPipeline(ReconstructionPipeline):
             alone: what a set does by itself, in place of what is lacking without it.
 
         Raises:
-            ValueError: see `__call__`, or sets of another number of regions.
+            InputError: see `__call__`, or sets of another number of regions.
         """
         responses = checks.whole_cortex(fmri, self.num_vertices)
         members = checks.region_set_masks(region_sets, self.adapter.config.num_tokens)
@@ -154,7 +154,7 @@ class NeuroAdapterPipeline(ReconstructionPipeline):
             execution. The queries are the rows of the layer's feature map, one after the other.
 
         Raises:
-            ValueError: responses that `__call__` refuses, or latents that do not fit them or the
+            InputError: responses that `__call__` refuses, or latents that do not fit them or the
                 U-Net.
         """
         if np.ndim(fmri) == 3:

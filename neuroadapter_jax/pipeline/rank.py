@@ -10,6 +10,7 @@ from jaxtyping import Float, Int, UInt8
 from neuroadapter_jax.cortex.parcellation import Parcellation
 from neuroadapter_jax.encoder.brain_encoder import BrainEncoder
 from neuroadapter_jax.encoder.ranking import best_candidates, choose
+from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.pipeline.reconstruct import SampleSpan
 
 
@@ -59,7 +60,7 @@ def ranked(
         halving: (steps taken, candidates kept) in order; () samples all to the end.
 
     Raises:
-        ValueError: steps or counts of `halving` that are out of order.
+        InputError: steps or counts of `halving` that are out of order.
     """
     require_halving(halving, num_steps, numbers.shape[1])
     state, taken = None, 0
@@ -80,12 +81,12 @@ def require_halving(
     """Refuses steps that do not rise, or counts that do not fall.
 
     Raises:
-        ValueError: they do not.
+        InputError: they do not.
     """
     taken, count = 0, num_candidates
     for steps, fewer in halving:
         if not (taken < steps < num_steps and 1 <= fewer < count):
-            raise ValueError(
+            raise InputError(
                 f"halving is {tuple(halving)} with {num_candidates} candidates and {num_steps} "
                 "steps; expected pairs of steps taken, rising and below the number of steps, and "
                 "candidates kept, falling and at least 1."

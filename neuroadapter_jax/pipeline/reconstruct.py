@@ -53,7 +53,7 @@ class Steps:
         """All steps of settings, less those that a low-level start leaves out.
 
         Raises:
-            ValueError: a strength out of range, see `samplers.skipped_steps`.
+            InputError: a strength out of range, see `samplers.skipped_steps`.
         """
         skipped = 0
         if low_level is not None:

@@ -17,6 +17,7 @@ from neuroadapter_jax.datasets.prepared.records import PreparedDataset
 from neuroadapter_jax.diffusion.sampling import Sampling
 from neuroadapter_jax.encoder.brain_encoder import check_fits
 from neuroadapter_jax.encoder.ranking import choose
+from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.files import json_values, require_same_settings, write_file, write_json
 from neuroadapter_jax.pipeline.checks import require_same_regions, require_same_surface
 from neuroadapter_jax.pipeline.contract import (
@@ -71,7 +72,7 @@ def reconstruct_split(
         progress: show a bar.
 
     Raises:
-        ValueError: the folder holds images made otherwise, or nobody knows how, or the records'
+        InputError: the folder holds images made otherwise, or nobody knows how, or the records'
             surface or regions are not the decoder's, or the encoder does not fit; see
             `check_fits`.
     """
@@ -80,7 +81,7 @@ def reconstruct_split(
     if ranking is not None:
         check_fits(ranking.encoder, decoder.regions, decoder.provenance)
         if ranking.halving and not isinstance(decoder, RankingDecoder):
-            raise ValueError(
+            raise InputError(
                 f"halving is {tuple(ranking.halving)}, but {type(decoder).__name__} samples every "
                 "candidate to the end; leave halving out."
             )
@@ -142,12 +143,12 @@ def write_reconstructions(
         save_grid: called at the end with (folder, reconstructions).
 
     Raises:
-        ValueError: the folder holds other images, or the images do not fit the stimuli.
+        InputError: the folder holds other images, or the images do not fit the stimuli.
     """
     out = Path(out)
     stimuli = read_split(dataset, "image")["image"]
     if reconstructions.shape != stimuli.shape or reconstructions.dtype != np.uint8:
-        raise ValueError(
+        raise InputError(
             f"The images for {out} are {reconstructions.dtype} of shape {reconstructions.shape}; "
             f"expected uint8 of shape {stimuli.shape}, one for each stimulus of split "
             f"{dataset.split!r}."
@@ -328,7 +329,7 @@ def _check_folder(out: Path, settings: dict[str, Any]) -> dict[str, Any]:
     """The settings as they come back from the index; refuses a folder of other images."""
     settings = json_values(settings)
     if (out / "seen").exists():
-        raise ValueError(
+        raise InputError(
             f"{out} was written by version 0.1.0, which evaluation still reads; expected a folder "
             "of this version to go on with, so name another folder or delete this one."
         )
@@ -338,7 +339,7 @@ def _check_folder(out: Path, settings: dict[str, Any]) -> dict[str, Any]:
             require_same_settings(out, found, settings, "reconstructions")
     known = any((out / name).is_file() for name in (INDEX, UNFINISHED))
     if (out / "images").exists() and not known:
-        raise ValueError(
+        raise InputError(
             f"{out} holds images but neither {INDEX} nor {UNFINISHED}, which would say how they "
             "were made; name another folder or delete this one."
         )

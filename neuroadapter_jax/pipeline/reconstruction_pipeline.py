@@ -15,6 +15,7 @@ from neuroadapter_jax.cortex.parcellation import Parcellation
 from neuroadapter_jax.diffusion.sampling import Sampling
 from neuroadapter_jax.diffusion.weights import Backbone
 from neuroadapter_jax.encoder.brain_encoder import BrainEncoder, check_fits
+from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.pipeline import checks, reconstruct, saving
 from neuroadapter_jax.pipeline.networks import Networks, Placement, Request, as_sample_ids
 from neuroadapter_jax.pipeline.rank import Candidates, ranked
@@ -40,7 +41,7 @@ class ReconstructionPipeline:
         provenance: what the adapter was trained on, kept in config.json.
 
     Raises:
-        ValueError: the adapter holds the banks of several subjects, or the regions are not as many
+        InputError: the adapter holds the banks of several subjects, or the regions are not as many
             as it has.
     """
 
@@ -60,13 +61,13 @@ class ReconstructionPipeline:
         self.sampling, self.num_candidates = sampling, num_candidates
         self.provenance = provenance or {}
         if adapter.config.num_subjects != 1:
-            raise ValueError(
+            raise InputError(
                 f"The adapter holds the projection banks of {adapter.config.num_subjects} "
                 "subjects; take one out with adapter.of_subject(index)."
             )
         self.packing = make_packing(regions, adapter.config.max_vertices)
         if len(regions) != adapter.config.num_regions:
-            raise ValueError(
+            raise InputError(
                 f"The adapter has {adapter.config.num_regions} regions but {len(regions)} were "
                 "given; use the regions it was trained with."
             )
@@ -89,8 +90,8 @@ class ReconstructionPipeline:
             backbone: another place of the backbone than config.json names.
 
         Raises:
-            FileNotFoundError: a file of the folder, or the backbone, is not there.
-            ValueError: the weights do not fit config.json; all differences are named.
+            MissingFileError: a file of the folder, or the backbone, is not there.
+            InputError: the weights do not fit config.json; all differences are named.
         """
         saved = saving.load(folder, backbone)
         return cls(
@@ -155,12 +156,12 @@ class ReconstructionPipeline:
             halving: with an encoder, see `candidates`.
 
         Raises:
-            ValueError: another number of vertices, responses that are not finite, starting
+            InputError: another number of vertices, responses that are not finite, starting
                 latents of another shape, strength out of range, or an encoder of another subject,
                 surface or parcellation.
         """
         if encoder is None and halving:
-            raise ValueError("halving needs an encoder, which decides what is kept.")
+            raise InputError("halving needs an encoder, which decides what is kept.")
         options = (fmri, sampling, num_candidates, seed, sample_ids, keep, low_level)
         if encoder is not None:
             return self._rank(encoder, halving, *options).best[:, None]
@@ -195,7 +196,7 @@ class ReconstructionPipeline:
                 candidates to the end. Steps that the low-level start leaves out do not count.
 
         Raises:
-            ValueError: see `__call__`; or steps or counts of `halving` that are out of order.
+            InputError: see `__call__`; or steps or counts of `halving` that are out of order.
         """
         options = (fmri, sampling, num_candidates, seed, sample_ids, keep, low_level)
         return self._rank(encoder, halving, *options)

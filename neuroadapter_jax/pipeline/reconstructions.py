@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from PIL import Image
 
 from neuroadapter_jax.diffusion.sampling import Sampling
+from neuroadapter_jax.errors import InputError, MissingFileError
 
 INDEX, UNFINISHED = "index.json", "unfinished.json"
 
@@ -75,7 +76,7 @@ def read_candidates(folder: Path, names: list[str]) -> UInt8[np.ndarray, "s y x 
 def _read_png(path: Path) -> UInt8[np.ndarray, "y x c"]:
     with Image.open(path) as image:
         if image.mode != "RGB":
-            raise ValueError(
+            raise InputError(
                 f"{path}: found an image of mode {image.mode}; expected RGB, 8 bits per channel, "
                 "so convert it first."
             )
@@ -96,14 +97,14 @@ def load_reconstructions(folder: str | Path, *, require_targets: bool = True) ->
         require_targets: refuse a stimulus without an image, with which nothing can be compared.
 
     Raises:
-        FileNotFoundError: no index.json, or an image that it lists is not there.
-        ValueError: an image is no RGB image or of another size than the others, an image_id
+        MissingFileError: no index.json, or an image that it lists is not there.
+        InputError: an image is no RGB image or of another size than the others, an image_id
             occurs twice, there are more candidates of one stimulus than of another, or a
             stimulus has no image.
     """
     folder = Path(folder)
     if not (folder / INDEX).is_file():
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"{folder / INDEX}: not found; expected a finished folder of "
             "`neuroadapter reconstruct`."
         )
@@ -112,17 +113,17 @@ def load_reconstructions(folder: str | Path, *, require_targets: bool = True) ->
     ids = [entry["image_id"] for entry in entries]
     if len(set(ids)) < len(ids):
         twice = next(i for i in ids if ids.count(i) > 1)
-        raise ValueError(
+        raise InputError(
             f"{folder / INDEX} lists image {twice} more than once; expected one entry per stimulus."
         )
     counts = [len(entry["candidates"]) for entry in entries]
     if len(set(counts)) != 1 or 0 in counts:
-        raise ValueError(
+        raise InputError(
             f"{folder / INDEX} lists {min(counts, default=0)} to {max(counts, default=0)} "
             "candidates per stimulus; expected one number, at least 1, for all."
         )
     if require_targets and (lacking := [e for e in entries if e["stimulus"] is None]):
-        raise ValueError(
+        raise InputError(
             f"{folder}: {len(lacking)} of {len(entries)} stimuli have no image, the first being "
             f"{lacking[0].get('name', lacking[0]['image_id'])}, so their reconstructions "
             "cannot be compared with the stimuli; evaluate a split whose stimuli all have one."
@@ -130,11 +131,11 @@ def load_reconstructions(folder: str | Path, *, require_targets: bool = True) ->
     images: dict[str, np.ndarray] = {}
     for name in (n for entry in entries for n in (entry["stimulus"], *entry["candidates"]) if n):
         if not (folder / name).is_file():
-            raise FileNotFoundError(f"{folder / name}: listed in {INDEX} but not found.")
+            raise MissingFileError(f"{folder / name}: listed in {INDEX} but not found.")
         images[name] = image = _read_png(folder / name)
         first = next(iter(images.values())).shape
         if image.shape != first:
-            raise ValueError(
+            raise InputError(
                 f"{folder / name} is {image.shape[0]} x {image.shape[1]} pixels, the images before "
                 f"it are {first[0]} x {first[1]}; expected one size for all, so resize first."
             )

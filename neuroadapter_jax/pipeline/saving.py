@@ -23,6 +23,7 @@ from neuroadapter_jax.diffusion.weights import (
     to_tensors,
     write_safetensors,
 )
+from neuroadapter_jax.errors import InputError, MissingFileError
 from neuroadapter_jax.files import write_json
 
 CONFIG, WEIGHTS, REGIONS = "config.json", "adapter.safetensors", "regions.npz"
@@ -50,15 +51,15 @@ def load(folder: str | Path, backbone: str | Path | None = None) -> Saved:
         backbone: another place of the backbone than config.json names.
 
     Raises:
-        FileNotFoundError: a file of the folder, or the backbone, is not there.
-        ValueError: the weights do not fit config.json; all differences are named.
+        MissingFileError: a file of the folder, or the backbone, is not there.
+        InputError: the weights do not fit config.json; all differences are named.
     """
     shipped = ASSETS / _FORMER_NAMES.get(str(folder), str(folder))
     folder = next((f for f in (Path(folder), shipped) if f.is_dir()), Path(folder))
     for name in (CONFIG, WEIGHTS, REGIONS):
         if not (folder / name).is_file():
             names = sorted(p.parent.name for p in ASSETS.glob("*/regions.npz"))
-            raise FileNotFoundError(
+            raise MissingFileError(
                 f"{folder / name}: not found; expected a folder written by save_pretrained or "
                 f"`neuroadapter export`, or one of the shipped {names}."
             )
@@ -68,7 +69,7 @@ def load(folder: str | Path, backbone: str | Path | None = None) -> Saved:
     path = folder / WEIGHTS
     regions = Parcellation.load(folder / REGIONS)
     if regions.fingerprint() != settings["regions_fingerprint"]:
-        raise ValueError(
+        raise InputError(
             f"{folder / REGIONS}: not the regions that {CONFIG} beside it names "
             "(regions_fingerprint), so the tokens would stand for others; copy the folder again."
         )

@@ -13,6 +13,7 @@ from tqdm import tqdm
 from neuroadapter_jax.datasets.input_pipeline import eval_batches
 from neuroadapter_jax.datasets.prepared.records import PreparedDataset
 from neuroadapter_jax.diffusion.sampling import Sampling
+from neuroadapter_jax.errors import InputError, MissingFileError
 from neuroadapter_jax.files import json_values, require_same_settings, write_file, write_json
 from neuroadapter_jax.ibbi.roi import ROIAssignment, write_assignment
 from neuroadapter_jax.ibbi.views import (
@@ -86,7 +87,7 @@ def interpret_split(
         progress: show a bar.
 
     Raises:
-        ValueError: the folder holds views of other settings, or see
+        InputError: the folder holds views of other settings, or see
             `NeuroAdapterPipeline.interpret`.
     """
     out = Path(out)
@@ -111,7 +112,7 @@ def interpret_split(
     if (out / SETTINGS).is_file():
         found = json.loads((out / SETTINGS).read_text())
         if "areas" in found:
-            raise ValueError(
+            raise InputError(
                 f"{out} was written by version 0.1.0, which load_views still reads; expected a "
                 "folder of this version to go on with; name another folder or delete this one."
             )
@@ -279,11 +280,11 @@ def load_views(folder: str | Path) -> xarray.Dataset:
     """All groups of a folder of `interpret_split`, read into memory.
 
     Raises:
-        FileNotFoundError: there are none.
+        MissingFileError: there are none.
     """
     paths = sorted(Path(folder).glob("views-*.nc"))
     if not paths:
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"{folder}: holds no views-*.nc; expected a folder of `neuroadapter interpret`."
         )
     groups = [_current_words(xarray.load_dataset(path, engine="h5netcdf")) for path in paths]

@@ -15,6 +15,8 @@ import scipy.sparse
 import scipy.sparse.csgraph
 from jaxtyping import Bool, Float, Int
 
+from neuroadapter_jax.errors import InputError
+
 
 @dataclass(frozen=True)
 class _ROI:
@@ -121,7 +123,7 @@ def grow_discs(
         Index of the disc per vertex; -1 where none.
 
     Raises:
-        ValueError: the discs do not fit.
+        InputError: the discs do not fit.
     """
     wished = centres
     radii = np.arccos(1 - 2 * sizes / len(sphere))
@@ -136,7 +138,7 @@ def grow_discs(
                 owner[v] = k
                 left[k] -= 1
         if left.any():
-            raise ValueError(
+            raise InputError(
                 f"The discs find no room: {left.tolist()} vertices of sizes {sizes.tolist()} are "
                 f"left over; take smaller discs or centres further apart."
             )

@@ -150,7 +150,7 @@ def write_nsd(
         The root.
 
     Raises:
-        ValueError: root holds something else.
+        InputError: root holds something else.
     """
     root, config = Path(root), config or SubjectConfig()
     if root.exists() and holds_subject(root, config):

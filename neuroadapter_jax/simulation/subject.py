@@ -36,6 +36,7 @@ import numpy as np
 import scipy.sparse
 from jaxtyping import Float, Float32, Int, Integer
 
+from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.simulation.layout import (
     CATEGORY_ROIS,
     ROIS,
@@ -100,23 +101,23 @@ class SubjectConfig:
 
     def __post_init__(self):
         if self.num_repeats not in (2, 3):
-            raise ValueError(
+            raise InputError(
                 f"num_repeats is {self.num_repeats}; NSD's files have room for 3 presentations of "
                 f"an image and the noise ceiling needs 2, so choose 2 or 3."
             )
         if not 0 < self.num_shared <= self.num_images:
-            raise ValueError(
+            raise InputError(
                 f"num_shared is {self.num_shared}; choose between 1 and num_images = "
                 f"{self.num_images}."
             )
         trials = self.num_images * self.num_repeats
         if self.trials_per_session < 2 or trials % self.trials_per_session:
-            raise ValueError(
+            raise InputError(
                 f"num_images * num_repeats = {trials} trials do not fill whole sessions of "
                 f"trials_per_session = {self.trials_per_session}; change one of them."
             )
         if self.snr <= 0 or not 0 <= self.noise_smoothness < 1:
-            raise ValueError(
+            raise InputError(
                 f"snr must be positive and noise_smoothness in [0, 1); found {self.snr} and "
                 f"{self.noise_smoothness}."
             )

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
+from neuroadapter_jax.errors import InputError, MissingFileError
 from neuroadapter_jax.files import require_same_settings, write_json, write_npz
 from neuroadapter_jax.simulation.scenes import (
     CATEGORIES,
@@ -63,7 +64,7 @@ def holds_subject(root: Path, config: SubjectConfig) -> bool:
     """Whether a root holds the subject of this configuration; an empty folder is removed.
 
     Raises:
-        ValueError: it holds something else.
+        InputError: it holds something else.
     """
     if (found := read_configuration(root)) is not None:
         require_same_settings(root, found, _identity(config), "a simulated subject")
@@ -71,7 +72,7 @@ def holds_subject(root: Path, config: SubjectConfig) -> bool:
     if root.is_dir() and not any(root.iterdir()):
         root.rmdir()
         return False
-    raise ValueError(
+    raise InputError(
         f"{root} exists and holds no simulated subject (it lacks {CONFIGURATION}); choose another "
         f"folder."
     )
@@ -120,11 +121,11 @@ def load_truth(root: str | os.PathLike) -> dict[str, np.ndarray]:
     """Reads truth.npz of a simulated root; its `masks` are bool [images, 3, y, x].
 
     Raises:
-        FileNotFoundError: the folder is not that of a simulated subject.
+        MissingFileError: the folder is not that of a simulated subject.
     """
     path = Path(root) / TRUTH
     if not path.is_file():
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"{path} does not exist, so {root} is not a simulated subject's folder and its truth "
             f"is not known; name the one that `neuroadapter prepare --config demo` wrote."
         )
@@ -144,11 +145,11 @@ def load_scenes(root: str | os.PathLike, images: Int[np.ndarray, " b"]) -> list[
         images: 0-based image ids (73k ID - 1).
 
     Raises:
-        FileNotFoundError: the folder is not that of a simulated subject.
+        MissingFileError: the folder is not that of a simulated subject.
     """
     configuration = read_configuration(root)
     if configuration is None:
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"{root} lacks {CONFIGURATION}, so it is not a simulated subject's folder and its "
             f"scenes are not known; name the one that `neuroadapter prepare --config demo` "
             f"wrote."

@@ -43,7 +43,7 @@ def run_demo(out: str | Path, run_stage: RunStage) -> dict[str, Any]:
         reconstructions.png, rois.png and interpretation/report.html are in `out`.
 
     Raises:
-        ValueError: a command fails.
+        InputError: a command fails.
     """
     out = Path(out)
     _run_stages(out, run_stage)

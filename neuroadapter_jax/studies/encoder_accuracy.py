@@ -9,6 +9,7 @@ from neuroadapter_jax.datasets.input_pipeline import read_split
 from neuroadapter_jax.datasets.prepared.records import PreparedDataset
 from neuroadapter_jax.encoder.accuracy import encoding_accuracy
 from neuroadapter_jax.encoder.brain_encoder import BrainEncoder
+from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.figures.cortex_maps import value_figure
 from neuroadapter_jax.figures.interpretation_report import FSAVERAGE5
 from neuroadapter_jax.figures.pictures import save_picture
@@ -34,12 +35,12 @@ def evaluate_encoder(
         What accuracy.json holds; see `encoding_accuracy`.
 
     Raises:
-        FileNotFoundError: no records, or no truth under `root`.
-        ValueError: records of another surface.
+        MissingFileError: no records, or no truth under `root`.
+        InputError: records of another surface.
     """
     split, out = PreparedDataset(prepared, "test"), Path(out)
     if split.num_vertices != encoder.regions.num_vertices:
-        raise ValueError(
+        raise InputError(
             f"{prepared} has {split.num_vertices} vertices per hemisphere, the encoder "
             f"{encoder.regions.num_vertices}; use records of the encoder's surface."
         )

@@ -11,6 +11,7 @@ from jaxtyping import Bool
 
 from neuroadapter_jax.cortex.roi import NSD_ATLASES, group_rois, read_rois
 from neuroadapter_jax.datasets.prepared.records import PreparedDataset
+from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.figures.interpretation_report import (
     FSAVERAGE5,
     write_interpretation_figures,
@@ -69,7 +70,7 @@ class ROISource:
         """The ROIs over the model's regions, and as masks over vertices.
 
         Raises:
-            ValueError: both sources are given or none; see also `assign_regions` and
+            InputError: both sources are given or none; see also `assign_regions` and
                 `assign_by_name`.
         """
         if self.file is not None and self.root is None:
@@ -81,7 +82,7 @@ class ROISource:
         if self.root is not None and self.file is None:
             masks = subject_rois(self.root, self.subject, self.extra_atlases)
             return assign_regions(pipeline.regions, masks, self.threshold), masks
-        raise ValueError("give either --rois or --root.")
+        raise InputError("give either --rois or --root.")
 
 
 def interpret(

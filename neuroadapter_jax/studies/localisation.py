@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy.stats import rankdata
 
+from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.metrics.recall import derangement
 from neuroadapter_jax.metrics.statistics import bootstrap_interval, bootstrap_ratio
 
@@ -65,11 +66,11 @@ def localisation(
         seed: of the permutation and the bootstrap.
 
     Raises:
-        ValueError: no image shows the object.
+        InputError: no image shows the object.
     """
     shown = masks.any(axis=(1, 2))
     if not shown.any():
-        raise ValueError(
+        raise InputError(
             f"None of the {len(masks)} images shows what the maps are to point at; expected at "
             "least one, so take more images."
         )
@@ -98,10 +99,10 @@ def half_share(maps: Float[np.ndarray, "b y x"], half: str, seed: int = 0) -> di
     """Share of a map's sum in the left or right half of the image; 0.5 when it favours neither.
 
     Raises:
-        ValueError: `half` is neither "left" nor "right".
+        InputError: `half` is neither "left" nor "right".
     """
     if half not in ("left", "right"):
-        raise ValueError(f"half is {half!r}; expected 'left' or 'right'.")
+        raise InputError(f"half is {half!r}; expected 'left' or 'right'.")
     columns = maps.shape[2]
     left = maps[:, :, : columns // 2].sum(axis=(1, 2)) + (
         0.5 * maps[:, :, columns // 2].sum(axis=1) if columns % 2 else 0.0

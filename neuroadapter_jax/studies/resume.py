@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, Protocol, TextIO, runtime_checkable
 
+from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.evaluation.old_names import with_new_names
 from neuroadapter_jax.files import json_values, write_json
 
@@ -53,7 +54,7 @@ class RunStage(Protocol):
             pass_fds: file descriptors, such as that of a lock, that the command holds meanwhile.
 
         Raises:
-            ValueError: the command fails.
+            InputError: the command fails.
         """
 
 
@@ -63,7 +64,7 @@ def locked_folder(out: str | Path) -> TextIO:
     So a second writer never joins what a killed call left running.
 
     Raises:
-        ValueError: another call, or a command that such a call started, holds the lock.
+        InputError: another call, or a command that such a call started, holds the lock.
     """
     import fcntl  # which Windows lacks; nothing else here needs it
 
@@ -73,7 +74,7 @@ def locked_folder(out: str | Path) -> TextIO:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise ValueError(
+        raise InputError(
             f"{out} is being written by another call of this command, or by a training or "
             "reconstruction that such a call started; wait for it or end it."
         ) from None

@@ -35,7 +35,7 @@ def count_regions_in_rois(
         The tables as text.
 
     Raises:
-        FileNotFoundError, ValueError: files are missing or of another surface, or a threshold is
+        MissingFileError, InputError: files are missing or of another surface, or a threshold is
             out of range.
     """
     left, right = settings.parcellation

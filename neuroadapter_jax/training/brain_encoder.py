@@ -27,6 +27,7 @@ from neuroadapter_jax.encoder.region_encoder import (
     make_rows,
 )
 from neuroadapter_jax.encoder.weights import dinov2_folder
+from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.files import json_values
 from neuroadapter_jax.sharding import ShardedBatches, gather_to_host, make_mesh, shard
 from neuroadapter_jax.training.backbone import initial_state, make_step
@@ -97,9 +98,9 @@ class EncoderSettings:
 
     def __post_init__(self):
         if self.num_steps is None and self.num_epochs is None:
-            raise ValueError("num_steps and num_epochs are both None; give one of them.")
+            raise InputError("num_steps and num_epochs are both None; give one of them.")
         if not self.blocks or self.num_runs < 1:
-            raise ValueError(
+            raise InputError(
                 f"blocks is {self.blocks} and num_runs {self.num_runs}; at least one of each is "
                 "needed."
             )
@@ -143,7 +144,7 @@ class EncoderTrainingSetup:
     Training and validation images only: the test split is never opened.
 
     Raises:
-        ValueError: a parcellation of another mesh, or a block that the backbone lacks.
+        InputError: a parcellation of another mesh, or a block that the backbone lacks.
     """
 
     def __init__(self, settings: EncoderSettings):
@@ -159,7 +160,7 @@ class EncoderTrainingSetup:
         config = json.loads((dinov2_folder(settings.backbone) / "config.json").read_text())
         depth = config["num_hidden_layers"]
         if wrong := [k for k in settings.blocks if not 0 <= k <= depth]:
-            raise ValueError(
+            raise InputError(
                 f"blocks holds {wrong}; {settings.backbone} has {depth} blocks, "
                 "counted from the end from 1; 0 stands for the patch tokens."
             )
@@ -211,7 +212,7 @@ def train_encoders(
     workdir/model; see `BrainEncoder`.
 
     Raises:
-        ValueError: a parcellation of another mesh, or a work folder of other settings.
+        InputError: a parcellation of another mesh, or a work folder of other settings.
     """
     workdir = Path(workdir)
     setup = EncoderTrainingSetup(settings)

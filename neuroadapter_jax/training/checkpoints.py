@@ -8,6 +8,8 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from neuroadapter_jax.errors import InputError, MissingFileError
+
 
 class CheckpointStore:
     """The checkpoints of one work folder.
@@ -71,12 +73,12 @@ class CheckpointStore:
           step: the checkpoint to read; None reads the newest.
 
         Raises:
-          FileNotFoundError: no such checkpoint.
-          ValueError: the checkpoint's leaves, shapes or dtypes differ from `like`.
+          MissingFileError: no such checkpoint.
+          InputError: the checkpoint's leaves, shapes or dtypes differ from `like`.
         """
         step = self.latest_step() if step is None else step
         if step is None or step not in self._last.all_steps():
-            raise FileNotFoundError(
+            raise MissingFileError(
                 f"{self._last.directory} holds no complete checkpoint"
                 + ("." if step is None else f" of step {step}.")
             )
@@ -87,7 +89,7 @@ class CheckpointStore:
         """Reads (step, state) of the best checkpoint; raises as `restore` does."""
         step = self.best_step()
         if step is None:
-            raise FileNotFoundError(f"{self._best.directory} holds no complete checkpoint.")
+            raise MissingFileError(f"{self._best.directory} holds no complete checkpoint.")
         return step, _restore(self._best, step, like)[0]
 
     def wait(self) -> None:
@@ -129,7 +131,7 @@ def _check_same_leaves(manager: ocp.CheckpointManager, step: int, like: Any) -> 
     wanted = {_path(p): (tuple(m.shape), np.dtype(m.dtype)) for p, m in _leaves(like)}
     for path in sorted(found.keys() | wanted.keys()):
         if found.get(path) != wanted.get(path):
-            raise ValueError(
+            raise InputError(
                 f"Checkpoint {manager.directory / str(step)}, leaf {path}: found "
                 f"{_describe(found.get(path))}, expected {_describe(wanted.get(path))}; use the "
                 "configuration that wrote it, or another work folder."

@@ -15,6 +15,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from tqdm import tqdm
 
+from neuroadapter_jax.errors import InputError, NotFiniteError
 from neuroadapter_jax.training.checkpoints import CheckpointStore
 from neuroadapter_jax.training.metrics_log import MetricsLog
 from neuroadapter_jax.training.run_config import RunConfig
@@ -40,7 +41,7 @@ class Intervals:
         evaluate: steps between evaluations; one more runs at the end. None: only at the end.
 
     Raises:
-        ValueError: an interval below 1.
+        InputError: an interval below 1.
     """
 
     log: int
@@ -51,7 +52,7 @@ class Intervals:
         for name in ("log", "checkpoint", "evaluate"):
             value = getattr(self, name)
             if value is not None and value < 1:
-                raise ValueError(f"{name}_every is {value}; it has to be at least 1.")
+                raise InputError(f"{name}_every is {value}; it has to be at least 1.")
 
 
 @dataclass(frozen=True)
@@ -114,8 +115,8 @@ def fit(
       The state after num_steps steps.
 
     Raises:
-      ValueError: workdir belongs to a run of other settings, or is beyond num_steps.
-      FloatingPointError: a number of the step or the best metric is not finite.
+      InputError: workdir belongs to a run of other settings, or is beyond num_steps.
+      NotFiniteError: a number of the step or the best metric is not finite.
       Interrupted: SIGTERM or SIGINT came, to any of the run's processes; the step (with several
         processes, the next one that is logged) was finished and saved. A second signal acts at
         once.
@@ -135,7 +136,7 @@ def fit(
             step, state, data_state = store.restore(like=state)
             batches.set_state(data_state)
         if step > num_steps:
-            raise ValueError(f"{workdir} is at step {step} already, beyond num_steps {num_steps}.")
+            raise InputError(f"{workdir} is at step {step} already, beyond num_steps {num_steps}.")
         log = MetricsLog(workdir, step, tensorboard, writes=primary)
         stack.callback(log.close)
         bar = _bar(step, num_steps, progress and primary)
@@ -249,7 +250,7 @@ def _next(batches: Any, step: int) -> Any:
     try:
         return next(batches)
     except StopIteration:
-        raise ValueError(
+        raise InputError(
             f"The batches ended after step {step}, before the last step; give an iterator that "
             "repeats."
         ) from None
@@ -260,7 +261,7 @@ def _finite(step: int, metrics: dict[str, jax.Array]) -> dict[str, float]:
     bad = {name: value for name, value in values.items() if not math.isfinite(value)}
     if bad:
         found = ", ".join(f"{name} is {value}" for name, value in bad.items())
-        raise FloatingPointError(
+        raise NotFiniteError(
             f"Step {step}: {found}. Training stopped; the checkpoint before it is kept. Lower the "
             "learning rate or look at the data."
         )
@@ -269,12 +270,12 @@ def _finite(step: int, metrics: dict[str, jax.Array]) -> dict[str, float]:
 
 def _best_value(values: dict[str, float], best_metric: str, step: int) -> float:
     if best_metric not in values:
-        raise ValueError(
+        raise InputError(
             f"The evaluation gave no {best_metric!r}, the number that chooses the best checkpoint; "
             f"it gave {sorted(values)}."
         )
     if not math.isfinite(values[best_metric]):
-        raise FloatingPointError(
+        raise NotFiniteError(
             f"Step {step}: {best_metric} is {values[best_metric]}. Training stopped."
         )
     return values[best_metric]

@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from neuroadapter_jax.errors import InputError
+
 Schedule = Literal["cosine", "constant", "step"]
 
 
@@ -33,19 +35,19 @@ def make_schedule(
       decay_every: updates after which "step" halves the rate, at least 1.
 
     Raises:
-      ValueError: a value outside its range.
+      InputError: a value outside its range.
     """
     if learning_rate <= 0:
-        raise ValueError(f"learning_rate is {learning_rate}; it has to be above 0.")
+        raise InputError(f"learning_rate is {learning_rate}; it has to be above 0.")
     if not 0 <= warmup_steps < num_steps:
-        raise ValueError(
+        raise InputError(
             f"warmup_steps is {warmup_steps}; with num_steps {num_steps} it has to be in "
             f"[0, {num_steps})."
         )
     if schedule not in get_args(Schedule):
-        raise ValueError(f"schedule is {schedule!r}; choose one of {list(get_args(Schedule))}.")
+        raise InputError(f"schedule is {schedule!r}; choose one of {list(get_args(Schedule))}.")
     if schedule == "step" and (decay_every is None or decay_every < 1):
-        raise ValueError(f"decay_every is {decay_every}; schedule 'step' needs at least 1.")
+        raise InputError(f"decay_every is {decay_every}; schedule 'step' needs at least 1.")
 
     def rate(update):
         warm = (update + 1) / (warmup_steps + 1)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.files import require_same_settings, write_json
 
 _FILE = "config.json"
@@ -29,7 +30,7 @@ class RunConfig:
         """Refuse the work folder of another run; writes nothing.
 
         Raises:
-            ValueError: the folder's config.json differs, with both values of every key that does;
+            InputError: the folder's config.json differs, with both values of every key that does;
                 or it holds checkpoints without a config.json.
         """
         workdir = Path(workdir)
@@ -44,7 +45,7 @@ class RunConfig:
                 "choose another work folder, or the same settings to go on",
             )
         elif (workdir / "checkpoints").exists():
-            raise ValueError(
+            raise InputError(
                 f"{workdir} holds checkpoints but no {_FILE}, so they may belong to another run; "
                 "choose another work folder."
             )

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from neuroadapter_jax.adapter.region_projection import Initial
 from neuroadapter_jax.cortex.parcellation import Parcels
 from neuroadapter_jax.diffusion.sampling import Sampling
+from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.files import json_values
 from neuroadapter_jax.training.loop import Intervals
 from neuroadapter_jax.training.step import Objective
@@ -72,7 +73,7 @@ class Settings:
         log_every, evaluate_every, checkpoint_every: in steps; see `Intervals`.
 
     Raises:
-        ValueError: a setting that is none of its choices, or settings that exclude each other.
+        InputError: a setting that is none of its choices, or settings that exclude each other.
     """
 
     prepared: str | tuple[str, ...]
@@ -120,11 +121,11 @@ class Settings:
             "banks": get_args(Banks),
         }.items():
             if (value := getattr(self, name)) not in allowed:
-                raise ValueError(f"{name} is {value!r}; expected one of {list(allowed)}.")
+                raise InputError(f"{name} is {value!r}; expected one of {list(allowed)}.")
         if self.num_steps is None and self.num_epochs is None:
-            raise ValueError("num_steps and num_epochs are both None; give one of them.")
+            raise InputError("num_steps and num_epochs are both None; give one of them.")
         if self.banks == "shared" and not self.groupwise and not isinstance(self.prepared, str):
-            raise ValueError(
+            raise InputError(
                 "groupwise is False, so a token stands for another region in each subject, but "
                 "banks is 'shared'; use banks='per_subject', or groupwise=True."
             )
@@ -152,7 +153,7 @@ class Settings:
         `sampling`. What `sampling` lacks takes the defaults of `Sampling`.
 
         Raises:
-            ValueError: a key of `sampling` that is no setting, or a value out of its range.
+            InputError: a key of `sampling` that is no setting, or a value out of its range.
         """
         values = dict(values)
         given = values.get("sampling")
@@ -168,7 +169,7 @@ class Settings:
         """Settings from JSON values of this or an older version; see `upgrade`.
 
         Raises:
-            ValueError: a key that is no setting.
+            InputError: a key that is no setting.
         """
         values = cls.upgrade(values)
         _refuse_unknown("training setting(s)", values, cls)
@@ -197,4 +198,4 @@ class Settings:
 def _refuse_unknown(what: str, values: Mapping[str, Any], kind: type) -> None:
     known = {field.name for field in dataclasses.fields(kind)}
     if unknown := sorted(values.keys() - known):
-        raise ValueError(f"Unknown {what} {unknown}; the settings are {sorted(known)}.")
+        raise InputError(f"Unknown {what} {unknown}; the settings are {sorted(known)}.")

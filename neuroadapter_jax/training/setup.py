@@ -23,6 +23,7 @@ from neuroadapter_jax.datasets.subjects import SubjectsDataset, open_prepared
 from neuroadapter_jax.diffusion.prompt import empty_prompt
 from neuroadapter_jax.diffusion.unet import with_sample_size
 from neuroadapter_jax.diffusion.weights import Backbone, load_pretrained
+from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.training.optimizers import make_optimizer, make_schedule
 from neuroadapter_jax.training.settings import PRECISIONS, Settings
 from neuroadapter_jax.training.step import Frozen
@@ -48,7 +49,7 @@ class TrainingSetup:
             None.
 
     Raises:
-        ValueError: a parcellation of another mesh than the records', or of other vertex sets than
+        InputError: a parcellation of another mesh than the records', or of other vertex sets than
             the work folder's regions, or p or v that do not fit.
     """
 
@@ -174,7 +175,7 @@ def read_chosen_regions(
     version that stored no regions, there are none: ().
 
     Raises:
-        ValueError: another number of regions than the settings', or vertex sets that the
+        InputError: another number of regions than the settings', or vertex sets that the
             parcellation lacks.
     """
     if workdir is None:
@@ -185,12 +186,12 @@ def read_chosen_regions(
     chosen = tuple(Parcellation.load(file) for file in files)
     for file, regions in zip(files, chosen, strict=True):
         if len(regions) != settings.num_regions:
-            raise ValueError(
+            raise InputError(
                 f"{file} holds {len(regions)} regions, but num_regions is {settings.num_regions}; "
                 f"it belongs to another run, so choose another work folder."
             )
         try:
             match_regions(regions, parcellation, " and ".join(settings.parcellation))
         except ValueError as error:
-            raise ValueError(f"The checkpoints of {workdir} do not fit: {error}") from None
+            raise InputError(f"The checkpoints of {workdir} do not fit: {error}") from None
     return chosen

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from neuroadapter_jax.errors import MissingFileError
+
 
 def sibling_config(file: str | Path, name: str) -> Callable[..., Any]:
     """`get_config` of another config file in the same folder.
@@ -17,12 +19,12 @@ def sibling_config(file: str | Path, name: str) -> Callable[..., Any]:
         name: of the other file, without its suffix, such as "nsd".
 
     Raises:
-        FileNotFoundError: there is no such file.
+        MissingFileError: there is no such file.
     """
     path = Path(file).with_name(f"{name}.py")
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None or not path.is_file():
-        raise FileNotFoundError(f"{path}: not found; expected a config file beside {file}.")
+        raise MissingFileError(f"{path}: not found; expected a config file beside {file}.")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.get_config

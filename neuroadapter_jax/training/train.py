@@ -9,6 +9,7 @@ from neuroadapter_jax.adapter.neuroadapter import NeuroAdapter
 from neuroadapter_jax.adapter.token_dropout import check_rates
 from neuroadapter_jax.cortex import read_parcellation
 from neuroadapter_jax.datasets.input_pipeline import make_batches
+from neuroadapter_jax.errors import InputError, MissingFileError
 from neuroadapter_jax.sharding import ShardedBatches, gather_to_host, make_mesh, shard
 from neuroadapter_jax.training.checkpoints import CheckpointStore
 from neuroadapter_jax.training.loop import Evaluation, fit
@@ -36,8 +37,8 @@ def check_before_preparing(
             parcellation, is still to be simulated.
 
     Raises:
-        FileNotFoundError: a label file is not there.
-        ValueError: a work folder of another run, a drop rate out of its range, or a
+        MissingFileError: a label file is not there.
+        InputError: a work folder of another run, a drop rate out of its range, or a
             parcellation of another mesh.
     """
     run_config(settings).require_same(workdir)
@@ -73,7 +74,7 @@ def train(
     setup = TrainingSetup(settings, workdir=workdir)
     mesh = make_mesh(settings.fsdp)
     if settings.batch_size % (mesh.size * settings.accumulate):
-        raise ValueError(
+        raise InputError(
             f"batch_size is {settings.batch_size}, which {mesh.size} devices in "
             f"{settings.accumulate} parts cannot share evenly; choose a multiple of "
             f"{mesh.size * settings.accumulate}."
@@ -125,13 +126,13 @@ def load_run(workdir: str | Path, *, last: bool = False) -> tuple[TrainingSetup,
     The U-Net is in float32 whatever the training's precision, as in the released code.
 
     Raises:
-        FileNotFoundError: the folder holds no run, or no complete checkpoint.
-        ValueError: the checkpoint holds arrays of another shape, such as another p or v, or the
+        MissingFileError: the folder holds no run, or no complete checkpoint.
+        InputError: the checkpoint holds arrays of another shape, such as another p or v, or the
             parcellation's files are no longer those it was trained with.
     """
     path = Path(workdir) / "config.json"
     if not path.is_file():
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"{path}: not found, so {workdir} is no training run; name the folder given to "
             "`neuroadapter train` as --workdir."
         )

@@ -8,6 +8,7 @@ from absl import flags
 from neuroadapter_jax.commands import runner
 from neuroadapter_jax.commands.errors import sentence_of
 from neuroadapter_jax.commands.shared_flags import define_shared
+from neuroadapter_jax.errors import InputError, NotFiniteError
 from neuroadapter_jax.evaluation.features import MissingWeightsError
 from neuroadapter_jax.training.loop import Interrupted
 
@@ -67,9 +68,9 @@ def test_a_wrong_flag_is_one_sentence(command, arguments, sentence):
 @pytest.mark.parametrize(
     ("error", "sentence", "code"),
     [
-        (ValueError("the folder is empty."), "the folder is empty.", 1),
+        (InputError("the folder is empty."), "the folder is empty.", 1),
         (FileNotFoundError("a.npz does not exist."), "a.npz does not exist.", 1),
-        (FloatingPointError("the loss is nan."), "the loss is nan.", 1),
+        (NotFiniteError("the loss is nan."), "the loss is nan.", 1),
         (MissingWeightsError("clip is not here"), "clip is not here", 1),
         (Interrupted(15, 3), "SIGTERM at step 3: the run is saved", 143),
         (ImportError("needs x: pip install x"), "needs x: pip install x", 1),

@@ -19,6 +19,7 @@ from jaxtyping import Int64
 from neuroadapter_jax.datasets.nsd import files as nsd_files
 from neuroadapter_jax.datasets.nsd.files import HEMISPHERES, where_from
 from neuroadapter_jax.datasets.responses import mgh_shape
+from neuroadapter_jax.errors import InputError, MissingFileError
 
 _REPEATS = 3  # the design shows every image up to three times
 # As MGH files hold it: big-endian, the vertices of a trial side by side.
@@ -98,13 +99,13 @@ def read_design(paths: SubjectPaths) -> Design:
     """The design of all subjects, with ids from 0.
 
     Raises:
-        ValueError: an array is missing, an id is out of range, or the subject is not in it.
+        InputError: an array is missing, an id is out of range, or the subject is not in it.
     """
     path = paths.design
     content = scipy.io.loadmat(path)
     for key in ("masterordering", "subjectim", "sharedix"):
         if key not in content:
-            raise ValueError(
+            raise InputError(
                 f"{path} has no {key!r}; it holds "
                 f"{', '.join(sorted(k for k in content if k[0] != '_'))}; {where_from(path)}."
             )
@@ -114,7 +115,7 @@ def read_design(paths: SubjectPaths) -> Design:
         shared=np.sort(content["sharedix"].astype(np.int64).reshape(-1)) - 1,
     )
     if not 1 <= paths.subject <= len(found.image_of):
-        raise ValueError(
+        raise InputError(
             f"{path} describes subjects 1 to {len(found.image_of)}, not subject {paths.subject}."
         )
     for key, values, most in (
@@ -123,7 +124,7 @@ def read_design(paths: SubjectPaths) -> Design:
         ("sharedix", found.shared, np.inf),
     ):
         if values.min() < 0 or values.max() >= most:
-            raise ValueError(
+            raise InputError(
                 f"{key} of {path} holds the ids {values.min() + 1} to {values.max() + 1}; "
                 f"expected ids from 1"
                 + (f" to {most}" if most < np.inf else "")
@@ -138,14 +139,14 @@ def choose_sessions(
     """The sessions asked for, ascending; all that are listed when None.
 
     Raises:
-        ValueError: none, or one that is not listed.
+        InputError: none, or one that is not listed.
     """
     if sessions is None:
         return listed
     chosen = tuple(sorted({int(s) for s in sessions}))
     unknown = sorted(set(chosen) - set(listed))
     if unknown or not chosen:
-        raise ValueError(
+        raise InputError(
             f"Sessions {list(sessions)} were asked for, but {paths.responses} lists "
             f"{span(listed)}; choose among those."
         )
@@ -158,8 +159,8 @@ def check_betas(
     """Vertices of each hemisphere and trials per session, on which the betas' headers must agree.
 
     Raises:
-        FileNotFoundError: a session's file is missing.
-        ValueError: a file is truncated, or two differ.
+        MissingFileError: a session's file is missing.
+        InputError: a file is truncated, or two differ.
     """
     first: Path | None = None
     trials = 0
@@ -170,7 +171,7 @@ def check_betas(
         for session in sessions:
             path = paths.session_file(hemisphere, session)
             if not path.exists():
-                raise FileNotFoundError(
+                raise MissingFileError(
                     f"Session {session} is missing: no {path}, although "
                     f"{paths.responses.name} lists sessions "
                     f"{span(listed)}; name the sessions to use, or "
@@ -178,14 +179,14 @@ def check_betas(
                 )
             vertices, _, _, found = _surface_shape(path)
             if vertices != count:
-                raise ValueError(
+                raise InputError(
                     f"{path} has {vertices} vertices but {ncsnr_file.name} beside it has "
                     f"{count}; both must come from the same surface, so {where_from(path)}."
                 )
             if first is None:
                 first, trials = path, found
             if found != trials:
-                raise ValueError(
+                raise InputError(
                     f"{path} has {found} trials but {first.name} has {trials}; all "
                     f"sessions of both hemispheres must have the same number, so "
                     f"{where_from(path)}."
@@ -211,7 +212,7 @@ def check_responses(
         length: trials of a session in the files of betas.
 
     Raises:
-        ValueError: table, design and betas disagree.
+        InputError: table, design and betas disagree.
     """
     order = design.order
     shown = design.images(paths.subject)
@@ -219,14 +220,14 @@ def check_responses(
     for session in sessions:
         rows = responses[responses["SESSION"] == session]
         if len(rows) != length:
-            raise ValueError(
+            raise InputError(
                 f"{path} lists {len(rows)} trials in session {session}, but "
                 f"{paths.session_file('lh', session).name} holds {length}; one of the two is "
                 f"damaged, so download both again: {where_from(path)}."
             )
         numbers = np.arange(length) + (session - 1) * length
         if numbers[-1] >= len(order):
-            raise ValueError(
+            raise InputError(
                 f"{paths.design} orders {len(order)} trials, but session {session} ends "
                 f"at trial {numbers[-1] + 1}; {where_from(paths.design)}."
             )
@@ -235,7 +236,7 @@ def check_responses(
         )
         if wrong.any():
             first = int(np.argmax(wrong))
-            raise ValueError(
+            raise InputError(
                 f"{path} shows image {int(rows['73KID'].iloc[first])} in trial "
                 f"{first + 1} of session {session}, but {paths.design.name} shows image "
                 f"{int(shown[numbers[first]] + 1)} (73k ids from 1); they must describe the "
@@ -261,7 +262,7 @@ def check_table(
         trial_ids: 0-based 73k id of its image.
 
     Raises:
-        ValueError: they disagree on a shared image or on a trial.
+        InputError: they disagree on a shared image or on a trial.
     """
     path = paths.table
     columns = [f"subject{paths.subject}_rep{k}" for k in range(_REPEATS)]
@@ -270,7 +271,7 @@ def check_table(
     shared = np.sort(ids[table["shared1000"].to_numpy().astype(bool)])
     if not np.array_equal(shared, design.shared):
         odd = np.setxor1d(shared, design.shared)
-        raise ValueError(
+        raise InputError(
             f"{path} and {paths.design.name} disagree on {len(odd)} shared "
             f"images, the first being nsdId {odd[0] if len(odd) else shared[0]}; download "
             f"both again: {where_from(path)}."
@@ -284,7 +285,7 @@ def check_table(
     if wrong.any():
         first = int(np.argmax(wrong))
         said = shown[trials[first]]
-        raise ValueError(
+        raise InputError(
             f"{path} shows {'no image' if said < 0 else f'nsdId {said}'} in trial "
             f"{trials[first] + 1} of subject {paths.subject}, but {paths.design.name} "
             f"shows nsdId {trial_ids[first]}; download both again: {where_from(path)}."
@@ -295,26 +296,26 @@ def check_images(paths: SubjectPaths, trial_ids: Int64[np.ndarray, " trials"]) -
     """How many images the stimulus file holds.
 
     Raises:
-        ValueError: it is no such file, or lacks an image that was shown.
+        InputError: it is no such file, or lacks an image that was shown.
     """
     path = paths.images
     if not h5py.is_hdf5(path):
-        raise ValueError(f"{path} is not an HDF5 file; {where_from(path)}.")
+        raise InputError(f"{path} is not an HDF5 file; {where_from(path)}.")
     with h5py.File(path, "r") as file:
         if "imgBrick" not in file:
-            raise ValueError(
+            raise InputError(
                 f"{path} has no dataset 'imgBrick'; it holds {list(file)}; {where_from(path)}."
             )
         brick = file["imgBrick"]
         if brick.ndim != 4 or brick.shape[-1] != 3 or brick.dtype != np.uint8:
-            raise ValueError(
+            raise InputError(
                 f"imgBrick of {path} is {brick.dtype} of shape {brick.shape}; expected uint8 "
                 f"images [image, y, x, 3], so {where_from(path)}."
             )
         held = len(brick)
     lacking = np.unique(trial_ids[trial_ids >= held])
     if len(lacking):
-        raise ValueError(
+        raise InputError(
             f"{path} holds {held} images, so it lacks "
             f"{len(lacking)} that subject {paths.subject} was shown (the first is nsdId "
             f"{lacking[0]}); {where_from(path)}."
@@ -325,7 +326,7 @@ def check_images(paths: SubjectPaths, trial_ids: Int64[np.ndarray, " trials"]) -
 def require(path: Path) -> None:
     """Refuses a path that does not exist, saying where to get it."""
     if not path.exists():
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"{path} does not exist; expected NSD's own layout below the data root, so check the "
             f"root, the subject and the space, or {where_from(path)}."
         )
@@ -336,7 +337,7 @@ def read_columns(path: Path, columns: list[str], separator: str = ",") -> pd.Dat
     header = pd.read_csv(path, sep=separator, nrows=0).columns
     missing = [c for c in columns if c not in header]
     if missing:
-        raise ValueError(
+        raise InputError(
             f"{path} has no column {missing[0]!r}; it has {', '.join(map(str, header))}; "
             f"{where_from(path)}."
         )
@@ -350,7 +351,7 @@ def _surface_shape(path: Path) -> tuple[int, int, int, int]:
     image: Any = nib.load(path)  # nibabel's type is that of any image
     dtype = image.get_data_dtype()
     if dtype != ON_DISK or shape[1:3] != (1, 1):
-        raise ValueError(
+        raise InputError(
             f"{path} holds {dtype} of shape {shape}; expected big-endian float32 (>f4) of shape "
             f"(vertices, 1, 1, trials), percent signal change on a surface, so {where_from(path)}."
         )

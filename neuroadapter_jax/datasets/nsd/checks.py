@@ -12,6 +12,7 @@ from neuroadapter_jax.cortex.noise_ceiling import explainable_variance
 from neuroadapter_jax.datasets.nsd import published
 from neuroadapter_jax.datasets.nsd.files import HEMISPHERES, fetch_command, mask_path
 from neuroadapter_jax.datasets.nsd.subject import NSDSubject
+from neuroadapter_jax.errors import InputError
 
 _NONE = "-"
 
@@ -135,7 +136,7 @@ def nsdgeneral(source: NSDSubject) -> Bool[np.ndarray, " n"] | None:
     """The vertices of the region "nsdgeneral"; None where its label files are not there.
 
     Raises:
-        ValueError: a label file of another surface.
+        InputError: a label file of another surface.
     """
     parts = []
     for hemisphere, count in zip(HEMISPHERES, source.num_vertices, strict=True):
@@ -145,7 +146,7 @@ def nsdgeneral(source: NSDSubject) -> Bool[np.ndarray, " n"] | None:
         image: Any = nib.load(path)  # nibabel's type is that of any image
         labels = np.asanyarray(image.dataobj).reshape(-1)
         if len(labels) != count:
-            raise ValueError(
+            raise InputError(
                 f"{path} has {len(labels)} vertices, but the betas of its hemisphere have "
                 f"{count}; get it by "
                 f"`{fetch_command(mask_path(source.space, hemisphere), source.root)}`."
@@ -175,12 +176,12 @@ def refuse_differences(rows: Sequence[Check], root: object, accepted: bool) -> N
     """Raises where a value differs from the published one, unless that was accepted.
 
     Raises:
-        ValueError: naming each difference.
+        InputError: naming each difference.
     """
     wrong = [r for r in rows if r.verdict == "differs"]
     if wrong and not accepted:
         named = "; ".join(f"{r.what}: {r.found}, published {r.published}" for r in wrong)
-        raise ValueError(
+        raise InputError(
             f"The files in {root} disagree with what is published on {len(wrong)} counts "
             f"({named}); check subject and root and download what is damaged, or give "
             f"--accept_differences to prepare them as they are."

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 from neuroadapter_jax.datasets.nsd.published import SESSIONS, TRIALS_PER_SESSION
+from neuroadapter_jax.errors import InputError
 
 BUCKET = "s3://natural-scenes-dataset"
 HEMISPHERES = ("lh", "rh")
@@ -64,10 +65,10 @@ def subject_files(
         sessions: counted from 1; by default all that the subject has.
 
     Raises:
-        ValueError: another subject.
+        InputError: another subject.
     """
     if subject not in SESSIONS:
-        raise ValueError(f"NSD has subjects 1 to {len(SESSIONS)}, not subject {subject}.")
+        raise InputError(f"NSD has subjects 1 to {len(SESSIONS)}, not subject {subject}.")
     if sessions is None:
         sessions = range(1, SESSIONS[subject] + 1)
     vertices = _VERTICES.get(space)

@@ -16,6 +16,7 @@ from PIL import Image
 from neuroadapter_jax.cortex.parcellation import HEMISPHERES
 from neuroadapter_jax.datasets.responses import fill_nan_vertices, mgh_shape, read_mgh, zscore
 from neuroadapter_jax.datasets.source import Betas
+from neuroadapter_jax.errors import InputError, MissingFileError
 
 NORMALIZATIONS = ("run", "session", "none")
 # Runs in the order of acquisition, which is that of the columns, with the columns per trial: an
@@ -84,8 +85,8 @@ class NSDImagery:
         normalize: `"run"`, `"session"` or `"none"`.
 
     Raises:
-        FileNotFoundError: a file is missing.
-        ValueError: a file is not as published, or another `normalize`.
+        MissingFileError: a file is missing.
+        InputError: a file is not as published, or another `normalize`.
     """
 
     name = "nsd_imagery"
@@ -100,7 +101,7 @@ class NSDImagery:
         normalize: str = "run",
     ):
         if normalize not in NORMALIZATIONS:
-            raise ValueError(
+            raise InputError(
                 f"normalize is {normalize!r}; choose one of {', '.join(NORMALIZATIONS)}."
             )
         self.root, self.subject, self._normalize = Path(root), subject, normalize
@@ -182,7 +183,7 @@ class NSDImagery:
     def _find(self, place: Path) -> Path:
         path = self.root / place
         if not path.exists():
-            raise FileNotFoundError(
+            raise MissingFileError(
                 f"{path} does not exist; it is {_BUCKET}/{place.as_posix()} (aws s3 cp "
                 f"--no-sign-request), so download it to there or check the root and the subject."
             )
@@ -193,7 +194,7 @@ class NSDImagery:
         for path in self._betas_files:
             shape = mgh_shape(path)
             if shape[1:] != (1, 1, COLUMNS):
-                raise ValueError(
+                raise InputError(
                     f"{path} has shape {shape}; expected [vertices, 1, 1, {COLUMNS}], one column "
                     f"per trial of {len(RUNS)} runs and two per attention trial, so download it "
                     f"again."
@@ -201,7 +202,7 @@ class NSDImagery:
             counts.append(shape[0])
         for path, count in zip(self._ncsnr_files, counts, strict=False):
             if (found := int(np.prod(mgh_shape(path)))) != count:
-                raise ValueError(
+                raise InputError(
                     f"{path} has {found} vertices, the responses of NSD-Imagery {count}; both "
                     f"must come from the same surface, so download them again."
                 )
@@ -212,19 +213,19 @@ class NSDImagery:
         # As text: no letter may turn into a number or a missing value.
         table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
         if missing := {"TRIAL", "CONDITION"} - set(table):
-            raise ValueError(
+            raise InputError(
                 f"{path} has no column {min(missing)!r}; it has {', '.join(map(str, table))}, so "
                 f"download "
                 f"it again."
             )
         if table["TRIAL"].tolist() != [str(k + 1) for k in range(TRIALS_PER_RUN)]:
-            raise ValueError(
+            raise InputError(
                 f"{path} lists {len(table)} trials; expected the trials 1 to {TRIALS_PER_RUN} in "
                 f"order, one for each column of the responses, so download it again."
             )
         counts = table["CONDITION"].value_counts().to_dict()
         if counts != dict.fromkeys(letters, REPEATS_PER_RUN):
-            raise ValueError(
+            raise InputError(
                 f"{path} has the conditions {dict(sorted(counts.items()))}; expected each of "
                 f"{', '.join(letters)} {REPEATS_PER_RUN} times (set {run[3]}), so download it "
                 f"again."

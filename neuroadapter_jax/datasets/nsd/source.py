@@ -13,6 +13,7 @@ from neuroadapter_jax.datasets.nsd.splits import RANDOM_VALIDATION, split_images
 from neuroadapter_jax.datasets.nsd.subject import NSDSubject
 from neuroadapter_jax.datasets.nsd.trials import NSDTrials
 from neuroadapter_jax.datasets.source import Betas
+from neuroadapter_jax.errors import InputError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +57,7 @@ class NSDSource:
         seed: determines which images those are.
 
     Raises:
-        ValueError: another `normalize`, or as `split_images`.
+        InputError: another `normalize`, or as `split_images`.
     """
 
     name = "nsd"
@@ -71,7 +72,7 @@ class NSDSource:
         seed: int = 0,
     ):
         if normalize not in NORMALIZATIONS:
-            raise ValueError(
+            raise InputError(
                 f"normalize is {normalize!r}; choose one of {', '.join(NORMALIZATIONS)}."
             )
         self._reader, self._normalize, self._split = subject, normalize, split

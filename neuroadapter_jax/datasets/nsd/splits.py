@@ -6,6 +6,7 @@ from jaxtyping import Int64
 from neuroadapter_jax.datasets.nsd.published import NUM_SHARED
 from neuroadapter_jax.datasets.nsd.subject import NSDSubject
 from neuroadapter_jax.datasets.prepared.records import SPLITS
+from neuroadapter_jax.errors import InputError
 
 NSD_SPLITS = ("shared", "shared1000", "shared982", "special515", "algonauts")
 RANDOM_VALIDATION = tuple(name for name in NSD_SPLITS if name != "special515")
@@ -40,14 +41,14 @@ subjects | other shared images | images not shared |
         seed: of the sampling.
 
     Raises:
-        ValueError: another split; one for which the design or the sessions do not suffice; or
+        InputError: another split; one for which the design or the sessions do not suffice; or
             `num_validation` leaves nothing for training.
     """
     if split not in NSD_SPLITS:
-        raise ValueError(f"split is {split!r}; choose one of {', '.join(NSD_SPLITS)}.")
+        raise InputError(f"split is {split!r}; choose one of {', '.join(NSD_SPLITS)}.")
     shown, shared = np.unique(source.trial_image_ids()), source.shared_ids
     if split == "shared1000" and len(shared) != NUM_SHARED:
-        raise ValueError(
+        raise InputError(
             f"split is 'shared1000', but the design of {source.root} has {len(shared)} shared "
             f"images; choose 'shared' to test on those."
         )
@@ -70,14 +71,14 @@ subjects | other shared images | images not shared |
         earlier = np.unique(_images_of_sessions(source, first_withheld - 1))
         test, others = np.setdiff1d(shown, earlier), np.intersect1d(shown, earlier)
         if source.sessions[-1] < first_withheld:
-            raise ValueError(
+            raise InputError(
                 f"split is 'algonauts', which tests on the last {_WITHHELD_SESSIONS} of "
                 f"{last} sessions, but none of those is among the sessions in use; use them, or "
                 f"choose another split."
             )
     if validation is None:
         if not 0 < num_validation < len(others) or not len(test):
-            raise ValueError(
+            raise InputError(
                 f"Subject {source.subject} saw {len(test)} test and {len(others)} other images "
                 f"(split {split!r}); num_validation is {num_validation}, which must be at least 1 "
                 f"and leave images for training, and there must be images for the test."
@@ -86,7 +87,7 @@ subjects | other shared images | images not shared |
         others, validation = order[num_validation:], order[:num_validation]
     for name, ids in zip(SPLITS, (others, validation, test), strict=True):
         if not len(ids):
-            raise ValueError(
+            raise InputError(
                 f"split is {split!r}, but subject {source.subject} saw no image for {name} in the "
                 f"sessions in use; use more sessions, or choose another split."
             )

@@ -26,6 +26,7 @@ from neuroadapter_jax.datasets.nsd.agreement import (
 from neuroadapter_jax.datasets.nsd.files import HEMISPHERES, MGH_HEADER_BYTES, where_from
 from neuroadapter_jax.datasets.responses import read_mgh
 from neuroadapter_jax.datasets.source import Betas
+from neuroadapter_jax.errors import InputError
 
 _TRIAL_BLOCK = 25
 
@@ -59,8 +60,8 @@ class NSDSubject:
         sessions: sessions to use, counted from 1; by default all that `responses.tsv` lists.
 
     Raises:
-        FileNotFoundError: a file is missing.
-        ValueError: a file is truncated, or two files disagree.
+        MissingFileError: a file is missing.
+        InputError: a file is truncated, or two files disagree.
     """
 
     def __init__(
@@ -148,7 +149,7 @@ class NSDSubject:
             training: see `session_scaling`.
 
         Raises:
-            ValueError: as `session_scaling`.
+            InputError: as `session_scaling`.
         """
         scaling = self.session_scaling(session, normalize, training)
         betas = np.empty((self.trials_per_session, sum(self.num_vertices)), np.float32)
@@ -180,15 +181,15 @@ class NSDSubject:
             training: the session's training trials, needed for `"train-stats"` only.
 
         Raises:
-            ValueError: another `normalize`, a session that is not in use, a NaN that does not fill
+            InputError: another `normalize`, a session that is not in use, a NaN that does not fill
                 its vertex's session, or a session without training trials.
         """
         if normalize not in NORMALIZATIONS:
-            raise ValueError(
+            raise InputError(
                 f"normalize is {normalize!r}; choose one of {', '.join(NORMALIZATIONS)}."
             )
         if session not in self.sessions:
-            raise ValueError(
+            raise InputError(
                 f"Session {session} is not among the sessions in use ({span(self.sessions)})."
             )
         group = np.zeros(self.trials_per_session, np.int64)
@@ -198,7 +199,7 @@ class NSDSubject:
             group = self._runs[self.sessions.index(session)]
         elif normalize == "train-stats":
             if training is None or not training.any():
-                raise ValueError(
+                raise InputError(
                     f"Session {session} of subject {self.subject} holds no training trial, so "
                     f"normalize='train-stats' has no statistics for it; choose another split, "
                     f"other sessions or another normalisation."
@@ -245,7 +246,7 @@ class NSDSubject:
             broken = odd[~empty]
             trials = np.count_nonzero(~np.isfinite(values[:, ~empty][:, 0]))
             path = self.session_file(hemisphere, session)
-            raise ValueError(
+            raise InputError(
                 f"{path} is NaN or infinite in {trials} of {len(values)} trials at vertex "
                 f"{broken[0]} ({len(broken)} such vertices); only a vertex that is NaN in all "
                 f"trials of a session is known to occur, so {where_from(path)}."

@@ -107,7 +107,7 @@ class NSDTrials:
             The responses to store, and the same trials z-scored over their sessions (divisor N).
 
         Raises:
-            ValueError: a response that float16 cannot hold.
+            InputError: a response that float16 cannot hold.
         """
         z = np.empty((len(positions), sum(self._counts)), np.float32)
         stored = np.empty(z.shape, np.float16)

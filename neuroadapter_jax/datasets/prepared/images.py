@@ -8,6 +8,7 @@ import PIL.Image
 from jaxtyping import Float, Int64, UInt8
 
 from neuroadapter_jax.datasets.source import Source
+from neuroadapter_jax.errors import InputError
 
 EncodeImages = Callable[
     [UInt8[np.ndarray, "b y x 3"]],
@@ -57,7 +58,7 @@ def in_batches_of(encode_images: EncodeImages, batch_size: int) -> EncodeImages:
                 parts.append([np.asarray(m, np.float16)[: len(batch)] for m in moments])
         mean, std = (np.concatenate(part) for part in zip(*parts, strict=True))
         if not (np.isfinite(mean).all() and np.isfinite(std).all()):
-            raise ValueError(
+            raise InputError(
                 "The image encoder gave values that float16 cannot hold; check its weights."
             )
         return mean, std

@@ -16,6 +16,7 @@ from neuroadapter_jax.datasets.prepared.throughput import Meter
 from neuroadapter_jax.datasets.prepared.work import share
 from neuroadapter_jax.datasets.repeats import RepeatVariance
 from neuroadapter_jax.datasets.source import DirectSource, Source, Trials
+from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.files import write_file
 
 _LARGEST = float(np.finfo(np.float16).max)
@@ -201,7 +202,7 @@ class StoredTrials:
         done: see `share`; a unit is a block.
 
     Raises:
-        ValueError: blocks and trials disagree, or float16 cannot hold a response.
+        InputError: blocks and trials disagree, or float16 cannot hold a response.
     """
 
     trials_per_session = 0
@@ -214,7 +215,7 @@ class StoredTrials:
             read = source.read_block(units[unit])
             largest = np.abs(read.betas).max(initial=0)
             if not largest <= _LARGEST:  # nor where it is NaN
-                raise ValueError(
+                raise InputError(
                     f"{source.name} holds {largest:g} in block {units[unit]}, which float16 "
                     f"cannot hold; choose a normalisation, and give 0 for what was not measured."
                 )
@@ -230,7 +231,7 @@ class StoredTrials:
         self._blocks = [np.load(work / f"{unit}.npy", mmap_mode="r") for unit in units]
         self._starts = np.cumsum([0, *map(len, self._blocks)])
         if self._starts[-1] != total or any(block.shape[1] != n for block in self._blocks):
-            raise ValueError(
+            raise InputError(
                 f"{source.name} announced {total} trials of {n} features, but its blocks hold "
                 f"{[block.shape for block in self._blocks]}; trial_image_ids, num_vertices and "
                 f"read_block must agree."

@@ -26,6 +26,7 @@ from neuroadapter_jax.datasets.prepared.shards import RecordSource, WriteRecords
 from neuroadapter_jax.datasets.prepared.throughput import forget_cached, plain_copy_rate
 from neuroadapter_jax.datasets.prepared.work import add_fingerprint, locked, only_request
 from neuroadapter_jax.datasets.source import DirectSource, Source
+from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.files import require_same_settings, write_json, write_npz
 
 _FORMAT = 1
@@ -72,8 +73,8 @@ def prepare_subject(
         write_records: see `prepare_source`.
 
     Raises:
-        FileNotFoundError: a file of NSD is missing, or the folder exists and is no prepared one.
-        ValueError: NSD's files disagree, the split cannot be made, or what `prepare_source` says.
+        MissingFileError: a file of NSD is missing, or the folder exists and is no prepared one.
+        InputError: NSD's files disagree, the split cannot be made, or what `prepare_source` says.
     """
     source = (selection or NSDSelection()).open(root)
     return prepare_source(source, prepared, encoder, settings, write_records=write_records)
@@ -110,8 +111,8 @@ def prepare_source(
         write_records: writes the record files; `datasets.tfds` when None, which needs TensorFlow.
 
     Raises:
-        FileNotFoundError: the folder exists and is no prepared one.
-        ValueError: the folder came from other input; the source's splits are empty; something
+        MissingFileError: the folder exists and is no prepared one.
+        InputError: the folder came from other input; the source's splits are empty; something
             differs from what is published; float16 cannot hold a response or a latent; another
             process prepares other input in the folder; or what the source raises.
     """
@@ -133,7 +134,7 @@ def prepare_source(
     shown, splits = source.trial_image_ids(), source.splits()
     image_ids = {split: np.unique(shown[trials]) for split, trials in splits.items()}
     if empty := [split for split, ids in image_ids.items() if not len(ids)] or not splits:
-        raise ValueError(
+        raise InputError(
             f"{source.name} of subject {source.subject} has no trials in the splits {empty}; every "
             f"split needs at least one."
         )

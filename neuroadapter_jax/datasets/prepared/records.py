@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float32, Int64
 
 from neuroadapter_jax.cortex.label_files import read_parcellation
 from neuroadapter_jax.cortex.parcellation import Parcellation, Parcels
+from neuroadapter_jax.errors import InputError, MissingFileError
 
 SPLITS = ("train", "validation", "test")  # of NSD, and of what else can be trained on
 PROVENANCE = "provenance.json"
@@ -53,8 +54,8 @@ class PreparedDataset:
         provenance: see `read_provenance`.
 
     Raises:
-        FileNotFoundError: the folder, or the split's records, are not there.
-        ValueError: an unknown split, or records and index disagree.
+        MissingFileError: the folder, or the split's records, are not there.
+        InputError: an unknown split, or records and index disagree.
     """
 
     def __init__(self, prepared: str | Path, split: str):
@@ -63,7 +64,7 @@ class PreparedDataset:
         self.provenance = read_provenance(self.path)
         with np.load(self.path / INDEX) as index:
             if split not in index:
-                raise ValueError(
+                raise InputError(
                     f"{self.path} has no split {split!r}; choose one of {', '.join(index)}."
                 )
             self.image_ids: Int64[np.ndarray, " images"] = index[split]
@@ -75,13 +76,13 @@ class PreparedDataset:
         folder = self.path / self.provenance["records"]
         files = sorted(folder.glob(f"*-{split}.array_record-*"))
         if not files:
-            raise FileNotFoundError(
+            raise MissingFileError(
                 f"{folder} holds no records of split {split!r}; delete {self.path} and prepare it "
                 f"again."
             )
         self._records = ArrayRecordDataSource([str(file) for file in files])
         if len(self._records) != len(self.image_ids):
-            raise ValueError(
+            raise InputError(
                 f"{folder} holds {len(self._records)} records of split {split!r} but {INDEX} lists "
                 f"{len(self.image_ids)} images; delete {self.path} and prepare it again."
             )
@@ -116,12 +117,12 @@ class PreparedDataset:
             parcels: see `read_parcellation`.
 
         Raises:
-            ValueError: neither, or as `read_parcellation`.
+            InputError: neither, or as `read_parcellation`.
         """
         if self.regions is not None:
             return self.regions
         if len(files) != 2:
-            raise ValueError(
+            raise InputError(
                 f"{self.path} brings no regions along, so a parcellation is needed: name the "
                 f"label files of the left and the right hemisphere (data.parcellation)."
             )
@@ -132,11 +133,11 @@ class PreparedDataset:
         """Refuses a split in which a stimulus has no image.
 
         Raises:
-            ValueError: such a stimulus.
+            InputError: such a stimulus.
         """
         if not self.has_image.all():
             first = int(np.argmin(self.has_image))
-            raise ValueError(
+            raise InputError(
                 f"{len(self) - self.has_image.sum()} of {len(self)} stimuli of split "
                 f"{self.split!r} of {self.path} have no image, the first being "
                 f"{self.names[first] or self.image_ids[first]}; nothing can be trained on them or "
@@ -163,7 +164,7 @@ def read_provenance(prepared: Path) -> dict[str, Any]:
     """What a prepared folder was made from, how, and what it holds."""
     path = prepared / PROVENANCE
     if not path.exists():
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"{path} does not exist, so {prepared} is not a prepared folder; run "
             f"`neuroadapter prepare` first."
         )

@@ -13,6 +13,7 @@ from jaxtyping import Int64
 
 from neuroadapter_jax.datasets.prepared.records import ARRAYS, encode_record
 from neuroadapter_jax.datasets.prepared.work import share, thread_count
+from neuroadapter_jax.errors import MissingFileError
 from neuroadapter_jax.files import write_text
 
 CHECKSUMS = "SHA256SUMS"
@@ -137,11 +138,11 @@ def verify_checksums(folder: Path) -> list[str]:
     """The record files below `folder/SHA256SUMS` that are missing or changed since they were made.
 
     Raises:
-        FileNotFoundError: the folder has no checksums.
+        MissingFileError: the folder has no checksums.
     """
     path = folder / CHECKSUMS
     if not path.exists():
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"{path} does not exist, so its records cannot be verified; prepare them again, as "
             f"older versions wrote no checksums."
         )

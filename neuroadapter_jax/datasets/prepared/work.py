@@ -69,7 +69,7 @@ def only_request(folder: Path, request: dict[str, Any]) -> Iterator[None]:
     """Lets several processes work in a folder as long as they want the same.
 
     Raises:
-        ValueError: a process that wants something else is at work there.
+        InputError: a process that wants something else is at work there.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "request.json"

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Real
 
+from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.evaluation.protocol import less_is_better
 from neuroadapter_jax.studies.ablation.scores import ImageScores
 from neuroadapter_jax.studies.ablation.variants import FULL, LABELS, LEVELS, PAPER, score_labels
@@ -60,19 +61,19 @@ def ablation_results(
         "ours": level -> "better", "worse" or "undecided", where the interval holds 0.
 
     Raises:
-        ValueError: no full model, or runs of another number of seeds or of other images.
+        InputError: no full model, or runs of another number of seeds or of other images.
     """
     if FULL not in runs:
-        raise ValueError(f"The variants are {sorted(runs)}; {FULL!r} has to be one of them.")
+        raise InputError(f"The variants are {sorted(runs)}; {FULL!r} has to be one of them.")
     first, count = runs[FULL][0], len(runs[FULL])
     for name, several in runs.items():
         if len(several) != count:
-            raise ValueError(
+            raise InputError(
                 f"{name} has {len(several)} seeds and {FULL} has {count}; every variant needs the "
                 "same seeds."
             )
         if any(not np.array_equal(x.image_ids, first.image_ids) for x in several):
-            raise ValueError(f"{name} holds other images than {FULL}; reconstruct it again.")
+            raise InputError(f"{name} holds other images than {FULL}; reconstruct it again.")
     names = [name for name in LABELS if name in runs]
     names += [name for name in runs if name not in LABELS]
     quantiles = [(1 - coverage) / 2, (1 + coverage) / 2]

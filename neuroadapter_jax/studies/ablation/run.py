@@ -76,7 +76,7 @@ def run_ablation(
         run_stage: runs a command once.
 
     Raises:
-        ValueError: a command fails, another call writes to `out`, or a folder holds another run.
+        InputError: a command fails, another call writes to `out`, or a folder holds another run.
     """
     out = Path(out)
     folders = {

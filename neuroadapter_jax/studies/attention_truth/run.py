@@ -108,7 +108,7 @@ def run_attention_truth(
         What results.json holds.
 
     Raises:
-        FileNotFoundError, ValueError: the folders are not there, belong to another surface, or
+        MissingFileError, InputError: the folders are not there, belong to another surface, or
             `out` holds views of other settings.
     """
     settings, out = settings or AttentionTruthSettings(), Path(out)

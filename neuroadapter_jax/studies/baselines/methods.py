@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from neuroadapter_jax.diffusion.sampling import Sampling
+from neuroadapter_jax.errors import InputError
 
 METHODS = {
     "mean_image": "Floor: mean training image",
@@ -46,7 +47,7 @@ class BaselineSettings:
 
     def __post_init__(self) -> None:
         if unknown := sorted(set(self.methods) - set(METHODS)):
-            raise ValueError(
+            raise InputError(
                 f"There is no method {', '.join(unknown)}; choose of {', '.join(METHODS)}."
             )
 

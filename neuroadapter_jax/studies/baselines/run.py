@@ -24,6 +24,7 @@ from neuroadapter_jax.decoders.low_level_start import save_low_level_start
 from neuroadapter_jax.decoders.retrieval import Gallery, gallery_of_records, retrieve
 from neuroadapter_jax.diffusion.sampling import Sampling
 from neuroadapter_jax.encoder.brain_encoder import BrainEncoder
+from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.files import require_same_settings, write_json, write_text
 from neuroadapter_jax.pipeline import (
     Decoder,
@@ -83,12 +84,12 @@ def run_baselines(
         What results.json holds.
 
     Raises:
-        ValueError: `out` holds another run; strength or guidance is neither given nor can be
+        InputError: `out` holds another run; strength or guidance is neither given nor can be
             chosen; a stimulus is in the gallery; or captions or responses are missing.
     """
     settings = settings or BaselineSettings()
     if root is None and (settings.strength is None or settings.linear_guidance_scale is None):
-        raise ValueError(
+        raise InputError(
             "Without the simulated subject's folder nothing tells what a low-level start costs in "
             "meaning, so name strength and linear_guidance_scale."
         )
@@ -257,7 +258,7 @@ class _Methods:
         if name.endswith("_low_level"):
             strength = self.strengths[which]
             if self.low is None or strength is None:
-                raise ValueError(f"{name} needs a low-level start, but there is none.")
+                raise InputError(f"{name} needs a low-level start, but there is none.")
             low_level = LowLevelStart(self.low, strength)
         reconstruct_split(
             self.decoders[which],
@@ -307,7 +308,7 @@ class _Methods:
 
     def _linear_latents(self) -> None:
         if self.low is None:
-            raise ValueError("linear_latents needs the linear map to latents, but there is none.")
+            raise InputError("linear_latents needs the linear map to latents, but there is none.")
         self._write("linear_latents", self._decode(self.low))
 
     def _autoencoder(self) -> None:

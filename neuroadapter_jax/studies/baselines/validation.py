@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from neuroadapter_jax.batches import map_batches
 from neuroadapter_jax.diffusion.sampling import Sampling
+from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.evaluation.old_names import with_new_names
 from neuroadapter_jax.files import write_json
 from neuroadapter_jax.pipeline import Decoder, LowLevelStart
@@ -111,7 +112,7 @@ class ValidationScores:
 
             found = map_batches(reconstruct, len(images.fmri), self.settings.batch_size)
             if images.score is None:
-                raise ValueError("Validation images without a score; nothing can be chosen.")
+                raise InputError("Validation images without a score; nothing can be chosen.")
             self.stored[key] = mean_scores(images.score(found))
             write_json(self.path, self.stored)
         self.bar.update()

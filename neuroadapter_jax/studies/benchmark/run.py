@@ -13,6 +13,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
+from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.files import write_json, write_text
 from neuroadapter_jax.ibbi.views import Reduction
 from neuroadapter_jax.pipeline import NeuroAdapterPipeline
@@ -56,7 +57,7 @@ def compare_sides(
 
     Raises:
         ImportError: PyTorch or diffusers is not installed.
-        ValueError: an unknown size.
+        InputError: an unknown size.
     """
     import torch
 
@@ -64,7 +65,7 @@ def compare_sides(
     torch.set_num_threads(threads)
     names = ["tiny-sd", "middle"] if quick else list(sizes)
     if unknown := sorted(set(names) - SIZES.keys()):
-        raise ValueError(f"unknown size(s) {unknown}; choose from {sorted(SIZES)}.")
+        raise InputError(f"unknown size(s) {unknown}; choose from {sorted(SIZES)}.")
     # Candidates would take the full size half an hour here, and more than one step hours.
     most = {"sd15": 1} | ({"middle": 5} if quick else {})
     steps = {name: min(most.get(name, num_steps), num_steps) for name in names}
