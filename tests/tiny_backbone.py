@@ -14,8 +14,7 @@ from neuroadapter_jax.diffusion.text_encoder import CLIPTextConfig, CLIPTextMode
 from neuroadapter_jax.diffusion.tokenizer import CLIPTokenizer
 from neuroadapter_jax.diffusion.unet import UNet2DConditionModel, UNetConfig
 from neuroadapter_jax.diffusion.vae import AutoencoderConfig, AutoencoderKL
-from neuroadapter_jax.diffusion.weights import ASSETS, save_component
-from neuroadapter_jax.files import write_json
+from neuroadapter_jax.diffusion.weights import ASSETS, save_component, save_schedule
 
 
 def random_network(make: Callable[[nnx.Rngs], nnx.Module], seed: int) -> nnx.Module:
@@ -62,7 +61,5 @@ def write_backbone(folder: Path) -> Path:
         cls = classes[name]
         network = random_network(lambda rngs, c=config, cls=cls: cls(c, rngs=rngs), seed)
         save_component(network, folder, name)
-    (folder / "scheduler").mkdir()
-    schedule = {"_class_name": "DDIMScheduler", "clip_sample": False, "timestep_spacing": "leading"}
-    write_json(folder / "scheduler" / "scheduler_config.json", schedule | NoiseSchedule().__dict__)
+    save_schedule(folder, NoiseSchedule(timestep_spacing="leading"))
     return folder

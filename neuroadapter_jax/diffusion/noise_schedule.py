@@ -1,13 +1,22 @@
-"""The forward (noising) process of DDPM with Stable Diffusion's scaled-linear betas."""
+"""The forward (noising) process of DDPM, and the timesteps of its reverse."""
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import get_args
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from neuroadapter_jax.diffusion.sampling import Spacing
 from neuroadapter_jax.errors import InputError
+
+_CHOICES = {
+    "beta_schedule": ("scaled_linear", "linear", "squaredcos_cap_v2"),
+    "prediction_type": ("epsilon", "v_prediction", "sample"),
+    "timestep_spacing": (None, *get_args(Spacing)),
+    "final_sigmas_type": ("zero", "sigma_min"),
+}
 
 
 @dataclass(frozen=True)
@@ -15,14 +24,28 @@ class NoiseSchedule:
     """x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) eps, with abar_t = prod_{s<=t} (1 - beta_s).
 
     beta_t runs from beta_start to beta_end, linearly ("linear") or linearly in its square root
-    ("scaled_linear", Stable Diffusion's choice).
+    ("scaled_linear", Stable Diffusion's choice); or abar_t follows the squared cosine of Nichol and
+    Dhariwal 2021 (arXiv 2102.09672, eq. 17; "squaredcos_cap_v2").
+
+    The fields are those of a scheduler_config.json and mean what they mean to diffusers' schedulers
+    of the samplers' names; `config_files.read_schedule` reads one.
 
     Attributes:
         num_train_timesteps: T; timesteps run from 0 to T - 1.
-        prediction_type: what the U-Net predicts: "epsilon", or "v_prediction" with
+        prediction_type: what the U-Net predicts: "epsilon", "sample" (x_0), or "v_prediction" with
             v = sqrt(abar) eps - sqrt(1 - abar) x_0 (Salimans and Ho 2022, arXiv 2202.00512).
         steps_offset: added to the inference timesteps (1 in Stable Diffusion).
         set_alpha_to_one: whether the step past the last one has abar = 1 (DDIM).
+        trained_betas: T betas in place of the formula.
+        rescale_betas_zero_snr: abar shifted and scaled so that its last is 0 (Lin et al. 2024,
+            arXiv 2305.08891, algorithm 1).
+        timestep_spacing: see `inference_timesteps`; None for each sampler's own.
+        clip_sample: whether DDPM and DDIM clip x_0 to +- clip_sample_range.
+        final_sigmas_type: where DPM-Solver++ ends: at no noise ("zero") or at timestep 0's
+            ("sigma_min").
+        lower_order_final, euler_at_final: whether it ends with a step of first order there, the
+            former below 15 steps only.
+        refused: (sampler, why its steps are not computed here), of what the file says for it alone.
     """
 
     num_train_timesteps: int = 1000
@@ -32,27 +55,58 @@ class NoiseSchedule:
     prediction_type: str = "epsilon"
     steps_offset: int = 1
     set_alpha_to_one: bool = False
+    trained_betas: tuple[float, ...] | None = None
+    rescale_betas_zero_snr: bool = False
+    timestep_spacing: str | None = None
+    clip_sample: bool = False
+    clip_sample_range: float = 1.0
+    final_sigmas_type: str = "zero"
+    lower_order_final: bool = True
+    euler_at_final: bool = False
+    refused: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self):
-        for name, allowed in (
-            ("beta_schedule", ("scaled_linear", "linear")),
-            ("prediction_type", ("epsilon", "v_prediction")),
-        ):
-            if getattr(self, name) not in allowed:
+        for name, allowed in _CHOICES.items():
+            if (value := getattr(self, name)) not in allowed:
                 raise InputError(
-                    f"Noise schedule: {name} is {getattr(self, name)!r}; "
-                    f"expected one of {list(allowed)}."
+                    f"Noise schedule: {name} is {value!r}; expected one of {list(allowed)}."
                 )
+        given = self.trained_betas
+        if not all(0.0 < beta < 1.0 for beta in (self.beta_start, self.beta_end, *(given or ()))):
+            raise InputError("Noise schedule: a beta is not above 0 and below 1, as all should be.")
+        if self.num_train_timesteps < 2 or len(given or range(self.num_train_timesteps)) != (
+            self.num_train_timesteps
+        ):
+            raise InputError(
+                f"Noise schedule: num_train_timesteps is {self.num_train_timesteps} and "
+                f"trained_betas has {len(given or ())} values; expected at least 2, and as many "
+                "betas where there are any."
+            )
+        if self.steps_offset < 0 or not self.clip_sample_range > 0.0:
+            raise InputError(
+                f"Noise schedule: steps_offset is {self.steps_offset} and clip_sample_range "
+                f"{self.clip_sample_range}; expected at least 0, and a number above 0."
+            )
+
+    def _betas(self) -> Float[np.ndarray, " t"]:
+        n = self.num_train_timesteps
+        if self.trained_betas is not None:
+            return np.asarray(self.trained_betas, np.float64)
+        if self.beta_schedule == "scaled_linear":
+            return np.linspace(self.beta_start**0.5, self.beta_end**0.5, n) ** 2
+        if self.beta_schedule == "linear":
+            return np.linspace(self.beta_start, self.beta_end, n)
+        abar = np.cos((np.arange(n + 1) / n + 0.008) / 1.008 * np.pi / 2) ** 2
+        return np.minimum(1.0 - abar[1:] / abar[:-1], 0.999)
 
     @cached_property
     def alphas_cumprod(self) -> Float[np.ndarray, " t"]:
         """abar_t for t = 0 ... T - 1, float32."""
-        n = self.num_train_timesteps
-        if self.beta_schedule == "scaled_linear":
-            betas = np.linspace(self.beta_start**0.5, self.beta_end**0.5, n) ** 2
-        else:
-            betas = np.linspace(self.beta_start, self.beta_end, n)
-        return np.cumprod(1.0 - betas).astype(np.float32)
+        abar = np.cumprod(1.0 - self._betas())
+        if self.rescale_betas_zero_snr:
+            signal = np.sqrt(abar)
+            abar = ((signal - signal[-1]) * signal[0] / (signal[0] - signal[-1])) ** 2
+        return abar.astype(np.float32)
 
     def _at(self, timesteps: Int[Array, " b"], like: Array) -> tuple[Array, Array]:
         abar = self._abar(timesteps)
@@ -80,6 +134,8 @@ class NoiseSchedule:
         """What the U-Net should predict at x_t."""
         if self.prediction_type == "epsilon":
             return noise
+        if self.prediction_type == "sample":
+            return x
         signal, sigma = self._at(timesteps, x)
         return signal * noise - sigma * x
 
@@ -87,35 +143,47 @@ class NoiseSchedule:
         self, x: Float[Array, "b *s"], output: Float[Array, "b *s"], timesteps: Int[Array, " b"]
     ) -> Float[Array, "b *s"]:
         """x_0 that the U-Net's output at x_t implies."""
+        if self.prediction_type == "sample":
+            return output
         signal, sigma = self._at(timesteps, x)
         if self.prediction_type == "epsilon":
             return (x - sigma * output) / signal
         return signal * x - sigma * output
 
     def inference_timesteps(
-        self, num_steps: int, spacing: str = "leading"
+        self, num_steps: int, spacing: str = "leading", *, beyond: bool = False
     ) -> Int[np.ndarray, " t"]:
-        """Descending timesteps of DDPM and DDIM, as diffusers' schedulers take them.
+        """Descending timesteps, as diffusers' schedulers take them.
 
-        With T training timesteps, n steps and i = n - 1 ... 0:
-        "leading" floor(T / n) i + steps_offset; "linspace" round((T - 1) i / (n - 1));
+        With T training timesteps, n steps, i = n - 1 ... 0 and j = i, m = n, or one further with
+        `beyond` (j = i + 1, m = n + 1):
+        "leading" floor(T / m) j + steps_offset; "linspace" round((T - 1) j / (m - 1));
         "trailing" round(T (i + 1) / n) - 1.
 
         Args:
             num_steps: n, 1 to T.
             spacing: see above; Lin et al. 2024 (arXiv 2305.08891), table 2.
+            beyond: whether the end of the last step counts among the timesteps (DPM-Solver++).
 
         Raises:
-            InputError: num_steps out of range.
+            InputError: num_steps out of range, or so high that timesteps repeat or pass T - 1.
         """
         total = self.num_train_timesteps
         if not 1 <= num_steps <= total:
             raise InputError(f"num_steps is {num_steps}; expected 1 to {total}.")
+        points = num_steps + beyond
         steps: np.ndarray
         if spacing == "leading":
-            steps = np.arange(num_steps)[::-1] * (total // num_steps) + self.steps_offset
+            steps = np.arange(points)[::-1] * (total // points) + self.steps_offset
         elif spacing == "linspace":
-            steps = np.linspace(0, total - 1, num_steps).round()[::-1]
+            steps = np.linspace(0, total - 1, points).round()[::-1]
         else:
-            steps = (total - np.arange(num_steps) * (total / num_steps)).round() - 1
-        return np.minimum(steps, total - 1).astype(np.int32)
+            steps = np.arange(total, 0, -total / num_steps).round() - 1
+        steps = steps[:num_steps].astype(np.int32)
+        if np.any(np.diff(steps) >= 0) or steps[0] >= total or steps[-1] < 0:
+            raise InputError(
+                f"num_steps is {num_steps}, at which {spacing} timesteps run from {steps[0]} to "
+                f"{steps[-1]} and repeat or leave 0 to {total - 1}; take fewer steps or another "
+                f"spacing ({', '.join(get_args(Spacing))})."
+            )
+        return steps

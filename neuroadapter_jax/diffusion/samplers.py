@@ -20,7 +20,8 @@ class SamplingPlan(NamedTuple):
 
     where x0 and eps are what the U-Net's prediction implies at x, and x0_before the previous
     step's x0. `timesteps` and every weight are [t]; signal and noise_level are sqrt(abar) and
-    sqrt(1 - abar) at each timestep.
+    sqrt(1 - abar) at each timestep. x0, but not the eps beside it, is clipped to +- `clip`, which
+    is infinite where nothing is.
     """
 
     timesteps: Int[np.ndarray, " t"]
@@ -31,10 +32,20 @@ class SamplingPlan(NamedTuple):
     noise_weight: Float[np.ndarray, " t"]
     earlier: Float[np.ndarray, " t"]
     sigma: Float[np.ndarray, " t"]
+    clip: Float[np.ndarray, " t"]
+
+
+def with_spacing(sampling: Sampling, schedule: NoiseSchedule) -> Sampling:
+    """The same settings with the spacing named: their own, the schedule's or the sampler's."""
+    own = "linspace" if sampling.sampler == "dpmsolver++" else "leading"
+    return sampling.replace(spacing=sampling.spacing or schedule.timestep_spacing or own)
 
 
 def plan(schedule: NoiseSchedule, sampling: Sampling) -> SamplingPlan:
     """The steps of a sampler, as diffusers' scheduler of the same name takes them.
+
+    The scheduler is the one that its `from_config` makes of the backbone's scheduler_config.json:
+    DDPMScheduler, DDIMScheduler or DPMSolverMultistepScheduler.
 
     Args:
         schedule: the noise schedule.
@@ -44,18 +55,30 @@ def plan(schedule: NoiseSchedule, sampling: Sampling) -> SamplingPlan:
             et al. 2022, arXiv 2211.01095, algorithm 2).
 
     Raises:
-        InputError: more steps than the schedule has timesteps.
+        InputError: more steps than the spacing has timesteps for, or a schedule whose steps of this
+            sampler are not computed here or not finite.
     """
-    sampler, num_steps, eta = sampling.sampler, sampling.num_steps, sampling.eta
+    sampling = with_spacing(sampling, schedule)
+    sampler, num_steps, spacing = sampling.sampler, sampling.num_steps, str(sampling.spacing)
+    for name, why in schedule.refused:
+        if name == sampler:
+            raise InputError(why)
     if sampler == "dpmsolver++":
-        return _dpmsolver_plan(schedule, num_steps, sampling.spacing)
-    timesteps = schedule.inference_timesteps(num_steps, sampling.spacing)
+        return _dpmsolver_plan(schedule, num_steps, spacing)
+    timesteps = schedule.inference_timesteps(num_steps, spacing)
     # As in diffusers: DDPM goes to the next timestep of the list, DDIM always down by T / n.
     before = timesteps - schedule.num_train_timesteps // num_steps
     if sampler == "ddpm":
         before = np.append(timesteps[1:], -1)
     abar = schedule.alphas_cumprod.astype(np.float64)
     now, zeros = abar[timesteps], np.zeros(num_steps)
+    if not now.all() and schedule.prediction_type == "epsilon":
+        raise InputError(
+            f"Timestep {timesteps[0]} has no signal left (rescale_betas_zero_snr), so a prediction "
+            "of the noise (prediction_type 'epsilon') says nothing about the image there; take the "
+            "spacing leading, the sampler dpmsolver++ or a backbone of prediction_type "
+            "'v_prediction'."
+        )
     one_at_end = sampler == "ddpm" or schedule.set_alpha_to_one
     end = 1.0 if one_at_end else abar[0]
     then = np.where(before >= 0, abar[np.maximum(before, 0)], end)
@@ -66,37 +89,32 @@ def plan(schedule: NoiseSchedule, sampling: Sampling) -> SamplingPlan:
         clean = np.sqrt(then) * (1.0 - alpha) / (1.0 - now)
         noise_weight, sigma = zeros, np.sqrt(variance)
     else:
-        sigma = eta * np.sqrt(variance)
+        sigma = sampling.eta * np.sqrt(variance)
         x_weight, clean = zeros, np.sqrt(then)
         noise_weight = np.sqrt(1.0 - then - sigma**2)
-    return _plan(timesteps, now, x_weight, clean, noise_weight, zeros, sigma)
+    clip = np.full(num_steps, schedule.clip_sample_range if schedule.clip_sample else np.inf)
+    return _plan(timesteps, now, x_weight, clean, noise_weight, zeros, sigma, clip)
 
 
 def _dpmsolver_plan(schedule: NoiseSchedule, num_steps: int, spacing: str) -> SamplingPlan:
-    if not 1 <= num_steps < schedule.num_train_timesteps:
-        raise InputError(
-            f"num_steps is {num_steps}; expected 1 to {schedule.num_train_timesteps - 1}."
-        )
-    total = schedule.num_train_timesteps
-    timesteps: np.ndarray
-    if spacing == "leading":
-        ratio = total // (num_steps + 1)
-        timesteps = np.arange(1, num_steps + 1)[::-1] * ratio + schedule.steps_offset
-    elif spacing == "linspace":
-        timesteps = np.linspace(0, total - 1, num_steps + 1).round()[:0:-1]
-    else:
-        timesteps = schedule.inference_timesteps(num_steps, spacing)
-    timesteps = timesteps.astype(np.int32)
-    now = schedule.alphas_cumprod.astype(np.float64)[timesteps]
-    alpha = np.append(np.sqrt(now), 1.0)
-    sigma = np.append(np.sqrt(1.0 - now), 0.0)
+    timesteps = schedule.inference_timesteps(num_steps, spacing, beyond=True)
+    abar = schedule.alphas_cumprod.astype(np.float64)
+    if schedule.rescale_betas_zero_snr:
+        abar[-1] = 2.0**-24  # as diffusers, so that its logarithm is finite
+    now = abar[timesteps]
+    to_zero = schedule.final_sigmas_type == "zero"
+    path = np.append(now, 1.0 if to_zero else abar[0])
+    alpha, sigma = np.sqrt(path), np.sqrt(1.0 - path)
     with np.errstate(divide="ignore"):
         half_log_snr = np.log(alpha) - np.log(sigma)
     step = np.diff(half_log_snr)
-    # -expm1(-h) is 1 at the last step, where h is infinite: x' = x0.
+    # -expm1(-h) is 1 at the end without noise, where h is infinite: x' = x0.
     gain = -alpha[1:] * np.expm1(-step)
-    correction = np.zeros(num_steps)  # the first and the last step are of first order
-    correction[1:-1] = 0.5 * step[1:-1] / step[:-2]
+    correction = np.zeros(num_steps)  # the first step is of first order, and the last may be
+    few = schedule.lower_order_final and num_steps < 15
+    end = num_steps - 1 if to_zero or few or schedule.euler_at_final else num_steps
+    with np.errstate(divide="ignore"):
+        correction[1:end] = 0.5 * step[1:end] / step[: end - 1]
     zeros = np.zeros(num_steps)
     return _plan(
         timesteps,
@@ -106,6 +124,7 @@ def _dpmsolver_plan(schedule: NoiseSchedule, num_steps: int, spacing: str) -> Sa
         zeros,
         -gain * correction,
         zeros,
+        np.full(num_steps, np.inf),
     )
 
 
@@ -210,6 +229,7 @@ def advance(
         The state after these steps, and what `predict` returned beside its output, stacked.
     """
     stochastic = bool(np.any(steps.sigma > 0.0))
+    clipped = bool(np.any(np.isfinite(steps.clip)))
 
     def step(state, per_step):
         x, x0_before = state
@@ -217,9 +237,13 @@ def advance(
         output, extra = predict(x, now.timesteps)
         if prediction_type == "epsilon":
             eps, x0 = output, (x - now.noise_level * output) / now.signal
+        elif prediction_type == "sample":
+            eps, x0 = (x - now.signal * output) / now.noise_level, output
         else:
             eps = now.signal * output + now.noise_level * x
             x0 = now.signal * x - now.noise_level * output
+        if clipped:
+            x0 = jnp.clip(x0, -now.clip, now.clip)
         x = now.x_weight * x + now.clean * x0 + now.noise_weight * eps + now.earlier * x0_before
         if stochastic:
             x = x + now.sigma * unit_noise(keys, index + 1, x.shape[1:])

@@ -25,7 +25,9 @@ class Sampling:
         start: what lies under the first noise: nothing ("noise"), or a mid-grey image ("grey"), as
             in the released code.
         eta: noise of DDIM, 0 (deterministic) to 1; the others take 0 only.
-        spacing: which timesteps the steps fall on, see `NoiseSchedule.inference_timesteps`.
+        spacing: which timesteps the steps fall on, see `NoiseSchedule.inference_timesteps`; None
+            for what diffusers takes: the one that the backbone's scheduler_config.json names, or
+            else "linspace" for dpmsolver++ and "leading" for the others.
 
     Raises:
         InputError: a setting that is none of its choices or out of range.
@@ -36,10 +38,10 @@ class Sampling:
     guidance_scale: float = 2.0
     start: str = "noise"
     eta: float = 0.0
-    spacing: str = "leading"
+    spacing: str | None = None
 
     def __post_init__(self):
-        choices = {"sampler": SAMPLERS, "start": STARTS, "spacing": SPACINGS}
+        choices = {"sampler": SAMPLERS, "start": STARTS, "spacing": (None, *SPACINGS)}
         for name, allowed in choices.items():
             if (value := getattr(self, name)) not in allowed:
                 raise InputError(f"{name} is {value!r}; expected one of {list(allowed)}.")

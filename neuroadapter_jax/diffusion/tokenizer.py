@@ -8,12 +8,16 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int
-from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
+from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers
 
-from neuroadapter_jax.errors import MissingFileError
+from neuroadapter_jax.diffusion.config_files import read_json
+from neuroadapter_jax.errors import InputError, MissingFileError, reading
 
+_PARTS, _WHOLE, _LONGEST = ("vocab.json", "merges.txt"), "tokenizer.json", 100_000
 _START, _END, _SUFFIX = "<|startoftext|>", "<|endoftext|>", "</w>"
-_WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+_SPECIAL = r"<\|startoftext\|>|<\|endoftext\|>"
+_WORDS = _SPECIAL + r"|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+_EXPECTED = "expected a CLIP tokenizer (vocab.json and merges.txt, or tokenizer.json)"
 
 
 def _with_clip_rules(model: models.BPE) -> Tokenizer:
@@ -27,48 +31,80 @@ def _with_clip_rules(model: models.BPE) -> Tokenizer:
             pre_tokenizers.ByteLevel(add_prefix_space=False),
         ]
     )
+    # Written out in a text they are one token each.
+    tokenizer.add_special_tokens([AddedToken(x, normalized=False) for x in (_START, _END)])
+    return tokenizer
+
+
+def has_tokenizer(folder: str | Path) -> bool:
+    """Whether a folder holds any file that a tokenizer's vocabulary comes in."""
+    return any((Path(folder) / name).exists() for name in (*_PARTS, _WHOLE))
+
+
+def _read_tokenizer(folder: Path) -> Tokenizer:
+    """The tokenizer of vocab.json and merges.txt, or else of tokenizer.json alone."""
+    missing = [name for name in _PARTS if not (folder / name).is_file()]
+    path = folder / (_WHOLE if missing else _PARTS[0])
+    if missing and not path.is_file():
+        raise MissingFileError(f"{folder / missing[0]}: not found; {_EXPECTED}.")
+    with reading(path, "a CLIP tokenizer" if missing else "the pieces that merges.txt makes"):
+        if missing:
+            tokenizer = Tokenizer.from_file(str(path))
+        else:
+            files = [str(folder / name) for name in _PARTS]
+            tokenizer = _with_clip_rules(
+                models.BPE.from_file(*files, unk_token=_END, end_of_word_suffix=_SUFFIX)
+            )
+    if lacking := [token for token in (_START, _END) if tokenizer.token_to_id(token) is None]:
+        raise InputError(
+            f"{path}: has no token {lacking[0]}; {_EXPECTED}, so take the text encoder's own."
+        )
     return tokenizer
 
 
 class CLIPTokenizer:
     """Texts -> ids [b, k]: start, the words' pieces, end, then padding to k.
 
+    The ids are those of transformers' `CLIPTokenizer` of version 5: texts are put in lower case and
+    in Unicode's composed form (NFC), but not mended in other ways, as earlier versions did where
+    the package ftfy was installed.
+
     Args:
-        folder: the backbone's `tokenizer` folder, with vocab.json, merges.txt and
-            tokenizer_config.json.
+        folder: the backbone's `tokenizer` folder, with tokenizer_config.json, and vocab.json and
+            merges.txt, or, as transformers 5 writes it, tokenizer.json alone.
 
     Raises:
         MissingFileError: one of the files is not there.
+        InputError: a file is damaged or of another tokenizer.
     """
 
     def __init__(self, folder: str | Path):
         folder = Path(folder)
-        for name in ("vocab.json", "merges.txt", "tokenizer_config.json"):
-            if not (folder / name).is_file():
-                raise MissingFileError(
-                    f"{folder / name}: not found; expected a CLIP tokenizer (diffusers layout)."
-                )
-        config = json.loads((folder / "tokenizer_config.json").read_text())
-        self.length = int(config["model_max_length"])
-        vocabulary = json.loads((folder / "vocab.json").read_text())
-        self.vocab_size = len(vocabulary)
-        self.start, self.end = vocabulary[_START], vocabulary[_END]
+        path = folder / "tokenizer_config.json"
+        if not path.is_file():
+            raise MissingFileError(f"{path}: not found; {_EXPECTED} and its configuration.")
+        self._tokenizer = _read_tokenizer(folder)
+        config = read_json(path)
         # SD 1.x pads with the end token; another pad token is written as text or as an object.
-        pad = config.get("pad_token", _END)
-        self.pad = vocabulary[pad["content"] if isinstance(pad, dict) else pad]
-        self._tokenizer = _with_clip_rules(
-            models.BPE.from_file(
-                str(folder / "vocab.json"),
-                str(folder / "merges.txt"),
-                unk_token=_END,
-                end_of_word_suffix=_SUFFIX,
+        pad = config.get("pad_token") or _END
+        pad = pad.get("content") if isinstance(pad, dict) else pad
+        length = config.get("model_max_length")
+        ids = {name: self._tokenizer.token_to_id(str(name)) for name in (_START, _END, pad)}
+        # transformers writes 10^30 where it knows no length.
+        if ids[pad] is None or not isinstance(length, int) or not 2 <= length <= _LONGEST:
+            raise InputError(
+                f"{path}: pad_token is {pad!r} and model_max_length {length!r}; expected a token "
+                f"of the vocabulary and 2 to {_LONGEST} (77 for Stable Diffusion 1.x), so copy the "
+                "model's own file."
             )
-        )
+        self.length, self.vocab_size = length, self._tokenizer.get_vocab_size()
+        self.start, self.end, self.pad = ids[_START], ids[_END], ids[pad]
 
     def __call__(self, texts: Sequence[str]) -> Int[np.ndarray, "b k"]:
         """Ids of the texts, cut to the model's length."""
         ids = np.full((len(texts), self.length), self.pad, np.int32)
-        for row, encoding in zip(ids, self._tokenizer.encode_batch(list(texts)), strict=True):
+        encodings = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
+        for row, encoding in zip(ids, encodings, strict=True):
             pieces = [self.start, *encoding.ids[: self.length - 2], self.end]
             row[: len(pieces)] = pieces
         return ids

@@ -15,11 +15,17 @@ from flax import nnx
 from safetensors import safe_open
 from safetensors.numpy import save
 
+from neuroadapter_jax.diffusion.config_files import (
+    SCHEDULE_FILE,
+    check_backbone,
+    component_config,
+    read_schedule,
+)
 from neuroadapter_jax.diffusion.noise_schedule import NoiseSchedule
 from neuroadapter_jax.diffusion.text_encoder import CLIPTextModel
 from neuroadapter_jax.diffusion.unet import UNet2DConditionModel
 from neuroadapter_jax.diffusion.vae import AutoencoderKL
-from neuroadapter_jax.errors import InputError, MissingFileError
+from neuroadapter_jax.errors import InputError, MissingFileError, reading
 from neuroadapter_jax.files import write_file, write_json
 
 ASSETS = Path(__file__).parent.parent / "assets"
@@ -30,25 +36,6 @@ _CLASSES: dict[str, tuple[Any, str]] = {
 }
 _RANDOM = "random"
 _Module = TypeVar("_Module", bound=nnx.Module)
-# A config field that this code fixes, and the only value under which it computes the same.
-_FIXED: dict[str, dict[str, Any]] = {
-    "unet": {
-        "use_linear_projection": False,
-        "only_cross_attention": False,
-        "dual_cross_attention": False,
-        "class_embed_type": None,
-        "addition_embed_type": None,
-        "flip_sin_to_cos": True,
-        "freq_shift": 0,
-        "act_fn": "silu",
-        "resnet_time_scale_shift": "default",
-        "mid_block_type": "UNetMidBlock2DCrossAttn",
-        "downsample_padding": 1,
-        "center_input_sample": False,
-    },
-    "vae": {"act_fn": "silu", "mid_block_add_attention": True, "use_quant_conv": True},
-    "text_encoder": {},
-}
 _IGNORED_TENSORS = ("text_model.embeddings.position_ids",)
 
 
@@ -94,7 +81,7 @@ def _from_hub(name: str, shipped: list[str]) -> Path:
         return Path(huggingface_hub.snapshot_download(name, allow_patterns=list(patterns)))
 
     def weights(component: str, variant: str) -> list[str]:
-        return [f"{component}/{file}" for file in _weight_files(_CLASSES[component][1], variant)]
+        return [f"{component}/{file}" for file in weight_files(_CLASSES[component][1], variant)]
 
     try:
         folder = fetch(
@@ -114,8 +101,8 @@ def _from_hub(name: str, shipped: list[str]) -> Path:
     return folder
 
 
-def _weight_files(stem: str, variant: str) -> tuple[str, str, str]:
-    """What diffusers calls a component's weights: whole, index of shards, pattern of shards."""
+def weight_files(stem: str, variant: str = "") -> tuple[str, str, str]:
+    """What the libraries call a network's weights: whole, index of shards, pattern of shards."""
     dot = f".{variant}" if variant else ""
     return (
         f"{stem}{dot}.safetensors",
@@ -126,9 +113,13 @@ def _weight_files(stem: str, variant: str) -> tuple[str, str, str]:
 
 def find_weights(folder: Path, component: str) -> Path | None:
     """A component's safetensors file, or the index of its shards; float32 before float16."""
-    stem = _CLASSES[component][1]
-    names = (name for variant in ("", "fp16") for name in _weight_files(stem, variant)[:2])
-    return next((p for name in names if (p := folder / component / name).is_file()), None)
+    return weights_in(folder / component, _CLASSES[component][1])
+
+
+def weights_in(folder: Path, stem: str) -> Path | None:
+    """As `find_weights`, of any folder and any stem of its files' names."""
+    names = (name for variant in ("", "fp16") for name in weight_files(stem, variant)[:2])
+    return next((p for name in names if (p := folder / name).is_file()), None)
 
 
 def tensor_name(path: tuple) -> str:
@@ -278,34 +269,11 @@ def current_tensors(
     return current
 
 
-def read_config(path: Path, cls: type, fixed: dict[str, Any] | None = None):
-    """A config dataclass from a diffusers or transformers config.json; other fields are ignored.
-
-    Raises:
-        InputError: a field of `fixed` with another value than the one this code computes.
-    """
-    try:
-        raw = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path}: not valid JSON ({error}); copy the file again.") from None
-    for key, value in (fixed or {}).items():
-        if raw.get(key, value) not in (value, None):
-            raise InputError(
-                f"{path}: {key} is {raw[key]!r}, expected {value!r}; only Stable Diffusion 1.x "
-                "networks are supported."
-            )
-    names = {field.name for field in dataclasses.fields(cls)}
-    return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in raw.items() if k in names})
-
-
 def abstract_component(folder: str | Path, name: str) -> nnx.Module:
     """A component with its shapes only; allocates no array."""
-    cls, _ = _CLASSES[name]
-    path = Path(folder) / name / "config.json"
-    if not path.is_file():
-        raise MissingFileError(f"{path}: not found; expected a folder in the diffusers layout.")
-    config = read_config(path, cls.config_class, _FIXED[name])
-    return nnx.eval_shape(lambda: cls(config, rngs=nnx.Rngs(0)))
+    cls, config = _CLASSES[name][0], component_config(folder, name)
+    with reading(Path(folder) / name / "config.json", "sizes of which a network can be made"):
+        return nnx.eval_shape(lambda: cls(config, rngs=nnx.Rngs(0)))
 
 
 def load_component(backbone: str | Path, name: str, dtype: Any = jnp.float32) -> nnx.Module:
@@ -353,16 +321,17 @@ def random_parameters(abstract: _Module, seed: int, dtype: Any = jnp.float32) ->
 
 def load_schedule(folder: str | Path) -> NoiseSchedule:
     """The noise schedule of a backbone folder (scheduler/scheduler_config.json)."""
-    path = backbone_folder(folder) / "scheduler" / "scheduler_config.json"
-    return read_config(path, NoiseSchedule)
+    return read_schedule(backbone_folder(folder) / SCHEDULE_FILE)
 
 
 def load_pretrained(name: str | Path, dtype: Any = jnp.float32) -> Backbone:
     """Load a whole backbone: a folder, a shipped name, a Hub id or "random"."""
     folder = backbone_folder(name)
+    schedule = load_schedule(folder)
+    check_backbone(folder)
     source = name if str(name).partition(":")[0] == _RANDOM else folder
     parts: dict[str, Any] = {part: load_component(source, part, dtype) for part in _CLASSES}
-    return Backbone(**parts, schedule=load_schedule(folder), folder=folder)
+    return Backbone(**parts, schedule=schedule, folder=folder)
 
 
 def write_safetensors(path: Path, tensors: dict[str, np.ndarray]) -> None:
@@ -393,6 +362,15 @@ def save_component(
         config["up_block_types"] = ["UpDecoderBlock2D"] * levels
     write_safetensors(target / f"{_CLASSES[name][1]}.safetensors", to_tensors(module, dtype))
     write_json(target / "config.json", config)
+
+
+def save_schedule(folder: str | Path, schedule: NoiseSchedule) -> None:
+    """Write the schedule of a backbone, for DDIM, as diffusers reads it."""
+    values = dataclasses.asdict(schedule)
+    del values["refused"]
+    path = Path(folder) / SCHEDULE_FILE
+    path.parent.mkdir(exist_ok=True)
+    write_json(path, {"_class_name": "DDIMScheduler"} | values)
 
 
 def num_parameters(module: nnx.Module) -> int:

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from neuroadapter_jax.cortex.parcellation import Parcellation
+from neuroadapter_jax.diffusion.samplers import with_spacing
 from neuroadapter_jax.diffusion.sampling import Sampling
 from neuroadapter_jax.encoder.brain_encoder import BrainEncoder
 from neuroadapter_jax.pipeline.rank import Candidates
@@ -92,3 +93,9 @@ class Ranking:
     encoder: BrainEncoder
     halving: Sequence[tuple[int, int]] = ()
     keep_candidates: bool = False
+
+
+def recorded_sampling(decoder: Any, sampling: Sampling) -> Sampling:
+    """Settings as a folder records them: with the spacing that the decoder's backbone takes."""
+    backbone = getattr(decoder, "backbone", None)
+    return sampling if backbone is None else with_spacing(sampling, backbone.schedule)

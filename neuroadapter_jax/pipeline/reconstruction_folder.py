@@ -25,6 +25,7 @@ from neuroadapter_jax.pipeline.contract import (
     Ranking,
     RankingDecoder,
     ReconstructionSettings,
+    recorded_sampling,
 )
 from neuroadapter_jax.pipeline.rank import Candidates
 from neuroadapter_jax.pipeline.reconstruct import LowLevelStart
@@ -275,7 +276,7 @@ def _settings_record(
         "num_images": settings.num_images,
         "num_candidates": settings.num_candidates,
         "seed": settings.seed,
-        "sampling": settings.sampling.to_dict(),
+        "sampling": recorded_sampling(decoder, settings.sampling).to_dict(),
         "own_responses": order is None,
     }
     if low_level is not None:

@@ -161,5 +161,5 @@ def current_settings(settings: dict[str, Any]) -> dict[str, Any]:
     former = ("sampler", "start", "num_steps", "guidance_scale")
     if "sampling" in settings or not set(former) <= settings.keys():
         return settings
-    sampling = Sampling(**{key: settings[key] for key in former})
+    sampling = Sampling(**{key: settings[key] for key in former}, spacing="leading")
     return {k: v for k, v in settings.items() if k not in former} | {"sampling": sampling.to_dict()}

@@ -11,6 +11,7 @@ from flax import nnx
 
 from neuroadapter_jax.adapter.neuroadapter import NeuroAdapter, NeuroAdapterConfig
 from neuroadapter_jax.cortex.parcellation import Parcellation
+from neuroadapter_jax.diffusion.config_files import read_config
 from neuroadapter_jax.diffusion.sampling import Sampling
 from neuroadapter_jax.diffusion.unet import with_sample_size
 from neuroadapter_jax.diffusion.weights import (
@@ -19,7 +20,6 @@ from neuroadapter_jax.diffusion.weights import (
     from_tensors,
     load_pretrained,
     load_safetensors,
-    read_config,
     to_tensors,
     write_safetensors,
 )

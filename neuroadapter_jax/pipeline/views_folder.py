@@ -24,6 +24,7 @@ from neuroadapter_jax.ibbi.views import (
     relative_entropy,
 )
 from neuroadapter_jax.pipeline.checks import require_same_surface
+from neuroadapter_jax.pipeline.contract import recorded_sampling
 from neuroadapter_jax.pipeline.interpret import Interpretation
 from neuroadapter_jax.pipeline.pipeline import NeuroAdapterPipeline
 
@@ -106,7 +107,7 @@ def interpret_split(
             "shown": shown,
             **dataclasses.asdict(settings),
             "num_images": num_images,
-            "sampling": sampling.to_dict(),
+            "sampling": recorded_sampling(pipeline, sampling).to_dict(),
         }
     )
     if (out / SETTINGS).is_file():

@@ -12,7 +12,8 @@ def min_snr_weights(
 ) -> Float[Array, " b"]:
     """Weights that keep easy timesteps from ruling the loss.
 
-    w = min(snr, gamma) / snr for noise prediction, min(snr, gamma) / (snr + 1) for v prediction.
+    w = min(snr, gamma) / snr for noise prediction, min(snr, gamma) / (snr + 1) for v prediction,
+    min(snr, gamma) for prediction of the clean sample.
 
     Args:
         schedule: the noise schedule; its prediction type picks the formula.
@@ -24,8 +25,14 @@ def min_snr_weights(
     if gamma is None:
         return jnp.ones(timesteps.shape, jnp.float32)
     snr = schedule.snr(timesteps)
-    denominator = snr if schedule.prediction_type == "epsilon" else snr + 1.0
-    return jnp.minimum(snr, gamma) / denominator
+    capped = jnp.minimum(snr, gamma)
+    if schedule.prediction_type == "sample":
+        return capped
+    if schedule.prediction_type == "v_prediction":
+        return capped / (snr + 1.0)
+    if schedule.rescale_betas_zero_snr:  # the limit where no signal is left
+        return jnp.where(snr > 0.0, capped / snr, 1.0)
+    return capped / snr
 
 
 def sample_noise(

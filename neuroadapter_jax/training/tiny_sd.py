@@ -21,6 +21,7 @@ from neuroadapter_jax.diffusion.weights import (
     load_component,
     num_parameters,
     save_component,
+    save_schedule,
 )
 from neuroadapter_jax.files import write_file, write_json
 from neuroadapter_jax.sharding import ShardedBatches, make_mesh, replicate
@@ -217,7 +218,7 @@ def _train_text_to_image(
         ),
         rngs=nnx.Rngs(seed + 1),
     )
-    schedule = NoiseSchedule()
+    schedule = NoiseSchedule(timestep_spacing="leading")
     optimizer = _optimizer(settings)
 
     step = make_text_to_image_step(
@@ -266,16 +267,7 @@ def _train_text_to_image(
         eos_token_id=tokenizer.end,
         pad_token_id=tokenizer.pad,
     )
-    (export / "scheduler").mkdir(exist_ok=True)
-    write_json(
-        export / "scheduler" / "scheduler_config.json",
-        {
-            "_class_name": "DDIMScheduler",
-            **dataclasses.asdict(schedule),
-            "clip_sample": False,
-            "timestep_spacing": "leading",
-        },
-    )
+    save_schedule(export, schedule)
     sizes = {f"{name}_parameters": num_parameters(module) for name, module in trained.items()}
     return sizes | validate(state, 0)
 

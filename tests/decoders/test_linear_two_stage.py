@@ -153,7 +153,7 @@ def test_the_low_level_path_is_diffusers_image_to_image(backbone, random_backbon
         random_backbone, safety_checker=None, feature_extractor=None, local_files_only=True
     )
     pipe.scheduler = diffusers.DPMSolverMultistepScheduler.from_config(
-        pipe.scheduler.config, algorithm_type="dpmsolver++", timestep_spacing="leading"
+        pipe.scheduler.config, algorithm_type="dpmsolver++"
     )
     pipe.set_progress_bar_config(disable=True)
     keys = [jax.random.fold_in(jax.random.fold_in(jax.random.key(3), i), 0) for i in ids]

@@ -73,7 +73,7 @@ def test_inference_timesteps(scheduler, num_steps):
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("beta_schedule", "cosine"), ("prediction_type", "sample")]
+    ("field", "value"), [("beta_schedule", "cosine"), ("prediction_type", "flow_prediction")]
 )
 def test_unknown_kinds_are_refused(field, value):
     with pytest.raises(ValueError, match=field):

@@ -30,7 +30,7 @@ def toy(sin):
     return lambda x, t: 0.8 * x + 0.3 * sin(2.0 * x + t / 211)
 
 
-def trajectory(schedule, sampler, num_steps, latents, keys, eta=0.0, spacing="leading"):
+def trajectory(schedule, sampler, num_steps, latents, keys, eta=0.0, spacing=None):
     """Latents before every step and after the last, [t + 1, b, ...]."""
 
     def predict(x, t):
@@ -121,7 +121,6 @@ def test_dpm_solver(start, kind, num_steps):
         algorithm_type="dpmsolver++",
         solver_order=2,
         solver_type="midpoint",
-        timestep_spacing="leading",
     )
 
     def step(scheduler, i, output, t, x):
@@ -213,7 +212,7 @@ def scheduler_of(schedule, sampler):
         return DDPMScheduler(**settings(schedule), variance_type="fixed_small", clip_sample=False)
     if sampler == "ddim":
         return DDIMScheduler(**settings(schedule), clip_sample=False, set_alpha_to_one=False)
-    return DPMSolverMultistepScheduler(**settings(schedule), timestep_spacing="leading")
+    return DPMSolverMultistepScheduler(**settings(schedule))
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)

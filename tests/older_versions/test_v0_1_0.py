@@ -238,7 +238,7 @@ def test_reconstructions_and_their_scores_are_read(name):
     assert found.has_target.all() and found.names == ("", "", "")
     settings = dict(expected["settings"])
     sampling = {key: settings.pop(key) for key in ("guidance_scale", "sampler", "start")}
-    sampling = Sampling(num_steps=settings.pop("num_steps"), **sampling)
+    sampling = Sampling(num_steps=settings.pop("num_steps"), **sampling, spacing="leading")
     assert found.settings == settings | {"sampling": sampling.to_dict()}
 
     assert read_results(folder) == renamed(expected["results"], SCORES)

@@ -36,6 +36,7 @@ from neuroadapter_jax.pipeline import (
     reconstruct_split,
     write_reconstructions,
 )
+from neuroadapter_jax.pipeline.contract import recorded_sampling
 from neuroadapter_jax.pipeline.reconstruction_folder import SaveGrid
 from neuroadapter_jax.simulation.nsd_writer import load_truth
 from neuroadapter_jax.studies.baselines.methods import METHODS, BaselineSettings
@@ -100,7 +101,7 @@ def run_baselines(
     }
     wanted = [name for name in METHODS if name in settings.methods and name not in missing]
     sampling = settings.sampling or pipeline.sampling.replace(sampler="dpmsolver++", num_steps=10)
-    how, out = settings.of_reconstruction(sampling), Path(out)
+    how, out = settings.of_reconstruction(recorded_sampling(pipeline, sampling)), Path(out)
     train = PreparedDataset(prepared, "train")
     gallery = gallery or gallery_of_records(train)
     _claim(
