@@ -44,9 +44,9 @@ class _BrainAttention(_TextAttention):
 
 
 class ImageProjModel(torch.nn.Module):
-    def __init__(self, width):
+    def __init__(self, condition_dim, width):
         super().__init__()
-        self.proj = torch.nn.Linear(width, width)
+        self.proj = torch.nn.Linear(condition_dim, width)
         self.norm = torch.nn.LayerNorm(width)
 
     def forward(self, tokens):
@@ -78,7 +78,7 @@ class GuidanceGenerator(torch.nn.Module):
 class Model(torch.nn.Module):
     """The released model over a diffusers U-Net, whose processors it replaces."""
 
-    def __init__(self, unet, num_tokens):
+    def __init__(self, unet, num_tokens, condition_dim=None):
         super().__init__()
         width = unet.config.cross_attention_dim
         processors = {}
@@ -91,7 +91,7 @@ class Model(torch.nn.Module):
             )
         unet.set_attn_processor(processors)
         self.unet = unet
-        self.image_proj_model = ImageProjModel(width)
+        self.image_proj_model = ImageProjModel(condition_dim or width, width)
         self.adapter_modules = torch.nn.ModuleList(unet.attn_processors.values())
 
     def forward(self, latents, timesteps, text, tokens):

@@ -30,6 +30,8 @@ class NeuroAdapterConfig:
         token_queries: number of learned queries that read the regions (`TokenMapper`) and are
             the tokens in their place; None for one token per region, the paper's model.
         num_subjects: u, subjects with a projection bank each over what they share.
+        condition_width: width of the tokens before the norm, the released code's condition_dim;
+            None for f.
     """
 
     num_regions: int
@@ -40,6 +42,12 @@ class NeuroAdapterConfig:
     initial: Initial = "per_region"
     token_queries: int | None = None
     num_subjects: int = 1
+    condition_width: int | None = None
+
+    @property
+    def width_before_norm(self) -> int:
+        """c, width of the tokens that the norm takes."""
+        return self.condition_width or self.token_width
 
     @property
     def num_tokens(self) -> int:
@@ -48,13 +56,13 @@ class NeuroAdapterConfig:
 
 
 class _TokenNorm(nnx.Module):
-    """LayerNorm(E W + bias), the released code's `ImageProjModel`."""
+    """LayerNorm(E W + bias), W [c, f], the released code's `ImageProjModel`."""
 
-    def __init__(self, width: int, *, rngs: nnx.Rngs):
-        self.proj = nnx.Linear(width, width, rngs=rngs)
+    def __init__(self, inputs: int, width: int, *, rngs: nnx.Rngs):
+        self.proj = nnx.Linear(inputs, width, rngs=rngs)
         self.norm = nnx.LayerNorm(width, epsilon=1e-5, rngs=rngs)
 
-    def __call__(self, tokens: Float[Array, "b p f"]) -> Float[Array, "b p f"]:
+    def __call__(self, tokens: Float[Array, "b p c"]) -> Float[Array, "b p f"]:
         return self.norm(self.proj(tokens))
 
 
@@ -74,16 +82,16 @@ class NeuroAdapter(nnx.Module):
         self.region_projection = RegionProjection(
             config.num_regions,
             config.max_vertices,
-            config.token_width,
+            config.width_before_norm,
             config.initial,
             config.num_subjects,
             rngs=rngs,
         )
         if config.token_queries is not None:
             self.token_mapper = TokenMapper(
-                config.token_queries, config.num_regions, config.token_width, rngs=rngs
+                config.token_queries, config.num_regions, config.width_before_norm, rngs=rngs
             )
-        self.token_norm = _TokenNorm(config.token_width, rngs=rngs)
+        self.token_norm = _TokenNorm(config.width_before_norm, config.token_width, rngs=rngs)
         self.attention = DecoupledAttention(
             config.token_width, config.widths, config.heads, rngs=rngs
         )
@@ -140,7 +148,7 @@ class NeuroAdapter(nnx.Module):
     def unconditional(self) -> Stream:
         """The stream of a sample with every token dropped, batch 1."""
         config = self.config
-        zeros = jnp.zeros((1, config.num_tokens, config.token_width))
+        zeros = jnp.zeros((1, config.num_tokens, config.width_before_norm))
         return self.attention(self.token_norm(zeros))
 
     def __call__(

@@ -1,9 +1,35 @@
 """The convolutional blocks shared by the U-Net and the autoencoder."""
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
+
+from neuroadapter_jax.errors import InputError
+
+
+def check_widths(what: str, widths: Sequence[int], **parts: int | Sequence[int]) -> None:
+    """Refuses widths that cannot be shared out evenly.
+
+    Args:
+        what: whose widths, for the message.
+        widths: channels of each level.
+        parts: into how many parts they are cut, by name; one number, or one per level.
+
+    Raises:
+        InputError: so they can't.
+    """
+    for name, given in parts.items():
+        each = (given,) * len(widths) if isinstance(given, int) else given
+        if len(each) != len(widths) or any(
+            n < 1 or w < 1 or w % n for w, n in zip(widths, each, strict=True)
+        ):
+            raise InputError(
+                f"{what}: {name} is {given} with block_out_channels {list(widths)}; expected "
+                "divisors of them."
+            )
 
 
 def conv3x3(inputs: int, outputs: int, *, rngs: nnx.Rngs) -> nnx.Conv:

@@ -17,6 +17,7 @@ from neuroadapter_jax.diffusion.layers import (
     GroupNorm,
     ResnetBlock2D,
     Upsample2D,
+    check_widths,
     conv3x3,
 )
 from neuroadapter_jax.errors import InputError
@@ -46,6 +47,12 @@ class UNetConfig:
     norm_eps: float = 1e-5
 
     def __post_init__(self):
+        check_widths(
+            "U-Net config",
+            self.block_out_channels,
+            norm_num_groups=self.norm_num_groups,
+            attention_head_dim=self.attention_head_dim,
+        )
         levels = len(self.block_out_channels)
         allowed = {
             "down_block_types": {"CrossAttnDownBlock2D", "DownBlock2D"},

@@ -13,6 +13,7 @@ from neuroadapter_jax.diffusion.layers import (
     GroupNorm,
     ResnetBlock2D,
     Upsample2D,
+    check_widths,
     conv3x3,
 )
 
@@ -36,6 +37,11 @@ class AutoencoderConfig:
     norm_num_groups: int = 32
     scaling_factor: float = 0.18215
     sample_size: int = 512
+
+    def __post_init__(self):
+        check_widths(
+            "Autoencoder config", self.block_out_channels, norm_num_groups=self.norm_num_groups
+        )
 
     @property
     def downscale(self) -> int:

@@ -1,4 +1,4 @@
-"""DINOv2 folders in transformers' layout: config.json beside model.safetensors, read strictly."""
+"""DINOv2 folders in transformers' layout: config.json beside the weights, read strictly."""
 
 import dataclasses
 import re
@@ -10,19 +10,21 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from neuroadapter_jax.diffusion.config_files import read_config
 from neuroadapter_jax.diffusion.weights import (
     ASSETS,
     from_tensors,
     load_safetensors,
-    read_config,
     to_tensors,
+    weight_files,
+    weights_in,
     write_safetensors,
 )
 from neuroadapter_jax.encoder.vit import Dinov2Config, Dinov2Model
-from neuroadapter_jax.errors import MissingFileError
+from neuroadapter_jax.errors import MissingFileError, reading
 from neuroadapter_jax.files import write_json
 
-_FILES = ("config.json", "model.safetensors")
+_CONFIG, _STEM = "config.json", "model"
 # Names before transformers 5, as the published files have them.
 _OLD_NAMES = (
     (r"attention\.attention\.(query|key|value)\.", lambda m: f"attention.{m[1][0]}_proj."),
@@ -61,17 +63,22 @@ def dinov2_folder(name: str | Path) -> Path:
         MissingFileError: no such folder or shipped name, and not available from the Hub.
     """
     for folder in (Path(name), ASSETS / name):
-        if all((folder / file).is_file() for file in _FILES):
+        if (folder / _CONFIG).is_file() and weights_in(folder, _STEM):
             return folder
     reason = "no connection was tried, as this is no Hub id (owner/model)"
     if re.fullmatch(r"[\w.-]+/[\w.-]+", str(name)) and not Path(name).exists():
         try:
-            return Path(huggingface_hub.snapshot_download(str(name), allow_patterns=list(_FILES)))
+            return Path(
+                huggingface_hub.snapshot_download(
+                    str(name), allow_patterns=[_CONFIG, *weight_files(_STEM)]
+                )
+            )
         except Exception as error:  # whatever the network or the Hub answers with
             reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
     raise MissingFileError(
         f"DINOv2 model {str(name)!r}: no folder here or in the package with "
-        f"{' and '.join(_FILES)}, and not available from the Hub ({reason}); give a "
+        f"{_CONFIG} and {_STEM}.safetensors (or an index of shards), and not available from the "
+        f"Hub ({reason}); give a "
         "local folder in transformers' layout or check the name and the connection."
     )
 
@@ -84,9 +91,15 @@ def load_dinov2(name: str | Path, dtype: Any = jnp.float32) -> Dinov2Model:
             activation is not the one this code computes.
     """
     folder = dinov2_folder(name)
-    config = read_config(folder / _FILES[0], Dinov2Config)
-    abstract = nnx.eval_shape(lambda: Dinov2Model(config, rngs=nnx.Rngs(0)))
-    path = folder / _FILES[1]
+    config = read_config(folder / _CONFIG, Dinov2Config)
+    with reading(folder / _CONFIG, "sizes of which a network can be made"):
+        abstract = nnx.eval_shape(lambda: Dinov2Model(config, rngs=nnx.Rngs(0)))
+    path = weights_in(folder, _STEM)
+    if path is None:
+        raise MissingFileError(
+            f"{folder / _STEM}.safetensors: not found, nor an index of shards; expected the "
+            "weights as safetensors."
+        )
     return from_tensors(abstract, current_tensors(load_safetensors(path)), str(path), dtype)
 
 
@@ -103,5 +116,5 @@ def save_dinov2(folder: str | Path, model: Dinov2Model, dtype: Any = np.float32)
     }
     if not registers:
         del config["num_register_tokens"]
-    write_safetensors(folder / _FILES[1], to_tensors(model, dtype))
-    write_json(folder / _FILES[0], config)
+    write_safetensors(folder / f"{_STEM}.safetensors", to_tensors(model, dtype))
+    write_json(folder / _CONFIG, config)

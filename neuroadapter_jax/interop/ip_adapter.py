@@ -42,12 +42,12 @@ def save_ip_adapter(pipeline: NeuroAdapterPipeline, path: str | Path) -> None:
 
     Of the layouts that diffusers' `load_ip_adapter` knows, only this one maps every token by
     itself: LayerNorm(W2 gelu(W1 x + b1) + b2) with a square W1. The token norm, LayerNorm(W x + b),
-    is a case of it, because gelu(z) - gelu(-z) = z: with tokens padded by zeros to 2 f,
+    is a case of it, because gelu(z) - gelu(-z) = z: with tokens of width c padded by zeros to 2 c,
 
         W1 = [[1, 0], [-1, 0]],  b1 = 0,  W2 = [W, -W],  b2 = b
 
     which is exact but for rounding. The projection bank has no place in the layout; it lies beside
-    it as `region_projection.weights` [p, v, f], `.bias` [p, f] and `.index` [p, v], each slot's
+    it as `region_projection.weights` [p, v, c], `.bias` [p, c] and `.index` [p, v], each slot's
     vertex of the left-then-right cortex, -1 in an empty slot. docs/checkpoints.md shows the lines
     that turn responses into `ip_adapter_image_embeds` with them.
 
@@ -64,13 +64,13 @@ def save_ip_adapter(pipeline: NeuroAdapterPipeline, path: str | Path) -> None:
         raise InputError(f"{path}: diffusers reads this layout from a name in .safetensors only.")
     refuse_queries(pipeline)
     ours = to_tensors(pipeline.adapter)
-    f = pipeline.adapter.config.token_width
-    one, zero = np.eye(f, dtype=np.float32), np.zeros((f, f), np.float32)
+    c = pipeline.adapter.config.width_before_norm
+    one, zero = np.eye(c, dtype=np.float32), np.zeros((c, c), np.float32)
     linear = ours["token_norm.proj.weight"]
     mask, index = (np.asarray(x) for x in (pipeline.packing.mask, pipeline.packing.index))
     tensors = {
         "image_proj.proj.0.weight": np.block([[one, zero], [-one, zero]]),
-        "image_proj.proj.0.bias": np.zeros(2 * f, np.float32),
+        "image_proj.proj.0.bias": np.zeros(2 * c, np.float32),
         "image_proj.proj.2.weight": np.hstack([linear, -linear]),
         "image_proj.proj.2.bias": ours["token_norm.proj.bias"],
         "image_proj.proj.3.weight": ours["token_norm.norm.weight"],

@@ -105,7 +105,7 @@ def load_released(
                 f"with {_MODEL} and {_BANK}."
             )
     bank = _read_bank(folder / _BANK)
-    p, v, f = bank["region_projection.weights"].shape
+    p, v, c = bank["region_projection.weights"].shape
     if regions is not None and len(regions) != p:
         raise InputError(
             f"{folder / _BANK}: holds {p} regions but {len(regions)} were given; give the regions "
@@ -113,14 +113,12 @@ def load_released(
         )
     backbone = load_pretrained(backbone_dir)
     unet = backbone.unet
-    if f != unet.config.cross_attention_dim:
-        raise InputError(
-            f"{folder / _BANK}: its tokens have width {f} but the backbone {backbone_dir} takes "
-            f"{unet.config.cross_attention_dim}; give the backbone it was trained on."
-        )
     tensors = bank | _read_model(folder / _MODEL, unet, str(backbone_dir))
     widths, heads = map(tuple, cross_attention_shapes(unet))
-    config = NeuroAdapterConfig(p, v, f, widths, heads, "released")
+    f = unet.config.cross_attention_dim
+    config = NeuroAdapterConfig(
+        p, v, f, widths, heads, "released", condition_width=None if c == f else c
+    )
     abstract = nnx.eval_shape(lambda: NeuroAdapter(config, rngs=nnx.Rngs(0)))
     return NeuroAdapterPipeline(
         from_tensors(abstract, tensors, str(folder), jnp.float32),

@@ -68,6 +68,18 @@ def test_a_folder_with_the_published_names(saved):
     assert_same(theirs, folder)
 
 
+def test_a_folder_in_shards(saved, tmp_path):
+    theirs, _ = saved
+    folder = tmp_path / "shards"
+    theirs.save_pretrained(folder, max_shard_size="10KB")
+    assert len(list(folder.glob("model-*-of-*.safetensors"))) > 1
+    assert not (folder / "model.safetensors").exists()
+    assert_same(theirs, folder)
+    next(folder.glob("model-*-of-*.safetensors")).unlink()
+    with pytest.raises(FileNotFoundError, match=r"not found, but model\.safetensors\.index\.json"):
+        load_dinov2(folder)
+
+
 def test_weights_that_do_not_fit_are_named(saved):
     _, folder = saved
     tensors = load_file(folder / "model.safetensors")

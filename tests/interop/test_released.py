@@ -2,13 +2,14 @@
 
 import copy
 import dataclasses
+import json
 import pathlib
 import sys
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from torch_reference import assert_close, nchw, nhwc
+from torch_reference import assert_close, nchw, nhwc, randomise
 from torch_released import GuidanceGenerator, Model, write_checkpoint
 
 from neuroadapter_jax.cortex.packing import pack
@@ -20,12 +21,14 @@ from neuroadapter_jax.interop import (
     slot_regions,
 )
 from neuroadapter_jax.interop import released as released_module
+from neuroadapter_jax.pipeline import saving
 
 pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 pytest.importorskip("transformers")
 import torch
 from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, UNet2DConditionModel
+from safetensors.torch import load_file
 from transformers import CLIPTextModel, CLIPTokenizer
 
 FILES = ("pytorch_model.bin", "pytorch_model_1.bin")
@@ -127,6 +130,66 @@ def test_checkpoints_of_parallel_training(loaded, pipeline, released, regions, t
         np.testing.assert_array_equal(to_tensors(again.adapter)[name], value)
 
 
+@pytest.fixture(scope="module")
+def wide(sd_backbone, tmp_path_factory):
+    """A model whose regions' tokens have width 11 before the norm, over a U-Net that takes 8."""
+    model = Model(UNet2DConditionModel.from_pretrained(sd_backbone / "unet"), 5, condition_dim=11)
+    bank = GuidanceGenerator(5, 7, 11)
+    for seed, module in enumerate([model.image_proj_model, *model.adapter_modules, bank]):
+        randomise(module, seed)
+    folder = write_checkpoint(tmp_path_factory.mktemp("wide") / "checkpoint-300", model, bank)
+    return model.requires_grad_(False), bank.requires_grad_(False), folder
+
+
+def test_another_condition_dim_than_the_unets_width(
+    loaded, monkeypatch, pipeline, wide, regions, fmri, packed, tmp_path
+):
+    model, bank, folder = wide
+    ours = load_released(folder, "the backbone", regions)
+    tokens = bank(torch.from_numpy(packed))
+    assert tokens.shape[-1] == 11
+    truth = model.image_proj_model(tokens)
+    assert_close(ours.adapter.tokens(pack(jnp.asarray(fmri), ours.packing)), truth.numpy(), 1e-5)
+    # Without guidance's second half its own way of dropping all tokens would go untested.
+    dropped = ours.adapter.tokens(jnp.asarray(packed), jnp.zeros((3, 5), bool))
+    assert_close(dropped, model.image_proj_model(torch.zeros_like(tokens)).numpy(), 1e-5)
+    keys = ours.adapter.unconditional().keys[0][0].swapaxes(0, 1).reshape(5, -1)
+    processor = next(m for m in model.adapter_modules if hasattr(m, "to_k_ip"))
+    expected = processor.to_k_ip(model.image_proj_model(torch.zeros(5, 11)))
+    assert_close(keys, expected.numpy(), 1e-5)
+
+    save_released(ours, tmp_path / "out")
+    for written, original in zip(read(tmp_path / "out"), read(folder), strict=True):
+        assert written.keys() == original.keys()
+        assert all(torch.equal(written[name], value) for name, value in original.items())
+    ours.save_pretrained(tmp_path / "model")
+    config = json.loads((tmp_path / "model" / "config.json").read_text())
+    assert (config["token_width"], config["condition_width"]) == (8, 11)
+    monkeypatch.setattr(saving, "load_pretrained", lambda _: pipeline.backbone)
+    tensors = to_tensors(saving.load(tmp_path / "model").adapter)
+    for name, value in to_tensors(ours.adapter).items():
+        np.testing.assert_array_equal(tensors[name], value)
+
+
+def test_the_ip_adapter_of_another_condition_dim(loaded, wide, regions, packed, tmp_path):
+    model, bank, folder = wide
+    path = tmp_path / "a.safetensors"
+    save_ip_adapter(load_released(folder, "the backbone", regions), path)
+    tensors = load_file(path)
+    layers = {k.removeprefix("image_proj."): v for k, v in tensors.items() if "image_proj" in k}
+    # What diffusers' load_ip_adapter makes of these shapes.
+    inner, outer = layers["proj.0.weight"].shape[0], layers["proj.3.weight"].shape[0]
+    assert (inner, outer) == (22, 8)
+    first, second, norm = torch.nn.Linear(22, 22), torch.nn.Linear(22, 8), torch.nn.LayerNorm(8)
+    for module, place in ((first, 0), (second, 2), (norm, 3)):
+        part = {name: layers[f"proj.{place}.{name}"] for name in ("weight", "bias")}
+        module.load_state_dict(part, strict=True)
+    tokens = bank(torch.from_numpy(packed))
+    padded = torch.nn.functional.pad(tokens, (0, 11))
+    found = norm(second(torch.nn.functional.gelu(first(padded)))).detach()
+    assert_close(found.numpy(), model.image_proj_model(tokens).numpy(), 1e-5)
+
+
 def test_without_regions_the_packed_responses_are_the_cortex(loaded, checkpoint, packed):
     slots = load_released(checkpoint, "the backbone")
     assert slots.num_vertices == 5 * 7
@@ -187,7 +250,7 @@ EDITS = {
     "width": (
         1,
         lambda x: x.update({"parcel_mapper.linear_weights": torch.ones(5, 7, 11)}),
-        "tokens have width 11 but the backbone .* takes 8",
+        r"token_norm\.proj\.weight is \(8, 8\), expected \(8, 11\)",
     ),
     "objects": (1, lambda x: x.update(path=pathlib.PurePosixPath("a")), "other objects than"),
     "numbers": (1, lambda x: x.update(step=3), "not a file of PyTorch tensors by name"),

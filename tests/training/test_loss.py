@@ -44,6 +44,25 @@ def test_min_snr_weights(prediction_type):
     np.testing.assert_allclose(weights[[0, -1]], expected, rtol=2e-4)
 
 
+def test_min_snr_weights_of_a_schedule_without_signal_at_its_end():
+    steps = jnp.asarray([998, 999])
+    for prediction_type, expected in (
+        ("epsilon", [1.0, 1.0]),
+        ("v_prediction", [0.0, 0.0]),
+        ("sample", [0.0, 0.0]),
+    ):
+        schedule = NoiseSchedule(prediction_type=prediction_type, rescale_betas_zero_snr=True)
+        found = min_snr_weights(schedule, steps, GAMMA)
+        np.testing.assert_allclose(found, expected, atol=1e-3)
+
+
+def test_min_snr_weights_of_predicted_images_are_the_capped_snr():
+    schedule = NoiseSchedule(prediction_type="sample")
+    found = min_snr_weights(schedule, jnp.asarray(STEPS), GAMMA)
+    abar = np.cumprod(1 - np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2)[STEPS]
+    np.testing.assert_allclose(found, np.minimum(abar / (1 - abar), GAMMA), rtol=1e-3)
+
+
 @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
 def test_no_gamma_weighs_all_equally(prediction_type):
     schedule = NoiseSchedule(prediction_type=prediction_type)
