@@ -5,12 +5,15 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Any, NotRequired
 
 import numpy as np
 from jaxtyping import Int
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
+from typing_extensions import TypedDict  # that of 3.11 lacks what pydantic needs
 
-from neuroadapter_jax.errors import MissingFileError
+from neuroadapter_jax.errors import MissingFileError, reading
+from neuroadapter_jax.readers import read_json
 
 _START, _END, _SUFFIX = "<|startoftext|>", "<|endoftext|>", "</w>"
 _WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
@@ -28,6 +31,11 @@ def _with_clip_rules(model: models.BPE) -> Tokenizer:
         ]
     )
     return tokenizer
+
+
+class _Settings(TypedDict):
+    model_max_length: int
+    pad_token: NotRequired[str | dict[str, Any]]
 
 
 class CLIPTokenizer:
@@ -48,22 +56,23 @@ class CLIPTokenizer:
                 raise MissingFileError(
                     f"{folder / name}: not found; expected a CLIP tokenizer (diffusers layout)."
                 )
-        config = json.loads((folder / "tokenizer_config.json").read_text())
+        config = read_json(folder / "tokenizer_config.json", "a CLIP tokenizer's", _Settings)
         self.length = int(config["model_max_length"])
-        vocabulary = json.loads((folder / "vocab.json").read_text())
+        vocabulary = read_json(folder / "vocab.json", "a CLIP tokenizer's", dict[str, int])
         self.vocab_size = len(vocabulary)
-        self.start, self.end = vocabulary[_START], vocabulary[_END]
-        # SD 1.x pads with the end token; another pad token is written as text or as an object.
-        pad = config.get("pad_token", _END)
-        self.pad = vocabulary[pad["content"] if isinstance(pad, dict) else pad]
-        self._tokenizer = _with_clip_rules(
-            models.BPE.from_file(
+        with reading(folder / "vocab.json", "the pieces of a CLIP tokenizer"):
+            self.start, self.end = vocabulary[_START], vocabulary[_END]
+            # SD 1.x pads with the end token; another pad token is written as text or as an object.
+            pad = config.get("pad_token", _END)
+            self.pad = vocabulary[pad["content"] if isinstance(pad, dict) else pad]
+        with reading(folder / "merges.txt", "merges of the pieces in vocab.json beside it"):
+            pieces = models.BPE.from_file(
                 str(folder / "vocab.json"),
                 str(folder / "merges.txt"),
                 unk_token=_END,
                 end_of_word_suffix=_SUFFIX,
             )
-        )
+        self._tokenizer = _with_clip_rules(pieces)
 
     def __call__(self, texts: Sequence[str]) -> Int[np.ndarray, "b k"]:
         """Ids of the texts, cut to the model's length."""

@@ -1,7 +1,6 @@
 """Model folders in the diffusers layout: config.json beside safetensors, read strictly."""
 
 import dataclasses
-import json
 import re
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -14,13 +13,15 @@ import numpy as np
 from flax import nnx
 from safetensors import safe_open
 from safetensors.numpy import save
+from typing_extensions import TypedDict  # that of 3.11 lacks what pydantic needs
 
 from neuroadapter_jax.diffusion.noise_schedule import NoiseSchedule
 from neuroadapter_jax.diffusion.text_encoder import CLIPTextModel
 from neuroadapter_jax.diffusion.unet import UNet2DConditionModel
 from neuroadapter_jax.diffusion.vae import AutoencoderKL
-from neuroadapter_jax.errors import InputError, MissingFileError
+from neuroadapter_jax.errors import InputError, MissingFileError, reading
 from neuroadapter_jax.files import write_file, write_json
+from neuroadapter_jax.readers import as_type, read_json
 
 ASSETS = Path(__file__).parent.parent / "assets"
 _CLASSES: dict[str, tuple[Any, str]] = {
@@ -194,6 +195,8 @@ def from_tensors(abstract: nnx.Module, tensors: dict[str, np.ndarray], source: s
         expected = _torch_shape(path, leaf.shape)
         if tuple(tensors[name].shape) != expected:
             problems.append(f"{name} is {tuple(tensors[name].shape)}, expected {expected}")
+        if not jnp.issubdtype(tensors[name].dtype, jnp.floating):
+            problems.append(f"{name} holds {tensors[name].dtype}, expected floating-point numbers")
     if problems:
         shown = "; ".join(problems[:10]) + ("; ..." if len(problems) > 10 else "")
         raise InputError(
@@ -215,12 +218,16 @@ def load_safetensors(path: Path) -> dict[str, np.ndarray]:
     """
     if path.suffix == ".json":
         return _load_shards(path)
-    with safe_open(path, framework="numpy") as file:
+    with reading(path, "weights (safetensors)"), safe_open(path, framework="numpy") as file:
         return {name: file.get_tensor(name) for name in file.keys()}
 
 
+class _ShardIndex(TypedDict):
+    weight_map: dict[str, str]
+
+
 def _load_shards(index: Path) -> dict[str, np.ndarray]:
-    places = json.loads(index.read_text())["weight_map"]
+    places = read_json(index, "an index of weights in several files", _ShardIndex)["weight_map"]
     tensors: dict[str, np.ndarray] = {}
     for shard in sorted(set(places.values())):
         path = index.parent / shard
@@ -284,10 +291,7 @@ def read_config(path: Path, cls: type, fixed: dict[str, Any] | None = None):
     Raises:
         InputError: a field of `fixed` with another value than the one this code computes.
     """
-    try:
-        raw = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path}: not valid JSON ({error}); copy the file again.") from None
+    raw = read_json(path, "the settings of a network or scheduler")
     for key, value in (fixed or {}).items():
         if raw.get(key, value) not in (value, None):
             raise InputError(
@@ -295,7 +299,7 @@ def read_config(path: Path, cls: type, fixed: dict[str, Any] | None = None):
                 "networks are supported."
             )
     names = {field.name for field in dataclasses.fields(cls)}
-    return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in raw.items() if k in names})
+    return as_type(cls, {k: v for k, v in raw.items() if k in names}, path)
 
 
 def abstract_component(folder: str | Path, name: str) -> nnx.Module:
@@ -305,7 +309,8 @@ def abstract_component(folder: str | Path, name: str) -> nnx.Module:
     if not path.is_file():
         raise MissingFileError(f"{path}: not found; expected a folder in the diffusers layout.")
     config = read_config(path, cls.config_class, _FIXED[name])
-    return nnx.eval_shape(lambda: cls(config, rngs=nnx.Rngs(0)))
+    with reading(path, f"sizes that a {cls.__name__} can have"):
+        return nnx.eval_shape(lambda: cls(config, rngs=nnx.Rngs(0)))
 
 
 def load_component(backbone: str | Path, name: str, dtype: Any = jnp.float32) -> nnx.Module:

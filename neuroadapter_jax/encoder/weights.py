@@ -19,7 +19,7 @@ from neuroadapter_jax.diffusion.weights import (
     write_safetensors,
 )
 from neuroadapter_jax.encoder.vit import Dinov2Config, Dinov2Model
-from neuroadapter_jax.errors import MissingFileError
+from neuroadapter_jax.errors import MissingFileError, reading
 from neuroadapter_jax.files import write_json
 
 _FILES = ("config.json", "model.safetensors")
@@ -85,7 +85,8 @@ def load_dinov2(name: str | Path, dtype: Any = jnp.float32) -> Dinov2Model:
     """
     folder = dinov2_folder(name)
     config = read_config(folder / _FILES[0], Dinov2Config)
-    abstract = nnx.eval_shape(lambda: Dinov2Model(config, rngs=nnx.Rngs(0)))
+    with reading(folder / _FILES[0], "sizes that a DINOv2 model can have"):
+        abstract = nnx.eval_shape(lambda: Dinov2Model(config, rngs=nnx.Rngs(0)))
     path = folder / _FILES[1]
     return from_tensors(abstract, current_tensors(load_safetensors(path)), str(path), dtype)
 
