@@ -12,7 +12,7 @@ import math
 import zipfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any
 
 import numpy as np
 import pydantic
@@ -22,7 +22,6 @@ from PIL import Image
 from neuroadapter_jax.errors import InputError, describe, reading, stand_in
 
 JSONObject = dict[str, Any]
-_T = TypeVar("_T")
 
 
 def read_text(path: str | Path, expected: str, remedy: str = "") -> str:
@@ -89,12 +88,12 @@ def read_json_lines(path: str | Path, expected: str, form: Any = JSONObject) -> 
 
 
 def as_type(
-    form: type[_T],
+    form: Any,
     values: Any,
     path: str | Path,
     expected: str = "the values of its kind",
     remedy: str = "",
-) -> _T:
+) -> Any:
     """JSON values as a type, such as a dataclass; nothing is converted but lists to tuples.
 
     Args:
@@ -187,7 +186,9 @@ def read_npy(
         return _read_array(file, size, str(path), Path(path) if mapped else None)
 
 
-def _read_array(file: BinaryIO, size: int, where: str, mapped: Path | None = None) -> np.ndarray:
+def _read_array(
+    file: io.BufferedIOBase, size: int, where: str, mapped: Path | None = None
+) -> np.ndarray:
     """The array of a stream of `size` bytes in NumPy's format; see `read_npy`."""
     shape, fortran, dtype = read_npy_header(file)
     if dtype.hasobject:
@@ -204,7 +205,7 @@ def _read_array(file: BinaryIO, size: int, where: str, mapped: Path | None = Non
     return np.ndarray(shape, dtype, bytearray(file.read(promised)), order=order)
 
 
-def read_npy_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
+def read_npy_header(file: io.BufferedIOBase) -> tuple[tuple[int, ...], bool, np.dtype]:
     """Shape, whether it is in Fortran's order, and type of an npy file, which is then at its data.
 
     Raises:

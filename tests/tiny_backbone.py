@@ -1,6 +1,8 @@
 """A backbone of random weights and very small widths, in the diffusers layout."""
 
+import functools
 import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -65,4 +67,20 @@ def write_backbone(folder: Path) -> Path:
     (folder / "scheduler").mkdir()
     schedule = {"_class_name": "DDIMScheduler", "clip_sample": False, "timestep_spacing": "leading"}
     write_json(folder / "scheduler" / "scheduler_config.json", schedule | NoiseSchedule().__dict__)
+    return folder
+
+
+@functools.cache
+def _backbone_files() -> dict[str, bytes]:
+    with tempfile.TemporaryDirectory() as folder:
+        write_backbone(Path(folder) / "b")
+        paths = [path for path in (Path(folder) / "b").rglob("*") if path.is_file()]
+        return {str(path.relative_to(Path(folder) / "b")): path.read_bytes() for path in paths}
+
+
+def write_backbone_once(folder: Path) -> Path:
+    """`write_backbone`, whose networks are made once in a process."""
+    for name, content in _backbone_files().items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
     return folder

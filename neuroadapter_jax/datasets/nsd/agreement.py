@@ -10,16 +10,16 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import scipy.io
 from jaxtyping import Int64
 
 from neuroadapter_jax.cortex.surface_files import open_mgh
 from neuroadapter_jax.datasets.hdf5 import hdf5_dataset, open_hdf5
+from neuroadapter_jax.datasets.matlab import read_matlab
 from neuroadapter_jax.datasets.nsd import files as nsd_files
 from neuroadapter_jax.datasets.nsd.files import HEMISPHERES, where_from
 from neuroadapter_jax.datasets.responses import mgh_shape
 from neuroadapter_jax.datasets.text_table import read_text_table, whole_numbers
-from neuroadapter_jax.errors import InputError, MissingFileError, reading
+from neuroadapter_jax.errors import InputError, MissingFileError
 
 _REPEATS = 3  # the design shows every image up to three times
 # As MGH files hold it: big-endian, the vertices of a trial side by side.
@@ -102,14 +102,9 @@ def read_design(paths: SubjectPaths) -> Design:
         InputError: an array is missing, an id is out of range, or the subject is not in it.
     """
     path = paths.design
-    with reading(path, "NSD's design of the experiment (a MATLAB file)", where_from(path)):
-        content = scipy.io.loadmat(path)
-    for key in ("masterordering", "subjectim", "sharedix"):
-        if key not in content:
-            raise InputError(
-                f"{path} has no {key!r}; it holds "
-                f"{', '.join(sorted(k for k in content if k[0] != '_'))}; {where_from(path)}."
-            )
+    keys, expected = ("masterordering", "subjectim", "sharedix"), "NSD's design (a MATLAB file)"
+    content = read_matlab(path, keys, expected, where_from(path))
+    for key in keys:
         if content[key].dtype.kind not in "iuf" or not content[key].size:
             raise InputError(
                 f"{path}: {key} is {content[key].dtype} of shape {content[key].shape}; expected "
