@@ -38,13 +38,18 @@ class RepeatVariance:
     def load(self, path: Path) -> None:
         """Adds the sums that were stored."""
         stored = read_npz(path, "sums over images of this preparation", ("sums", "images"))
-        if stored["sums"].shape != self.sums.shape or stored["images"].shape != ():
+        sums, images = stored["sums"], stored["images"]
+        if (sums.shape, sums.dtype.kind, images.shape, images.dtype.kind) != (
+            *(self.sums.shape, "f"),
+            *((), "i"),
+        ):
             raise InputError(
-                f"{path}: holds sums of shape {stored['sums'].shape}; expected "
-                f"{self.sums.shape}; delete the folder and prepare it again."
+                f"{path}: holds sums of shape {sums.shape} ({sums.dtype}) over {images.dtype} of "
+                f"shape {images.shape}; expected {self.sums.shape} numbers over a count of images; "
+                f"delete the folder and prepare it again."
             )
-        self.sums += stored["sums"]
-        self.images += int(stored["images"])
+        self.sums += sums
+        self.images += int(images)
 
     def ncsnr(self, trials_per_session: int) -> Float32[np.ndarray, " n"]:
         """As NSD publishes it, see `ncsnr_of_variance`; NaN where no image was shown three times.

@@ -1,8 +1,9 @@
 """CLIP's byte-pair tokenizer, read from and written to the diffusers layout."""
 
 import json
+import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NotRequired
@@ -12,8 +13,8 @@ from jaxtyping import Int
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 from typing_extensions import TypedDict  # that of 3.11 lacks what pydantic needs
 
-from neuroadapter_jax.errors import MissingFileError, reading
-from neuroadapter_jax.readers import read_json
+from neuroadapter_jax.errors import InputError, MissingFileError, reading
+from neuroadapter_jax.readers import read_json, read_text
 
 _START, _END, _SUFFIX = "<|startoftext|>", "<|endoftext|>", "</w>"
 _WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
@@ -65,6 +66,7 @@ class CLIPTokenizer:
             # SD 1.x pads with the end token; another pad token is written as text or as an object.
             pad = config.get("pad_token", _END)
             self.pad = vocabulary[pad["content"] if isinstance(pad, dict) else pad]
+        _require_merges(folder / "merges.txt", vocabulary)
         with reading(folder / "merges.txt", "merges of the pieces in vocab.json beside it"):
             pieces = models.BPE.from_file(
                 str(folder / "vocab.json"),
@@ -81,6 +83,23 @@ class CLIPTokenizer:
             pieces = [self.start, *encoding.ids[: self.length - 2], self.end]
             row[: len(pieces)] = pieces
         return ids
+
+
+def _require_merges(path: Path, vocabulary: Mapping[str, int]) -> None:
+    """Refuses a file that does not make all pieces: texts would become other ids.
+
+    Raises:
+        InputError: a piece of the vocabulary is made by no merge.
+    """
+    expected = "merges of the pieces in vocab.json beside it"
+    lines = read_text(path, expected).splitlines()
+    made = {"".join(line.split()) for line in lines}
+    pieces = (p for p in vocabulary.keys() - made if not re.fullmatch("<.*>", p))
+    if lacking := sorted(p for p in pieces if len(p.removesuffix(_SUFFIX)) > 1):
+        raise InputError(
+            f"{path}: lacks the merges of {len(lacking)} pieces, such as {lacking[0]!r}; expected "
+            f"{expected}; copy both again, together."
+        )
 
 
 def write_tokenizer(folder: str | Path, words: Iterable[str], length: int) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+Others = Sequence[tuple[str, bytes]]  # name and content of valid files
 Choose = Callable[[int, int], int]  # a whole number from the first to the second, both included
 
 WEB_PAGE = b"<!DOCTYPE html>\n<html><head><title>Sign in</title></head><body>...</body></html>\n"
@@ -33,6 +34,17 @@ def kinds_for(name: str) -> list[str]:
     if name.endswith(".npz"):
         kinds += ["array removed", "array of another type", "pickled array"]
     return kinds
+
+
+def of_other_formats(name: str, others: Others) -> list[bytes]:
+    """The files of another format than that of a name; pictures and MGH files are one each."""
+
+    def format_of(name: str) -> str:
+        suffix = name.rpartition(".")[2]
+        pictures = dict.fromkeys(("png", "jpg", "tif", "bmp"), "picture")
+        return ({"mgz": "mgh", "h5": "hdf5", "nc": "hdf5"} | pictures).get(suffix, suffix)
+
+    return [content for other, content in others if format_of(other) != format_of(name)]
 
 
 def damage(kind: str, content: bytes, others: Sequence[bytes], choose: Choose) -> bytes | None:

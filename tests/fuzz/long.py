@@ -79,7 +79,13 @@ def work(out: Path, first: int, stop: int) -> None:
                 made[reader.name] = Prepared(reader, Path(folder) / str(len(made)))
             return made[reader.name]
 
-        others = [c for r in READERS if r.share >= 1 for c in prepared(r).contents if len(c) < 4096]
+        others = [
+            (path.name, content)
+            for reader in READERS
+            if reader.share >= 1
+            for path, content in zip(prepared(reader).files, prepared(reader).contents, strict=True)
+            if len(content) < 1 << 16
+        ]
         for number in range(first, stop):
             (out / "current").write_text(str(number))
             faulthandler.dump_traceback_later(DEAD, exit=True)

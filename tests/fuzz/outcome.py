@@ -31,6 +31,7 @@ class Reader:
         checksums: patterns of those whose bytes have checksums, so that any change is found out;
             of the others, whole values may come out changed, of the same kind.
         rows: patterns of files of rows, which may lack the last ones unnoticed.
+        optional: patterns of files that need not be there, or may be empty.
         share: how many cases it gets, beside the others; less for one that takes long.
     """
 
@@ -40,6 +41,7 @@ class Reader:
     files: Sequence[str] = ("*",)
     checksums: Sequence[str] = ()
     rows: Sequence[str] = ()
+    optional: Sequence[str] = ()
     share: float = 1.0
 
     def __str__(self) -> str:
@@ -59,12 +61,13 @@ class Prepared:
         self.right = reader.read(folder)
         assert same(self.right, reader.read(folder)), f"{reader}: not the same values twice"
 
-    def choose(self, choose: damage.Choose, others: Sequence[bytes]) -> "Case":
+    def choose(self, choose: damage.Choose, others: damage.Others) -> "Case":
         """A case by some choices."""
         row = choose(0, len(self.files) - 1)
         kinds = damage.kinds_for(self.files[row].name)
         kind = kinds[choose(0, len(kinds) - 1)]
-        content = damage.damage(kind, self.contents[row], others, choose)
+        foreign = damage.of_other_formats(self.files[row].name, others)
+        content = damage.damage(kind, self.contents[row], foreign, choose)
         return Case(self, row, kind, content)
 
 
@@ -97,17 +100,22 @@ class Case:
         finally:
             path.write_bytes(whole)
 
+    def _is_one_of(self, patterns: Sequence[str]) -> bool:
+        return any(self.prepared.files[self.row].match(pattern) for pattern in patterns)
+
     def _judge(self, found: Any) -> str:
-        reader, path = self.prepared.reader, self.prepared.files[self.row]
+        reader = self.prepared.reader
         if self.content == self.prepared.contents[self.row] or same(found, self.prepared.right):
+            return ""
+        if self.kind in ("missing", "emptied") and self._is_one_of(reader.optional):
             return ""
         changed = "values without a word"
         if self.kind in damage.REPLACED or self.kind == "missing":
             return f"other {changed}, of a file that is none"
-        if any(path.match(pattern) for pattern in reader.checksums):
+        if self._is_one_of(reader.checksums):
             if self.kind in ("truncated", "bytes changed", "zeroed"):
                 return f"other {changed}, although a checksum tells"
-        elif self.kind == "truncated" and not any(path.match(p) for p in reader.rows):
+        elif self.kind == "truncated" and not self._is_one_of(reader.rows):
             return f"fewer {changed}"
         if not alike(found, self.prepared.right):
             return f"{changed} of another kind: {str(found)[:200]}"

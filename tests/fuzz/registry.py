@@ -180,17 +180,17 @@ def read_regions(folder):
 # Models
 
 
-@reader("text encoder", tiny_backbone.write_backbone_once, "text_encoder/*", share=0.5)
+@reader("text encoder", tiny_backbone.write_backbone_once, "text_encoder/*", share=0.2)
 def read_text_encoder(folder):
     return to_tensors(load_component(folder, "text_encoder"))
 
 
-@reader("U-Net", tiny_backbone.write_backbone_once, "unet/*", share=0.2)
+@reader("U-Net", tiny_backbone.write_backbone_once, "unet/*", share=0.1)
 def read_unet(folder):
     return to_tensors(load_component(folder, "unet"))
 
 
-@reader("VAE", tiny_backbone.write_backbone_once, "vae/config.json", share=0.2)
+@reader("VAE", tiny_backbone.write_backbone_once, "vae/config.json", share=0.1)
 def read_vae(folder):
     return to_tensors(load_component(folder, "vae"))
 
@@ -303,6 +303,7 @@ def write_records(folder):
     "prepared/*",
     "records/*train*",
     checksums=("*.npz", "*array_record*"),
+    optional=("stimuli.npz",),
     share=2,
 )
 def read_records(folder):
@@ -311,7 +312,14 @@ def read_records(folder):
     return [rows, found.image_ids, found.ncsnr, list(found.names), found.has_image]
 
 
-@reader("simulated subject", write_records, "truth.npz", "simulation.json", checksums=("*.npz",))
+@reader(
+    "simulated subject",
+    write_records,
+    "truth.npz",
+    "simulation.json",
+    checksums=("*.npz",),
+    optional=("*.json",),
+)
 def read_truth(folder):
     return [load_truth(folder / "root"), read_configuration(folder / "root")]
 
@@ -390,6 +398,7 @@ def read_nsd(folder):
     "lh.*.mgh",
     "*L_43W.png",
     checksums=("*.png",),
+    optional=("*ncsnr*",),
     share=2,
 )
 def read_imagery(folder):
@@ -442,7 +451,12 @@ def read_challenge(folder):
     return [found.read_block("training 1 on").betas, list(found.images(np.arange(3)))]
 
 
-@reader("Deeprecon", lambda folder: bdata_files.World(folder / "w").write(), share=2)
+@reader(
+    "Deeprecon",
+    lambda folder: bdata_files.World(folder / "w").write(),
+    optional=("*Test*",),
+    share=2,
+)
 def read_deeprecon(folder):
     found = Deeprecon(folder / "w", num_validation=2)
     blocks = [found.read_block(block).betas for block in found.blocks[:2]]
@@ -465,7 +479,7 @@ def read_pictures(folder):
     }
 
 
-@reader("gallery", write_pictures, "*.png", checksums=("*.png",))
+@reader("gallery", write_pictures, "*.png", checksums=("*.png",), optional=("*",))
 def read_gallery(folder):
     gallery = gallery_of_folder(folder, 8)
     return gallery.read(np.arange(len(gallery)))
@@ -566,7 +580,7 @@ def write_metrics(folder):
     (folder / "metrics.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
 
 
-@reader("metrics", write_metrics, rows=("*",))
+@reader("metrics", write_metrics, rows=("*",), optional=("*",))
 def read_metrics_of_a_run(folder):
     return read_metrics(folder / "metrics.jsonl") if (folder / "metrics.jsonl").exists() else []
 
@@ -588,9 +602,8 @@ def write_cached(folder):
 
 @reader("stored result", write_cached)
 def read_cached(folder):
-    return read_json(folder / "c.json", "a result") and cached(
-        folder / "c.json", {"seed": 3}, lambda: {"score": 0.5}
-    )
+    read_json(folder / "c.json", "a result")  # which `cached` would compute where it is missing
+    return json.dumps(cached(folder / "c.json", {"seed": 3}, lambda: {"score": 0.5}))
 
 
 def write_checkpoints(folder):

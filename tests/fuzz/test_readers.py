@@ -20,7 +20,7 @@ _UNIT = CASES / sum(reader.share for reader in READERS)
 
 
 @pytest.fixture(scope="module")
-def others(tmp_path_factory) -> list[bytes]:
+def others(tmp_path_factory) -> damage.Others:
     """Valid files of other formats."""
     names = ("pictures", "npz", "gifti", "safetensors", "label table", "metrics", "Deeprecon")
     contents = []
@@ -28,7 +28,8 @@ def others(tmp_path_factory) -> list[bytes]:
         if reader.name in names:
             folder = tmp_path_factory.mktemp("other")
             reader.make(folder)
-            contents += [path.read_bytes() for path in folder.rglob("*") if path.is_file()]
+            files = [path for path in folder.rglob("*") if path.is_file()]
+            contents += [(path.name, path.read_bytes()) for path in files]
     return contents
 
 
