@@ -35,6 +35,7 @@ CORE = [
     "pandas",
     "pillow",
     "protobuf",
+    "pydantic>=2",
     "safetensors",
     "scikit-learn",
     "scipy",
@@ -61,6 +62,7 @@ NETWORKS = ["torchvision>=0.28"]
 DEV = [
     "bdpy",
     "beartype",
+    "hypothesis",
     "import-linter",
     "mypy==2.4.1",
     "pandas-stubs",

@@ -65,6 +65,21 @@ def describe(path: str | Path, error: BaseException | None = None) -> tuple[str,
     Returns:
         What was found, and a remedy; parts of a sentence.
     """
+    if (found := stand_in(path)) is not None:
+        return found
+    said = " ".join(str(error).split()) if error is not None else ""
+    sentence = "is damaged, cut short or of another format"
+    if said:
+        sentence += f" ({type(error).__name__}: {said[:200]})"
+    return sentence, "copy, download or make it again"
+
+
+def stand_in(path: str | Path) -> tuple[str, str] | None:
+    """What lies in place of the data: a folder, nothing, a Git LFS pointer, a web page.
+
+    Returns:
+        What was found, and a remedy, as `describe`; None where there may be data.
+    """
     path = Path(path)
     if path.is_dir():
         return "is a folder", "name the file in it"
@@ -85,8 +100,4 @@ def describe(path: str | Path, error: BaseException | None = None) -> tuple[str,
         )
     if start.startswith((b"<!doctype html", b"<html")):
         return "is a web page, such as a login or an error page", "download the file itself"
-    said = " ".join(str(error).split()) if error is not None else ""
-    found = "is damaged, cut short or of another format"
-    if said:
-        found += f" ({type(error).__name__}: {said[:200]})"
-    return found, "copy, download or make it again"
+    return None

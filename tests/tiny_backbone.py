@@ -1,6 +1,8 @@
 """A backbone of random weights and very small widths, in the diffusers layout."""
 
+import functools
 import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -62,4 +64,20 @@ def write_backbone(folder: Path) -> Path:
         network = random_network(lambda rngs, c=config, cls=cls: cls(c, rngs=rngs), seed)
         save_component(network, folder, name)
     save_schedule(folder, NoiseSchedule(timestep_spacing="leading"))
+    return folder
+
+
+@functools.cache
+def _backbone_files() -> dict[str, bytes]:
+    with tempfile.TemporaryDirectory() as folder:
+        write_backbone(Path(folder) / "b")
+        paths = [path for path in (Path(folder) / "b").rglob("*") if path.is_file()]
+        return {str(path.relative_to(Path(folder) / "b")): path.read_bytes() for path in paths}
+
+
+def write_backbone_once(folder: Path) -> Path:
+    """`write_backbone`, whose networks are made once in a process."""
+    for name, content in _backbone_files().items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
     return folder

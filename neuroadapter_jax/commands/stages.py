@@ -1,6 +1,5 @@
 """Commands that consist of other commands: each stage is one, printed before it runs."""
 
-import json
 import os
 import subprocess
 import sys
@@ -39,7 +38,11 @@ def run_stage(
     """
     line = " ".join(["neuroadapter", command, *arguments])
     as_in_0_1_0 = " ".join(["python", f"launch/{command.replace('-', '_')}.py", *arguments])
-    seconds = json.loads(record.read_text()) if record.exists() else {}
+    from neuroadapter_jax.readers import read_json
+
+    seconds = {}
+    if record.exists():
+        seconds = read_json(record, "seconds of each command", dict[str, float], f"delete {record}")
     if made.exists() and (not must_have_ended or {line, as_in_0_1_0} & seconds.keys()):
         print(f"[done] {line}", flush=True)
         return

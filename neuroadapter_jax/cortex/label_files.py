@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import colorsys
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import nibabel as nib
 import numpy as np
@@ -22,8 +23,10 @@ from neuroadapter_jax.cortex.parcellation import (
     Parcels,
     region_keys,
 )
+from neuroadapter_jax.cortex.surface_files import read_annot, read_gifti, read_mgh
 from neuroadapter_jax.errors import InputError, MissingFileError
 from neuroadapter_jax.files import write_file
+from neuroadapter_jax.readers import read_text
 
 BACKGROUND_NAME = "Background+FreeSurfer_Defined_Medial_Wall"
 _BACKGROUND_NAMES = frozenset(
@@ -50,11 +53,12 @@ def is_background(name: str) -> bool:
 def read_label_table(path: str | os.PathLike) -> dict[int, str]:
     """Reads a .ctab file: one "index name" pair a line, further columns ignored."""
     table: dict[int, str] = {}
-    for number, line in enumerate(Path(path).read_text().splitlines(), start=1):
+    text = read_text(path, "a table of label names (.ctab)")
+    for number, line in enumerate(text.splitlines(), start=1):
         fields = line.split()
         if not fields or fields[0].startswith("#"):
             continue
-        if len(fields) < 2 or not fields[0].lstrip("-").isdigit():
+        if len(fields) < 2 or not re.fullmatch(r"-?\d+", fields[0]):
             raise InputError(f"{path} line {number} is {line!r}; expected an index and a name.")
         value = int(fields[0])
         if value in table:
@@ -107,8 +111,7 @@ def read_surface_values(path: str | os.PathLike) -> np.ndarray:
     """
     if not Path(path).exists():
         raise MissingFileError(f"The surface file {path} does not exist; check its folder.")
-    image: Any = nib.load(path)  # nibabel's type is that of any image
-    values = np.asanyarray(image.dataobj)
+    values = read_mgh(path)
     if values.size != max(values.shape):
         raise InputError(
             f"{path} has shape {values.shape}; expected one value per vertex of one hemisphere."
@@ -120,8 +123,7 @@ def read_surface_values(path: str | os.PathLike) -> np.ndarray:
 def _read_annot(path: Path) -> tuple[np.ndarray, dict[int, str]]:
     # nibabel maps a colour that the table lacks to a neighbouring label, and merges equal
     # colours, so the identifiers are matched here.
-    values, table, names = nib.freesurfer.read_annot(path, orig_ids=True)
-    names = [n.decode() if isinstance(n, bytes) else str(n) for n in names]
+    values, table, names = read_annot(path)
     ids = table[:, 0] + (table[:, 1] << 8) + (table[:, 2] << 16)
     labels = {0: "unknown"}
     owner: dict[int, str] = {}
@@ -168,7 +170,7 @@ def _atlas_name(path: Path) -> str:
 
 
 def _read_gifti(path: Path) -> tuple[np.ndarray, dict[int, str]]:
-    image: Any = nib.load(path)  # nibabel's type is that of any image
+    image = read_gifti(path)
     if len(image.darrays) != 1:
         raise InputError(
             f"{path} holds {len(image.darrays)} data arrays; expected one array of labels."

@@ -12,8 +12,9 @@ from typing import Literal, SupportsIndex
 import numpy as np
 from jaxtyping import Int32, Integer
 
-from neuroadapter_jax.errors import InputError
+from neuroadapter_jax.errors import InputError, reading
 from neuroadapter_jax.files import write_npz
+from neuroadapter_jax.readers import read_npz
 
 HEMISPHERES = ("lh", "rh")
 # Vertices per hemisphere of FreeSurfer's average surfaces.
@@ -143,16 +144,16 @@ class Parcellation:
         """Reads what `save` wrote.
 
         Raises:
-            InputError: a key is missing from the file.
+            MissingFileError: there is no such file.
+            InputError: it is no such file, lacks a key, or its arrays contradict one another.
         """
-        with np.load(path, allow_pickle=False) as file:
-            missing = {"names", "hemispheres", "vertices", "sizes", "num_vertices"} - set(file)
-            if missing:
-                raise InputError(
-                    f"{path} is not a saved Parcellation: it lacks {sorted(missing)}; write it "
-                    f"with Parcellation.save."
-                )
+        keys = ("names", "hemispheres", "vertices", "sizes", "num_vertices")
+        expected = "regions as Parcellation.save writes them"
+        file = read_npz(path, expected, keys)
+        with reading(path, expected):
             ends = np.cumsum(file["sizes"])
+            if len(file["vertices"]) != ends[-1:].sum() or (file["sizes"] < 0).any():
+                raise ValueError(f"sizes for {ends[-1:].sum()} of {len(file['vertices'])} vertices")
             return cls(
                 names=tuple(str(n) for n in file["names"]),
                 hemispheres=tuple(str(h) for h in file["hemispheres"]),

@@ -8,15 +8,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float32, Int, Int64, UInt8
-from PIL import Image
+from jaxtyping import Bool, Float32, Int, Int64, UInt8
 
 from neuroadapter_jax.cortex.label_files import read_surface_values
 from neuroadapter_jax.cortex.parcellation import HEMISPHERES
 from neuroadapter_jax.datasets.responses import fill_nan_vertices
 from neuroadapter_jax.datasets.source import Betas
 from neuroadapter_jax.errors import InputError, MissingFileError
+from neuroadapter_jax.readers import read_npy, read_rgb
 
+_RESPONSES = "the responses of the challenge (.npy)"
 _BLOCK = 500  # images read at once; 0.7 GB over the whole surface
 _WHERE = "the challenge's data (algonauts.csail.mit.edu/braindata.html)"
 
@@ -63,7 +64,7 @@ class Algonauts2023:
             for h in HEMISPHERES
         ]
         # 1 or 2: the file is the sum of two masks.
-        masks = [np.load(path) != 0 for path in self._mask_files]
+        masks = [_read_mask(path) for path in self._mask_files]
         self.num_vertices = (len(masks[0]), len(masks[1]))
         self._places = [np.flatnonzero(mask) for mask in masks]
         self._ncsnr_files = [Path(path) for path in ncsnr or ()]
@@ -129,7 +130,8 @@ class Algonauts2023:
         for path, places, count in zip(
             self._responses[part], self._places, self.num_vertices, strict=True
         ):
-            values = np.load(path, mmap_mode="r")[first : first + _BLOCK].astype(np.float32)
+            rows = read_npy(path, _RESPONSES, mapped=True)
+            values = rows[first : first + _BLOCK].astype(np.float32)
             nan = fill_nan_vertices(values, path)
             side = np.zeros((len(values), count), np.float32)
             side[:, places] = values
@@ -152,7 +154,7 @@ class Algonauts2023:
     def images(self, ids: Int[np.ndarray, " b"]) -> Sequence[UInt8[np.ndarray, "y x 3"] | None]:
         """Images by 0-based 73k id."""
         known = {image: path for files in self._images.values() for image, path in files.items()}
-        return [np.asarray(Image.open(known[int(i)]).convert("RGB")) for i in ids]
+        return [read_rgb(known[int(i)]) for i in ids]
 
     def _response_files(self, part: str) -> list[Path]:
         folder = self._folder / f"{part}_split" / f"{part}_fmri"
@@ -180,11 +182,23 @@ class Algonauts2023:
         for part, files in self._responses.items():
             for path, places in zip(files, self._places, strict=True):
                 expected = (len(self._images[part]), len(places))
-                if (shape := np.load(path, mmap_mode="r").shape) != expected:
+                found = read_npy(path, _RESPONSES, mapped=True)
+                if found.shape != expected or found.dtype.kind not in "fiu":
                     raise InputError(
-                        f"{path} has shape {shape}; expected {expected}, the images of the part "
-                        f"and the vertices of the mask, so unpack {_WHERE} again."
+                        f"{path} has shape {found.shape} of {found.dtype}; expected numbers of "
+                        f"shape {expected}, the images of the part and the vertices of the mask, "
+                        f"so unpack {_WHERE} again."
                     )
+
+
+def _read_mask(path: Path) -> Bool[np.ndarray, " n"]:
+    mask = read_npy(path, "a mask of the challenge's vertices")
+    if mask.ndim != 1 or mask.dtype.kind not in "fiub":
+        raise InputError(
+            f"{path} holds {mask.dtype} of shape {mask.shape}; expected one number per vertex, so "
+            f"unpack {_WHERE} again."
+        )
+    return mask != 0
 
 
 def _require(path: Path) -> Path:

@@ -6,12 +6,14 @@ column. `/vmap/<key>/<number>` is the text that a number in the columns of `key`
 files say `/dataSet` and `/metaData`.
 """
 
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import h5py
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
+from neuroadapter_jax.datasets.hdf5 import hdf5_dataset, open_hdf5
 from neuroadapter_jax.errors import InputError, MissingFileError
 
 
@@ -31,12 +33,8 @@ class BData:
         self.path = Path(path)
         if not self.path.exists():
             raise MissingFileError(f"{self.path} does not exist; download it from {source}.")
-        if not h5py.is_hdf5(self.path):
-            raise InputError(
-                f"{self.path} is not an HDF5 file ({self.path.stat().st_size} bytes); download it "
-                f"again from {source}."
-            )
-        with h5py.File(self.path, "r") as file:
+        self._advice = f"download it again from {source}"
+        with self._open() as file:
             self._dataset = next((k for k in ("dataset", "dataSet") if k in file), "")
             table = next((k for k in ("metadata", "metaData") if k in file), "")
             if not self._dataset or not table or not {"key", "value"} <= set(file[table]):
@@ -44,9 +42,9 @@ class BData:
                     f"{self.path} holds {', '.join(sorted(file))}; a BData file has dataset and "
                     f"metadata (key, value), or dataSet and metaData in older files."
                 )
-            self.keys = [_text(key) for key in file[f"{table}/key"][()]]
-            self._values = np.asarray(file[f"{table}/value"], np.float64)
-            shape = file[self._dataset].shape
+            self.keys = [_text(key) for key in hdf5_dataset(file, f"{table}/key")[()]]
+            self._values = np.asarray(hdf5_dataset(file, f"{table}/value"), np.float64)
+            shape = hdf5_dataset(file, self._dataset).shape
             if len(shape) != 2 or self._values.shape != (len(self.keys), shape[1]):
                 raise InputError(
                     f"{self.path} has a dataset of shape {shape} and metadata of shape "
@@ -58,6 +56,9 @@ class BData:
                 key: {float(number): _text(text[()]) for number, text in group.items()}
                 for key, group in file.get("vmap", {}).items()
             }
+
+    def _open(self) -> AbstractContextManager[h5py.File]:
+        return open_hdf5(self.path, "a BData file (HDF5)", self._advice)
 
     def columns(self, key: str) -> Bool[np.ndarray, " columns"]:
         """The columns that a row of the metadata marks with 1; NaN and 0 mark none."""
@@ -79,9 +80,9 @@ class BData:
         self, columns: Int64[np.ndarray, " k"], first: int = 0, last: int | None = None
     ) -> Float64[np.ndarray, "samples k"]:
         """Samples `first` to `last` of columns in the given order."""
-        with h5py.File(self.path, "r") as file:
+        with self._open() as file:
             rows = file[self._dataset][first:last]  # whole rows: one contiguous read
-        return np.asarray(rows[:, columns], np.float64)
+            return np.asarray(rows[:, columns], np.float64)
 
     def single(self, key: str) -> Float64[np.ndarray, " samples"] | None:
         """The one column that `key` marks, such as `Run`; None where there is none."""
@@ -92,7 +93,7 @@ class BData:
             raise InputError(
                 f"{self.path} marks {len(marked)} columns as {key!r}; expected exactly one."
             )
-        with h5py.File(self.path, "r") as file:
+        with self._open() as file:
             return np.asarray(file[self._dataset][:, int(marked[0])], np.float64)
 
     def labels(self, key: str) -> list[str] | None:

@@ -11,9 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from jaxtyping import Float32, Float64, Int, Int64, UInt8
-from PIL import Image
 
 from neuroadapter_jax.cortex.noise_ceiling import NoiseCeiling
 from neuroadapter_jax.cortex.parcellation import Parcellation
@@ -21,7 +19,9 @@ from neuroadapter_jax.datasets.bdata import BData
 from neuroadapter_jax.datasets.bdata_features import read_features
 from neuroadapter_jax.datasets.responses import fill_nan_vertices, zscore
 from neuroadapter_jax.datasets.source import Betas
+from neuroadapter_jax.datasets.text_table import read_text_table
 from neuroadapter_jax.errors import InputError, MissingFileError
+from neuroadapter_jax.readers import read_rgb
 
 NORMALIZATIONS = ("train-stats", "run", "none")
 # What a file of each part of the experiment has in its name. Split "train" is cut in two.
@@ -186,9 +186,7 @@ class Deeprecon:
     def images(self, ids: Int[np.ndarray, " b"]) -> Sequence[UInt8[np.ndarray, "y x 3"] | None]:
         """The images; None where the folder has none of the stimulus's name."""
         files = [self._image_files.get(self.stimulus_names[int(i)]) for i in ids]
-        return [
-            None if file is None else np.asarray(Image.open(file).convert("RGB")) for file in files
-        ]
+        return [None if file is None else read_rgb(file) for file in files]
 
     def _same_features(
         self, rois: Sequence[str] | None
@@ -222,10 +220,21 @@ class Deeprecon:
 
     def _names_of_numbers(self, part: str, numbers: Float64[np.ndarray, " trials"]) -> list[str]:
         path = self._tables.get(part)
+        if not np.isfinite(numbers).all():
+            raise InputError(
+                f"{self._parts[part].path} has an image_index that is no number; download it again."
+            )
         if path is None:
             return [f"{part}_{int(number):04d}" for number in numbers]
         # As text: a name like 1518878.005950 read as a number loses its last digit.
-        table = pd.read_csv(path, sep="\t", header=None, dtype=str, keep_default_na=False)
+        table = read_text_table(
+            path,
+            "a table of names and numbers",
+            sep="\t",
+            header=None,
+            dtype=str,
+            keep_default_na=False,
+        )
         rows = table[table[1].str.fullmatch(r"\d+")] if table.shape[1] == 2 else table[:0]
         known = {int(number): name for name, number in rows.itertuples(index=False)}
         if unknown := sorted({int(n) for n in numbers} - set(known)):

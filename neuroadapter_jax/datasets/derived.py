@@ -9,19 +9,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 from jaxtyping import Bool, Float32, Int, Int64, UInt8
 
 from neuroadapter_jax.cortex.parcellation import HEMISPHERES
+from neuroadapter_jax.datasets.hdf5 import hdf5_dataset, open_hdf5
 from neuroadapter_jax.datasets.prepared.records import SPLITS
 from neuroadapter_jax.datasets.responses import fill_nan_vertices, zscore
 from neuroadapter_jax.datasets.safe_pickle import load_dictionary
 from neuroadapter_jax.datasets.source import Betas
-from neuroadapter_jax.errors import InputError, MissingFileError
+from neuroadapter_jax.errors import InputError, MissingFileError, reading
 
 NORMALIZATIONS = ("as_stored", "session")
 _TRIALS_PER_SESSION = 750
+_BETAS, _IMAGES = "the betas beside the metadata (HDF5)", "NSD's images (nsd_stimuli.hdf5)"
 
 
 class DerivedNSD:
@@ -85,7 +86,8 @@ class DerivedNSD:
         self._split_ids = {s: self._ids(metadata, k) for s, k in zip(SPLITS, parts, strict=True)}
         snr = [np.asarray(self._key(metadata, f"{h}_ncsnr")).reshape(-1) for h in HEMISPHERES]
         self.num_vertices = self._check_betas([len(part) for part in snr])
-        self._ncsnr = np.concatenate(snr).astype(np.float32)
+        with reading(self._metadata_file, "numbers as the ncsnr of each vertex"):
+            self._ncsnr = np.concatenate(snr).astype(np.float32)
         self._check_images()
         self._metadata = metadata
         count = len(self._trial_ids)
@@ -120,8 +122,9 @@ class DerivedNSD:
         first = (session - 1) * _TRIALS_PER_SESSION
         parts, empty, start = [], [], 0
         for path, key in self._betas.values():
-            with h5py.File(path, "r") as file:
-                part = file[key][first : first + _TRIALS_PER_SESSION].astype(np.float32)
+            with open_hdf5(path, _BETAS) as file:
+                rows = hdf5_dataset(file, key)[first : first + _TRIALS_PER_SESSION]
+                part = rows.astype(np.float32)
             empty.append(start + fill_nan_vertices(part, path))
             if self._normalize == "session":
                 zscore(part)
@@ -148,8 +151,9 @@ class DerivedNSD:
 
     def images(self, ids: Int[np.ndarray, " b"]) -> Sequence[UInt8[np.ndarray, "y x 3"] | None]:
         """Images by 0-based 73k id."""
-        with h5py.File(self._images_file, "r") as file:
-            return [file["imgBrick"][int(i)] for i in ids]
+        with open_hdf5(self._images_file, _IMAGES) as file:
+            brick = hdf5_dataset(file, "imgBrick", sparse=True)
+            return [brick[int(i)] for i in ids]
 
     def _key(self, metadata: dict[str, Any], key: str) -> Any:
         if key not in metadata:
@@ -159,7 +163,13 @@ class DerivedNSD:
         return metadata[key]
 
     def _ids(self, metadata: dict[str, Any], key: str) -> Int64[np.ndarray, " _"]:
-        return np.asarray(self._key(metadata, key)).reshape(-1).astype(np.int64)
+        ids = np.asarray(self._key(metadata, key)).reshape(-1)
+        if ids.dtype.kind not in "iu" or not len(ids):
+            raise InputError(
+                f"{self._metadata_file}: {key!r} is an array of {ids.dtype} and shape {ids.shape}; "
+                f"expected image ids; get the file again."
+            )
+        return ids.astype(np.int64)
 
     def _check_betas(self, expected: list[int]) -> tuple[int, int]:
         for (path, key), count in zip(self._betas.values(), expected, strict=True):
@@ -168,8 +178,8 @@ class DerivedNSD:
                     f"{path} does not exist, although {self._metadata_file.name} beside it does; "
                     f"get it from where that came from."
                 )
-            with h5py.File(path, "r") as file:
-                shape = file[key].shape if key in file else None
+            with open_hdf5(path, _BETAS) as file:
+                shape = hdf5_dataset(file, key).shape if key in file else None
             if shape != (len(self._trial_ids), count):
                 raise InputError(
                     f"{path} holds {key!r} of shape {shape}; expected "
@@ -184,8 +194,9 @@ class DerivedNSD:
                 f"{self._images_file} does not exist; it is s3://natural-scenes-dataset/"
                 f"nsddata_stimuli/stimuli/nsd/nsd_stimuli.hdf5 (aws s3 cp --no-sign-request)."
             )
-        with h5py.File(self._images_file, "r") as file:
-            shape = file["imgBrick"].shape if "imgBrick" in file else None
+        with open_hdf5(self._images_file, _IMAGES) as file:
+            held = "imgBrick" in file
+            shape = hdf5_dataset(file, "imgBrick", sparse=True).shape if held else None
         if shape is None or len(shape) != 4 or shape[0] <= self._trial_ids.max():
             raise InputError(
                 f"{self._images_file} holds imgBrick of shape {shape}; expected more than "

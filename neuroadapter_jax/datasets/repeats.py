@@ -8,6 +8,7 @@ from jaxtyping import Float16, Float32
 from neuroadapter_jax.cortex.noise_ceiling import ncsnr_of_variance
 from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.files import write_npz
+from neuroadapter_jax.readers import read_npz
 
 _REPEATS = 3  # what NSD's ncsnr is computed from
 
@@ -36,9 +37,19 @@ class RepeatVariance:
 
     def load(self, path: Path) -> None:
         """Adds the sums that were stored."""
-        with np.load(path) as stored:
-            self.sums += stored["sums"]
-            self.images += int(stored["images"])
+        stored = read_npz(path, "sums over images of this preparation", ("sums", "images"))
+        sums, images = stored["sums"], stored["images"]
+        if (sums.shape, sums.dtype.kind, images.shape, images.dtype.kind) != (
+            *(self.sums.shape, "f"),
+            *((), "i"),
+        ):
+            raise InputError(
+                f"{path}: holds sums of shape {sums.shape} ({sums.dtype}) over {images.dtype} of "
+                f"shape {images.shape}; expected {self.sums.shape} numbers over a count of images; "
+                f"delete the folder and prepare it again."
+            )
+        self.sums += sums
+        self.images += int(images)
 
     def ncsnr(self, trials_per_session: int) -> Float32[np.ndarray, " n"]:
         """As NSD publishes it, see `ncsnr_of_variance`; NaN where no image was shown three times.

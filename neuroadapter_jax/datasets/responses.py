@@ -1,13 +1,12 @@
 """Files and arrays of responses: what the readers have in common."""
 
 from pathlib import Path
-from typing import Any
 
-import nibabel as nib
 import numpy as np
 from jaxtyping import Int64
 
-from neuroadapter_jax.datasets.nsd.files import MGH_HEADER_BYTES, where_from
+from neuroadapter_jax.cortex.surface_files import open_mgh
+from neuroadapter_jax.datasets.nsd.files import where_from
 from neuroadapter_jax.errors import InputError, MissingFileError
 
 _VERTEX_BLOCK = 8192
@@ -20,28 +19,9 @@ def mgh_shape(path: Path) -> tuple[int, int, int, int]:
             f"{path} does not exist; check the root, the subject and the space, or "
             f"{where_from(path)}."
         )
-    size = path.stat().st_size
-    if size < MGH_HEADER_BYTES:
-        raise InputError(
-            f"{path} is truncated: {size} bytes are less than the {MGH_HEADER_BYTES} of a header; "
-            f"{where_from(path)}."
-        )
-    image: Any = nib.load(path)  # nibabel's type is that of any image
+    image = open_mgh(path, remedy=where_from(path))
     vertices, one, other, trials = (*map(int, image.shape), 1, 1, 1)[:4]
-    shape = vertices, one, other, trials
-    expected = MGH_HEADER_BYTES + int(np.prod(shape)) * image.get_data_dtype().itemsize
-    if size < expected:
-        raise InputError(
-            f"{path} is truncated: it has {size} bytes and its header promises {expected}; "
-            f"{where_from(path)}."
-        )
-    return shape
-
-
-def read_mgh(path: Path) -> np.ndarray:
-    """The values of an .mgh file as they are stored, [vertices, 1, 1, trials]."""
-    image: Any = nib.load(path)  # nibabel's type is that of any image
-    return np.asanyarray(image.dataobj)
+    return vertices, one, other, trials
 
 
 def fill_nan_vertices(betas: np.ndarray, path: Path) -> Int64[np.ndarray, " m"]:

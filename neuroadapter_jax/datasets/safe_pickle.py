@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from neuroadapter_jax.errors import InputError, MissingFileError
+from neuroadapter_jax.errors import InputError, MissingFileError, reading
+from neuroadapter_jax.readers import read_npy_header
 
 # All that dictionaries of NumPy arrays and scalars need; NumPy's modules were renamed in version 2.
 _ALLOWED = {
@@ -54,15 +55,8 @@ def load_dictionary(path: str | Path, *, allow_pickle: bool) -> dict[str, Any]:
             f"from, say --allow-pickle: it is then read as arrays and numbers only."
         )
     with path.open("rb") as file:
-        try:
-            version = np.lib.format.read_magic(file)
-            read_header = {
-                (1, 0): np.lib.format.read_array_header_1_0,
-                (2, 0): np.lib.format.read_array_header_2_0,
-            }[version]
-            shape, _, dtype = read_header(file)
-        except (ValueError, KeyError) as error:
-            raise InputError(f"{path} is no .npy file ({error}).") from None
+        with reading(path, "a dictionary as np.save writes it (.npy)"):
+            shape, _, dtype = read_npy_header(file)
         if dtype.kind != "O" or shape != ():
             raise InputError(
                 f"{path} holds an array of {dtype} and shape {shape}; expected one dictionary, as "

@@ -7,8 +7,9 @@ from typing import SupportsIndex
 import numpy as np
 from jaxtyping import Int32, Int64
 
-from neuroadapter_jax.datasets.prepared.records import INDEX, PreparedDataset
+from neuroadapter_jax.datasets.prepared.records import IDS_OF_SPLITS, INDEX, PreparedDataset
 from neuroadapter_jax.errors import InputError
+from neuroadapter_jax.readers import read_npz
 
 # What has to be the same for all: the responses' surface and unit, and how the images were encoded.
 _SHARED = ("space", "beta_version", "normalize", "image_size", "encoder")
@@ -108,5 +109,4 @@ def open_prepared(
 
 
 def _ids(part: PreparedDataset, split: str) -> Int64[np.ndarray, " images"]:
-    with np.load(part.path / INDEX) as index:
-        return index[split]
+    return read_npz(part.path / INDEX, IDS_OF_SPLITS, (split,))[split]

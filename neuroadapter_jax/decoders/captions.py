@@ -1,21 +1,28 @@
 """Captions of images: read from files, and encoded as a text-to-image model takes them."""
 
-import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import jax
 import numpy as np
-import pandas as pd
 from flax import nnx
 from jaxtyping import Float, Int
+from typing_extensions import TypedDict  # that of 3.11 lacks what pydantic needs
 
 from neuroadapter_jax.batches import filled_batches
+from neuroadapter_jax.datasets.text_table import read_text_table, whole_numbers
 from neuroadapter_jax.diffusion.tokenizer import CLIPTokenizer
 from neuroadapter_jax.diffusion.weights import Backbone
 from neuroadapter_jax.errors import InputError, MissingFileError
+from neuroadapter_jax.readers import as_type, read_json
 
 _STIM_INFO = "nsddata/experiments/nsd/nsd_stim_info_merged.csv"
+
+
+class _Annotation(TypedDict):
+    image_id: int
+    caption: str
 
 
 def caption_states(
@@ -65,21 +72,25 @@ def read_captions(
     for path in map(Path, files):
         if not path.is_file():
             raise MissingFileError(f"{path}: not found; expected a JSON file of captions.")
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(content, dict) and "annotations" in content:
+        content = read_json(path, "captions by image id, or COCO's annotations")
+        if "annotations" in content:
+            as_type(list[_Annotation], content["annotations"], path, "COCO's annotations")
             if root is None or not (table := Path(root) / _STIM_INFO).is_file():
                 raise InputError(
                     f"{path} holds captions by COCO id; name NSD's folder, whose {_STIM_INFO} says "
                     "which image is which."
                 )
-            info = pd.read_csv(table, usecols=["cocoId", "nsdId"])
+            columns, expected = ["cocoId", "nsdId"], "NSD's table of stimuli"
+            info = read_text_table(table, expected, usecols=columns)
+            info = whole_numbers(info, columns, table, "download it again")
             ids: dict[int, list[int]] = {}
             for coco, nsd in info.itertuples(index=False):
                 ids.setdefault(int(coco), []).append(int(nsd))
             for entry in content["annotations"]:
                 for nsd in ids.get(int(entry["image_id"]), ()):
                     captions.setdefault(nsd, []).append(entry["caption"].strip())
-        elif isinstance(content, dict) and all(key.isdigit() for key in content):
+        elif all(re.fullmatch(r"\d+", key) for key in content):
+            as_type(dict[str, str | list[str]], content, path, "captions by image id")
             for key, texts in content.items():
                 texts = [texts] if isinstance(texts, str) else list(texts)
                 captions.setdefault(int(key), []).extend(texts)

@@ -17,6 +17,7 @@ from neuroadapter_jax.decoders.captions import caption_states, captions_of
 from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.files import write_npz
 from neuroadapter_jax.pipeline import NeuroAdapterPipeline
+from neuroadapter_jax.readers import read_npz
 
 ALPHAS = tuple(10.0**exponent for exponent in range(8))
 _TARGETS_AT_ONCE = 4096
@@ -57,9 +58,20 @@ class LinearMap:
     @classmethod
     def load(cls, path: str | Path) -> "LinearMap":
         """Read what `save` wrote."""
-        with np.load(path) as file:
-            found = {field.name: file[field.name] for field in dataclasses.fields(cls)}
-        return cls(**found | {"shape": tuple(found["shape"].tolist())})
+        names, expected = [f.name for f in dataclasses.fields(cls)], "a linear map's arrays"
+        advice = f"delete {path}, and it is fitted again"
+        file = read_npz(path, expected, names, advice)
+        found: dict[str, Any] = {name: file[name] for name in names}
+        found["shape"] = tuple(np.atleast_1d(found["shape"]).tolist())
+        entries = found["bias"].shape
+        if found["weights"].shape != (*found["vertices"].shape, *entries) or entries != (
+            int(np.prod(found["shape"])),
+        ):
+            raise InputError(
+                f"{path}: weights of shape {found['weights'].shape} for {found['vertices'].shape} "
+                f"vertices and targets of shape {found['shape']}; expected {expected}; {advice}."
+            )
+        return cls(**found)
 
 
 def region_vertices(regions: Parcellation) -> Int[np.ndarray, " f"]:

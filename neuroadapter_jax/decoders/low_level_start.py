@@ -4,12 +4,12 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, Int
-from PIL import Image
 
 from neuroadapter_jax.batches import map_batches
 from neuroadapter_jax.errors import InputError, MissingFileError
 from neuroadapter_jax.files import write_npz
 from neuroadapter_jax.pipeline import NeuroAdapterPipeline, load_reconstructions
+from neuroadapter_jax.readers import read_npz, read_rgb
 
 _INDEX = "index.json"
 
@@ -49,13 +49,14 @@ def load_low_level_start(
         return _from_folder(path, image_ids, pipeline)
     if not path.is_file():
         raise MissingFileError(f"{path}: not found; expected an npz file or a folder of images.")
-    with np.load(path) as file:
-        if lacking := {"image_ids", "latents"} - set(file):
-            raise InputError(
-                f"{path} lacks {', '.join(sorted(lacking))}; expected what "
-                "`neuroadapter baselines` writes as low_level_test.npz."
-            )
-        ids, latents = file["image_ids"], file["latents"]
+    expected = "what `neuroadapter baselines` writes as low_level_test.npz"
+    file = read_npz(path, expected, ("image_ids", "latents"))
+    ids, latents = file["image_ids"], file["latents"]
+    if ids.dtype.kind not in "iu" or ids.shape != latents.shape[:1] or latents.dtype.kind != "f":
+        raise InputError(
+            f"{path}: image_ids is {ids.dtype} of shape {ids.shape}, latents {latents.dtype} of "
+            f"shape {latents.shape}; expected {expected}."
+        )
     _require(path, ids, image_ids)
     config = pipeline.backbone.unet.config
     shape = (config.sample_size, config.sample_size, config.in_channels)
@@ -83,7 +84,7 @@ def _from_folder(
                 f"{missing[0]}: not found, and {len(missing) - 1} others; expected an image for "
                 f"each of {len(files)} stimuli."
             )
-        images = [np.asarray(Image.open(file).convert("RGB")) for file in files]
+        images = [read_rgb(file) for file in files]
     backbone = pipeline.backbone
     side = backbone.unet.config.sample_size * backbone.vae.config.downscale
     if sizes := {image.shape[:2] for image in images} - {(side, side)}:

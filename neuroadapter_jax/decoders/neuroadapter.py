@@ -1,15 +1,16 @@
 """The NeuroAdapter decoder: from a training run to a pipeline folder with its card."""
 
 import dataclasses
-import json
 from pathlib import Path
 
 import numpy as np
+from typing_extensions import TypedDict  # that of 3.11 lacks what pydantic needs
 
 from neuroadapter_jax.datasets.subjects import SubjectsDataset
 from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.files import write_text
 from neuroadapter_jax.pipeline import NeuroAdapterPipeline
+from neuroadapter_jax.readers import read_json_lines
 from neuroadapter_jax.tables import markdown_table
 from neuroadapter_jax.training.metrics_log import read_metrics
 from neuroadapter_jax.training.train import load_run
@@ -88,6 +89,10 @@ def export_run(
     write_text(Path(out) / "README.md", _card(Path(out).name, pipeline, Path(workdir), scores))
 
 
+class _Timing(TypedDict):
+    seconds: float
+
+
 def _card(name: str, pipeline: NeuroAdapterPipeline, workdir: Path, scores: str | None) -> str:
     training, data = pipeline.provenance["training"], pipeline.provenance["data"]
     step = pipeline.provenance["step"]
@@ -96,7 +101,8 @@ def _card(name: str, pipeline: NeuroAdapterPipeline, workdir: Path, scores: str 
         for line in read_metrics(workdir / "metrics.jsonl")
         if line["kind"] == "evaluation"
     }
-    seconds = sum(json.loads(line)["seconds"] for line in (workdir / "timing.jsonl").open())
+    timing = read_json_lines(workdir / "timing.jsonl", "seconds of a training", _Timing)
+    seconds = sum(line["seconds"] for line in timing)
     config = pipeline.adapter.config
     facts = {
         "regions, vertex slots, token width": f"{config.num_regions}, {config.max_vertices}, "

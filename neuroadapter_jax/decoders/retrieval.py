@@ -15,8 +15,9 @@ from neuroadapter_jax.cortex.parcellation import Parcellation
 from neuroadapter_jax.datasets.prepared.records import PreparedDataset
 from neuroadapter_jax.encoder.brain_encoder import BrainEncoder
 from neuroadapter_jax.encoder.ranking import ROUNDING, pairwise_correlation
-from neuroadapter_jax.errors import InputError, MissingFileError
+from neuroadapter_jax.errors import InputError, MissingFileError, reading
 from neuroadapter_jax.files import write_npz
+from neuroadapter_jax.readers import read_npz, read_rgb
 
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp"}
 _THUMBNAIL = 8
@@ -88,8 +89,8 @@ def gallery_of_folder(folder: str | Path, side: int) -> Gallery:
         bilinear = PIL.Image.Resampling.BILINEAR
         found = []
         for row in rows:
-            with PIL.Image.open(files[row]) as picture:
-                square = PIL.ImageOps.fit(picture.convert("RGB"), (side, side), bilinear)
+            picture = PIL.Image.fromarray(read_rgb(files[row]))
+            square = PIL.ImageOps.fit(picture, (side, side), bilinear)
             found.append(np.asarray(square))
         return np.stack(found)
 
@@ -156,12 +157,14 @@ def retrieve(
     of = _fingerprint(encoder, gallery, measured)
     first, leaders = 0, Leaders.of_none(len(fmri))
     if state is not None and state.is_file():
-        with np.load(state) as file:
-            if str(file["of"]) != of or "responses" not in file:
-                raise InputError(
-                    f"{state} belongs to another gallery, encoder or responses, or to an older "
-                    "version; delete it."
-                )
+        expected = "the state of a retrieval"
+        file = read_npz(state, expected, ("of",), f"delete {state}")
+        if str(file["of"]) != of or "responses" not in file:
+            raise InputError(
+                f"{state} belongs to another gallery, encoder or responses, or to an older "
+                "version; delete it."
+            )
+        with reading(state, expected, f"delete {state}"):
             first = int(file["first"])
             leaders = Leaders(file["responses"], file["rows"], file["scores"])
     bar = tqdm(

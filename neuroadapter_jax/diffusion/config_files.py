@@ -6,7 +6,6 @@ Keys that a file lacks take the library's defaults.
 """
 
 import dataclasses
-import json
 import math
 import types
 import typing
@@ -18,9 +17,11 @@ from neuroadapter_jax.diffusion.noise_schedule import NoiseSchedule
 from neuroadapter_jax.diffusion.text_encoder import CLIPTextConfig
 from neuroadapter_jax.diffusion.unet import UNetConfig
 from neuroadapter_jax.diffusion.vae import AutoencoderConfig
-from neuroadapter_jax.errors import InputError, MissingFileError, reading
+from neuroadapter_jax.errors import InputError, MissingFileError
+from neuroadapter_jax.readers import read_json
 
 SCHEDULE_FILE = Path("scheduler", "scheduler_config.json")
+_EXPECTED = "the settings of a network or scheduler"
 
 _T = TypeVar("_T")
 
@@ -161,22 +162,6 @@ _PER_SAMPLER: dict[str, dict[str, tuple[Any, ...]]] = {
 }
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file.
-
-    Raises:
-        MissingFileError: it is not there. InputError: it is no JSON, or another kind of value.
-    """
-    with reading(path, "a JSON file"):
-        content = json.loads(path.read_text(encoding="utf-8"))
-    if not isinstance(content, dict):
-        raise InputError(
-            f"{path}: holds a {type(content).__name__}; expected a JSON object of keys and values, "
-            "so copy the file again."
-        )
-    return content
-
-
 def read_config(path: Path, cls: type[_T], rules: Rules = Rules()) -> _T:
     """A dataclass from a configuration by diffusers or transformers.
 
@@ -189,7 +174,7 @@ def read_config(path: Path, cls: type[_T], rules: Rules = Rules()) -> _T:
         MissingFileError: there is no such file.
         InputError: a key has a value that is not computed here, or of another kind than its field.
     """
-    raw = read_json(path)
+    raw = read_json(path, _EXPECTED)
     for key in rules.uniform:
         if (
             isinstance(found := raw.get(key), list)
@@ -277,7 +262,7 @@ def read_schedule(path: Path) -> NoiseSchedule:
     Raises:
         MissingFileError: there is no such file. InputError: see `read_config`.
     """
-    raw, refused = read_json(path), []
+    raw, refused = read_json(path, _EXPECTED), []
     for sampler, computed in _PER_SAMPLER.items():
         for key in computed.keys() & raw.keys():
             try:

@@ -1,8 +1,9 @@
 """CLIP's byte-pair tokenizer, read from and written to the diffusers layout."""
 
 import json
+import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -10,8 +11,8 @@ import numpy as np
 from jaxtyping import Int
 from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers
 
-from neuroadapter_jax.diffusion.config_files import read_json
 from neuroadapter_jax.errors import InputError, MissingFileError, reading
+from neuroadapter_jax.readers import read_json, read_text
 
 _PARTS, _WHOLE, _LONGEST = ("vocab.json", "merges.txt"), "tokenizer.json", 100_000
 _START, _END, _SUFFIX = "<|startoftext|>", "<|endoftext|>", "</w>"
@@ -47,6 +48,9 @@ def _read_tokenizer(folder: Path) -> Tokenizer:
     path = folder / (_WHOLE if missing else _PARTS[0])
     if missing and not path.is_file():
         raise MissingFileError(f"{folder / missing[0]}: not found; {_EXPECTED}.")
+    if not missing:
+        vocabulary = read_json(path, "a CLIP tokenizer's", dict[str, int])
+        _require_merges(folder / _PARTS[1], vocabulary)
     with reading(path, "a CLIP tokenizer" if missing else "the pieces that merges.txt makes"):
         if missing:
             tokenizer = Tokenizer.from_file(str(path))
@@ -84,7 +88,7 @@ class CLIPTokenizer:
         if not path.is_file():
             raise MissingFileError(f"{path}: not found; {_EXPECTED} and its configuration.")
         self._tokenizer = _read_tokenizer(folder)
-        config = read_json(path)
+        config = read_json(path, "the settings of a CLIP tokenizer")
         # SD 1.x pads with the end token; another pad token is written as text or as an object.
         pad = config.get("pad_token") or _END
         pad = pad.get("content") if isinstance(pad, dict) else pad
@@ -108,6 +112,23 @@ class CLIPTokenizer:
             pieces = [self.start, *encoding.ids[: self.length - 2], self.end]
             row[: len(pieces)] = pieces
         return ids
+
+
+def _require_merges(path: Path, vocabulary: Mapping[str, int]) -> None:
+    """Refuses a file that does not make all pieces: texts would become other ids.
+
+    Raises:
+        InputError: a piece of the vocabulary is made by no merge.
+    """
+    expected = "merges of the pieces in vocab.json beside it"
+    lines = read_text(path, expected).splitlines()
+    made = {"".join(line.split()) for line in lines}
+    pieces = (p for p in vocabulary.keys() - made if not re.fullmatch("<.*>", p))
+    if lacking := sorted(p for p in pieces if len(p.removesuffix(_SUFFIX)) > 1):
+        raise InputError(
+            f"{path}: lacks the merges of {len(lacking)} pieces, such as {lacking[0]!r}; expected "
+            f"{expected}; copy both again, together."
+        )
 
 
 def write_tokenizer(folder: str | Path, words: Iterable[str], length: int) -> None:

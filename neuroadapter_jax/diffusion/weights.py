@@ -1,7 +1,6 @@
 """Model folders in the diffusers layout: config.json beside safetensors, read strictly."""
 
 import dataclasses
-import json
 import re
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -14,6 +13,7 @@ import numpy as np
 from flax import nnx
 from safetensors import safe_open
 from safetensors.numpy import save
+from typing_extensions import TypedDict  # that of 3.11 lacks what pydantic needs
 
 from neuroadapter_jax.diffusion.config_files import (
     SCHEDULE_FILE,
@@ -27,6 +27,7 @@ from neuroadapter_jax.diffusion.unet import UNet2DConditionModel
 from neuroadapter_jax.diffusion.vae import AutoencoderKL
 from neuroadapter_jax.errors import InputError, MissingFileError, reading
 from neuroadapter_jax.files import write_file, write_json
+from neuroadapter_jax.readers import read_json
 
 ASSETS = Path(__file__).parent.parent / "assets"
 _CLASSES: dict[str, tuple[Any, str]] = {
@@ -185,6 +186,8 @@ def from_tensors(abstract: nnx.Module, tensors: dict[str, np.ndarray], source: s
         expected = _torch_shape(path, leaf.shape)
         if tuple(tensors[name].shape) != expected:
             problems.append(f"{name} is {tuple(tensors[name].shape)}, expected {expected}")
+        if not jnp.issubdtype(tensors[name].dtype, jnp.floating):
+            problems.append(f"{name} holds {tensors[name].dtype}, expected floating-point numbers")
     if problems:
         shown = "; ".join(problems[:10]) + ("; ..." if len(problems) > 10 else "")
         raise InputError(
@@ -206,12 +209,16 @@ def load_safetensors(path: Path) -> dict[str, np.ndarray]:
     """
     if path.suffix == ".json":
         return _load_shards(path)
-    with safe_open(path, framework="numpy") as file:
+    with reading(path, "weights (safetensors)"), safe_open(path, framework="numpy") as file:
         return {name: file.get_tensor(name) for name in file.keys()}
 
 
+class _ShardIndex(TypedDict):
+    weight_map: dict[str, str]
+
+
 def _load_shards(index: Path) -> dict[str, np.ndarray]:
-    places = json.loads(index.read_text())["weight_map"]
+    places = read_json(index, "an index of weights in several files", _ShardIndex)["weight_map"]
     tensors: dict[str, np.ndarray] = {}
     for shard in sorted(set(places.values())):
         path = index.parent / shard

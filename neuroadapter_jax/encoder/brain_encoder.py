@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float, UInt8
+from typing_extensions import TypedDict  # that of 3.11 lacks what pydantic needs
 
 from neuroadapter_jax.cortex.packing import pack, unpack_slots
 from neuroadapter_jax.cortex.parcellation import Parcellation
@@ -38,8 +38,9 @@ from neuroadapter_jax.encoder.region_encoder import (
 )
 from neuroadapter_jax.encoder.vit import Dinov2Model
 from neuroadapter_jax.encoder.weights import load_dinov2
-from neuroadapter_jax.errors import InputError, MissingFileError
+from neuroadapter_jax.errors import InputError, MissingFileError, reading
 from neuroadapter_jax.files import write_json, write_npz
+from neuroadapter_jax.readers import as_type, read_json, read_npz
 
 __all__ = [
     "PATCH_TOKENS",
@@ -55,6 +56,15 @@ __all__ = [
 
 _CONFIG, _WEIGHTS, _REGIONS = "config.json", "encoder_{}.safetensors", "regions.npz"
 _VALIDATION = "validation.npz"
+
+
+class _Settings(TypedDict):
+    regions_fingerprint: str
+    features: dict[str, Any]
+    encoder: dict[str, Any]
+    blocks: list[int]
+    sharpness: float
+    provenance: dict[str, Any]
 
 
 def ensemble_weights(
@@ -235,31 +245,37 @@ class BrainEncoder:
                     f"{folder / name}: not found; expected a folder of "
                     "`neuroadapter train-encoder`."
                 )
-        settings = json.loads((folder / _CONFIG).read_text())
+        settings = read_json(folder / _CONFIG, "a brain encoder's settings", _Settings)
         regions = Parcellation.load(folder / _REGIONS)
         if regions.fingerprint() != settings["regions_fingerprint"]:
             raise InputError(
                 f"{folder / _REGIONS}: not the regions that {_CONFIG} beside it names; copy the "
                 "folder again."
             )
-        features = Features(
-            **settings["features"] | ({"backbone": str(backbone)} if backbone else {})
-        )
-        config = RegionEncoderConfig(**settings["encoder"])
-        abstract = nnx.eval_shape(lambda: RegionEncoder(config, rngs=nnx.Rngs(0)))
+        given = {"backbone": str(backbone)} if backbone else {}
+        features = as_type(Features, settings["features"] | given, folder / _CONFIG)
+        config = as_type(RegionEncoderConfig, settings["encoder"], folder / _CONFIG)
+        with reading(folder / _CONFIG, "sizes that a brain encoder can have"):
+            abstract = nnx.eval_shape(lambda: RegionEncoder(config, rngs=nnx.Rngs(0)))
         members = []
         for i in range(len(settings["blocks"])):
             path = folder / _WEIGHTS.format(i)
             members.append(from_tensors(abstract, load_safetensors(path), str(path), jnp.float32))
-        with np.load(folder / _VALIDATION) as file:
-            correlations = file["correlation"].astype(np.float32)
+        stored = read_npz(folder / _VALIDATION, "correlations per vertex", ("correlation",))
+        correlations, shape = stored["correlation"], (len(members), sum(regions.num_vertices))
+        if correlations.shape != shape or correlations.dtype.kind != "f":
+            raise InputError(
+                f"{folder / _VALIDATION}: correlation is {correlations.dtype} of shape "
+                f"{correlations.shape}; expected numbers of shape {shape}, one per encoder and "
+                "vertex; copy the folder again."
+            )
         return cls(
             load_dinov2(features.backbone),
             features,
             members,
             settings["blocks"],
             regions,
-            correlations,
+            correlations.astype(np.float32),
             sharpness=settings["sharpness"],
             provenance=settings["provenance"],
         )

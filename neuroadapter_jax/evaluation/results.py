@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +11,14 @@ import numpy as np
 from jaxtyping import Int, Real
 
 from neuroadapter_jax.diffusion.weights import ASSETS
-from neuroadapter_jax.errors import InputError, MissingFileError
+from neuroadapter_jax.errors import InputError, MissingFileError, reading
 from neuroadapter_jax.evaluation.features import PUBLISHED_NETWORKS
 from neuroadapter_jax.evaluation.old_names import NEW_NAMES, with_new_names
 from neuroadapter_jax.evaluation.protocol import less_is_better, metric_labels
 from neuroadapter_jax.evaluation.selection import selection_table
 from neuroadapter_jax.files import write_json, write_text
 from neuroadapter_jax.metrics.statistics import bootstrap_ratio
+from neuroadapter_jax.readers import read_json, read_text
 from neuroadapter_jax.tables import MISSING, markdown_table
 
 RESULTS, PER_IMAGE, TABLE = "results.json", "per_image.csv", "results.md"
@@ -58,7 +58,7 @@ def read_results(path: str | Path) -> dict[str, Any]:
         raise MissingFileError(
             f"{path} is not there; score the folder first: neuroadapter evaluate {path.parent}"
         )
-    return with_new_names(json.loads(path.read_text(encoding="utf-8")))
+    return with_new_names(read_json(path, "scores of `neuroadapter evaluate`"))
 
 
 def write_per_image(path: Path, table: PerImage) -> None:
@@ -82,18 +82,21 @@ def read_per_image(path: Path) -> PerImage:
         raise MissingFileError(
             f"{path} is not there; score the folder first: neuroadapter evaluate {path.parent}"
         )
-    head, *rows = csv.reader(path.read_text(encoding="utf-8").splitlines())
+    text = read_text(path, "a table of `neuroadapter evaluate`")
+    with reading(path, "a table of `neuroadapter evaluate`"):
+        head, *rows = csv.reader(text.splitlines())
     if head[:1] != ["image_id"] or not rows or any(len(row) != len(head) for row in rows):
         raise InputError(
             f"{path} is no table of `neuroadapter evaluate`: expected a column image_id and rows "
             f"of one length, found {', '.join(head)}; score the folder again."
         )
     ids, *values = zip(*rows, strict=True)
-    columns = {
-        NEW_NAMES.get(name, name): np.array(x, np.float64)
-        for name, x in zip(head[1:], values, strict=True)
-    }
-    return PerImage(np.array(ids, np.int64), columns)
+    with reading(path, "a table of numbers"):
+        columns = {
+            NEW_NAMES.get(name, name): np.array(x, np.float64)
+            for name, x in zip(head[1:], values, strict=True)
+        }
+        return PerImage(np.array(ids, np.int64), columns)
 
 
 def published_rows(path: Path = PUBLISHED) -> list[dict[str, Any]]:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -14,13 +13,15 @@ import numpy as np
 import optax
 from flax import nnx
 from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt8
-from safetensors.numpy import load_file, save
+from safetensors.numpy import save
 from tqdm import tqdm
 
 from neuroadapter_jax.batches import map_batches
-from neuroadapter_jax.errors import InputError, MissingFileError
+from neuroadapter_jax.diffusion.weights import load_safetensors
+from neuroadapter_jax.errors import InputError, MissingFileError, reading
 from neuroadapter_jax.files import write_file, write_json, write_text
 from neuroadapter_jax.metrics.recall import semantic_precision, semantic_recall
+from neuroadapter_jax.readers import as_type, read_json
 from neuroadapter_jax.tables import markdown_table
 
 ASSET = Path(__file__).parents[1] / "assets" / "scene_reader"
@@ -160,16 +161,12 @@ def load_scene_reader(folder: str | os.PathLike = ASSET) -> SceneReader:
                 f"{folder / name} is missing: a scene reader is a folder with config.json and "
                 "model.safetensors, made by `neuroadapter train-scene-reader`."
             )
-    fields = json.loads((folder / "config.json").read_text())
-    config = SceneReaderConfig(
-        categories=tuple(fields.pop("categories")),
-        slot_centres=tuple(map(tuple, fields.pop("slot_centres"))),
-        widths=tuple(fields.pop("widths")),
-        **fields,
-    )
-    reader = nnx.eval_shape(lambda: SceneReader(config, nnx.Rngs(0)))
+    fields = read_json(folder / "config.json", "a scene reader's sizes")
+    config = as_type(SceneReaderConfig, fields, folder / "config.json")
+    with reading(folder / "config.json", "sizes that a scene reader can have"):
+        reader = nnx.eval_shape(lambda: SceneReader(config, nnx.Rngs(0)))
     expected = {name: leaf.shape for name, leaf in _named_leaves(reader).items()}
-    tensors = load_file(folder / "model.safetensors")
+    tensors = load_safetensors(folder / "model.safetensors")
     found = {name: tensor.shape for name, tensor in tensors.items()}
     if found != expected:
         names = sorted(n for n in found.keys() | expected.keys() if found.get(n) != expected.get(n))

@@ -16,7 +16,13 @@ from neuroadapter_jax.cortex.parcellation import Parcellation
 from neuroadapter_jax.diffusion.sampling import Sampling
 from neuroadapter_jax.diffusion.unet import UNet2DConditionModel
 from neuroadapter_jax.diffusion.weights import from_tensors, load_pretrained, to_tensors
-from neuroadapter_jax.errors import ExistingFileError, InputError, MissingFileError
+from neuroadapter_jax.errors import (
+    ExistingFileError,
+    InputError,
+    MissingFileError,
+    reading,
+    stand_in,
+)
 from neuroadapter_jax.interop.ip_adapter import processor_indices, refuse_queries
 from neuroadapter_jax.pipeline.pipeline import NeuroAdapterPipeline
 
@@ -177,25 +183,27 @@ def _torch():
 def _read(path: Path) -> dict[str, np.ndarray]:
     """Tensors of a torch file as float32, without the "module." that parallel training adds."""
     torch = _torch()
-    advice = f"{path}: not a file of PyTorch tensors by name; copy it again."
-    try:
-        # A file of torch < 1.6 is no zip archive and cannot be mapped into memory.
-        content = torch.load(
-            path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
-        )
-    except pickle.UnpicklingError as error:
-        raise InputError(
-            f"{path}: refused, because it holds other objects than tensors, which could run code "
-            f"when read ({str(error).splitlines()[0]})."
-        ) from None
-    except (RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise InputError(f"{advice} ({str(error).splitlines()[0]})") from None
-    if not isinstance(content, dict) or not all(
-        isinstance(x, torch.Tensor) for x in content.values()
-    ):
-        raise InputError(advice)
-    prefix = "module." if all(name.startswith("module.") for name in content) else ""
-    return {name.removeprefix(prefix): x.detach().float().numpy() for name, x in content.items()}
+    expected = "a file of PyTorch tensors by name"
+    with reading(path, expected):
+        try:
+            # A file of torch < 1.6 is no zip archive and cannot be mapped into memory.
+            content = torch.load(
+                path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
+            )
+        except pickle.UnpicklingError as error:
+            if stand_in(path) is not None:
+                raise
+            raise InputError(
+                f"{path}: refused, because it holds other objects than tensors, which could run "
+                f"code when read ({str(error).splitlines()[0]})."
+            ) from None
+        if not isinstance(content, dict) or not all(
+            isinstance(name, str) and isinstance(x, torch.Tensor) for name, x in content.items()
+        ):
+            raise InputError(f"{path}: not {expected}; copy it again.")
+        prefix = "module." if all(name.startswith("module.") for name in content) else ""
+        arrays = {name: x.detach().float().numpy() for name, x in content.items()}
+    return {name.removeprefix(prefix): x for name, x in arrays.items()}
 
 
 def _check_names(path: Path, found: dict[str, np.ndarray], wanted: set[str], expected: str) -> None:

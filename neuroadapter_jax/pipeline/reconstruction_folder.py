@@ -1,16 +1,16 @@
 """Reconstructions of a whole split in a folder: PNG files, an index, and a grid."""
 
 import hashlib
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 from PIL import Image
 from tqdm import tqdm
+from typing_extensions import TypedDict  # that of 3.11 lacks what pydantic needs
 
 from neuroadapter_jax.datasets.input_pipeline import read_split
 from neuroadapter_jax.datasets.prepared.records import PreparedDataset
@@ -36,6 +36,7 @@ from neuroadapter_jax.pipeline.reconstructions import (
     as_reconstructions,
     read_candidates,
 )
+from neuroadapter_jax.readers import read_json
 
 SaveGrid = Callable[[Path, "Reconstructions"], None]
 
@@ -316,12 +317,29 @@ def _files(
     ]
 
 
+_EXPECTED = "how the images of a folder were made"
+
+
+class _Unfinished(TypedDict):
+    settings: dict[str, Any]
+    scores: NotRequired[dict[str, list[float]]]
+
+
+class _Scored(TypedDict):
+    image_id: int
+    scores: NotRequired[list[float]]
+
+
+class _Finished(TypedDict):
+    images: list[_Scored]
+
+
 def _read_scores(out: Path) -> dict[str, list[float]]:
     """The encoder's scores that an earlier call wrote, by image id."""
     if (out / UNFINISHED).is_file():
-        return json.loads((out / UNFINISHED).read_text()).get("scores", {})
+        return read_json(out / UNFINISHED, _EXPECTED, _Unfinished).get("scores", {})
     if (out / INDEX).is_file():
-        entries = json.loads((out / INDEX).read_text())["images"]
+        entries = read_json(out / INDEX, "an index of reconstructions", _Finished)["images"]
         return {str(e["image_id"]): e["scores"] for e in entries if "scores" in e}
     return {}
 
@@ -336,7 +354,7 @@ def _check_folder(out: Path, settings: dict[str, Any]) -> dict[str, Any]:
         )
     for index in (out / INDEX, out / UNFINISHED):
         if index.is_file():
-            found = json.loads(index.read_text())["settings"]
+            found = read_json(index, _EXPECTED, _Unfinished)["settings"]
             require_same_settings(out, found, settings, "reconstructions")
     known = any((out / name).is_file() for name in (INDEX, UNFINISHED))
     if (out / "images").exists() and not known:

@@ -1,18 +1,34 @@
 """What a folder of reconstructions holds, and how it is read: of this version or of 0.1.0."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, NotRequired
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
-from PIL import Image
+from pydantic import Field
+from typing_extensions import TypedDict  # that of 3.11 lacks what pydantic needs
 
 from neuroadapter_jax.diffusion.sampling import Sampling
 from neuroadapter_jax.errors import InputError, MissingFileError
+from neuroadapter_jax.readers import JSONObject, as_type, read_json, read_picture
 
 INDEX, UNFINISHED = "index.json", "unfinished.json"
+_EXPECTED = "a folder of `neuroadapter reconstruct`, or one in its layout"
+
+
+class _Index(TypedDict):
+    images: list[JSONObject]
+    settings: NotRequired[JSONObject]
+
+
+class _Entry(TypedDict):
+    image_id: Annotated[int, Field(ge=-(2**63), lt=2**63)]
+    stimulus: str | None
+    candidates: list[str]
+    name: NotRequired[str]
+    chosen: NotRequired[int]
+    scores: NotRequired[list[float]]
 
 
 @dataclass(frozen=True)
@@ -74,13 +90,13 @@ def read_candidates(folder: Path, names: list[str]) -> UInt8[np.ndarray, "s y x 
 
 
 def _read_png(path: Path) -> UInt8[np.ndarray, "y x c"]:
-    with Image.open(path) as image:
-        if image.mode != "RGB":
-            raise InputError(
-                f"{path}: found an image of mode {image.mode}; expected RGB, 8 bits per channel, "
-                "so convert it first."
-            )
-        return np.asarray(image)
+    image = read_picture(path)
+    if image.mode != "RGB":
+        raise InputError(
+            f"{path}: found an image of mode {image.mode}; expected RGB, 8 bits per channel, "
+            "so convert it first."
+        )
+    return np.asarray(image)
 
 
 def load_reconstructions(folder: str | Path, *, require_targets: bool = True) -> Reconstructions:
@@ -108,8 +124,9 @@ def load_reconstructions(folder: str | Path, *, require_targets: bool = True) ->
             f"{folder / INDEX}: not found; expected a finished folder of "
             "`neuroadapter reconstruct`."
         )
-    index = json.loads((folder / INDEX).read_text())
+    index = read_json(folder / INDEX, _EXPECTED, _Index)
     entries = [_current_entry(entry) for entry in index["images"]]
+    as_type(list[_Entry], entries, folder / INDEX, _EXPECTED)
     ids = [entry["image_id"] for entry in entries]
     if len(set(ids)) < len(ids):
         twice = next(i for i in ids if ids.count(i) > 1)
@@ -139,12 +156,22 @@ def load_reconstructions(folder: str | Path, *, require_targets: bool = True) ->
                 f"{folder / name} is {image.shape[0]} x {image.shape[1]} pixels, the images before "
                 f"it are {first[0]} x {first[1]}; expected one size for all, so resize first."
             )
+    if wrong := [e for e in entries if not 0 <= e.get("chosen", 0) < counts[0]]:
+        raise InputError(
+            f"{folder / INDEX} says that candidate {wrong[0]['chosen']} of image "
+            f"{wrong[0]['image_id']} was chosen, of {counts[0]}; expected 0 to {counts[0] - 1}."
+        )
+    if len({len(e.get("scores", ())) for e in entries}) > 1:
+        raise InputError(
+            f"{folder / INDEX} lists another number of scores for one image than for another; "
+            "expected one number for all."
+        )
     none = np.zeros_like(images[entries[0]["candidates"][0]])
     return as_reconstructions(
         entries,
         np.stack([images[entry["stimulus"]] if entry["stimulus"] else none for entry in entries]),
         np.stack([np.stack([images[name] for name in entry["candidates"]]) for entry in entries]),
-        current_settings(index.get("settings", {})),
+        current_settings(index.get("settings", {}), folder / INDEX),
     )
 
 
@@ -156,10 +183,11 @@ def _current_entry(entry: dict[str, Any]) -> dict[str, Any]:
     return {former.get(key, key): value for key, value in entry.items()}
 
 
-def current_settings(settings: dict[str, Any]) -> dict[str, Any]:
+def current_settings(settings: dict[str, Any], path: str | Path) -> dict[str, Any]:
     """The settings of an index with the sampling's in one place, where version 0.1.0 had them."""
     former = ("sampler", "start", "num_steps", "guidance_scale")
     if "sampling" in settings or not set(former) <= settings.keys():
         return settings
-    sampling = Sampling(**{key: settings[key] for key in former}, spacing="leading")
+    values = {key: settings[key] for key in former} | {"spacing": "leading"}
+    sampling = as_type(Sampling, values, path)
     return {k: v for k, v in settings.items() if k not in former} | {"sampling": sampling.to_dict()}

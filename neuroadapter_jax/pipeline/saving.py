@@ -1,13 +1,13 @@
 """Folders of a trained pipeline: config.json, adapter.safetensors and regions.npz."""
 
 import dataclasses
-import json
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NotRequired
 
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from typing_extensions import TypedDict  # that of 3.11 lacks what pydantic needs
 
 from neuroadapter_jax.adapter.neuroadapter import NeuroAdapter, NeuroAdapterConfig
 from neuroadapter_jax.cortex.parcellation import Parcellation
@@ -23,12 +23,24 @@ from neuroadapter_jax.diffusion.weights import (
     to_tensors,
     write_safetensors,
 )
-from neuroadapter_jax.errors import InputError, MissingFileError
+from neuroadapter_jax.errors import InputError, MissingFileError, reading
 from neuroadapter_jax.files import write_json
+from neuroadapter_jax.readers import as_type, read_json
 
 CONFIG, WEIGHTS, REGIONS = "config.json", "adapter.safetensors", "regions.npz"
 # Shipped folders by the names that version 0.1.0 had for them.
 _FORMER_NAMES = {"neuroadapter-embedded": "neuroadapter-simulated"}
+
+
+class _Settings(TypedDict):
+    """What config.json holds beside the sizes of the adapter."""
+
+    regions_fingerprint: str
+    backbone: str
+    provenance: dict[str, Any]
+    sampling: NotRequired[dict[str, Any]]
+    sample_size: NotRequired[int]
+    num_candidates: NotRequired[int]
 
 
 class Saved(NamedTuple):
@@ -63,9 +75,10 @@ def load(folder: str | Path, backbone: str | Path | None = None) -> Saved:
                 f"{folder / name}: not found; expected a folder written by save_pretrained or "
                 f"`neuroadapter export`, or one of the shipped {names}."
             )
-    settings = json.loads((folder / CONFIG).read_text())
+    settings = read_json(folder / CONFIG, "an adapter's settings", _Settings)
     config = read_config(folder / CONFIG, NeuroAdapterConfig)
-    abstract = nnx.eval_shape(lambda: NeuroAdapter(config, rngs=nnx.Rngs(0)))
+    with reading(folder / CONFIG, "sizes that an adapter can have"):
+        abstract = nnx.eval_shape(lambda: NeuroAdapter(config, rngs=nnx.Rngs(0)))
     path = folder / WEIGHTS
     regions = Parcellation.load(folder / REGIONS)
     if regions.fingerprint() != settings["regions_fingerprint"]:
@@ -82,7 +95,7 @@ def load(folder: str | Path, backbone: str | Path | None = None) -> Saved:
         loaded._replace(unet=with_sample_size(loaded.unet, size, jnp.float32)),
         regions,
         name,
-        _sampling_of(settings),
+        _sampling_of(settings, folder / CONFIG),
         settings.get("num_candidates", 1),
         settings["provenance"],
     )
@@ -112,10 +125,9 @@ def save(
     write_json(folder / CONFIG, dataclasses.asdict(adapter.config) | settings | fingerprint)
 
 
-def _sampling_of(settings: dict[str, Any]) -> Sampling:
+def _sampling_of(settings: dict[str, Any], path: Path) -> Sampling:
     """The sampling of a config.json; version 0.1.0 wrote its fields beside the others."""
     if "sampling" in settings:
-        return Sampling(**settings["sampling"])
-    return Sampling().replace(
-        **{key: settings.get(key) for key in ("guidance_scale", "sampler", "start")}
-    )
+        return as_type(Sampling, settings["sampling"], path)
+    former = {key: settings.get(key) for key in ("guidance_scale", "sampler", "start")}
+    return as_type(Sampling, {k: v for k, v in former.items() if v is not None}, path)

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from neuroadapter_jax.datasets.input_pipeline import eval_batches
 from neuroadapter_jax.datasets.prepared.records import PreparedDataset
 from neuroadapter_jax.diffusion.sampling import Sampling
-from neuroadapter_jax.errors import InputError, MissingFileError
+from neuroadapter_jax.errors import InputError, MissingFileError, reading
 from neuroadapter_jax.files import json_values, require_same_settings, write_file, write_json
 from neuroadapter_jax.ibbi.roi import ROIAssignment, write_assignment
 from neuroadapter_jax.ibbi.views import (
@@ -27,6 +27,7 @@ from neuroadapter_jax.pipeline.checks import require_same_surface
 from neuroadapter_jax.pipeline.contract import recorded_sampling
 from neuroadapter_jax.pipeline.interpret import Interpretation
 from neuroadapter_jax.pipeline.pipeline import NeuroAdapterPipeline
+from neuroadapter_jax.readers import read_json
 
 SETTINGS, REGIONS, ASSIGNMENT = "settings.json", "regions.npz", "rois.csv"
 NORMALISATION = (
@@ -111,7 +112,7 @@ def interpret_split(
         }
     )
     if (out / SETTINGS).is_file():
-        found = json.loads((out / SETTINGS).read_text())
+        found = read_json(out / SETTINGS, "the settings of a folder of views")
         if "areas" in found:
             raise InputError(
                 f"{out} was written by version 0.1.0, which load_views still reads; expected a "
@@ -288,8 +289,14 @@ def load_views(folder: str | Path) -> xarray.Dataset:
         raise MissingFileError(
             f"{folder}: holds no views-*.nc; expected a folder of `neuroadapter interpret`."
         )
-    groups = [_current_words(xarray.load_dataset(path, engine="h5netcdf")) for path in paths]
-    return xarray.concat(groups, "sample", data_vars="minimal", combine_attrs="override")
+    expected = "views of `neuroadapter interpret` (netCDF)"
+    groups = []
+    for path in paths:
+        with reading(path, expected):
+            groups.append(_current_words(xarray.load_dataset(path, engine="h5netcdf")))
+            json.loads(groups[-1].attrs["sampling"])
+    with reading(paths[-1], f"{expected} that go with those beside them"):
+        return xarray.concat(groups, "sample", data_vars="minimal", combine_attrs="override")
 
 
 def _compressed(views: xarray.Dataset) -> dict[str, dict[str, Any]]:

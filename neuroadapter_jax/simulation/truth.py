@@ -8,7 +8,6 @@ files and some of their arrays other names, are read under today's names.
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from neuroadapter_jax.errors import InputError, MissingFileError
+from neuroadapter_jax.errors import InputError, MissingFileError, reading
 from neuroadapter_jax.files import require_same_settings, write_json, write_npz
+from neuroadapter_jax.readers import read_json, read_npz
 from neuroadapter_jax.simulation.scenes import (
     CATEGORIES,
     GROUNDS,
@@ -51,7 +51,7 @@ def read_configuration(root: str | os.PathLike) -> dict[str, Any] | None:
     """The configuration of a simulated root; None where a folder holds no simulated subject."""
     for name in (CONFIGURATION, _FORMER_CONFIGURATION):
         if (path := Path(root) / name).is_file():
-            return json.loads(path.read_text())
+            return read_json(path, "the configuration of a simulated subject")
     return None
 
 
@@ -129,11 +129,13 @@ def load_truth(root: str | os.PathLike) -> dict[str, np.ndarray]:
             f"{path} does not exist, so {root} is not a simulated subject's folder and its truth "
             f"is not known; name the one that `neuroadapter prepare --config demo` wrote."
         )
-    with np.load(path, allow_pickle=False) as file:
-        truth = {_FORMER_ARRAYS.get(key, key): file[key] for key in file}
-    size = int(truth["image_size"])
-    bits = np.unpackbits(truth.pop("masks_packed"), axis=-1, count=size * size)
-    truth["masks"] = bits.reshape(*bits.shape[:-1], size, size).astype(bool)
+    expected = "the truth of a simulated subject"
+    file = read_npz(path, expected, ("image_size", "masks_packed"))
+    truth = {_FORMER_ARRAYS.get(key, key): values for key, values in file.items()}
+    with reading(path, expected):
+        size = int(truth["image_size"])
+        bits = np.unpackbits(truth.pop("masks_packed"), axis=-1, count=size * size)
+        truth["masks"] = bits.reshape(*bits.shape[:-1], size, size).astype(bool)
     return truth
 
 
@@ -153,6 +155,11 @@ def load_scenes(root: str | os.PathLike, images: Int[np.ndarray, " b"]) -> list[
             f"{root} lacks {CONFIGURATION}, so it is not a simulated subject's folder and its "
             f"scenes are not known; name the one that `neuroadapter prepare --config demo` "
             f"wrote."
+        )
+    if not isinstance(configuration.get("seed"), int):
+        raise InputError(
+            f"{Path(root) / CONFIGURATION}: seed is {configuration.get('seed')!r}; expected a "
+            f"whole number; copy the folder again."
         )
     seed = configuration["seed"] + STIMULUS_SEED_OFFSET
     return [scene_of_sequence(seed, int(index)) for index in images]

@@ -1,6 +1,5 @@
 """The whole method at small size: simulate, prepare, train, reconstruct, score, report."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from neuroadapter_jax.figures.pictures import save_picture
 from neuroadapter_jax.figures.report import write_report
 from neuroadapter_jax.files import write_json
 from neuroadapter_jax.pipeline import load_reconstructions
+from neuroadapter_jax.readers import read_json
 from neuroadapter_jax.simulation.nsd_writer import load_truth
 from neuroadapter_jax.simulation.subject import ROIS
 from neuroadapter_jax.studies.resume import RunStage
@@ -54,7 +54,7 @@ def run_demo(out: str | Path, run_stage: RunStage) -> dict[str, Any]:
     save_picture(out / "reconstructions.png", image_grid(rows))
     save_picture(out / "rois.png", roi_figure(load_truth(ROOT)["roi"], order=ROIS))
     write_json(out / "results.json", results)
-    seconds = json.loads((out / "seconds.json").read_text())
+    seconds = read_json(out / "seconds.json", "seconds of each command", dict[str, float])
     write_report(
         out / "report.html",
         results=results,

@@ -1,6 +1,5 @@
 """IBBI over a split: which ROIs, which views, and their report and pictures."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,9 +24,12 @@ from neuroadapter_jax.pipeline import (
     interpret_split,
     load_views,
 )
+from neuroadapter_jax.readers import read_json
 
 NUM_REPORTED = 40  # about 10 MB of page at 64 x 64 pixels
 Masks = dict[str, Bool[np.ndarray, " n"]]
+
+_ROIS = "ROIs, each a list of names of regions (JSON)"
 
 
 def subject_rois(root: str | Path, subject: int, extra_atlases: Sequence[str] = ()) -> Masks:
@@ -74,7 +76,9 @@ class ROISource:
                 `assign_by_name`.
         """
         if self.file is not None and self.root is None:
-            rois = assign_by_name(pipeline.regions, json.loads(Path(self.file).read_text()))
+            rois = assign_by_name(
+                pipeline.regions, read_json(self.file, _ROIS, dict[str, list[str]])
+            )
             named = zip(rois.names, rois.members, strict=True)
             return rois, {
                 name: on_vertices(own.astype(float), pipeline.regions) == 1 for name, own in named

@@ -1,13 +1,20 @@
 """Long studies go on where they were killed: stored results, commands that run once, locks."""
 
-import json
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, Protocol, TextIO, runtime_checkable
 
+from typing_extensions import TypedDict  # that of 3.11 lacks what pydantic needs
+
 from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.evaluation.old_names import with_new_names
 from neuroadapter_jax.files import json_values, write_json
+from neuroadapter_jax.readers import read_json
+
+
+class _Result(TypedDict):
+    settings: Any
+    result: Any
 
 
 def cached(path: str | Path, settings: Mapping[str, Any], compute: Callable[[], Any]) -> Any:
@@ -22,7 +29,7 @@ def cached(path: str | Path, settings: Mapping[str, Any], compute: Callable[[], 
     """
     path, wanted = Path(path), json_values(settings)
     if path.is_file():
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = read_json(path, "a stored result", _Result, f"delete {path}")
         if found["settings"] == wanted:
             return with_new_names(found["result"])
     result = json_values(compute())

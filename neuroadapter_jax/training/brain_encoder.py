@@ -1,7 +1,6 @@
 """Training of the brain encoder on prepared records: from settings to a folder of encoders."""
 
 import dataclasses
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +15,7 @@ from neuroadapter_jax.cortex.packing import pack
 from neuroadapter_jax.cortex.parcellation import Parcellation, Parcels
 from neuroadapter_jax.datasets.input_pipeline import make_batches, split_batches
 from neuroadapter_jax.datasets.prepared.records import PreparedDataset
+from neuroadapter_jax.diffusion.weights import read_config
 from neuroadapter_jax.encoder.accuracy import vertex_correlation
 from neuroadapter_jax.encoder.brain_encoder import save_brain_encoder
 from neuroadapter_jax.encoder.features import Features
@@ -26,6 +26,7 @@ from neuroadapter_jax.encoder.region_encoder import (
     Rows,
     make_rows,
 )
+from neuroadapter_jax.encoder.vit import Dinov2Config
 from neuroadapter_jax.encoder.weights import dinov2_folder
 from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.files import json_values
@@ -157,14 +158,14 @@ class EncoderTrainingSetup:
             settings.parcellation, settings.parcels
         )
         self.rows = make_rows(self.regions, settings.row_length)
-        config = json.loads((dinov2_folder(settings.backbone) / "config.json").read_text())
-        depth = config["num_hidden_layers"]
+        config = read_config(dinov2_folder(settings.backbone) / "config.json", Dinov2Config)
+        depth = config.num_hidden_layers
         if wrong := [k for k in settings.blocks if not 0 <= k <= depth]:
             raise InputError(
                 f"blocks holds {wrong}; {settings.backbone} has {depth} blocks, "
                 "counted from the end from 1; 0 stands for the patch tokens."
             )
-        side = settings.padded_size // config["patch_size"]
+        side = settings.padded_size // config.patch_size
         self.grid = (side, side)
         self.config = RegionEncoderConfig(
             num_regions=len(self.regions),

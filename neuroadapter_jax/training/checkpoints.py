@@ -42,7 +42,10 @@ class CheckpointStore:
         if step is None:
             return None
         args = ocp.args.Composite(progress=ocp.args.JsonRestore())
-        return self._best.restore(step, args=args)["progress"]["value"]
+        try:
+            return float(self._best.restore(step, args=args)["progress"]["value"])
+        except Exception as error:
+            raise _damaged(self._best, step, error, "delete it and go on") from error
 
     def save(self, step: int, state: Any, data_state: Any = None) -> None:
         """Starts to write the state and the data position; returns once the arrays are copied.
@@ -74,7 +77,8 @@ class CheckpointStore:
 
         Raises:
           MissingFileError: no such checkpoint.
-          InputError: the checkpoint's leaves, shapes or dtypes differ from `like`.
+          InputError: the checkpoint's leaves, shapes or dtypes differ from `like`; or it is
+            damaged, and the message names the newest older one that is whole.
         """
         step = self.latest_step() if step is None else step
         if step is None or step not in self._last.all_steps():
@@ -82,15 +86,43 @@ class CheckpointStore:
                 f"{self._last.directory} holds no complete checkpoint"
                 + ("." if step is None else f" of step {step}.")
             )
+        try:
+            return step, *self._read(step, like)
+        except InputError:
+            raise
+        except Exception as error:
+            older = sorted((s for s in self._last.all_steps() if s < step), reverse=True)
+            whole = next((s for s in older if self._is_whole(s, like)), None)
+            advice = (
+                f"the one of step {whole} beside it is whole, so delete the damaged one and go on"
+                if whole is not None
+                else "no older one beside it is whole, so start again in another work folder"
+            )
+            raise _damaged(self._last, step, error, advice) from error
+
+    def _read(self, step: int, like: Any) -> tuple[Any, Any]:
         state, progress = _restore(self._last, step, like)
-        return step, state, _from_json(progress["data"])
+        return state, _from_json(progress["data"])
+
+    def _is_whole(self, step: int, like: Any) -> bool:
+        try:
+            self._read(step, like)
+        except Exception:  # whatever it is damaged by
+            return False
+        return True
 
     def restore_best(self, like: Any) -> tuple[int, Any]:
         """Reads (step, state) of the best checkpoint; raises as `restore` does."""
         step = self.best_step()
         if step is None:
             raise MissingFileError(f"{self._best.directory} holds no complete checkpoint.")
-        return step, _restore(self._best, step, like)[0]
+        try:
+            return step, _restore(self._best, step, like)[0]
+        except InputError:
+            raise
+        except Exception as error:
+            advice = "take the last checkpoint instead (--last), or train on from it"
+            raise _damaged(self._best, step, error, advice) from error
 
     def wait(self) -> None:
         """Returns once everything is on disk; raises what a background write raised."""
@@ -123,6 +155,16 @@ def _restore(manager: ocp.CheckpointManager, step: int, like: Any) -> tuple[Any,
     args = ocp.args.Composite(state=ocp.args.StandardRestore(like), progress=ocp.args.JsonRestore())
     restored = manager.restore(step, args=args)
     return restored["state"], restored["progress"]
+
+
+def _damaged(
+    manager: ocp.CheckpointManager, step: int, error: Exception, advice: str
+) -> InputError:
+    said = " ".join(str(error).split())[:200]
+    return InputError(
+        f"{manager.directory / str(step)}: the checkpoint is damaged ({type(error).__name__}: "
+        f"{said}); {advice}."
+    )
 
 
 def _check_same_leaves(manager: ocp.CheckpointManager, step: int, like: Any) -> None:

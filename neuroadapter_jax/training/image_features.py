@@ -13,7 +13,9 @@ from tqdm import tqdm
 from neuroadapter_jax.datasets.prepared.records import PreparedDataset
 from neuroadapter_jax.encoder.features import Features, prepare_images, read_features
 from neuroadapter_jax.encoder.weights import load_dinov2
+from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.files import write_file
+from neuroadapter_jax.readers import read_npy
 
 
 class FeatureDataset:
@@ -63,7 +65,13 @@ def compute_features(
     if not path.is_file():
         read = _reader(features, block)
         write_file(path, lambda partial: _fill(partial, dataset, read, batch_size, progress))
-    return np.load(path, mmap_mode="r")
+    found = read_npy(path, "features of images", mapped=True, remedy=f"delete {path}")
+    if len(found) != len(dataset):
+        raise InputError(
+            f"{path}: holds the features of {len(found)} images; expected {len(dataset)}, those of "
+            f"{dataset.path}; delete it."
+        )
+    return found
 
 
 def _reader(features: Features, block: int) -> Callable[[np.ndarray], Array]:

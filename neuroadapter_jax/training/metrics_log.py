@@ -7,7 +7,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from typing_extensions import TypedDict  # that of 3.11 lacks what pydantic needs
+
 from neuroadapter_jax.files import write_text
+from neuroadapter_jax.readers import read_json_lines
 
 
 def read_metrics(path: str | Path) -> list[dict[str, Any]]:
@@ -15,8 +18,14 @@ def read_metrics(path: str | Path) -> list[dict[str, Any]]:
     path = Path(path)
     if not path.exists():
         return []
-    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
-    return [json.loads(line) for line in lines]
+    if not path.stat().st_size:
+        return []
+    return read_json_lines(path, "numbers of a training", _Line)
+
+
+class _Line(TypedDict):
+    step: int
+    kind: str
 
 
 class MetricsLog:

@@ -1,13 +1,13 @@
 """config.json of a work folder: what defines its run, and whether a call goes on with it."""
 
 import dataclasses
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.files import require_same_settings, write_json
+from neuroadapter_jax.readers import read_json
 
 _FILE = "config.json"
 
@@ -36,7 +36,7 @@ class RunConfig:
         workdir = Path(workdir)
         path = workdir / _FILE
         if path.exists():
-            there = {**self.defaults, **self.upgrade(json.loads(path.read_text()))}
+            there = {**self.defaults, **self.upgrade(read_json(path, "the settings of a run"))}
             require_same_settings(
                 path,
                 there,

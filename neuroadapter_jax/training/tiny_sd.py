@@ -24,6 +24,7 @@ from neuroadapter_jax.diffusion.weights import (
     save_schedule,
 )
 from neuroadapter_jax.files import write_file, write_json
+from neuroadapter_jax.readers import read_npy
 from neuroadapter_jax.sharding import ShardedBatches, make_mesh, replicate
 from neuroadapter_jax.simulation.scenes import sample_scenes, vocabulary
 from neuroadapter_jax.training.backbone import (
@@ -172,7 +173,7 @@ def _latents(
 ) -> Float[np.ndarray, "n y x c"]:
     """Scaled mean latents by the exported (fp16) autoencoder, cached on disk."""
     if cache.is_file():
-        return np.load(cache)
+        return read_npy(cache, "latents of the training images", remedy=f"delete {cache}")
     vae = cast(AutoencoderKL, load_component(export, "vae"))
     graph, params = nnx.split(vae)
     encode = jax.jit(lambda params, x: nnx.merge(graph, params).encode(to_model_range(x))[0])

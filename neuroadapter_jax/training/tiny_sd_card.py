@@ -1,6 +1,5 @@
 """The model card of tiny-sd: what its training measured, and images of captions."""
 
-import json
 from pathlib import Path
 
 import jax
@@ -14,6 +13,7 @@ from neuroadapter_jax.diffusion.samplers import plan
 from neuroadapter_jax.diffusion.sampling import Sampling
 from neuroadapter_jax.diffusion.tokenizer import CLIPTokenizer
 from neuroadapter_jax.diffusion.weights import load_pretrained
+from neuroadapter_jax.readers import read_json, read_json_lines
 
 
 def sample_captions(
@@ -63,10 +63,10 @@ def card(workdir: str | Path, samples: str) -> str:
         samples: file name of the picture of samples beside the card.
     """
     workdir = Path(workdir)
-    summary = json.loads((workdir / "summary.json").read_text())
+    summary = read_json(workdir / "summary.json", "the summary of a training of tiny-sd")
     rows = []
     for stage in ("vae", "unet"):
-        timing = [json.loads(line) for line in (workdir / stage / "timing.jsonl").open()]
+        timing = read_json_lines(workdir / stage / "timing.jsonl", "seconds of a training")
         minutes = sum(line["seconds"] for line in timing) / 60
         rows.append((stage, timing[-1]["step"], minutes))
     table = "\n".join(f"| {name} | {steps:,} | {minutes:.0f} |" for name, steps, minutes in rows)

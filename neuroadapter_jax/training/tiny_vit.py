@@ -1,6 +1,5 @@
 """tiny-vit, the simulated data's image model: DINOv2's architecture, trained on scenes."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from neuroadapter_jax.diffusion.weights import num_parameters
 from neuroadapter_jax.encoder.features import Features, prepare_images
 from neuroadapter_jax.encoder.vit import Dinov2Config, Dinov2Model
 from neuroadapter_jax.encoder.weights import load_dinov2, save_dinov2
+from neuroadapter_jax.readers import read_json_lines
 from neuroadapter_jax.sharding import ShardedBatches, make_mesh, replicate
 from neuroadapter_jax.simulation.scenes import (
     GROUNDS,
@@ -176,7 +176,7 @@ def card(export: str | Path, workdir: str | Path, command: str, num_scenes: int)
     """The model card of a finished run, from what it measured."""
     lines = read_metrics(Path(workdir) / "metrics.jsonl")
     last = [line for line in lines if line["kind"] == "evaluation"][-1]
-    timing = [json.loads(line) for line in (Path(workdir) / "timing.jsonl").open()]
+    timing = read_json_lines(Path(workdir) / "timing.jsonl", "seconds of a training")
     minutes = sum(line["seconds"] for line in timing) / 60
     names = {
         "objects": "cross-entropy of the objects in a patch, nats",

@@ -1,6 +1,5 @@
 """Training NeuroAdapter on prepared records: what `neuroadapter train` calls."""
 
-import json
 from pathlib import Path
 
 import jax
@@ -9,7 +8,8 @@ from neuroadapter_jax.adapter.neuroadapter import NeuroAdapter
 from neuroadapter_jax.adapter.token_dropout import check_rates
 from neuroadapter_jax.cortex import read_parcellation
 from neuroadapter_jax.datasets.input_pipeline import make_batches
-from neuroadapter_jax.errors import InputError, MissingFileError
+from neuroadapter_jax.errors import InputError, MissingFileError, reading
+from neuroadapter_jax.readers import read_json
 from neuroadapter_jax.sharding import ShardedBatches, gather_to_host, make_mesh, shard
 from neuroadapter_jax.training.checkpoints import CheckpointStore
 from neuroadapter_jax.training.loop import Evaluation, fit
@@ -136,7 +136,10 @@ def load_run(workdir: str | Path, *, last: bool = False) -> tuple[TrainingSetup,
             f"{path}: not found, so {workdir} is no training run; name the folder given to "
             "`neuroadapter train` as --workdir."
         )
-    settings = Settings.from_dict(json.loads(path.read_text()))
+    expected = "the settings of `neuroadapter train`"
+    values = read_json(path, expected)
+    with reading(path, expected):
+        settings = Settings.from_dict(values)
     setup = TrainingSetup(settings, precision="fp32", workdir=workdir)
     store = CheckpointStore(workdir)
     try:

@@ -7,18 +7,18 @@ begins.
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import h5py
-import nibabel as nib
 import numpy as np
 import pandas as pd
-import scipy.io
 from jaxtyping import Int64
 
+from neuroadapter_jax.cortex.surface_files import open_mgh
+from neuroadapter_jax.datasets.hdf5 import hdf5_dataset, open_hdf5
+from neuroadapter_jax.datasets.matlab import read_matlab
 from neuroadapter_jax.datasets.nsd import files as nsd_files
 from neuroadapter_jax.datasets.nsd.files import HEMISPHERES, where_from
 from neuroadapter_jax.datasets.responses import mgh_shape
+from neuroadapter_jax.datasets.text_table import read_text_table, whole_numbers
 from neuroadapter_jax.errors import InputError, MissingFileError
 
 _REPEATS = 3  # the design shows every image up to three times
@@ -102,18 +102,25 @@ def read_design(paths: SubjectPaths) -> Design:
         InputError: an array is missing, an id is out of range, or the subject is not in it.
     """
     path = paths.design
-    content = scipy.io.loadmat(path)
-    for key in ("masterordering", "subjectim", "sharedix"):
-        if key not in content:
+    keys, expected = ("masterordering", "subjectim", "sharedix"), "NSD's design (a MATLAB file)"
+    content = read_matlab(path, keys, expected, where_from(path))
+    for key in keys:
+        if content[key].dtype.kind not in "iuf" or not content[key].size:
             raise InputError(
-                f"{path} has no {key!r}; it holds "
-                f"{', '.join(sorted(k for k in content if k[0] != '_'))}; {where_from(path)}."
+                f"{path}: {key} is {content[key].dtype} of shape {content[key].shape}; expected "
+                f"numbers, so {where_from(path)}."
             )
-    found = Design(
-        order=content["masterordering"].astype(np.int64).reshape(-1) - 1,
-        image_of=content["subjectim"].astype(np.int64) - 1,
-        shared=np.sort(content["sharedix"].astype(np.int64).reshape(-1)) - 1,
-    )
+    if content["subjectim"].ndim != 2:
+        raise InputError(
+            f"{path}: subjectim has the shape {content['subjectim'].shape}; expected [subjects, "
+            f"images], so {where_from(path)}."
+        )
+    with np.errstate(invalid="ignore"):  # what is no number becomes an id out of range
+        found = Design(
+            order=content["masterordering"].astype(np.int64).reshape(-1) - 1,
+            image_of=content["subjectim"].astype(np.int64) - 1,
+            shared=np.sort(content["sharedix"].astype(np.int64).reshape(-1)) - 1,
+        )
     if not 1 <= paths.subject <= len(found.image_of):
         raise InputError(
             f"{path} describes subjects 1 to {len(found.image_of)}, not subject {paths.subject}."
@@ -266,7 +273,7 @@ def check_table(
     """
     path = paths.table
     columns = [f"subject{paths.subject}_rep{k}" for k in range(_REPEATS)]
-    table = read_columns(path, ["nsdId", "shared1000", *columns])
+    table = read_columns(path, ["nsdId", *columns], others=["shared1000"])
     ids = table["nsdId"].to_numpy()
     shared = np.sort(ids[table["shared1000"].to_numpy().astype(bool)])
     if not np.array_equal(shared, design.shared):
@@ -278,7 +285,7 @@ def check_table(
         )
     shown = np.full(trials.max() + 1, -1)
     for column in columns:
-        trial = table[column].to_numpy().astype(np.int64) - 1
+        trial = table[column].to_numpy() - 1
         used = (trial >= 0) & (trial < len(shown))
         shown[trial[used]] = ids[used]
     wrong = shown[trials] != trial_ids
@@ -299,14 +306,8 @@ def check_images(paths: SubjectPaths, trial_ids: Int64[np.ndarray, " trials"]) -
         InputError: it is no such file, or lacks an image that was shown.
     """
     path = paths.images
-    if not h5py.is_hdf5(path):
-        raise InputError(f"{path} is not an HDF5 file; {where_from(path)}.")
-    with h5py.File(path, "r") as file:
-        if "imgBrick" not in file:
-            raise InputError(
-                f"{path} has no dataset 'imgBrick'; it holds {list(file)}; {where_from(path)}."
-            )
-        brick = file["imgBrick"]
+    with open_hdf5(path, "NSD's images (HDF5)", where_from(path)) as file:
+        brick = hdf5_dataset(file, "imgBrick", sparse=True)
         if brick.ndim != 4 or brick.shape[-1] != 3 or brick.dtype != np.uint8:
             raise InputError(
                 f"imgBrick of {path} is {brick.dtype} of shape {brick.shape}; expected uint8 "
@@ -332,24 +333,25 @@ def require(path: Path) -> None:
         )
 
 
-def read_columns(path: Path, columns: list[str], separator: str = ",") -> pd.DataFrame:
-    """Columns of a table of text; a missing one is named."""
-    header = pd.read_csv(path, sep=separator, nrows=0).columns
-    missing = [c for c in columns if c not in header]
+def read_columns(
+    path: Path, columns: list[str], separator: str = ",", others: Sequence[str] = ()
+) -> pd.DataFrame:
+    """Columns of whole numbers of a table of text, and `others`; a missing one is named."""
+    table = read_text_table(path, "a table of NSD", where_from(path), sep=separator)
+    missing = [c for c in (*columns, *others) if c not in table]
     if missing:
         raise InputError(
-            f"{path} has no column {missing[0]!r}; it has {', '.join(map(str, header))}; "
+            f"{path} has no column {missing[0]!r}; it has {', '.join(map(str, table))}; "
             f"{where_from(path)}."
         )
-    return pd.read_csv(path, sep=separator, usecols=columns)
+    return whole_numbers(table[[*columns, *others]], columns, path, where_from(path))
 
 
 def _surface_shape(path: Path) -> tuple[int, int, int, int]:
     """Shape [vertices, 1, 1, trials] of a file that can be read trial by trial."""
     require(path)
     shape = mgh_shape(path)
-    image: Any = nib.load(path)  # nibabel's type is that of any image
-    dtype = image.get_data_dtype()
+    dtype = open_mgh(path).get_data_dtype()
     if dtype != ON_DISK or shape[1:3] != (1, 1):
         raise InputError(
             f"{path} holds {dtype} of shape {shape}; expected big-endian float32 (>f4) of shape "

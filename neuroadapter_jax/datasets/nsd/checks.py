@@ -4,11 +4,11 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 from jaxtyping import Bool, Float32, Int64
 
 from neuroadapter_jax.cortex.noise_ceiling import explainable_variance
+from neuroadapter_jax.cortex.surface_files import read_mgh
 from neuroadapter_jax.datasets.nsd import published
 from neuroadapter_jax.datasets.nsd.files import HEMISPHERES, fetch_command, mask_path
 from neuroadapter_jax.datasets.nsd.subject import NSDSubject
@@ -143,8 +143,7 @@ def nsdgeneral(source: NSDSubject) -> Bool[np.ndarray, " n"] | None:
         path = source.root / mask_path(source.space, hemisphere)
         if not path.exists():
             return None
-        image: Any = nib.load(path)  # nibabel's type is that of any image
-        labels = np.asanyarray(image.dataobj).reshape(-1)
+        labels = read_mgh(path).reshape(-1)
         if len(labels) != count:
             raise InputError(
                 f"{path} has {len(labels)} vertices, but the betas of its hemisphere have "

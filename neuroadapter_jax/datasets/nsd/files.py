@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
+from neuroadapter_jax.cortex.surface_files import MGH_HEADER_BYTES
 from neuroadapter_jax.datasets.nsd.published import SESSIONS, TRIALS_PER_SESSION
 from neuroadapter_jax.errors import InputError
 
@@ -12,7 +13,6 @@ HEMISPHERES = ("lh", "rh")
 DESIGN = "nsddata/experiments/nsd/nsd_expdesign.mat"
 TABLE = "nsddata/experiments/nsd/nsd_stim_info_merged.csv"
 IMAGES = "nsddata_stimuli/stimuli/nsd/nsd_stimuli.hdf5"
-MGH_HEADER_BYTES = 284
 _VERTICES = {"fsaverage": 163_842}
 _IMAGE_BYTES = 73_000 * 425 * 425 * 3
 

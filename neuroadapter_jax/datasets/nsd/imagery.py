@@ -5,18 +5,17 @@ Kneeland et al. 2025 (arXiv 2506.06898) describe it as a benchmark of image reco
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import nibabel as nib
 import numpy as np
-import pandas as pd
 from jaxtyping import Float32, Float64, Int, Int64, UInt8
-from PIL import Image
 
 from neuroadapter_jax.cortex.parcellation import HEMISPHERES
-from neuroadapter_jax.datasets.responses import fill_nan_vertices, mgh_shape, read_mgh, zscore
+from neuroadapter_jax.cortex.surface_files import open_mgh, read_mgh
+from neuroadapter_jax.datasets.responses import fill_nan_vertices, mgh_shape, zscore
 from neuroadapter_jax.datasets.source import Betas
-from neuroadapter_jax.errors import InputError, MissingFileError
+from neuroadapter_jax.datasets.text_table import read_text_table
+from neuroadapter_jax.errors import InputError, MissingFileError, reading
+from neuroadapter_jax.readers import read_rgb
 
 NORMALIZATIONS = ("run", "session", "none")
 # Runs in the order of acquisition, which is that of the columns, with the columns per trial: an
@@ -176,9 +175,7 @@ class NSDImagery:
     def images(self, ids: Int[np.ndarray, " b"]) -> Sequence[UInt8[np.ndarray, "y x 3"] | None]:
         """The targets; None for set C."""
         files = [self._image_files[int(i)] for i in ids]
-        return [
-            None if file is None else np.asarray(Image.open(file).convert("RGB")) for file in files
-        ]
+        return [None if file is None else read_rgb(file) for file in files]
 
     def _find(self, place: Path) -> Path:
         path = self.root / place
@@ -211,7 +208,9 @@ class NSDImagery:
     def _conditions(self, run: str) -> Int64[np.ndarray, " trials"]:
         path, letters = self._tables[run], TARGETS[run[3]]
         # As text: no letter may turn into a number or a missing value.
-        table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
+        table = read_text_table(
+            path, "a run of NSD-Imagery", sep="\t", dtype=str, keep_default_na=False
+        )
         if missing := {"TRIAL", "CONDITION"} - set(table):
             raise InputError(
                 f"{path} has no column {min(missing)!r}; it has {', '.join(map(str, table))}, so "
@@ -238,8 +237,9 @@ class NSDImagery:
         parts, empty, start = [], [], 0
         for path in self._betas_files:
             # Only the run's columns leave the disk.
-            image: Any = nib.load(path)  # nibabel's type is that of any image
-            columns = image.dataobj[..., first : first + TRIALS_PER_RUN]
+            image = open_mgh(path)
+            with reading(path, "the betas of NSD-Imagery"):
+                columns = np.asarray(image.dataobj[..., first : first + TRIALS_PER_RUN])
             parts.append(columns.reshape(-1, TRIALS_PER_RUN, order="F").T.astype(np.float32))
             empty.append(start + fill_nan_vertices(parts[-1], path))
             start += parts[-1].shape[1]

@@ -9,6 +9,8 @@ import h5py
 import numpy as np
 from jaxtyping import Bool, Float32, Int, Int64, UInt8
 
+from neuroadapter_jax.cortex.surface_files import read_mgh
+from neuroadapter_jax.datasets.hdf5 import hdf5_dataset
 from neuroadapter_jax.datasets.normalization import NORMALIZATIONS, Moments, Scaling
 from neuroadapter_jax.datasets.nsd.agreement import (
     ON_DISK,
@@ -24,9 +26,8 @@ from neuroadapter_jax.datasets.nsd.agreement import (
     span,
 )
 from neuroadapter_jax.datasets.nsd.files import HEMISPHERES, MGH_HEADER_BYTES, where_from
-from neuroadapter_jax.datasets.responses import read_mgh
 from neuroadapter_jax.datasets.source import Betas
-from neuroadapter_jax.errors import InputError
+from neuroadapter_jax.errors import InputError, reading
 
 _TRIAL_BLOCK = 25
 
@@ -121,7 +122,8 @@ class NSDSubject:
 
     def ncsnr(self) -> Float32[np.ndarray, " n"]:
         """Noise-ceiling signal-to-noise ratio per vertex, left then right hemisphere."""
-        parts = [read_mgh(self._paths.ncsnr_file(h)).reshape(-1) for h in HEMISPHERES]
+        files = [self._paths.ncsnr_file(h) for h in HEMISPHERES]
+        parts = [read_mgh(file, remedy=where_from(file)).reshape(-1) for file in files]
         return np.concatenate(parts).astype(np.float32)
 
     def read_session(
@@ -259,12 +261,14 @@ class NSDSubject:
 
     def images(self, ids: Int[np.ndarray, " b"]) -> UInt8[np.ndarray, "b y x 3"]:
         """Images by 0-based 73k id, in the order of `ids`."""
-        return np.stack([self._brick[int(i)] for i in ids])
+        path = self._paths.images
+        with reading(path, "NSD's images", where_from(path)):
+            return np.stack([self._brick[int(i)] for i in ids])
 
     @functools.cached_property
     def _brick(self) -> h5py.Dataset:
         """The images; the file stays open, as opening the file takes longer than reading one."""
-        return h5py.File(self._paths.images, "r")["imgBrick"]
+        return hdf5_dataset(h5py.File(self._paths.images, "r"), "imgBrick", sparse=True)
 
 
 def _join(hemispheres: Sequence[Scaling]) -> Scaling:

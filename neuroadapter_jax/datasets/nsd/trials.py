@@ -15,6 +15,9 @@ from neuroadapter_jax.datasets.nsd.subject import NSDSubject
 from neuroadapter_jax.datasets.prepared.work import add_fingerprint, share, thread_count
 from neuroadapter_jax.datasets.repeats import to_half
 from neuroadapter_jax.files import write_npz
+from neuroadapter_jax.readers import read_npz
+
+_SCALING = ("mean", "scale", "group", "count")
 
 
 class NSDTrials:
@@ -77,18 +80,18 @@ class NSDTrials:
         self._files = []
         self.nan_vertices: dict[str, int] = {}
         for unit, session in names.items():
-            with np.load(work / f"{unit}.npz") as arrays:
-                parts = {
-                    prefix: Scaling(
-                        **{
-                            key: arrays[f"{prefix}_{key}"]
-                            for key in ("mean", "scale", "group", "count")
-                        }
-                    )
-                    for prefix in ("session", "stored")
-                    if f"{prefix}_mean" in arrays
-                }
-                self._empty.append(arrays["nan_vertices"])
+            arrays = read_npz(
+                work / f"{unit}.npz",
+                "the statistics of a session",
+                ("nan_vertices", *(f"session_{key}" for key in _SCALING)),
+                f"delete {work}, and the same command makes it again",
+            )
+            parts = {
+                prefix: Scaling(**{key: arrays[f"{prefix}_{key}"] for key in _SCALING})
+                for prefix in ("session", "stored")
+                if f"{prefix}_mean" in arrays
+            }
+            self._empty.append(arrays["nan_vertices"])
             if normalize == "session":  # one array, not two of the same values
                 parts["stored"] = parts["session"]
             self._stored.append(parts.get("stored"))

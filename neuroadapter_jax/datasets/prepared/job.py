@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float16, Float32, Int64
 from tqdm import tqdm
+from typing_extensions import TypedDict
 
 from neuroadapter_jax.datasets.prepared.images import EncodeImages, read_squares
 from neuroadapter_jax.datasets.prepared.shards import RecordSource, WriteRecords, shard_bounds
@@ -18,6 +19,7 @@ from neuroadapter_jax.datasets.repeats import RepeatVariance
 from neuroadapter_jax.datasets.source import DirectSource, Source, Trials
 from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.files import write_file
+from neuroadapter_jax.readers import read_json, read_npy
 
 _LARGEST = float(np.finfo(np.float16).max)
 _IMAGES_AT_ONCE = 256
@@ -105,10 +107,8 @@ class Job:
 
             reports = share(keys, self._work, compute, done=advance)
         self._no_image = {i for report in reports.values() for i in report["no_image"]}
-        self._moments = [np.load(self._work / f"{unit}.npy", mmap_mode="r") for unit in units]
-        self._squares = [
-            np.load(self._work / f"{unit}-squares.npy", mmap_mode="r") for unit in units
-        ]
+        self._moments = [_stored(self._work / f"{unit}.npy") for unit in units]
+        self._squares = [_stored(self._work / f"{unit}-squares.npy") for unit in units]
         latent = self._moments[0].shape[2:]
         self.shapes: dict[str, tuple[int | None, ...]] = {
             "image": (self._image_size, self._image_size, 3),
@@ -132,7 +132,7 @@ class Job:
 
             def done(unit: str, ours: bool) -> None:
                 bar.update(sizes[unit])
-                mark = json.loads((self._work / f"{unit}.json").read_text())
+                mark = read_json(self._work / f"{unit}.json", "the mark of finished work", _Mark)
                 self.meter.add(written=mark["bytes"] * ours)
 
             records = RecordSource(
@@ -228,7 +228,7 @@ class StoredTrials:
         self.empty_vertices = np.unique([v for block in empty.values() for v in block]).astype(
             np.int64
         )
-        self._blocks = [np.load(work / f"{unit}.npy", mmap_mode="r") for unit in units]
+        self._blocks = [_stored(work / f"{unit}.npy") for unit in units]
         self._starts = np.cumsum([0, *map(len, self._blocks)])
         if self._starts[-1] != total or any(block.shape[1] != n for block in self._blocks):
             raise InputError(
@@ -247,6 +247,15 @@ class StoredTrials:
 
     def close(self) -> None:
         """Nothing is open."""
+
+
+class _Mark(TypedDict):
+    bytes: int
+
+
+def _stored(path: Path) -> np.ndarray:
+    advice = "delete the folder that holds it, and the same command makes it again"
+    return read_npy(path, "an array that preparation stored", mapped=True, remedy=advice)
 
 
 def _save(path: Path, array: np.ndarray) -> None:

@@ -5,7 +5,6 @@ wherever it is installed, so the message is declared here and the arrays are tak
 """
 
 import functools
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, SupportsIndex
@@ -14,10 +13,12 @@ import numpy as np
 from array_record.python.array_record_data_source import ArrayRecordDataSource
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from jaxtyping import Bool, Float32, Int64
+from typing_extensions import TypedDict  # that of 3.11 lacks what pydantic needs
 
 from neuroadapter_jax.cortex.label_files import read_parcellation
 from neuroadapter_jax.cortex.parcellation import Parcellation, Parcels
-from neuroadapter_jax.errors import InputError, MissingFileError
+from neuroadapter_jax.errors import InputError, MissingFileError, reading
+from neuroadapter_jax.readers import read_json, read_npz
 
 SPLITS = ("train", "validation", "test")  # of NSD, and of what else can be trained on
 PROVENANCE = "provenance.json"
@@ -25,6 +26,8 @@ CORTEX = "cortex.npz"
 INDEX = "index.npz"
 STIMULI = "stimuli.npz"
 REGIONS = "regions.npz"
+IDS_OF_SPLITS = "the image ids of each split"  # what the file INDEX is expected to be
+_RECORDS = "records of `neuroadapter prepare`"
 # Arrays are stored as raw little-endian bytes; integers as int64. Shapes: provenance.json.
 ARRAYS: dict[str, np.dtype] = {
     "image": np.dtype("uint8"),
@@ -62,16 +65,18 @@ class PreparedDataset:
         self.path = Path(prepared)
         self.split = split
         self.provenance = read_provenance(self.path)
-        with np.load(self.path / INDEX) as index:
-            if split not in index:
-                raise InputError(
-                    f"{self.path} has no split {split!r}; choose one of {', '.join(index)}."
-                )
-            self.image_ids: Int64[np.ndarray, " images"] = index[split]
-        with np.load(self.path / CORTEX) as cortex:
+        index = read_npz(self.path / INDEX, IDS_OF_SPLITS)
+        if split not in index:
+            raise InputError(
+                f"{self.path} has no split {split!r}; choose one of {', '.join(index)}."
+            )
+        self.image_ids: Int64[np.ndarray, " images"] = index[split]
+        expected = "the vertices of a prepared folder"
+        cortex = read_npz(self.path / CORTEX, expected, ("ncsnr", "num_vertices"))
+        with reading(self.path / CORTEX, expected):
             self.ncsnr: Float32[np.ndarray, " n"] = cortex["ncsnr"]
             lh, rh = cortex["num_vertices"].tolist()
-        self.num_vertices: tuple[int, int] = (lh, rh)
+            self.num_vertices: tuple[int, int] = (lh, rh)
         self._shapes = {key: tuple(shape) for key, shape in self.provenance["shapes"].items()}
         folder = self.path / self.provenance["records"]
         files = sorted(folder.glob(f"*-{split}.array_record-*"))
@@ -80,10 +85,15 @@ class PreparedDataset:
                 f"{folder} holds no records of split {split!r}; delete {self.path} and prepare it "
                 f"again."
             )
-        self._records = ArrayRecordDataSource([str(file) for file in files])
-        if len(self._records) != len(self.image_ids):
+        self._shards = []
+        for file in files:
+            with reading(file, _RECORDS):
+                shard = ArrayRecordDataSource([str(file)])
+                self._shards.append((file, shard, len(shard)))
+        self._ends = np.cumsum([count for _, _, count in self._shards])
+        if len(self) != len(self.image_ids):
             raise InputError(
-                f"{folder} holds {len(self._records)} records of split {split!r} but {INDEX} lists "
+                f"{folder} holds {len(self)} records of split {split!r} but {INDEX} lists "
                 f"{len(self.image_ids)} images; delete {self.path} and prepare it again."
             )
 
@@ -106,7 +116,9 @@ class PreparedDataset:
     def _stimuli(self, key: str, default: str | bool) -> np.ndarray:
         if not (self.path / STIMULI).exists():  # folders of older versions lack it
             return np.full(len(self.image_ids), default)
-        with np.load(self.path / STIMULI) as stimuli:
+        path, expected = self.path / STIMULI, "the stimuli of a prepared folder"
+        stimuli = read_npz(path, expected, (key, "ids"))
+        with reading(path, expected):
             return stimuli[key][np.searchsorted(stimuli["ids"], self.image_ids)]
 
     def parcellation(self, files: Sequence[str], parcels: Parcels = "own") -> Parcellation:
@@ -145,19 +157,29 @@ class PreparedDataset:
             )
 
     def __len__(self) -> int:
-        return len(self._records)
+        return int(self._ends[-1])
 
     def __getitem__(self, index: SupportsIndex) -> dict[str, np.ndarray | np.generic]:
         if not 0 <= index.__index__() < len(self):
             raise IndexError(f"There is no record {index} among {len(self)}.")
-        features = _example_class().FromString(self._records[index]).features.feature
-        record: dict[str, np.ndarray | np.generic] = {
-            key: dtype(features[key].int64_list.value[0]) for key, dtype in INTEGERS.items()
-        }
-        for key, dtype in ARRAYS.items():
-            array = np.frombuffer(features[key].bytes_list.value[0], dtype)
-            record[key] = array.reshape(self._shapes[key])
+        shard = int(np.searchsorted(self._ends, index.__index__(), side="right"))
+        file, records, count = self._shards[shard]
+        with reading(file, _RECORDS):
+            message = records[index.__index__() - int(self._ends[shard]) + count]
+            features = _example_class().FromString(message).features.feature
+            record: dict[str, np.ndarray | np.generic] = {
+                key: dtype(features[key].int64_list.value[0]) for key, dtype in INTEGERS.items()
+            }
+            for key, dtype in ARRAYS.items():
+                array = np.frombuffer(features[key].bytes_list.value[0], dtype)
+                record[key] = array.reshape(self._shapes[key])
         return record
+
+
+class _Provenance(TypedDict):
+    request: dict[str, Any]
+    shapes: dict[str, list[int]]
+    records: str
 
 
 def read_provenance(prepared: Path) -> dict[str, Any]:
@@ -168,7 +190,8 @@ def read_provenance(prepared: Path) -> dict[str, Any]:
             f"{path} does not exist, so {prepared} is not a prepared folder; run "
             f"`neuroadapter prepare` first."
         )
-    return json.loads(path.read_text())
+    expected = "what `neuroadapter prepare` writes of a folder"
+    return read_json(path, expected, _Provenance, "prepare the folder again")
 
 
 def encode_record(record: dict[str, Any]) -> bytes:

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,9 @@ from jaxtyping import Int64
 
 from neuroadapter_jax.datasets.prepared.records import ARRAYS, encode_record
 from neuroadapter_jax.datasets.prepared.work import share, thread_count
-from neuroadapter_jax.errors import MissingFileError
+from neuroadapter_jax.errors import InputError, MissingFileError
 from neuroadapter_jax.files import write_text
+from neuroadapter_jax.readers import read_text
 
 CHECKSUMS = "SHA256SUMS"
 _SHARD_BYTES = 128 << 20
@@ -147,8 +149,13 @@ def verify_checksums(folder: Path) -> list[str]:
             f"older versions wrote no checksums."
         )
     wrong = []
-    for line in path.read_text().splitlines():
-        expected, file = line.split("  ", 1)
+    for number, line in enumerate(read_text(path, "a list of checksums").splitlines(), start=1):
+        expected, _, file = line.partition("  ")
+        if not re.fullmatch("[0-9a-f]{64}", expected) or Path(file).name != file:
+            raise InputError(
+                f"{path} line {number} is {line[:80]!r}; expected a SHA-256 and the name of a file "
+                f"beside it; copy the folder again."
+            )
         place = folder / file
         if not place.exists():
             wrong.append(file)

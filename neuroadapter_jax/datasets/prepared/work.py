@@ -3,14 +3,16 @@
 import contextlib
 import fcntl
 import hashlib
-import json
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
+from typing_extensions import TypedDict  # that of 3.11 lacks what pydantic needs
+
 from neuroadapter_jax.files import require_same_settings, write_json
+from neuroadapter_jax.readers import read_json
 
 _SAMPLE_BYTES = 1 << 16
 
@@ -61,7 +63,7 @@ def share(
             raise
     for unit in sorted(left):  # others are at these; should one of them die, it is our turn
         attempt(unit, True)
-    return {unit: json.loads((folder / f"{unit}.json").read_text()) for unit in units}
+    return {unit: _read_mark(folder / f"{unit}.json") for unit in units}
 
 
 @contextlib.contextmanager
@@ -80,7 +82,7 @@ def only_request(folder: Path, request: dict[str, Any]) -> Iterator[None]:
         except BlockingIOError:
             pass
         fcntl.flock(file, fcntl.LOCK_SH)
-        other = json.loads(path.read_text())
+        other = read_json(path, "the request of the process that works here")
         require_same_settings(
             folder,
             other,
@@ -95,8 +97,17 @@ def _remembered(folder: Path, unit: str, key: str) -> dict[str, Any] | None:
     path = folder / f"{unit}.json"
     if not path.exists():
         return None
-    report = json.loads(path.read_text())
+    report = _read_mark(path)
     return report if report["key"] == key else None
+
+
+class _Mark(TypedDict):
+    key: str
+
+
+def _read_mark(path: Path) -> dict[str, Any]:
+    advice = "delete it, and the same command does this part of the work again"
+    return read_json(path, "the mark of finished work", _Mark, advice)
 
 
 @contextlib.contextmanager

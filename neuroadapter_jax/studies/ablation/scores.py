@@ -6,12 +6,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
+from neuroadapter_jax.errors import reading
 from neuroadapter_jax.evaluation.features import NETWORKS, PUBLISHED_NETWORKS
 from neuroadapter_jax.evaluation.old_names import NEW_NAMES
 from neuroadapter_jax.evaluation.protocol import score_images
 from neuroadapter_jax.evaluation.simulated_truth import SimulatedTruth
 from neuroadapter_jax.files import write_npz
 from neuroadapter_jax.pipeline import Reconstructions
+from neuroadapter_jax.readers import read_npz
 
 
 class ImageScores(NamedTuple):
@@ -41,13 +43,14 @@ class ImageScores(NamedTuple):
     def load(cls, path: str | Path) -> "ImageScores":
         """Read a file of `save`; one of version 0.1.0 comes with today's names."""
         parts: dict[str, dict[str, Any]] = {"points": {}, "out_of": {}, "missing": {}}
-        with np.load(path) as arrays:
-            for key in arrays.files:
+        arrays = read_npz(path, "scores of each image", ("image_ids",), f"delete {path}")
+        with reading(path, "scores of each image", f"delete {path}"):
+            for key, values in arrays.items():
                 part, _, name = key.partition("/")
                 name = NEW_NAMES.get(name, name)
                 if name:
-                    parts[part][name] = str(arrays[key]) if part == "missing" else arrays[key]
-            return cls(arrays["image_ids"], **parts)
+                    parts[part][name] = str(values) if part == "missing" else values
+        return cls(arrays["image_ids"], **parts)
 
 
 def score_choice(

@@ -38,6 +38,7 @@ from neuroadapter_jax.pipeline import (
 )
 from neuroadapter_jax.pipeline.contract import recorded_sampling
 from neuroadapter_jax.pipeline.reconstruction_folder import SaveGrid
+from neuroadapter_jax.readers import read_json
 from neuroadapter_jax.simulation.nsd_writer import load_truth
 from neuroadapter_jax.studies.baselines.methods import METHODS, BaselineSettings
 from neuroadapter_jax.studies.baselines.scores import make_score, summarise
@@ -326,5 +327,6 @@ def _claim(out: Path, settings: dict[str, Any]) -> None:
     """Refuses a folder of another run; else notes the settings."""
     path = out / "settings.json"
     if path.is_file():
-        require_same_settings(out, json.loads(path.read_text()), settings, "baselines")
+        found = read_json(path, "the settings of `neuroadapter baselines`")
+        require_same_settings(out, found, settings, "baselines")
     write_json(path, settings)

@@ -1,6 +1,5 @@
 """Settings that are chosen on validation images: the low-level start's strength, and guidance."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.evaluation.old_names import with_new_names
 from neuroadapter_jax.files import write_json
 from neuroadapter_jax.pipeline import Decoder, LowLevelStart
+from neuroadapter_jax.readers import read_json
 from neuroadapter_jax.studies.baselines.methods import BaselineSettings
 from neuroadapter_jax.studies.baselines.scores import ScoreImages, mean_scores
 
@@ -72,7 +72,8 @@ class ValidationScores:
 
     def __init__(self, images: ValidationImages, settings: BaselineSettings, path: Path, bar: tqdm):
         self.images, self.settings, self.path, self.bar = images, settings, path, bar
-        stored = json.loads(path.read_text()) if path.is_file() else {}
+        form, expected = dict[str, dict[str, float]], "scores on validation images"
+        stored = read_json(path, expected, form, f"delete {path}") if path.is_file() else {}
         self.stored: dict[str, dict[str, float]] = with_new_names(stored)
 
     def of(

@@ -1,0 +1,108 @@
+"""FreeSurfer's and GIFTI files as nibabel reads them, once their bytes are known to be whole."""
+
+import gzip
+import math
+import os
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from jaxtyping import Integer
+
+from neuroadapter_jax.errors import InputError, reading, stand_in
+
+MGH_HEADER_BYTES = 284
+_MOST_LABELS = 1 << 20  # entries of a table of colours; FreeSurfer's own largest number is 14,175
+
+
+def open_mgh(
+    path: str | os.PathLike,
+    expected: str = "a FreeSurfer file of values per vertex (.mgh, .mgz)",
+    remedy: str = "",
+) -> nib.MGHImage:
+    """An .mgh or .mgz file that is as long as its header promises; a .mgz read and checked whole.
+
+    Args:
+        path: the file.
+        expected: what it should be, for the message.
+        remedy: what to do; when empty, one that fits what was found.
+
+    Raises:
+        MissingFileError: there is no such file.
+        InputError: it is cut short, damaged or no such file.
+    """
+    path = Path(path)
+
+    def truncated(size: int, promised: str) -> InputError:
+        advice = remedy or "copy or download it again"
+        return InputError(f"{path} is truncated: it has {size} bytes, {promised}; {advice}.")
+
+    with reading(path, expected, remedy), np.errstate(all="ignore"):
+        if path.name.endswith("z"):
+            with gzip.open(path) as file:
+                content = file.read()  # to its end, where the checksum is
+            size = len(content)
+        else:
+            size = path.stat().st_size
+        if size < MGH_HEADER_BYTES and stand_in(path) is None:
+            raise truncated(size, f"less than the {MGH_HEADER_BYTES} of a header")
+        if path.name.endswith("z"):
+            image = nib.MGHImage.from_bytes(content)
+        else:
+            image = nib.MGHImage.from_filename(path)
+        shape = tuple(map(int, image.shape))
+        if min(shape) < 1:
+            raise ValueError(f"its header has the shape {shape}")
+        promised = MGH_HEADER_BYTES + math.prod(shape) * image.get_data_dtype().itemsize
+    if size < promised:
+        raise truncated(size, f"but its header promises {promised}")
+    return image
+
+
+def read_mgh(
+    path: str | os.PathLike,
+    expected: str = "a FreeSurfer file of values per vertex (.mgh, .mgz)",
+    remedy: str = "",
+) -> np.ndarray:
+    """The values of an .mgh or .mgz file as they are stored, in its shape; see `open_mgh`."""
+    image = open_mgh(path, expected, remedy)
+    with reading(path, expected, remedy):
+        return np.asanyarray(image.dataobj)
+
+
+def read_annot(
+    path: str | os.PathLike,
+) -> tuple[Integer[np.ndarray, " n"], Integer[np.ndarray, "k 5"], list[str]]:
+    """The colour of each vertex, the table of colours and the names of an .annot file.
+
+    Raises:
+        MissingFileError: there is no such file.
+        InputError: it is cut short, damaged or no such file.
+    """
+    with reading(path, "a FreeSurfer .annot file"):
+        size = Path(path).stat().st_size
+        (vertices,) = np.fromfile(path, ">i4", 1).tolist()
+        if not 0 < vertices <= size // 8:
+            raise ValueError(f"it promises {vertices} vertices in {size} bytes")
+        entries = np.fromfile(path, ">i4", 3, offset=4 + 8 * vertices)[1:]
+        if entries.max(initial=0) > _MOST_LABELS:
+            raise ValueError(f"it promises a table of {entries.max()} labels")
+        values, table, names = nib.freesurfer.read_annot(path, orig_ids=True)
+        # nibabel's table has a row for every number, its names are those of the file alone.
+        if len(table) != len(names):
+            raise ValueError(f"it names {len(names)} of the {len(table)} labels of its table")
+        return values, table, [n.decode() if isinstance(n, bytes) else str(n) for n in names]
+
+
+def read_gifti(path: str | os.PathLike) -> nib.GiftiImage:
+    """A GIFTI file with all of its arrays in memory.
+
+    Raises:
+        MissingFileError: there is no such file.
+        InputError: it is cut short, damaged or no such file.
+    """
+    with reading(path, "a GIFTI file (.gii)"):
+        image = nib.GiftiImage.from_filename(path)
+        for array in image.darrays:
+            np.asarray(array.data)
+        return image
