@@ -20,7 +20,7 @@ from neuroadapter_jax.diffusion.text_encoder import CLIPTextModel
 from neuroadapter_jax.diffusion.unet import UNet2DConditionModel
 from neuroadapter_jax.diffusion.vae import AutoencoderKL
 from neuroadapter_jax.errors import InputError, MissingFileError
-from neuroadapter_jax.files import write_file, write_json
+from neuroadapter_jax.files import inside, write_file, write_json
 
 ASSETS = Path(__file__).parent.parent / "assets"
 _CLASSES: dict[str, tuple[Any, str]] = {
@@ -223,7 +223,7 @@ def _load_shards(index: Path) -> dict[str, np.ndarray]:
     places = json.loads(index.read_text())["weight_map"]
     tensors: dict[str, np.ndarray] = {}
     for shard in sorted(set(places.values())):
-        path = index.parent / shard
+        path = inside(index.parent, shard, index)
         if not path.is_file():
             raise MissingFileError(f"{path}: not found, but {index.name} beside it names it.")
         found = load_safetensors(path)

@@ -15,12 +15,12 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt8
 from safetensors.numpy import load_file, save
-from tqdm import tqdm
 
 from neuroadapter_jax.batches import map_batches
 from neuroadapter_jax.errors import InputError, MissingFileError
 from neuroadapter_jax.files import write_file, write_json, write_text
 from neuroadapter_jax.metrics.recall import semantic_precision, semantic_recall
+from neuroadapter_jax.progress import Bar
 from neuroadapter_jax.tables import markdown_table
 
 ASSET = Path(__file__).parents[1] / "assets" / "scene_reader"
@@ -269,7 +269,7 @@ def train_scene_reader(
 
     opt_state = optimizer.init(params)
     losses = []
-    with tqdm(range(num_steps), desc="scene reader", disable=not progress) as bar:
+    with Bar(range(num_steps), desc="scene reader", disable=not progress) as bar:
         for step in bar:
             images, categories = sample(batch_size, step * batch_size)
             labels = categories.astype(np.int32) + 1

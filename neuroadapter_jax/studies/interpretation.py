@@ -19,6 +19,7 @@ from neuroadapter_jax.figures.interpretation_report import (
 )
 from neuroadapter_jax.figures.timelines import on_vertices
 from neuroadapter_jax.ibbi.roi import ROIAssignment, assign_by_name, assign_regions
+from neuroadapter_jax.locks import runs_alone
 from neuroadapter_jax.pipeline import (
     InterpretationSettings,
     NeuroAdapterPipeline,
@@ -85,6 +86,7 @@ class ROISource:
         raise InputError("give either --rois or --root.")
 
 
+@runs_alone("out", "an interpretation")
 def interpret(
     pipeline: NeuroAdapterPipeline,
     dataset: PreparedDataset,

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float16, Float32, Int64
-from tqdm import tqdm
 
 from neuroadapter_jax.datasets.prepared.images import EncodeImages, read_squares
 from neuroadapter_jax.datasets.prepared.shards import RecordSource, WriteRecords, shard_bounds
@@ -18,6 +17,7 @@ from neuroadapter_jax.datasets.repeats import RepeatVariance
 from neuroadapter_jax.datasets.source import DirectSource, Source, Trials
 from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.files import write_file
+from neuroadapter_jax.progress import Bar
 
 _LARGEST = float(np.finfo(np.float16).max)
 _IMAGES_AT_ONCE = 256
@@ -188,8 +188,8 @@ class Job:
             }
         variance.save(self._work / f"variance-{split}-{start}.npz")
 
-    def _bar(self, label: str, total: int, unit: str) -> tqdm:
-        return tqdm(total=total, desc=label, unit=unit, disable=not self._progress)
+    def _bar(self, label: str, total: int, unit: str) -> Bar:
+        return Bar(total=total, desc=label, unit=unit, disable=not self._progress)
 
 
 class StoredTrials:

@@ -14,7 +14,7 @@ from jaxtyping import Int64
 from neuroadapter_jax.datasets.prepared.records import ARRAYS, encode_record
 from neuroadapter_jax.datasets.prepared.work import share, thread_count
 from neuroadapter_jax.errors import MissingFileError
-from neuroadapter_jax.files import write_text
+from neuroadapter_jax.files import inside, write_text
 
 CHECKSUMS = "SHA256SUMS"
 _SHARD_BYTES = 128 << 20
@@ -149,7 +149,7 @@ def verify_checksums(folder: Path) -> list[str]:
     wrong = []
     for line in path.read_text().splitlines():
         expected, file = line.split("  ", 1)
-        place = folder / file
+        place = inside(folder, file, path)
         if not place.exists():
             wrong.append(file)
             continue

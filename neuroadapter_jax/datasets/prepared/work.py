@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from neuroadapter_jax.files import require_same_settings, write_json
+from neuroadapter_jax.locks import locked
 
 _SAMPLE_BYTES = 1 << 16
 
@@ -97,22 +98,6 @@ def _remembered(folder: Path, unit: str, key: str) -> dict[str, Any] | None:
         return None
     report = json.loads(path.read_text())
     return report if report["key"] == key else None
-
-
-@contextlib.contextmanager
-def locked(path: Path, wait: bool = True) -> Iterator[bool]:
-    """Holds the lock of a file, which the system releases when the process dies.
-
-    Yields:
-        Whether it is held; with `wait` always.
-    """
-    with open(path, "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            yield False
-            return
-        yield True
 
 
 def thread_count() -> int:
