@@ -97,7 +97,7 @@ def locked(path: Path, wait: bool = True) -> Iterator[bool]:
         Whether it is held; with `wait` always.
     """
     try:
-        lock = _acquire(path, -1 if wait else 0)
+        lock = _acquire(path, -1.0 if wait else 0.0)
     except Timeout:
         yield False
         return
@@ -111,7 +111,7 @@ def locked(path: Path, wait: bool = True) -> Iterator[bool]:
 @contextlib.contextmanager
 def _acquired(path: Path, folder: Path, holder: Path) -> Iterator[None]:
     try:
-        lock = _acquire(path, 0)
+        lock = _acquire(path, 0.0)
     except Timeout:
         found = _read(holder)
         raise InputError(

@@ -89,7 +89,8 @@ def write_report(
     )
     page = f"""<!doctype html>
 <html lang="en"><meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{content_policy()}"><title>neuroadapter-jax: demo</title>
+<meta http-equiv="Content-Security-Policy" content="{content_policy()}">
+<title>neuroadapter-jax: demo</title>
 <style>{_STYLE}</style>
 <h1>Stimuli and their reconstructions</h1>
 <p class="lead">Reconstructions by neuroadapter-jax from the responses of a simulated subject to
