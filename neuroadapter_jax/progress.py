@@ -57,7 +57,7 @@ class Bar(tqdm):
             yield one
             self._check()
 
-    def update(self, n: float | None = 1) -> bool | None:
+    def update(self, n: Any = 1) -> bool | None:
         """Count n more; ends here where a signal asked for it."""
         shown = super().update(n)
         self._check()

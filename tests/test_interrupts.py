@@ -25,10 +25,10 @@ def handlers():
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_to_a_program_is_raised_at_once(number):
     passed = False
-    with pytest.raises(Interrupted, match=f"{number.name}: what was finished is kept") as caught:
-        with interrupts.of_program():
-            signal.raise_signal(number)
-            passed = True
+    words = f"{number.name}: what was finished is kept"
+    with pytest.raises(Interrupted, match=words) as caught, interrupts.of_program():
+        signal.raise_signal(number)
+        passed = True
     assert not passed and caught.value.exit_code == 128 + number
 
 

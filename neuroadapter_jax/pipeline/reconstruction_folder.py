@@ -353,7 +353,7 @@ def _check_folder(out: Path, settings: dict[str, Any]) -> dict[str, Any]:
 
 def _made_files(out: Path) -> list[str]:
     """What a folder holds of what a call writes; folders only where something is in them."""
-    pictures = [f"{name}/" for name in ("images", "stimuli") if any((out / name).glob("*.png"))]
+    pictures = [name for name in ("images", "stimuli") if any((out / name).glob("*.png"))]
     return pictures + (["grid.png"] if (out / "grid.png").exists() else [])
 
 
