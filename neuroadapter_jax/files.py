@@ -122,8 +122,8 @@ def inside(folder: str | Path, name: str, listed_in: str | Path) -> Path:
         InputError: the name leads out of the folder, such as ../../x or /x.
     """
     # Not resolved, since the Hub's cache links its files to others beside the folder.
-    first = Path(os.path.normpath(str(name))).parts[:1]
-    if first in ((os.pardir,), (os.sep,)):
+    place = os.path.normpath(str(name))
+    if os.path.isabs(place) or Path(place).parts[:1] == (os.pardir,):
         raise InputError(
             f"{listed_in} names {str(name)!r}, which lies outside {folder}; expected a file inside "
             "it, so mend the name, if you trust where the folder came from."

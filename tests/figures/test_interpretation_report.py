@@ -87,7 +87,7 @@ def test_the_page_needs_nothing_else(page):
 
 def test_names_stay_text_and_nothing_else_may_run(page):
     text = page.read_text(encoding="utf-8")
-    assert "<!--" not in text and "onerror=alert" not in text.replace("\\u003cimg src=x ", "")
+    assert "<!--" not in text and "<img src=x" not in text and "\\u003cimg src=x" in text
     assert text.count("<script") == text.count("</script>") == 2
     assert "innerHTML" not in text and "\u2028" not in text
 
