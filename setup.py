@@ -17,6 +17,7 @@ ROOT = pathlib.Path(__file__).resolve().parent
 CORE = [
     "absl-py",
     "array_record",
+    "filelock>=4.2",
     "flax>=0.12.8",
     "grain>=0.2.18",
     "h5netcdf",

@@ -1,15 +1,17 @@
 """Files that appear whole or not at all, and work folders that belong to one run."""
 
+import contextlib
 import json
 import os
+import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from neuroadapter_jax.errors import InputError
+from neuroadapter_jax.errors import ExistingFileError, InputError
 
 
 def write_file(path: str | Path, write: Callable[[Path], object]) -> None:
@@ -54,6 +56,79 @@ def write_npz(path: str | Path, *, compress: bool = False, **arrays: Any) -> Non
             save(file, **arrays)
 
     write_file(path, write)
+
+
+@contextlib.contextmanager
+def whole_folder(path: str | Path) -> Iterator[Path]:
+    """A folder to write into that appears under its name only once it is complete.
+
+    Args:
+        path: the folder. Where it holds something already, it is written in place, file by file.
+
+    Yields:
+        Where to write: a folder beside it with a name that no other call has.
+    """
+    path = Path(path)
+    if path.is_dir() and any(path.iterdir()):
+        yield path
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{path.name}-", suffix=".partial", dir=path.parent))
+    try:
+        yield partial
+        partial.chmod(0o777 & ~_umask())
+        partial.replace(path)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def remove_partial_folders(path: str | Path) -> None:
+    """Remove what killed calls of `whole_folder` left; where the caller alone writes the folder."""
+    path = Path(path)
+    for partial in path.parent.glob(f".{path.name}-*.partial"):
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def refuse_foreign(folder: str | Path, names: Iterable[str], *, ours: bool = False) -> None:
+    """Refuse to write over files that another run or a person put into a folder; writes nothing.
+
+    Args:
+        folder: the folder.
+        names: of the files and folders in it that are to be written.
+        ours: whether what is there was written by the same run.
+
+    Raises:
+        ExistingFileError: one is there and was not written by the same run.
+    """
+    folder = Path(folder)
+    if ours:
+        return
+    if found := [name for name in names if (folder / name).exists()]:
+        raise ExistingFileError(
+            f"{folder} holds {', '.join(found)} already, which this run did not write; name "
+            "another folder, or move them away."
+        )
+
+
+def inside(folder: str | Path, name: str, listed_in: str | Path) -> Path:
+    """The path of a file that another file names, which has to lie in a folder.
+
+    Args:
+        folder: the folder.
+        name: as the other file has it, relative to the folder.
+        listed_in: the other file, for the message.
+
+    Raises:
+        InputError: the name leads out of the folder, such as ../../x or /x.
+    """
+    # Not resolved, since the Hub's cache links its files to others beside the folder.
+    place = os.path.normpath(str(name))
+    if os.path.isabs(place) or Path(place).parts[:1] == (os.pardir,):
+        raise InputError(
+            f"{listed_in} names {str(name)!r}, which lies outside {folder}; expected a file inside "
+            "it, so mend the name, if you trust where the folder came from."
+        )
+    return Path(folder) / str(name)
 
 
 def json_values(content: Any) -> Any:

@@ -171,7 +171,8 @@ def start_processes(
     """Join the processes of one run; call it before JAX computes anything.
 
     With an address the three arguments say who is who. Without one, SLURM's variables do, when
-    there is more than one task; else this is a run of one process and nothing happens.
+    there is more than one task; else this is a run of one process and nothing happens. With
+    num_processes = 1 alone SLURM's variables are not looked at.
 
     Args:
         coordinator: "host:port" of process 0.
@@ -179,15 +180,36 @@ def start_processes(
         process_id: 0 ... num_processes - 1.
 
     Raises:
-        InputError: an address without the two numbers, or the reverse.
+        InputError: an address without the two numbers, or the reverse; SLURM's variables in a
+            process that srun did not start; or the processes do not find one another.
     """
     given = [coordinator, num_processes, process_id]
+    if given == [None, 1, None]:
+        return
     if any(value is not None for value in given):
         if any(value is None for value in given):
             raise InputError(
                 f"coordinator, num_processes and process_id are {given}; give all three, or none "
                 "under SLURM or with one process."
             )
-        jax.distributed.initialize(coordinator, num_processes, process_id)
-    elif int(os.environ.get("SLURM_NTASKS", 1)) > 1 and "SLURM_PROCID" in os.environ:
-        jax.distributed.initialize()
+        _initialize(coordinator, num_processes, process_id)
+    elif (tasks := int(os.environ.get("SLURM_NTASKS") or 1)) > 1 and "SLURM_PROCID" in os.environ:
+        # sbatch and salloc set the others too, but start one process only.
+        if "SLURM_STEP_NODELIST" not in os.environ:
+            raise InputError(
+                f"SLURM_NTASKS is {tasks}, but srun did not start this process, so the others are "
+                "not there; put srun before the command, or give --num_processes=1 to run it alone."
+            )
+        _initialize()
+
+
+def _initialize(*arguments: Any) -> None:
+    try:
+        jax.distributed.initialize(*arguments)
+    except (RuntimeError, ValueError) as error:
+        said = " ".join(str(error).split())
+        raise InputError(
+            f"The processes of this run did not find one another ({said[:200]}); check "
+            "--coordinator, --num_processes and --process_id, or give --num_processes=1 to run "
+            "this one alone."
+        ) from error

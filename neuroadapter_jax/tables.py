@@ -1,5 +1,6 @@
 """Markdown tables, and the cells that they are made of."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -25,7 +26,13 @@ def markdown_table(head: Sequence[object], rows: Iterable[Sequence[object]]) -> 
                 f"A row of the table has {len(line)} cells, {line}; expected {len(head)}, one for "
                 f"each of the columns {list(head)}."
             )
-    return "".join("| " + " | ".join(map(str, line)) + " |\n" for line in lines)
+    return "".join("| " + " | ".join(map(_cell, line)) + " |\n" for line in lines)
+
+
+def _cell(value: object) -> str:
+    """A cell's text, such as the name of an ROI, so that it neither ends the cell nor is markup."""
+    text = str(value).replace("\n", " ").replace("|", "\\|")
+    return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", text)
 
 
 def interval_cell(entry: Mapping[str, Any] | None, form: str = ".2f") -> str:

@@ -252,6 +252,33 @@ def test_where_a_parameter_is_cut(path, shape, spec):
     assert partition(path, shape, 1) == PartitionSpec()
 
 
+def test_slurm_without_srun_is_told_a_way_out(monkeypatch):
+    import jax
+
+    from neuroadapter_jax.errors import InputError
+    from neuroadapter_jax.sharding import start_processes
+
+    joined = []
+    monkeypatch.setattr(jax.distributed, "initialize", lambda *given: joined.append(given))
+    monkeypatch.setenv("SLURM_NTASKS", "4")
+    monkeypatch.setenv("SLURM_PROCID", "0")
+    monkeypatch.delenv("SLURM_STEP_NODELIST", raising=False)
+    with pytest.raises(InputError, match=r"SLURM_NTASKS is 4, but srun .* give --num_processes=1"):
+        start_processes()
+    start_processes(num_processes=1)
+    assert joined == []
+    monkeypatch.setenv("SLURM_STEP_NODELIST", "node[1-4]")
+    start_processes()
+    assert joined == [()]
+
+    def fails(*given):
+        raise RuntimeError("DEADLINE_EXCEEDED:\nno answer")
+
+    monkeypatch.setattr(jax.distributed, "initialize", fails)
+    with pytest.raises(InputError, match="one another \\(DEADLINE_EXCEEDED: no answer\\); check"):
+        start_processes("127.0.0.1:1", 2, 1)
+
+
 def test_a_mesh_that_does_not_divide_is_refused():
     from neuroadapter_jax.sharding import make_mesh
 

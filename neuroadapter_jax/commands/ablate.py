@@ -9,8 +9,6 @@ then the next seed. --config.train.* and --config.data.* go to every training; -
 are for this command itself.
 """
 
-import signal
-import sys
 from pathlib import Path
 
 from ml_collections import ConfigDict
@@ -42,9 +40,6 @@ def variant_of(config: ConfigDict, name: str, seed: int) -> ConfigDict:
 
 
 def main(values: CommandFlags, arguments: list[str]) -> None:
-    # Without this a running child would go on; the exception makes subprocess end it.
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-
     from neuroadapter_jax.studies.ablation import AblationPlan, run_ablation
     from neuroadapter_jax.training.train import check_before_preparing
 

@@ -40,9 +40,15 @@ def find_config(name: str) -> Path:
 
     Raises:
         MissingFileError: neither is there.
+        InputError: a file of another suffix than .py.
     """
     path = Path(name)
     if path.is_file():
+        if path.suffix != ".py":
+            raise InputError(
+                f"the config file {name} ends in {path.suffix!r}; expected a Python file with "
+                "get_config(), whose name ends in .py, since it is run."
+            )
         return path
     if path.parent in (Path(), Path("configs")) and path.suffix in ("", ".py"):
         carried = configs_folder() / f"{path.stem}.py"

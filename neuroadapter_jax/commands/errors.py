@@ -1,35 +1,64 @@
 """Which errors a user can mend; they end a command with one sentence instead of a traceback."""
 
-import sys
+import errno
+import os
 from collections.abc import Iterator
 
 from neuroadapter_jax.commands.extras import extra_of
 from neuroadapter_jax.errors import InputError
+from neuroadapter_jax.interrupts import Interrupted
 
-# An OSError is the disk's or a path's: full, read-only, not permitted, too long a name.
-MENDABLE = (InputError, OSError)
-# The end of a training by a signal, of a module that takes long to import; one that was raised
-# comes from an imported module.
-_ELSEWHERE = (("neuroadapter_jax.training.loop", "Interrupted"),)
+# What a disk says, and what to do; a library may say it in an exception of its own.
+_DISK = {
+    errno.ENOSPC: "free some space and give the same command again; what was finished is kept",
+    errno.EDQUOT: "free some space and give the same command again; what was finished is kept",
+    errno.EFBIG: "raise the limit on the size of files; what was finished is kept",
+    errno.EROFS: "name a folder that can be written",
+    errno.EACCES: "change the permissions or name another place",
+    errno.EIO: "check the disk and give the same command again",
+}
 
 
-def sentence_of(error: Exception) -> str | None:
+def sentence_of(error: BaseException) -> str | None:
     """What to tell the user; None for a mistake of ours, whose traceback is wanted."""
+    if isinstance(error, Interrupted):
+        return str(error)
+    if isinstance(error, KeyboardInterrupt):
+        return str(Interrupted(exit_code_of(error) - 128))
     if isinstance(error, ModuleNotFoundError):
         extra = extra_of(error.name or "")
         if extra is not None:
             return f"{error.name} is not installed; pip install 'neuroadapter-jax[{extra}]'."
     if isinstance(error, ImportError) and "pip install" in str(error):
         return str(error)
-    return str(error) if isinstance(error, (*MENDABLE, *_raised_elsewhere())) else None
+    if isinstance(error, InputError):
+        return str(error)
+    return _disk_sentence(error)
 
 
-def exit_code_of(error: Exception) -> int:
-    """1, or what the error itself says: a run that a signal ended says 128 + the signal."""
-    return getattr(error, "exit_code", 1)
+def exit_code_of(error: BaseException) -> int:
+    """1, or for work that a signal ended 128 + the signal."""
+    if isinstance(error, KeyboardInterrupt):
+        return getattr(error, "exit_code", 130)
+    return 1
 
 
-def _raised_elsewhere() -> Iterator[type[Exception]]:
-    for module, name in _ELSEWHERE:
-        if module in sys.modules:
-            yield getattr(sys.modules[module], name)
+def _disk_sentence(error: BaseException) -> str | None:
+    """What a disk or a path refused: full, read-only, not permitted, too long a name."""
+    for cause in _chain(error):
+        text = " ".join(str(cause).split())
+        for number, remedy in _DISK.items():
+            said = os.strerror(number)
+            if isinstance(cause, OSError) and cause.errno == number:
+                return f"{cause.filename or 'the output'}: {said}; {remedy}."
+            if said in text:
+                return f"{text[:300]}; {remedy}."
+    return str(error) if isinstance(error, OSError) else None
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """The exception and what it was raised from."""
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__ or cause.__context__

@@ -103,10 +103,11 @@ def dry_run(data: ConfigDict, allow_pickle: bool = False) -> None:
 
 def verify(prepared: Path) -> None:
     """Say which record files are damaged; exit with 1 where one is."""
-    from neuroadapter_jax.datasets.prepared.records import read_provenance
+    from neuroadapter_jax.datasets.prepared.records import PROVENANCE, read_provenance
     from neuroadapter_jax.datasets.prepared.shards import verify_checksums
+    from neuroadapter_jax.files import inside
 
-    folder = prepared / read_provenance(prepared)["records"]
+    folder = inside(prepared, read_provenance(prepared)["records"], prepared / PROVENANCE)
     if wrong := verify_checksums(folder):
         sys.exit(
             f"prepare: {len(wrong)} record files of {folder} are missing or damaged, the first "

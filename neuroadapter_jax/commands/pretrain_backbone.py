@@ -23,6 +23,7 @@ def main(values: CommandFlags, arguments: list[str]) -> None:
     use_cpu_cores(math.gcd(config.vae.batch_size, config.unet.batch_size))
 
     from neuroadapter_jax.figures.grids import caption_grid, save_picture
+    from neuroadapter_jax.files import write_text
     from neuroadapter_jax.simulation.scenes import sample_scenes
     from neuroadapter_jax.training.tiny_sd import pretrain
     from neuroadapter_jax.training.tiny_sd_card import card, sample_captions
@@ -42,5 +43,5 @@ def main(values: CommandFlags, arguments: list[str]) -> None:
     captions = sample_scenes(8, config.scene_seed, start=config.num_scenes).captions
     picture = caption_grid(sample_captions(export, captions), captions)
     save_picture(export / "samples.png", picture)
-    (export / "README.md").write_text(card(config.workdir, "samples.png"))
+    write_text(export / "README.md", card(config.workdir, "samples.png"))
     print(f"Trained: {export}")

@@ -21,6 +21,7 @@ def main(values: CommandFlags, arguments: list[str]) -> None:
     config = values.config
     use_cpu_cores(config.training.batch_size)
 
+    from neuroadapter_jax.files import write_text
     from neuroadapter_jax.training.tiny_vit import card, pretrain_vit
 
     command = " ".join(["neuroadapter", "pretrain-vit", *values.arguments])
@@ -35,5 +36,5 @@ def main(values: CommandFlags, arguments: list[str]) -> None:
         command=command,
     )
     text = card(config.export, config.workdir, command, config.num_scenes)
-    (Path(config.export) / "README.md").write_text(text)
+    write_text(Path(config.export) / "README.md", text)
     print(f"Trained: {config.export} ({losses})")

@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import sys
 from types import ModuleType
 
@@ -10,6 +11,7 @@ from absl import flags, logging
 from neuroadapter_jax.commands.errors import exit_code_of, sentence_of
 from neuroadapter_jax.commands.help_text import command_help
 from neuroadapter_jax.commands.shared_flags import CommandFlags, define_shared
+from neuroadapter_jax.interrupts import of_program
 
 HELP = {"-h", "-?", "-help", "--help", "--helpshort", "--helpfull"}
 
@@ -23,32 +25,48 @@ def run(name: str, module: ModuleType, arguments: list[str]) -> None:
         arguments: what follows the command's name.
 
     Raises:
-        SystemExit: with 1 where a flag, a file or a setting is wrong, or with the exit code that
-            the work itself asks for.
+        SystemExit: with 1 where a flag, a file or a setting is wrong or a disk is full; with 128 +
+            the signal where one ended the work, 141 where nobody reads the output any more; or
+            with the exit code that the work itself asks for.
     """
+    traceback = False
     try:
-        if HELP.intersection(arguments):
-            print(command_help(name, module, define_flags(module, arguments)))
-        else:
-            _work(name, module, arguments)
-        sys.stdout.flush()
+        with of_program():
+            if HELP.intersection(arguments):
+                print(command_help(name, module, define_flags(module, arguments)))
+            else:
+                values, rest = parse(name, module, arguments)
+                traceback = values.traceback
+                _quiet_libraries(values.verbosity)
+                module.main(values, rest)
+            sys.stdout.flush()
     except BrokenPipeError:  # whatever reads the output has read enough, such as `| head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _work(name: str, module: ModuleType, arguments: list[str]) -> None:
-    values, rest = parse(name, module, arguments)
-    _quiet_libraries(values.verbosity)
-    try:
-        module.main(values, rest)
-    except BrokenPipeError:
-        raise
-    except Exception as error:
+        _drop_output()
+        sys.exit(128 + signal.SIGPIPE)
+    except (Exception, KeyboardInterrupt) as error:
         sentence = sentence_of(error)
-        if sentence is None or values.traceback:
+        if sentence is None or traceback:
             raise
+        _drop_output_if_it_fails()
         print(f"{name}: {sentence}", file=sys.stderr)
         sys.exit(exit_code_of(error))
+
+
+def _drop_output_if_it_fails() -> None:
+    """What a full disk did not take would be tried, and fail, once more at the program's end."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _drop_output()
+
+
+def _drop_output() -> None:
+    null = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(null, stream.fileno())
 
 
 def define_flags(module: ModuleType, arguments: list[str]) -> CommandFlags:

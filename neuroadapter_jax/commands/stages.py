@@ -1,10 +1,10 @@
 """Commands that consist of other commands: each stage is one, printed before it runs."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Collection
 from pathlib import Path
 
 import neuroadapter_jax
@@ -20,7 +20,6 @@ def run_stage(
     command: str,
     *arguments: str,
     must_have_ended: bool = False,
-    pass_fds: Collection[int] = (),
 ) -> None:
     """Run `neuroadapter COMMAND ...` unless what it makes is there.
 
@@ -31,7 +30,6 @@ def run_stage(
         arguments: of the command.
         must_have_ended: also run it where `made` is there but the record does not tell that the
             stage came to its end.
-        pass_fds: file descriptors that the stage's process inherits.
 
     Raises:
         InputError: the stage failed; the command line and its exit code.
@@ -48,14 +46,25 @@ def run_stage(
         return
     print(f"[run]  {line}", flush=True)
     start = time.monotonic()
-    process = subprocess.run(
-        [*PROGRAM, command, *arguments], env=_environment(), pass_fds=tuple(pass_fds)
-    )
-    if process.returncode:
-        raise InputError(
-            f"`{line}` ended with exit code {process.returncode}; the same command goes on there."
-        )
+    if code := _exit_code([*PROGRAM, command, *arguments]):
+        raise InputError(f"`{line}` ended with exit code {code}; the same command goes on there.")
     _write_seconds(record, seconds | {line: round(time.monotonic() - start)})
+
+
+def _exit_code(command: list[str]) -> int:
+    """Runs a command; a signal to this process goes on to it, and its end is waited for."""
+    # A group of its own: Ctrl-C, which a terminal sends to the whole group, is to reach it once.
+    process = subprocess.Popen(command, env=_environment(), process_group=0)
+    try:
+        return process.wait()
+    except KeyboardInterrupt as error:
+        process.send_signal(getattr(error, "number", signal.SIGINT))
+        process.wait()
+        raise
+    except BaseException:
+        process.kill()
+        process.wait()
+        raise
 
 
 def _write_seconds(record: Path, seconds: dict[str, int]) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 from sklearn.linear_model import RidgeCV
-from tqdm import tqdm
 
 from neuroadapter_jax.cortex.parcellation import Parcellation
 from neuroadapter_jax.datasets.input_pipeline import read_split
@@ -17,6 +16,7 @@ from neuroadapter_jax.decoders.captions import caption_states, captions_of
 from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.files import write_npz
 from neuroadapter_jax.pipeline import NeuroAdapterPipeline
+from neuroadapter_jax.progress import Bar
 from neuroadapter_jax.readers import read_npz
 
 ALPHAS = tuple(10.0**exponent for exponent in range(8))
@@ -115,14 +115,13 @@ def fit_linear_map(
     y = np.asarray(targets, np.float32).reshape(len(targets), -1)
     weights = np.empty((len(vertices), y.shape[1]), np.float32)
     bias, chosen = np.empty((2, y.shape[1]), np.float32)
-    bar = tqdm(total=y.shape[1], desc="Ridge", unit="target", disable=not progress)
-    for first in range(0, y.shape[1], _TARGETS_AT_ONCE):
-        part = slice(first, min(first + _TARGETS_AT_ONCE, y.shape[1]))
-        ridge = RidgeCV(alphas=tuple(alphas), alpha_per_target=True).fit(x, y[:, part])
-        weights[:, part], bias[part] = ridge.coef_.T, ridge.intercept_
-        chosen[part] = ridge.alpha_
-        bar.update(part.stop - first)
-    bar.close()
+    with Bar(total=y.shape[1], desc="Ridge", unit="target", disable=not progress) as bar:
+        for first in range(0, y.shape[1], _TARGETS_AT_ONCE):
+            part = slice(first, min(first + _TARGETS_AT_ONCE, y.shape[1]))
+            ridge = RidgeCV(alphas=tuple(alphas), alpha_per_target=True).fit(x, y[:, part])
+            weights[:, part], bias[part] = ridge.coef_.T, ridge.intercept_
+            chosen[part] = ridge.alpha_
+            bar.update(part.stop - first)
     return LinearMap(vertices, weights, bias, chosen, targets.shape[1:], np.asarray(image_ids))
 
 

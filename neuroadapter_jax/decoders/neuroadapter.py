@@ -10,6 +10,7 @@ from neuroadapter_jax.datasets.subjects import SubjectsDataset
 from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.files import write_text
 from neuroadapter_jax.pipeline import NeuroAdapterPipeline
+from neuroadapter_jax.pipeline.saving import CARD
 from neuroadapter_jax.readers import read_json_lines
 from neuroadapter_jax.tables import markdown_table
 from neuroadapter_jax.training.metrics_log import read_metrics
@@ -83,10 +84,13 @@ def export_run(
         subject: see `pipeline_of_run`.
         scores: Markdown for the card, such as `evaluation.score_table.score_text` gives; None
             leaves them out.
+
+    Raises:
+        ExistingFileError: the folder holds files of another model or of someone else.
     """
     pipeline = pipeline_of_run(workdir, last=last, subject=subject)
     pipeline.save_pretrained(out, np.float16 if half else np.float32)
-    write_text(Path(out) / "README.md", _card(Path(out).name, pipeline, Path(workdir), scores))
+    write_text(Path(out) / CARD, _card(Path(out).name, pipeline, Path(workdir), scores))
 
 
 class _Timing(TypedDict):

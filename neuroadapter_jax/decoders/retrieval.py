@@ -9,7 +9,6 @@ import numpy as np
 import PIL.Image
 import PIL.ImageOps
 from jaxtyping import Float, Int, UInt8
-from tqdm import tqdm
 
 from neuroadapter_jax.cortex.parcellation import Parcellation
 from neuroadapter_jax.datasets.prepared.records import PreparedDataset
@@ -17,6 +16,7 @@ from neuroadapter_jax.encoder.brain_encoder import BrainEncoder
 from neuroadapter_jax.encoder.ranking import ROUNDING, pairwise_correlation
 from neuroadapter_jax.errors import InputError, MissingFileError, reading
 from neuroadapter_jax.files import write_npz
+from neuroadapter_jax.progress import Bar
 from neuroadapter_jax.readers import read_npz, read_rgb
 
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp"}
@@ -167,21 +167,20 @@ def retrieve(
         with reading(state, expected, f"delete {state}"):
             first = int(file["first"])
             leaders = Leaders(file["responses"], file["rows"], file["scores"])
-    bar = tqdm(
+    with Bar(
         total=len(gallery), initial=first, desc="Retrieval", unit="image", disable=not progress
-    )
-    while first < len(gallery):
-        part = np.arange(first, min(first + chunk, len(gallery)))
-        images = gallery.read(part)
-        if gallery.image_ids is None:
-            _refuse(gallery, part[same_pictures(images, stimuli)])
-        scores = np.array(pairwise_correlation(measured, encoder.predict(images)[:, mask]))
-        leaders = leaders.with_images(part, scores)
-        first += len(part)
-        if state is not None:
-            write_npz(state, of=of, first=first, **dataclasses.asdict(leaders))
-        bar.update(len(part))
-    bar.close()
+    ) as bar:
+        while first < len(gallery):
+            part = np.arange(first, min(first + chunk, len(gallery)))
+            images = gallery.read(part)
+            if gallery.image_ids is None:
+                _refuse(gallery, part[same_pictures(images, stimuli)])
+            scores = np.array(pairwise_correlation(measured, encoder.predict(images)[:, mask]))
+            leaders = leaders.with_images(part, scores)
+            first += len(part)
+            if state is not None:
+                write_npz(state, of=of, first=first, **dataclasses.asdict(leaders))
+            bar.update(len(part))
     # Leaders stand in the gallery's order, so the first of each response is the one to take.
     _, chosen = np.unique(leaders.responses, return_index=True)
     return Retrieved(leaders.rows[chosen], leaders.scores[chosen])

@@ -26,7 +26,7 @@ from neuroadapter_jax.diffusion.text_encoder import CLIPTextModel
 from neuroadapter_jax.diffusion.unet import UNet2DConditionModel
 from neuroadapter_jax.diffusion.vae import AutoencoderKL
 from neuroadapter_jax.errors import InputError, MissingFileError, reading
-from neuroadapter_jax.files import write_file, write_json
+from neuroadapter_jax.files import inside, write_file, write_json
 from neuroadapter_jax.readers import read_json
 
 ASSETS = Path(__file__).parent.parent / "assets"
@@ -221,7 +221,7 @@ def _load_shards(index: Path) -> dict[str, np.ndarray]:
     places = read_json(index, "an index of weights in several files", _ShardIndex)["weight_map"]
     tensors: dict[str, np.ndarray] = {}
     for shard in sorted(set(places.values())):
-        path = index.parent / shard
+        path = inside(index.parent, shard, index)
         if not path.is_file():
             raise MissingFileError(f"{path}: not found, but {index.name} beside it names it.")
         found = load_safetensors(path)

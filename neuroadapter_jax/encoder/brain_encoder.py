@@ -39,7 +39,7 @@ from neuroadapter_jax.encoder.region_encoder import (
 from neuroadapter_jax.encoder.vit import Dinov2Model
 from neuroadapter_jax.encoder.weights import load_dinov2
 from neuroadapter_jax.errors import InputError, MissingFileError, reading
-from neuroadapter_jax.files import write_json, write_npz
+from neuroadapter_jax.files import json_values, refuse_foreign, whole_folder, write_json, write_npz
 from neuroadapter_jax.readers import as_type, read_json, read_npz
 
 __all__ = [
@@ -305,21 +305,39 @@ def save_brain_encoder(
         sharpness: see `ensemble_weights`.
         provenance: what they were trained on, as JSON values.
         dtype: of the stored weights.
+
+    Raises:
+        ExistingFileError: see `refuse_other_encoder`.
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    for i, member in enumerate(members):
-        write_safetensors(folder / _WEIGHTS.format(i), to_tensors(member, dtype))
-    regions.save(folder / _REGIONS)
-    write_npz(folder / _VALIDATION, compress=True, correlation=np.asarray(correlations, np.float16))
-    write_json(
-        folder / _CONFIG,
-        {
-            "features": dataclasses.asdict(features),
-            "encoder": dataclasses.asdict(members[0].config),
-            "blocks": list(blocks),
-            "sharpness": sharpness,
-            "regions_fingerprint": regions.fingerprint(),
-            "provenance": provenance or {},
-        },
-    )
+    refuse_other_encoder(folder, provenance or {})
+    with whole_folder(folder) as place:
+        for i, member in enumerate(members):
+            write_safetensors(place / _WEIGHTS.format(i), to_tensors(member, dtype))
+        regions.save(place / _REGIONS)
+        correlation = np.asarray(correlations, np.float16)
+        write_npz(place / _VALIDATION, compress=True, correlation=correlation)
+        write_json(
+            place / _CONFIG,
+            {
+                "features": dataclasses.asdict(features),
+                "encoder": dataclasses.asdict(members[0].config),
+                "blocks": list(blocks),
+                "sharpness": sharpness,
+                "regions_fingerprint": regions.fingerprint(),
+                "provenance": provenance or {},
+            },
+        )
+
+
+def refuse_other_encoder(folder: str | Path, provenance: dict[str, Any]) -> None:
+    """Refuse to write an encoder over what is no encoder of the same training; writes nothing.
+
+    Raises:
+        ExistingFileError: the folder holds another encoder, or files that this one's would replace.
+    """
+    try:
+        found = read_json(Path(folder) / _CONFIG, "a brain encoder's settings")
+        same = bool(provenance) and found.get("provenance") == json_values(provenance)
+    except InputError:
+        same = False
+    refuse_foreign(folder, (_CONFIG, _REGIONS, _VALIDATION, _WEIGHTS.format(0)), ours=same)

@@ -13,7 +13,6 @@ import jax
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
 from PIL import Image
-from tqdm import tqdm
 
 from neuroadapter_jax.batches import filled_batches
 from neuroadapter_jax.errors import InputError
@@ -32,6 +31,7 @@ from neuroadapter_jax.metrics.pixels import (
     ssim,
 )
 from neuroadapter_jax.metrics.statistics import bootstrap_interval
+from neuroadapter_jax.progress import Bar
 
 PIXEL_SIDE = 425
 
@@ -230,7 +230,7 @@ def score_images(
     how = CONVENTIONS[convention]
     scores = Scores(how, _resized_pixel_scores(stimuli, reconstructions, how, batch_size), {}, {})
     folder = None if weights is None else Path(weights)
-    for network in tqdm(networks, desc="features", unit="network", disable=not progress):
+    for network in Bar(networks, desc="features", unit="network", disable=not progress):
         try:
             extract = network.load(folder, download)
         except MissingWeightsError as error:

@@ -14,13 +14,13 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt8
 from safetensors.numpy import save
-from tqdm import tqdm
 
 from neuroadapter_jax.batches import map_batches
 from neuroadapter_jax.diffusion.weights import load_safetensors
 from neuroadapter_jax.errors import InputError, MissingFileError, reading
 from neuroadapter_jax.files import write_file, write_json, write_text
 from neuroadapter_jax.metrics.recall import semantic_precision, semantic_recall
+from neuroadapter_jax.progress import Bar
 from neuroadapter_jax.readers import as_type, read_json
 from neuroadapter_jax.tables import markdown_table
 
@@ -266,7 +266,7 @@ def train_scene_reader(
 
     opt_state = optimizer.init(params)
     losses = []
-    with tqdm(range(num_steps), desc="scene reader", disable=not progress) as bar:
+    with Bar(range(num_steps), desc="scene reader", disable=not progress) as bar:
         for step in bar:
             images, categories = sample(batch_size, step * batch_size)
             labels = categories.astype(np.int32) + 1

@@ -16,6 +16,7 @@ from neuroadapter_jax.evaluation.scene_reader import (
     save_scene_reader,
     train_scene_reader,
 )
+from neuroadapter_jax.files import refuse_foreign
 from neuroadapter_jax.simulation import scenes
 
 COMMAND = "neuroadapter train-scene-reader --config scene_reader"
@@ -43,7 +44,12 @@ def make_scene_reader(
         seed: of the scenes, initialisation and augmentation.
         num_held_out: scenes that the accuracy on the card is measured on.
         held_out_seed: of those scenes; another than `seed`.
+
+    Raises:
+        ExistingFileError: another folder than the package's holds files of these names.
     """
+    if Path(out) != ASSET:
+        refuse_foreign(out, ["config.json", "model.safetensors", "README.md"])
 
     def sample(num: int, start: int) -> tuple[np.ndarray, np.ndarray]:
         batch = scenes.sample_scenes(num, seed, start)

@@ -17,6 +17,7 @@ from neuroadapter_jax.cortex.parcellation import Parcellation
 from neuroadapter_jax.diffusion.weights import ASSETS
 from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.figures.cortex_maps import FLAT, steps_figure, value_figure
+from neuroadapter_jax.figures.pages import content_policy, json_for_script
 from neuroadapter_jax.figures.pictures import save_picture
 from neuroadapter_jax.figures.timelines import (
     on_vertices,
@@ -97,10 +98,10 @@ def write_interpretation_report(
         "samples": [_sample(views.isel(sample=i)) for i in range(count)],
         "mesh": _mesh(regions),
     }
-    # A script element ends at the first "</".
-    text = json.dumps(data).replace("</", "<\\/")
-    page = _TEMPLATE.read_text(encoding="utf-8").replace("__DATA__", text)
-    write_text(path, page)
+    page = _TEMPLATE.read_text(encoding="utf-8")
+    script = page[page.rindex("<script>") + len("<script>") : page.rindex("</script>")]
+    page = page.replace("__POLICY__", content_policy(script))
+    write_text(path, page.replace("__DATA__", json_for_script(data)))
 
 
 def write_interpretation_figures(

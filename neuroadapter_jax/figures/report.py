@@ -13,6 +13,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 from neuroadapter_jax.evaluation.score_table import missing_scores, score_table
+from neuroadapter_jax.figures.pages import content_policy
 from neuroadapter_jax.files import write_text
 
 _STYLE = """
@@ -80,14 +81,16 @@ def write_report(
     body = "".join(
         "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
     )
-    number = next(iter(results.values()))["num_images"]
+    number = int(next(iter(results.values()))["num_images"])
     missing = " ".join(html.escape(sentence) for sentence in missing_scores(results))
     statements = "".join(
         f"<tr><td>{html.escape(name)}</td><td>{html.escape(text)}</td></tr>"
         for name, text in facts.items()
     )
     page = f"""<!doctype html>
-<html lang="en"><meta charset="utf-8"><title>neuroadapter-jax: demo</title>
+<html lang="en"><meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{content_policy()}">
+<title>neuroadapter-jax: demo</title>
 <style>{_STYLE}</style>
 <h1>Stimuli and their reconstructions</h1>
 <p class="lead">Reconstructions by neuroadapter-jax from the responses of a simulated subject to

@@ -7,6 +7,7 @@ import numpy as np
 from neuroadapter_jax.diffusion.unet import UNet2DConditionModel
 from neuroadapter_jax.diffusion.weights import to_tensors, write_safetensors
 from neuroadapter_jax.errors import InputError
+from neuroadapter_jax.files import refuse_foreign
 from neuroadapter_jax.pipeline.pipeline import NeuroAdapterPipeline
 
 _DIFFUSERS_ORDER = ("down_blocks", "up_blocks", "mid_block")
@@ -56,6 +57,7 @@ def save_ip_adapter(pipeline: NeuroAdapterPipeline, path: str | Path) -> None:
         path: file to write, *.safetensors.
 
     Raises:
+        ExistingFileError: the file is there already.
         InputError: another suffix, by which diffusers would take the file for a pickle, or an
             adapter whose tokens are learned queries.
     """
@@ -63,6 +65,7 @@ def save_ip_adapter(pipeline: NeuroAdapterPipeline, path: str | Path) -> None:
     if path.suffix != ".safetensors":
         raise InputError(f"{path}: diffusers reads this layout from a name in .safetensors only.")
     refuse_queries(pipeline)
+    refuse_foreign(path.parent, [path.name])
     ours = to_tensors(pipeline.adapter)
     c = pipeline.adapter.config.width_before_norm
     one, zero = np.eye(c, dtype=np.float32), np.zeros((c, c), np.float32)

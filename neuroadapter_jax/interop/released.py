@@ -1,8 +1,6 @@
 """Checkpoints of the released PyTorch code: the folder that its `accelerate` run saves."""
 
-import os
 import pickle
-import shutil
 import zipfile
 from pathlib import Path
 
@@ -23,6 +21,7 @@ from neuroadapter_jax.errors import (
     reading,
     stand_in,
 )
+from neuroadapter_jax.files import whole_folder
 from neuroadapter_jax.interop.ip_adapter import processor_indices, refuse_queries
 from neuroadapter_jax.pipeline.pipeline import NeuroAdapterPipeline
 
@@ -161,12 +160,9 @@ def save_released(pipeline: NeuroAdapterPipeline, folder: str | Path) -> None:
     model |= {theirs: ours[name] for name, theirs in _NORM_NAMES.items()}
     # Both names get one tensor, which the file then holds once.
     model |= {name: ours[own] for own, both in _processor_names(unet).items() for name in both}
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    torch.save(model, partial / _MODEL)
-    torch.save({theirs: ours[name] for name, theirs in _BANK_NAMES.items()}, partial / _BANK)
-    os.replace(partial, folder)
+    with whole_folder(folder) as place:
+        torch.save(model, place / _MODEL)
+        torch.save({theirs: ours[name] for name, theirs in _BANK_NAMES.items()}, place / _BANK)
 
 
 def _torch():

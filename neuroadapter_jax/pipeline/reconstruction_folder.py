@@ -9,16 +9,16 @@ from typing import Any, NotRequired
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 from PIL import Image
-from tqdm import tqdm
-from typing_extensions import TypedDict  # that of 3.11 lacks what pydantic needs
+from typing_extensions import TypedDict
 
 from neuroadapter_jax.datasets.input_pipeline import read_split
 from neuroadapter_jax.datasets.prepared.records import PreparedDataset
 from neuroadapter_jax.diffusion.sampling import Sampling
 from neuroadapter_jax.encoder.brain_encoder import check_fits
 from neuroadapter_jax.encoder.ranking import choose
-from neuroadapter_jax.errors import InputError
+from neuroadapter_jax.errors import InputError, reading
 from neuroadapter_jax.files import json_values, require_same_settings, write_file, write_json
+from neuroadapter_jax.locks import runs_alone
 from neuroadapter_jax.pipeline.checks import require_same_regions, require_same_surface
 from neuroadapter_jax.pipeline.contract import (
     Decoder,
@@ -36,11 +36,13 @@ from neuroadapter_jax.pipeline.reconstructions import (
     as_reconstructions,
     read_candidates,
 )
+from neuroadapter_jax.progress import Bar
 from neuroadapter_jax.readers import read_json
 
 SaveGrid = Callable[[Path, "Reconstructions"], None]
 
 
+@runs_alone("out", "a reconstruction")
 def reconstruct_split(
     decoder: Decoder,
     dataset: PreparedDataset,
@@ -93,7 +95,6 @@ def reconstruct_split(
     require_same_surface(dataset, decoder.regions)
     require_same_regions(dataset, decoder.regions)
     folder = _Folder(out, record, ranking is not None, _read_scores(out))
-    folder.begin()
     split = read_split(dataset, "betas", "image")
     fmri, stimuli = split["betas"], split["image"]
     starts = low_level
@@ -103,31 +104,35 @@ def reconstruct_split(
     files = _files(dataset, resolved, ranking)
     candidates = folder.read_candidates(files)
     missing = np.flatnonzero([image is None for image in candidates])
-    bar = tqdm(
+    with Bar(
         total=len(files), initial=len(files) - len(missing), unit="image", disable=not progress
-    )
-    size = resolved.batch_size
-    for first in range(0, len(missing), size):
-        rows = missing[first : first + size]
-        # The last batch is filled up, so that one compilation serves all.
-        filled = np.concatenate([rows, np.full(size - len(rows), rows[-1])])
-        start = None if starts is None else LowLevelStart(starts.latents[filled], starts.strength)
-        found = _sample(decoder, fmri[filled].astype(np.float32), resolved, filled, start, ranking)
-        images = found.images
-        if ranking is not None and not ranking.keep_candidates:
-            images = found.best[:, None]
-        for row, own in zip(rows, images, strict=False):
-            candidates[row] = own
-            folder.write_images(files[row], stimuli[row], own)
-        if ranking is not None:
-            ids = [str(files[row]["image_id"]) for row in rows]
-            folder.add_scores(dict(zip(ids, found.scores.astype(float).tolist(), strict=False)))
-        bar.update(len(rows))
-    bar.close()
+    ) as bar:
+        size = resolved.batch_size
+        for first in range(0, len(missing), size):
+            rows = missing[first : first + size]
+            # The last batch is filled up, so that one compilation serves all.
+            filled = np.concatenate([rows, np.full(size - len(rows), rows[-1])])
+            start = (
+                None if starts is None else LowLevelStart(starts.latents[filled], starts.strength)
+            )
+            found = _sample(
+                decoder, fmri[filled].astype(np.float32), resolved, filled, start, ranking
+            )
+            images = found.images
+            if ranking is not None and not ranking.keep_candidates:
+                images = found.best[:, None]
+            for row, own in zip(rows, images, strict=False):
+                candidates[row] = own
+                folder.write_images(files[row], stimuli[row], own)
+            if ranking is not None:
+                ids = [str(files[row]["image_id"]) for row in rows]
+                folder.add_scores(dict(zip(ids, found.scores.astype(float).tolist(), strict=False)))
+            bar.update(len(rows))
     whole = np.stack([images for images in candidates if images is not None])
     return folder.finish(files, stimuli[: len(files)], whole, save_grid)
 
 
+@runs_alone("out", "a reconstruction")
 def write_reconstructions(
     out: str | Path,
     dataset: PreparedDataset,
@@ -164,7 +169,6 @@ def write_reconstructions(
         **settings,
     }
     folder = _Folder(out, _check_folder(out, record), ranked=False, scores={})
-    folder.begin()
     files = []
     for image_id, stimulus, image in zip(dataset.image_ids, stimuli, reconstructions, strict=True):
         name = f"{int(image_id):06d}.png"
@@ -187,11 +191,7 @@ class _Folder:
     settings: dict[str, Any]
     ranked: bool
     scores: dict[str, list[float]]
-
-    def begin(self) -> None:
-        (self.path / "images").mkdir(parents=True, exist_ok=True)
-        (self.path / "stimuli").mkdir(exist_ok=True)
-        self._write_progress()
+    begun: bool = False
 
     def _write_progress(self) -> None:
         write_json(self.path / UNFINISHED, {"settings": self.settings, "scores": self.scores})
@@ -217,6 +217,9 @@ class _Folder:
         stimulus: UInt8[np.ndarray, "y x c"],
         candidates: UInt8[np.ndarray, "s y x c"],
     ) -> None:
+        if not self.begun:  # and not before there is an image, so that a failed call leaves nothing
+            self._write_progress()
+            self.begun = True
         if entry["stimulus"]:
             _write_png(self.path / entry["stimulus"], stimulus)
         for name, image in zip(entry["candidates"], candidates, strict=True):
@@ -236,7 +239,7 @@ class _Folder:
         if save_grid is not None:
             save_grid(self.path, result)
         write_json(self.path / INDEX, {"settings": self.settings, "images": files})
-        (self.path / UNFINISHED).unlink()
+        (self.path / UNFINISHED).unlink(missing_ok=True)
         return result
 
 
@@ -352,17 +355,25 @@ def _check_folder(out: Path, settings: dict[str, Any]) -> dict[str, Any]:
             f"{out} was written by version 0.1.0, which evaluation still reads; expected a folder "
             "of this version to go on with, so name another folder or delete this one."
         )
+    made = _made_files(out)
     for index in (out / INDEX, out / UNFINISHED):
-        if index.is_file():
+        # What a call noted that ended before its first image binds nobody.
+        if index.is_file() and (made or index.name == INDEX):
             found = read_json(index, _EXPECTED, _Unfinished)["settings"]
             require_same_settings(out, found, settings, "reconstructions")
     known = any((out / name).is_file() for name in (INDEX, UNFINISHED))
-    if (out / "images").exists() and not known:
+    if made and not known:
         raise InputError(
-            f"{out} holds images but neither {INDEX} nor {UNFINISHED}, which would say how they "
-            "were made; name another folder or delete this one."
+            f"{out} holds {made[0]} but neither {INDEX} nor {UNFINISHED}, which would say how it "
+            "was made; name another folder or delete this one."
         )
     return settings
+
+
+def _made_files(out: Path) -> list[str]:
+    """What a folder holds of what a call writes; folders only where something is in them."""
+    pictures = [name for name in ("images", "stimuli") if any((out / name).glob("*.png"))]
+    return pictures + (["grid.png"] if (out / "grid.png").exists() else [])
 
 
 def _sample(

@@ -110,6 +110,9 @@ class ReconstructionPipeline:
         Args:
             folder: to write.
             dtype: of the written weights.
+
+        Raises:
+            ExistingFileError: the folder holds files of another model or of someone else.
         """
         saving.save(
             folder,

@@ -11,6 +11,7 @@ from typing_extensions import TypedDict  # that of 3.11 lacks what pydantic need
 
 from neuroadapter_jax.diffusion.sampling import Sampling
 from neuroadapter_jax.errors import InputError, MissingFileError
+from neuroadapter_jax.files import inside
 from neuroadapter_jax.readers import JSONObject, as_type, read_json, read_picture
 
 INDEX, UNFINISHED = "index.json", "unfinished.json"
@@ -115,8 +116,8 @@ def load_reconstructions(folder: str | Path, *, require_targets: bool = True) ->
     Raises:
         MissingFileError: no index.json, or an image that it lists is not there.
         InputError: an image is no RGB image or of another size than the others, an image_id
-            occurs twice, there are more candidates of one stimulus than of another, or a
-            stimulus has no image.
+            occurs twice, there are more candidates of one stimulus than of another, a
+            stimulus has no image, or a name leads out of the folder.
     """
     folder = Path(folder)
     if not (folder / INDEX).is_file():
@@ -147,9 +148,10 @@ def load_reconstructions(folder: str | Path, *, require_targets: bool = True) ->
         )
     images: dict[str, np.ndarray] = {}
     for name in (n for entry in entries for n in (entry["stimulus"], *entry["candidates"]) if n):
-        if not (folder / name).is_file():
-            raise MissingFileError(f"{folder / name}: listed in {INDEX} but not found.")
-        images[name] = image = _read_png(folder / name)
+        path = inside(folder, name, folder / INDEX)
+        if not path.is_file():
+            raise MissingFileError(f"{path}: listed in {INDEX} but not found.")
+        images[name] = image = _read_png(path)
         first = next(iter(images.values())).shape
         if image.shape != first:
             raise InputError(

@@ -1,6 +1,8 @@
 """Folders of a trained pipeline: config.json, adapter.safetensors and regions.npz."""
 
 import dataclasses
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, NotRequired
 
@@ -24,10 +26,11 @@ from neuroadapter_jax.diffusion.weights import (
     write_safetensors,
 )
 from neuroadapter_jax.errors import InputError, MissingFileError, reading
-from neuroadapter_jax.files import write_json
+from neuroadapter_jax.files import json_values, refuse_foreign, whole_folder, write_json
 from neuroadapter_jax.readers import as_type, read_json
 
 CONFIG, WEIGHTS, REGIONS = "config.json", "adapter.safetensors", "regions.npz"
+CARD = "README.md"
 # Shipped folders by the names that version 0.1.0 had for them.
 _FORMER_NAMES = {"neuroadapter-embedded": "neuroadapter-simulated"}
 
@@ -116,13 +119,34 @@ def save(
         regions: the p regions its tokens stand for.
         dtype: of the written weights.
         settings: JSON values that join config.json.
+
+    Raises:
+        ExistingFileError: see `refuse_other_model`.
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_safetensors(folder / WEIGHTS, to_tensors(adapter, dtype))
-    regions.save(folder / REGIONS)
-    fingerprint = {"regions_fingerprint": regions.fingerprint()}
-    write_json(folder / CONFIG, dataclasses.asdict(adapter.config) | settings | fingerprint)
+    refuse_other_model(folder, settings.get("provenance", {}))
+    with whole_folder(folder) as place:
+        write_safetensors(place / WEIGHTS, to_tensors(adapter, dtype))
+        regions.save(place / REGIONS)
+        fingerprint = {"regions_fingerprint": regions.fingerprint()}
+        write_json(place / CONFIG, dataclasses.asdict(adapter.config) | settings | fingerprint)
+
+
+def refuse_other_model(folder: str | Path, provenance: Mapping[str, Any]) -> None:
+    """Refuse to write a model over what is no model of the same training; writes nothing.
+
+    Args:
+        folder: to write.
+        provenance: of the model; another step of the same training is the same.
+
+    Raises:
+        ExistingFileError: the folder holds another model, or files that a model's would replace.
+    """
+    try:
+        found = json.loads((Path(folder) / CONFIG).read_text())["provenance"]
+        same = {**found, "step": None} == {**json_values(provenance), "step": None}
+    except (OSError, ValueError, KeyError, TypeError):
+        same = False
+    refuse_foreign(folder, (CONFIG, WEIGHTS, REGIONS, CARD), ours=same and bool(provenance))
 
 
 def _sampling_of(settings: dict[str, Any], path: Path) -> Sampling:

@@ -8,13 +8,18 @@ from typing import Any
 import numpy as np
 import xarray
 from jaxtyping import Float
-from tqdm import tqdm
 
 from neuroadapter_jax.datasets.input_pipeline import eval_batches
 from neuroadapter_jax.datasets.prepared.records import PreparedDataset
 from neuroadapter_jax.diffusion.sampling import Sampling
 from neuroadapter_jax.errors import InputError, MissingFileError, reading
-from neuroadapter_jax.files import json_values, require_same_settings, write_file, write_json
+from neuroadapter_jax.files import (
+    json_values,
+    refuse_foreign,
+    require_same_settings,
+    write_file,
+    write_json,
+)
 from neuroadapter_jax.ibbi.roi import ROIAssignment, write_assignment
 from neuroadapter_jax.ibbi.views import (
     DEFAULT_REDUCTION,
@@ -23,10 +28,12 @@ from neuroadapter_jax.ibbi.views import (
     concentration,
     relative_entropy,
 )
+from neuroadapter_jax.locks import runs_alone
 from neuroadapter_jax.pipeline.checks import require_same_surface
 from neuroadapter_jax.pipeline.contract import recorded_sampling
 from neuroadapter_jax.pipeline.interpret import Interpretation
 from neuroadapter_jax.pipeline.pipeline import NeuroAdapterPipeline
+from neuroadapter_jax.progress import Bar
 from neuroadapter_jax.readers import read_json
 
 SETTINGS, REGIONS, ASSIGNMENT = "settings.json", "regions.npz", "rois.csv"
@@ -65,6 +72,7 @@ class InterpretationSettings:
         return np.unique(spaced[1:]).tolist()
 
 
+@runs_alone("out", "an interpretation")
 def interpret_split(
     pipeline: NeuroAdapterPipeline,
     dataset: PreparedDataset,
@@ -111,37 +119,43 @@ def interpret_split(
             "sampling": recorded_sampling(pipeline, sampling).to_dict(),
         }
     )
+    names = (REGIONS, ASSIGNMENT, "views-00000.nc", "report.html", "figures")
+    refuse_foreign(out, names, ours=(out / SETTINGS).is_file())
+    begun = any(out.glob("views-*.nc"))
+    # What a call noted that ended before its first views binds nobody.
     if (out / SETTINGS).is_file():
-        found = read_json(out / SETTINGS, "the settings of a folder of views")
+        found = read_json(out / SETTINGS, "the settings of `neuroadapter interpret`")
         if "areas" in found:
             raise InputError(
                 f"{out} was written by version 0.1.0, which load_views still reads; expected a "
                 "folder of this version to go on with; name another folder or delete this one."
             )
-        require_same_settings(out, found, record, "views")
+        if begun or found.keys() - record.keys():
+            require_same_settings(out, found, record, "views")
     require_same_surface(dataset, pipeline.regions)
-    write_json(out / SETTINGS, record)
-    pipeline.regions.save(out / REGIONS)
-    write_assignment(out / ASSIGNMENT, pipeline.regions, rois)
-    bar = tqdm(total=num_images, unit="image", disable=not progress)
-    for group, batch in enumerate(eval_batches(dataset, settings.group_size)):
-        first = group * settings.group_size
-        count = min(int(batch["num_valid"]), num_images - first)
-        if count <= 0:
-            break
-        path = out / f"views-{group:05d}.nc"
-        if not path.is_file():
-            views = _group_views(pipeline, batch, first, rois, settings, shown, sampling)
-            views = views.isel(sample=slice(count))
-            views = views.assign_coords(sample=dataset.image_ids[first : first + count])
-            views.attrs |= {
-                # netCDF has no booleans and no dictionaries.
-                key: value if type(value) in (int, float, str) else json.dumps(value)
-                for key, value in record.items()
-            }
-            _write_netcdf(path, views)
-        bar.update(count)
-    bar.close()
+    with Bar(total=num_images, unit="image", disable=not progress) as bar:
+        for group, batch in enumerate(eval_batches(dataset, settings.group_size)):
+            first = group * settings.group_size
+            count = min(int(batch["num_valid"]), num_images - first)
+            if count <= 0:
+                break
+            path = out / f"views-{group:05d}.nc"
+            if not path.is_file():
+                views = _group_views(pipeline, batch, first, rois, settings, shown, sampling)
+                views = views.isel(sample=slice(count))
+                views = views.assign_coords(sample=dataset.image_ids[first : first + count])
+                views.attrs |= {
+                    # netCDF has no booleans and no dictionaries.
+                    key: value if type(value) in (int, float, str) else json.dumps(value)
+                    for key, value in record.items()
+                }
+                if not begun:
+                    write_json(out / SETTINGS, record)
+                    pipeline.regions.save(out / REGIONS)
+                    write_assignment(out / ASSIGNMENT, pipeline.regions, rois)
+                    begun = True
+                _write_netcdf(path, views)
+            bar.update(count)
     return out
 
 

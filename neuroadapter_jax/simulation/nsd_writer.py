@@ -8,7 +8,6 @@ from __future__ import annotations
 import csv
 import dataclasses
 import os
-import shutil
 from pathlib import Path
 
 import h5py
@@ -16,12 +15,14 @@ import nibabel as nib
 import numpy as np
 import scipy.io
 from jaxtyping import Float32, Int, Integer
-from tqdm import tqdm
 
 from neuroadapter_jax.cortex.label_files import write_annot
 from neuroadapter_jax.cortex.noise_ceiling import NoiseCeiling
 from neuroadapter_jax.cortex.parcellation import HEMISPHERES
 from neuroadapter_jax.cortex.sphere import parcellate_sphere
+from neuroadapter_jax.files import remove_partial_folders, whole_folder
+from neuroadapter_jax.locks import locked
+from neuroadapter_jax.progress import Bar
 from neuroadapter_jax.simulation.layout import Hemisphere, load_hemispheres
 from neuroadapter_jax.simulation.scenes import SceneBatch, sample_scenes
 from neuroadapter_jax.simulation.subject import (
@@ -138,8 +139,8 @@ def write_nsd(
 ) -> Path:
     """Simulates a subject and writes it as NSD's subject 1, on the surface "fsaverage5".
 
-    Everything is written to ROOT.partial, which is renamed at the end. A root that holds the same
-    configuration already is left as it is.
+    The root appears only when it is complete. One that holds the same configuration already is left
+    as it is; while another process simulates it, this one waits.
 
     Args:
         root: the folder to write, as the root of NSD's bucket.
@@ -155,19 +156,20 @@ def write_nsd(
     root, config = Path(root), config or SubjectConfig()
     if root.exists() and holds_subject(root, config):
         return root
-    partial = root.with_name(root.name + ".partial")
-    if partial.exists():
-        shutil.rmtree(partial)
-
-    subject, design = make_subject(config), make_design(config)
-    scenes = sample_scenes(config.num_images, config.seed + STIMULUS_SEED_OFFSET)
-    signal = subject.signal(scenes)
-    _write_experiment(partial, config, design, scenes)
-    _write_anatomy(partial, config, subject)
-    _write_betas(partial, subject, design, signal, progress)
-    write_truth(partial, subject, scenes)
-    write_configuration(partial, config)
-    os.replace(partial, root)
+    root.parent.mkdir(parents=True, exist_ok=True)
+    with locked(root.with_name(f".{root.name}.lock")):
+        if root.exists() and holds_subject(root, config):  # another process has just made it
+            return root
+        remove_partial_folders(root)
+        with whole_folder(root) as partial:
+            subject, design = make_subject(config), make_design(config)
+            scenes = sample_scenes(config.num_images, config.seed + STIMULUS_SEED_OFFSET)
+            signal = subject.signal(scenes)
+            _write_experiment(partial, config, design, scenes)
+            _write_anatomy(partial, config, subject)
+            _write_betas(partial, subject, design, signal, progress)
+            write_truth(partial, subject, scenes)
+            write_configuration(partial, config)
     return root
 
 
@@ -307,7 +309,7 @@ def _write_betas(
     config = subject.config
     folder = root / "nsddata_betas" / "ppdata" / SUBJECT_NAME / SPACE / BETA_VERSION
     sessions = design.images.reshape(config.num_sessions, -1)
-    bar = tqdm(
+    bar = Bar(
         total=2 * len(sessions), desc="simulating sessions", unit="file", disable=not progress
     )
     with bar:

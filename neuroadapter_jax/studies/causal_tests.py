@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
-from tqdm import tqdm
 
 from neuroadapter_jax.batches import filled_batches
 from neuroadapter_jax.diffusion.sampling import Sampling
@@ -21,6 +20,7 @@ from neuroadapter_jax.metrics.pixels import pixel_correlation
 from neuroadapter_jax.metrics.recall import EMPTY, derangement, semantic_counts
 from neuroadapter_jax.metrics.statistics import bootstrap_interval, bootstrap_ratio
 from neuroadapter_jax.pipeline import NeuroAdapterPipeline
+from neuroadapter_jax.progress import Bar
 
 # (rows of the images, regions of each row's set, what is done to them) -> reconstructions
 Reconstruct = Callable[
@@ -57,7 +57,7 @@ def perturbed_reconstructions(
     ) -> UInt8[np.ndarray, "b y x c"]:
         found = []
         batches = list(filled_batches(len(rows), batch_size))
-        for places, valid in tqdm(batches, unit="batch", desc=perturbation, disable=not progress):
+        for places, valid in Bar(batches, unit="batch", desc=perturbation, disable=not progress):
             part = rows[places]
             responses, keep = perturb(
                 perturbation, fmri[part], pipeline.regions, members[places], fmri[others[part]]

@@ -9,7 +9,8 @@ from neuroadapter_jax.figures.cortex_maps import roi_figure
 from neuroadapter_jax.figures.grids import image_grid
 from neuroadapter_jax.figures.pictures import save_picture
 from neuroadapter_jax.figures.report import write_report
-from neuroadapter_jax.files import write_json
+from neuroadapter_jax.files import refuse_foreign, write_json
+from neuroadapter_jax.locks import runs_alone
 from neuroadapter_jax.pipeline import load_reconstructions
 from neuroadapter_jax.readers import read_json
 from neuroadapter_jax.simulation.nsd_writer import load_truth
@@ -31,6 +32,7 @@ TITLES = {
 LICENCE = "Scenes are composed of OpenMoji artwork (openmoji.org), CC BY-SA 4.0."
 
 
+@runs_alone("out", "a demo")
 def run_demo(out: str | Path, run_stage: RunStage) -> dict[str, Any]:
     """Every stage, each a command that runs once; then the report.
 
@@ -46,6 +48,8 @@ def run_demo(out: str | Path, run_stage: RunStage) -> dict[str, Any]:
         InputError: a command fails.
     """
     out = Path(out)
+    names = ("report.html", "results.json", "reconstructions.png", "rois.png")
+    refuse_foreign(out, names, ours=(out / "seconds.json").is_file())
     _run_stages(out, run_stage)
     results = {title: read_results(out / label / "own") for label, title in TITLES.items()}
     found = {label: load_reconstructions(out / label / "own") for label in TITLES}

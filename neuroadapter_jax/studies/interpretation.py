@@ -18,6 +18,7 @@ from neuroadapter_jax.figures.interpretation_report import (
 )
 from neuroadapter_jax.figures.timelines import on_vertices
 from neuroadapter_jax.ibbi.roi import ROIAssignment, assign_by_name, assign_regions
+from neuroadapter_jax.locks import runs_alone
 from neuroadapter_jax.pipeline import (
     InterpretationSettings,
     NeuroAdapterPipeline,
@@ -89,6 +90,7 @@ class ROISource:
         raise InputError("give either --rois or --root.")
 
 
+@runs_alone("out", "an interpretation")
 def interpret(
     pipeline: NeuroAdapterPipeline,
     dataset: PreparedDataset,

@@ -1,12 +1,11 @@
-"""Long studies go on where they were killed: stored results, commands that run once, locks."""
+"""Long studies go on where they were killed: stored results, commands that run once."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol, TextIO, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
-from typing_extensions import TypedDict  # that of 3.11 lacks what pydantic needs
+from typing_extensions import TypedDict
 
-from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.evaluation.old_names import with_new_names
 from neuroadapter_jax.files import json_values, write_json
 from neuroadapter_jax.readers import read_json
@@ -48,7 +47,6 @@ class RunStage(Protocol):
         command: str,
         *arguments: str,
         must_have_ended: bool = False,
-        pass_fds: Collection[int] = (),
     ) -> None:
         """Runs `neuroadapter COMMAND ARGUMENTS` unless an earlier call has done so.
 
@@ -58,31 +56,7 @@ class RunStage(Protocol):
             command: name of the command, such as "train".
             arguments: of the command.
             must_have_ended: do not trust `made` alone, since the command writes it before its end.
-            pass_fds: file descriptors, such as that of a lock, that the command holds meanwhile.
 
         Raises:
             InputError: the command fails.
         """
-
-
-def locked_folder(out: str | Path) -> TextIO:
-    """The lock of a folder, which commands that are given its descriptor hold as well.
-
-    So a second writer never joins what a killed call left running.
-
-    Raises:
-        InputError: another call, or a command that such a call started, holds the lock.
-    """
-    import fcntl  # which Windows lacks; nothing else here needs it
-
-    out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
-    lock = (out / "lock").open("w")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise InputError(
-            f"{out} is being written by another call of this command, or by a training or "
-            "reconstruction that such a call started; wait for it or end it."
-        ) from None
-    return lock

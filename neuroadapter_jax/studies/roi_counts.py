@@ -7,6 +7,7 @@ import numpy as np
 
 from neuroadapter_jax.cortex.label_files import read_parcellation
 from neuroadapter_jax.datasets.nsd.subject import NSDSubject
+from neuroadapter_jax.files import refuse_foreign
 from neuroadapter_jax.ibbi.roi import assign_regions, overlap_table, write_assignment
 from neuroadapter_jax.studies.interpretation import subject_rois
 from neuroadapter_jax.training.settings import Settings
@@ -51,6 +52,17 @@ def count_regions_in_rois(
         if out is not None:
             path = Path(out)
             path = path.with_stem(f"{path.stem}-{name}") if len(subjects) > 1 else path
+            _refuse_other_table(path)
             write_assignment(path, regions, assign_regions(regions, masks, thresholds[0]))
             text += f"Each region, over {thresholds[0]:g}: {path}\n"
     return text
+
+
+def _refuse_other_table(path: Path) -> None:
+    """Refuses to write over a file that is no table of regions and ROIs."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            ours = file.readline().startswith("region,hemisphere,")
+    except (OSError, ValueError):
+        ours = False
+    refuse_foreign(path.parent, [path.name], ours=ours)

@@ -17,7 +17,7 @@ from neuroadapter_jax.datasets.input_pipeline import make_batches, split_batches
 from neuroadapter_jax.datasets.prepared.records import PreparedDataset
 from neuroadapter_jax.diffusion.weights import read_config
 from neuroadapter_jax.encoder.accuracy import vertex_correlation
-from neuroadapter_jax.encoder.brain_encoder import save_brain_encoder
+from neuroadapter_jax.encoder.brain_encoder import refuse_other_encoder, save_brain_encoder
 from neuroadapter_jax.encoder.features import Features
 from neuroadapter_jax.encoder.region_encoder import (
     ROW_LENGTH,
@@ -30,6 +30,7 @@ from neuroadapter_jax.encoder.vit import Dinov2Config
 from neuroadapter_jax.encoder.weights import dinov2_folder
 from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.files import json_values
+from neuroadapter_jax.locks import runs_alone
 from neuroadapter_jax.sharding import ShardedBatches, gather_to_host, make_mesh, shard
 from neuroadapter_jax.training.backbone import initial_state, make_step
 from neuroadapter_jax.training.checkpoints import CheckpointStore
@@ -203,6 +204,7 @@ class EncoderTrainingSetup:
         return gather_to_host(state.get("ema", state["params"]))
 
 
+@runs_alone("workdir", "a training of brain encoders")
 def train_encoders(
     settings: EncoderSettings, workdir: str | Path, *, progress: bool = True
 ) -> Path:
@@ -214,9 +216,12 @@ def train_encoders(
 
     Raises:
         InputError: a parcellation of another mesh, or a work folder of other settings.
+        ExistingFileError: workdir/model holds another encoder.
     """
     workdir = Path(workdir)
     setup = EncoderTrainingSetup(settings)
+    provenance = {"training": settings.to_dict(), "data": setup.train.provenance["request"]}
+    refuse_other_encoder(workdir / MODEL, provenance)
     members, blocks, correlations = [], [], []
     for block in settings.blocks:
         cached = {
@@ -243,7 +248,7 @@ def train_encoders(
         setup.regions,
         np.stack(correlations),
         sharpness=settings.sharpness,
-        provenance={"training": settings.to_dict(), "data": setup.train.provenance["request"]},
+        provenance=provenance,
     )
     return workdir / MODEL
 

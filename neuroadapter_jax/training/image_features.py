@@ -8,13 +8,13 @@ import jax
 import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
-from tqdm import tqdm
 
 from neuroadapter_jax.datasets.prepared.records import PreparedDataset
 from neuroadapter_jax.encoder.features import Features, prepare_images, read_features
 from neuroadapter_jax.encoder.weights import load_dinov2
 from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.files import write_file
+from neuroadapter_jax.progress import Bar
 from neuroadapter_jax.readers import read_npy
 
 
@@ -94,7 +94,7 @@ def _fill(
 ) -> None:
     """Write the features of all images as one .npy file, batch by batch."""
     file = None
-    with tqdm(total=len(dataset), unit="image", desc="image features", disable=not progress) as bar:
+    with Bar(total=len(dataset), unit="image", desc="image features", disable=not progress) as bar:
         for first in range(0, len(dataset), batch_size):
             rows = range(first, min(first + batch_size, len(dataset)))
             images = np.stack([dataset[i]["image"] for i in rows])

@@ -2,9 +2,6 @@
 
 import contextlib
 import math
-import signal
-import sys
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,22 +10,15 @@ from typing import Any
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
-from tqdm import tqdm
 
+from neuroadapter_jax import interrupts
 from neuroadapter_jax.errors import InputError, NotFiniteError
+from neuroadapter_jax.interrupts import Interrupted
+from neuroadapter_jax.locks import runs_alone
+from neuroadapter_jax.progress import Bar
 from neuroadapter_jax.training.checkpoints import CheckpointStore
 from neuroadapter_jax.training.metrics_log import MetricsLog
 from neuroadapter_jax.training.run_config import RunConfig
-
-
-class Interrupted(Exception):  # noqa: N818 - nothing went wrong
-    """A signal ended the run after its state was saved; `exit_code` is 128 + the signal."""
-
-    def __init__(self, signal_number: int, step: int):
-        name = signal.Signals(signal_number).name
-        super().__init__(f"{name} at step {step}: the run is saved; start it again to go on.")
-        self.exit_code = 128 + signal_number
-        self.step = step
 
 
 @dataclass(frozen=True)
@@ -74,6 +64,7 @@ class Evaluation:
         return best is None or (value > best if self.best_is_highest else value < best)
 
 
+@runs_alone("workdir", "a training")
 def fit(
     step_fn: Callable[[Any, Any], tuple[Any, dict[str, jax.Array]]],
     state: Any,
@@ -139,10 +130,16 @@ def fit(
             raise InputError(f"{workdir} is at step {step} already, beyond num_steps {num_steps}.")
         log = MetricsLog(workdir, step, tensorboard, writes=primary)
         stack.callback(log.close)
-        bar = _bar(step, num_steps, progress and primary)
-        stack.callback(bar.close)
-        signals = _Signals()
-        stack.callback(signals.restore)
+        bar = stack.enter_context(
+            Bar(
+                total=num_steps,
+                initial=step,
+                unit="step",
+                disable=not (progress and primary),
+                smoothing=0.05,
+                ends_on_signal=False,  # but at the end of a step, once it is saved
+            )
+        )
         best = store.best_value()
         # Numbers wait here until the next log step, so that the device never waits for the log.
         pending: list[tuple[int, dict[str, jax.Array]]] = []
@@ -189,7 +186,7 @@ def fit(
                 write_pending()
                 pending.append((step, metrics))
             due = step % intervals.checkpoint == 0 or step == num_steps
-            stop = signals.agreed(step % intervals.log == 0)
+            stop = _agreed_signal(step % intervals.log == 0)
             if due or stop is not None:
                 save()
                 if stop is not None:
@@ -202,48 +199,18 @@ def fit(
         return state
 
 
-class _Signals:
-    """Notes the first SIGTERM or SIGINT and then gives way to the earlier handlers."""
-
-    def __init__(self) -> None:
-        self.received: int | None = None
-        self._earlier: dict[int, Any] = {}
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGINT):
-                self._earlier[number] = signal.signal(number, self._receive)
-
-    def _receive(self, number: int, frame: Any) -> None:
-        self.received = number
-        self.restore()
-
-    def agreed(self, now: bool) -> int | None:
-        """The signal that ends the run: any process's, asked of all where `now` is true."""
-        if jax.process_count() == 1:
-            return self.received
-        if not now:
-            return None
-        received = multihost_utils.process_allgather(np.int32(self.received or 0))
-        return int(received.max()) or None
-
-    def restore(self) -> None:
-        for number, handler in self._earlier.items():
-            signal.signal(number, handler)
-        self._earlier = {}
+def _agreed_signal(now: bool) -> int | None:
+    """The signal that ends the run: any process's, asked of all where `now` is true."""
+    if jax.process_count() == 1:
+        return interrupts.received()
+    if not now:
+        return None
+    received = multihost_utils.process_allgather(np.int32(interrupts.received() or 0))
+    return int(received.max()) or None
 
 
 def _step_of(state: Any) -> int:
     return int(state["step"] if isinstance(state, Mapping) else state.step)
-
-
-def _bar(step: int, num_steps: int, progress: bool) -> tqdm:
-    return tqdm(
-        total=num_steps,
-        initial=step,
-        unit="step",
-        disable=not progress,
-        mininterval=0.2 if sys.stderr.isatty() else 30.0,
-        smoothing=0.05,
-    )
 
 
 def _next(batches: Any, step: int) -> Any:

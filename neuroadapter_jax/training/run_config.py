@@ -1,12 +1,13 @@
 """config.json of a work folder: what defines its run, and whether a call goes on with it."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from neuroadapter_jax.errors import InputError
-from neuroadapter_jax.files import require_same_settings, write_json
+from neuroadapter_jax.files import refuse_foreign, require_same_settings, write_json
 from neuroadapter_jax.readers import read_json
 
 _FILE = "config.json"
@@ -37,21 +38,50 @@ class RunConfig:
         path = workdir / _FILE
         if path.exists():
             there = {**self.defaults, **self.upgrade(read_json(path, "the settings of a run"))}
-            require_same_settings(
-                path,
-                there,
-                self.values,
-                "a run",
-                "choose another work folder, or the same settings to go on",
-            )
-        elif (workdir / "checkpoints").exists():
+            # A call that ended before its first result leaves nothing that another could spoil,
+            # unless it is someone else's file.
+            if has_begun(workdir) or there.keys() - self.values.keys():
+                require_same_settings(
+                    path,
+                    there,
+                    self.values,
+                    "a run",
+                    "choose another work folder, or the same settings to go on",
+                )
+        elif has_begun(workdir):
             raise InputError(
                 f"{workdir} holds checkpoints but no {_FILE}, so they may belong to another run; "
                 "choose another work folder."
             )
 
     def write(self, workdir: str | Path) -> None:
-        """Write config.json, unless the folder has one."""
+        """Write config.json, unless the folder has that of a run that has begun."""
         path = Path(workdir) / _FILE
-        if not path.exists():
+        if not path.exists() or not has_begun(workdir):
             write_json(path, dict(sorted(self.values.items())))
+
+
+def has_begun(workdir: str | Path) -> bool:
+    """Whether a folder holds what a run can go on from: a checkpoint, or lines of metrics.jsonl."""
+    checkpoints, metrics = Path(workdir) / "checkpoints", Path(workdir) / "metrics.jsonl"
+    steps = [*checkpoints.glob("*"), *checkpoints.glob("best/*")]
+    lines = metrics.is_file() and metrics.stat().st_size > 0
+    return lines or any(step.name.isdigit() for step in steps)
+
+
+def claim_export(export: str | Path, workdir: str | Path, names: Iterable[str]) -> None:
+    """Note in a work folder which folder its run exports to.
+
+    Args:
+        export: the folder to come.
+        workdir: of the run.
+        names: of what will be written there.
+
+    Raises:
+        ExistingFileError: the folder holds one of them, and not from this run.
+    """
+    note = Path(workdir) / "export.json"
+    place = {"export": str(Path(export).resolve())}
+    ours = note.is_file() and json.loads(note.read_text()) == place
+    refuse_foreign(export, names, ours=ours)
+    write_json(note, place)

@@ -25,6 +25,7 @@ from neuroadapter_jax.diffusion.unet import with_sample_size
 from neuroadapter_jax.diffusion.weights import Backbone, load_pretrained
 from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.training.optimizers import make_optimizer, make_schedule
+from neuroadapter_jax.training.run_config import has_begun
 from neuroadapter_jax.training.settings import PRECISIONS, Settings
 from neuroadapter_jax.training.step import Frozen
 
@@ -158,7 +159,7 @@ def write_chosen_regions(workdir: str | Path, setup: TrainingSetup) -> None:
     """Write the chosen regions beside the checkpoints, which do not store them."""
     for subject, regions in zip(setup.subjects, setup.chosen, strict=True):
         path = _regions_file(Path(workdir), subject, len(setup.subjects) > 1)
-        if not path.exists():
+        if not path.exists() or not has_begun(workdir):
             regions.save(path)
 
 
@@ -178,7 +179,7 @@ def read_chosen_regions(
         InputError: another number of regions than the settings', or vertex sets that the
             parcellation lacks.
     """
-    if workdir is None:
+    if workdir is None or not has_begun(workdir):
         return ()
     files = [_regions_file(Path(workdir), subject, len(subjects) > 1) for subject in subjects]
     if not all(file.is_file() for file in files):

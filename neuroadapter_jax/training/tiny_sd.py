@@ -24,6 +24,7 @@ from neuroadapter_jax.diffusion.weights import (
     save_schedule,
 )
 from neuroadapter_jax.files import write_file, write_json
+from neuroadapter_jax.locks import runs_alone
 from neuroadapter_jax.readers import read_npy
 from neuroadapter_jax.sharding import ShardedBatches, make_mesh, replicate
 from neuroadapter_jax.simulation.scenes import sample_scenes, vocabulary
@@ -35,11 +36,13 @@ from neuroadapter_jax.training.backbone import (
 )
 from neuroadapter_jax.training.loop import Evaluation, Intervals, fit
 from neuroadapter_jax.training.optimizers import make_optimizer, make_schedule
-from neuroadapter_jax.training.run_config import RunConfig
+from neuroadapter_jax.training.run_config import RunConfig, claim_export
 
 _NUM_VALIDATION = 512
+_EXPORTED = ("model_index.json", "scheduler", "text_encoder", "tokenizer", "unet", "vae")
 
 
+@runs_alone("workdir", "a training")
 def pretrain(
     *,
     export: str | Path,
@@ -66,6 +69,7 @@ def pretrain(
         command: what was typed, for the card.
     """
     export, workdir = Path(export), Path(workdir)
+    claim_export(export, workdir, (*_EXPORTED, "README.md", "samples.png"))
     scenes = sample_scenes(num_scenes + _NUM_VALIDATION, scene_seed)
     export.mkdir(parents=True, exist_ok=True)
     write_json(

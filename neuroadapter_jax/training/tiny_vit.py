@@ -15,6 +15,7 @@ from neuroadapter_jax.diffusion.weights import num_parameters
 from neuroadapter_jax.encoder.features import Features, prepare_images
 from neuroadapter_jax.encoder.vit import Dinov2Config, Dinov2Model
 from neuroadapter_jax.encoder.weights import load_dinov2, save_dinov2
+from neuroadapter_jax.locks import runs_alone
 from neuroadapter_jax.readers import read_json_lines
 from neuroadapter_jax.sharding import ShardedBatches, make_mesh, replicate
 from neuroadapter_jax.simulation.scenes import (
@@ -29,7 +30,7 @@ from neuroadapter_jax.training.backbone import ArrayBatches, initial_state, make
 from neuroadapter_jax.training.loop import Evaluation, Intervals, fit
 from neuroadapter_jax.training.metrics_log import read_metrics
 from neuroadapter_jax.training.optimizers import make_optimizer, make_schedule
-from neuroadapter_jax.training.run_config import RunConfig
+from neuroadapter_jax.training.run_config import RunConfig, claim_export
 
 _NUM_VALIDATION = 512
 _SETTINGS = (("place", PLACES), ("ground", GROUNDS), ("sky", SKIES))
@@ -99,6 +100,7 @@ def _patches(images: Float[Array, "b y x c"], side: int) -> Float[Array, "b k f"
     return cut.reshape(b, (y // side) * (x // side), side * side * c)
 
 
+@runs_alone("workdir", "a training")
 def pretrain_vit(
     *,
     export: str | Path,
@@ -125,6 +127,7 @@ def pretrain_vit(
     Returns:
         The losses on the held-out scenes.
     """
+    claim_export(export, workdir, ("config.json", "model.safetensors", "README.md"))
     config = Dinov2Config(**model)
     features = Features("", config.image_size, config.image_size)
     modules = {

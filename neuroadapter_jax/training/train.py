@@ -9,6 +9,8 @@ from neuroadapter_jax.adapter.token_dropout import check_rates
 from neuroadapter_jax.cortex import read_parcellation
 from neuroadapter_jax.datasets.input_pipeline import make_batches
 from neuroadapter_jax.errors import InputError, MissingFileError, reading
+from neuroadapter_jax.files import refuse_foreign
+from neuroadapter_jax.locks import runs_alone
 from neuroadapter_jax.readers import read_json
 from neuroadapter_jax.sharding import ShardedBatches, gather_to_host, make_mesh, shard
 from neuroadapter_jax.training.checkpoints import CheckpointStore
@@ -48,6 +50,7 @@ def check_before_preparing(
         read_parcellation(left, right, num_vertices, settings.parcels)
 
 
+@runs_alone("workdir", "a training")
 def train(
     settings: Settings,
     workdir: str | Path,
@@ -71,6 +74,8 @@ def train(
     """
     config = run_config(settings)
     config.require_same(workdir)
+    ours = (Path(workdir) / "config.json").exists()
+    refuse_foreign(workdir, ["regions.npz", "metrics.jsonl", "timing.jsonl"], ours=ours)
     setup = TrainingSetup(settings, workdir=workdir)
     mesh = make_mesh(settings.fsdp)
     if settings.batch_size % (mesh.size * settings.accumulate):
@@ -100,7 +105,7 @@ def train(
         process=(jax.process_index(), jax.process_count()),
     )
     if jax.process_index() == 0:
-        Path(workdir).mkdir(parents=True, exist_ok=True)
+        config.write(workdir)  # first, since it says whose the regions are
         write_chosen_regions(workdir, setup)
     state = fit(
         lambda state, batch: jitted(state, frozen, batch),

@@ -69,6 +69,13 @@ def test_what_is_wrong_with_a_config_is_one_sentence(arguments, words):
     assert all(word in sentence for word in words)
 
 
+@pytest.mark.parametrize("name", ["mine.yaml", "mine", "config.json"])
+def test_a_config_file_is_python_by_its_name(tmp_path, name):
+    (tmp_path / name).write_text(FILE)
+    with pytest.raises(SystemExit, match=r"expected a Python file .* whose name ends in \.py"):
+        read(f"--config={tmp_path / name}")
+
+
 def test_a_mistake_in_a_config_file_keeps_its_traceback(tmp_path):
     (tmp_path / "mine.py").write_text("def get_config():\n    return 1 + 'a'\n")
     with pytest.raises(RuntimeError, match="get_config failed") as raised:

@@ -1,5 +1,10 @@
 """Flags of one command, and how what is wrong is said."""
 
+import errno
+import os
+import signal
+import subprocess
+import sys
 import types
 
 import pytest
@@ -10,7 +15,7 @@ from neuroadapter_jax.commands.errors import sentence_of
 from neuroadapter_jax.commands.shared_flags import define_shared
 from neuroadapter_jax.errors import InputError, NotFiniteError
 from neuroadapter_jax.evaluation.features import MissingWeightsError
-from neuroadapter_jax.training.loop import Interrupted
+from neuroadapter_jax.interrupts import Interrupted
 
 
 @pytest.fixture
@@ -73,6 +78,17 @@ def test_a_wrong_flag_is_one_sentence(command, arguments, sentence):
         (NotFiniteError("the loss is nan."), "the loss is nan.", 1),
         (MissingWeightsError("clip is not here"), "clip is not here", 1),
         (Interrupted(15, 3), "SIGTERM at step 3: the run is saved", 143),
+        (Interrupted(2), "SIGINT: what was finished is kept; start it again to go on", 130),
+        (KeyboardInterrupt(), "SIGINT: what was finished is kept", 130),
+        (
+            OSError(28, "No space left on device", "a.npz"),
+            "a.npz: No space left on device; free",
+            1,
+        ),
+        (OSError(30, "Read-only file system", "runs"), "runs: Read-only file system; name", 1),
+        (PermissionError(13, "Permission denied", "b"), "b: Permission denied; change", 1),
+        # As tensorstore and ArrayRecord say it, in exceptions of their own.
+        (ValueError("RESOURCE_EXHAUSTED:\nNo space left on device"), "RESOURCE_EXHAUSTED: No", 1),
         (ImportError("needs x: pip install x"), "needs x: pip install x", 1),
         (
             ModuleNotFoundError("No module named 'tensorflow'", name="tensorflow"),
@@ -87,6 +103,53 @@ def test_what_the_user_can_mend_is_one_sentence(command, error, sentence, code, 
     err = capsys.readouterr().err
     assert end.value.code == code
     assert err.startswith(f"work: {sentence}") and err.count("\n") == 1
+
+
+def test_a_full_disk_is_told_from_behind_what_a_library_raised(command, capsys):
+    def main(values, arguments):
+        try:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "runs/a")
+        except OSError as error:
+            raise RuntimeError("the writer failed") from error
+
+    command.main = main
+    with pytest.raises(SystemExit) as end:
+        runner.run("work", command, ["--out=x"])
+    assert end.value.code == 1
+    assert capsys.readouterr().err.startswith("work: runs/a: No space left on device; free some")
+
+
+def test_a_signal_to_a_command_ends_it_with_its_code(command, capsys):
+    command.main = lambda values, arguments: signal.raise_signal(signal.SIGTERM)
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as end:
+        runner.run("work", command, ["--out=x"])
+    assert end.value.code == 143 and signal.getsignal(signal.SIGTERM) == before
+    assert capsys.readouterr().err.startswith("work: SIGTERM: what was finished is kept")
+
+
+def ended(*arguments, **streams):
+    """A real command as a process of its own."""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-m", "neuroadapter_jax", *arguments]
+    return subprocess.run(command, env=environment, stderr=subprocess.PIPE, text=True, **streams)
+
+
+def test_output_that_nobody_reads_ends_as_by_sigpipe_without_a_word():
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "wb") as pipe:
+        process = ended("rois", "--help", stdout=pipe)
+    assert (process.returncode, process.stderr) == (141, "")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full on this system")
+def test_output_to_a_full_disk_is_one_sentence():
+    with open("/dev/full", "wb") as full:
+        process = ended("rois", "--help", stdout=full)
+    assert process.returncode == 1
+    assert process.stderr.startswith("rois: the output: No space left on device; free some space")
+    assert process.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,18 @@
 """Stages of commands that consist of other commands."""
 
 import json
+import os
+import signal
 import sys
+import threading
+import time
 
 import pytest
 
+from neuroadapter_jax import interrupts
 from neuroadapter_jax.commands import stages
 from neuroadapter_jax.commands.stages import run_stage
+from neuroadapter_jax.interrupts import Interrupted
 
 # Makes the file that the last argument names, notes the call, or fails.
 STAND_IN = """
@@ -59,6 +65,37 @@ def test_a_stage_that_fails_ends_with_its_command_line(folder):
     with pytest.raises(ValueError, match=words):
         run_stage(folder / "s.json", folder / "made", "train", "--fail")
     assert not (folder / "s.json").exists()
+
+
+# Notes that it is there; at a signal, notes it after a while, as one that saves its state.
+PATIENT = """
+import pathlib, signal, sys, time
+def save(number, frame):
+    time.sleep(0.3)
+    with open("heard", "a") as file:
+        file.write(f"{number}\\n")
+    sys.exit(128 + number)
+for number in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(number, save)
+pathlib.Path("ready").touch()
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_goes_on_to_the_stage_whose_end_is_waited_for(folder, number):
+    (folder / "stand_in.py").write_text(PATIENT)
+
+    def send():
+        while not (folder / "ready").exists():
+            time.sleep(0.01)
+        os.kill(os.getpid(), number)
+
+    threading.Thread(target=send).start()
+    with pytest.raises(Interrupted) as end, interrupts.of_program():
+        run_stage(folder / "s.json", folder / "made", "train")
+    assert end.value.exit_code == 128 + number
+    assert (folder / "heard").read_text() == f"{number}\n"
 
 
 def test_the_program_of_a_stage_is_this_package(tmp_path, monkeypatch, capfd):

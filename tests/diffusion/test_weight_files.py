@@ -16,6 +16,7 @@ from safetensors.numpy import load_file, save_file
 
 from neuroadapter_jax.diffusion import weights
 from neuroadapter_jax.diffusion.tokenizer import CLIPTokenizer
+from neuroadapter_jax.errors import InputError
 
 OLD = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
 
@@ -84,6 +85,19 @@ def test_shards_that_do_not_belong_together(tmp_path):
         weights.load_component(tmp_path, "vae")
     second.write_bytes(content)
     weights.load_component(tmp_path, "vae")
+
+
+@pytest.mark.parametrize("place", ["../outside.safetensors", "/outside.safetensors"])
+def test_an_index_of_shards_does_not_lead_out_of_its_folder(tmp_path, place):
+    folder = save(autoencoder(), tmp_path, max_shard_size="7KB")
+    (index,) = folder.glob("*.index.json")
+    content = json.loads(index.read_text())
+    first = sorted(set(content["weight_map"].values()))[0]
+    shutil.copy(folder / first, folder.parent / "outside.safetensors")
+    places = {k: place if v == first else v for k, v in content["weight_map"].items()}
+    index.write_text(json.dumps(content | {"weight_map": places}))
+    with pytest.raises(InputError, match=f"names '{place}', which lies outside"):
+        weights.load_component(tmp_path, "vae")
 
 
 def with_old_names(path, shape=()):

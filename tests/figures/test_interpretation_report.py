@@ -1,5 +1,8 @@
 """The page of both views: what is in it, and that it works in a browser."""
 
+import base64
+import hashlib
+import html.parser
 import json
 import re
 import shutil
@@ -15,6 +18,8 @@ from neuroadapter_jax.figures.interpretation_report import (
     write_interpretation_report,
 )
 
+# Would end the script element, keep it from ending, and run, were it not text.
+MARKUP = "</title></script><!--<script><img src=x onerror=alert(1)>\u2028 & 'Face'"
 S, T, P, R, K, SIDE, PIXELS = 2, 5, 7, 3, 2, 4, 16
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chrome"))), None)
 
@@ -55,7 +60,7 @@ def views(rng):
             "timestep": ("step", [801, 601, 401, 201, 1]),
             "shown": [1, 4],
             "region": [f"lh r{i}" for i in range(P)],
-            "roi": ["V1", "Face </script>", "none"],
+            "roi": ["V1", MARKUP, "none"],
         },
         {
             "reduction": "attention",
@@ -77,7 +82,39 @@ def test_the_page_needs_nothing_else(page):
     assert not re.search(r"(src|href)=.?https?:", text)
     data = json.loads(re.search(r'type="application/json">(.*)</script>\n<script>', text)[1])
     assert data["lead"].startswith("Made up. 2 images, 5 steps of ddim, guidance 2.5")
-    assert data["rois"][1] == "Face </script>" and data["shown"] == [1, 4]
+    assert data["rois"][1] == MARKUP and data["shown"] == [1, 4]
+
+
+def test_names_stay_text_and_nothing_else_may_run(page):
+    text = page.read_text(encoding="utf-8")
+    assert "<!--" not in text and "<img src=x" not in text and "\\u003cimg src=x" in text
+    assert text.count("<script") == text.count("</script>") == 2
+    assert "innerHTML" not in text and "\u2028" not in text
+
+    class Reader(html.parser.HTMLParser):
+        tags, policy, scripts = [], "", []
+
+        def handle_starttag(self, tag, attributes):
+            self.tags.append(tag)
+            if dict(attributes).get("http-equiv") == "Content-Security-Policy":
+                self.policy = dict(attributes)["content"]
+
+        def handle_data(self, data):
+            if self.lasttag == "script":
+                self.scripts.append(data)
+
+    reader = Reader()
+    reader.feed(text)
+    assert reader.tags.count("script") == 2 and reader.tags.count("img") == 3  # the template's own
+    (program,) = [script for script in reader.scripts if script.startswith('\n"use strict";')]
+    digest = base64.b64encode(hashlib.sha256(program.encode()).digest()).decode()
+    rules = dict(rule.split(" ", 1) for rule in reader.policy.split("; "))
+    assert rules == {
+        "default-src": "'none'",
+        "img-src": "data:",
+        "style-src": "'unsafe-inline'",
+        "script-src": f"'sha256-{digest}'",
+    }
 
 
 def test_views_of_version_0_1_0_make_the_same_page(page, views, regions, tmp_path):
@@ -119,7 +156,12 @@ window.onload = () => setTimeout(() => {
 }, 100);
 </script></html>"""
     probe = tmp_path / "probe.html"
-    probe.write_text(page.read_text(encoding="utf-8").replace("</html>", program))
+    text = page.read_text(encoding="utf-8")
+    # The page's policy allows its own script alone; it is to hold, so the probe is named in it.
+    code = program[len("<script>") : program.index("</script>")]
+    digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
+    text = text.replace("script-src ", f"script-src 'sha256-{digest}' ")
+    probe.write_text(text.replace("</html>", program))
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
     flags += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
     done = subprocess.run(

@@ -68,6 +68,13 @@ def test_the_layout_is_ip_adapters(pipeline, released, tmp_path):
     np.testing.assert_array_equal(tensors["region_projection.index"].numpy()[~empty], index[~empty])
 
 
+def test_a_file_that_is_there_is_not_overwritten(pipeline, tmp_path):
+    (tmp_path / "a.safetensors").write_text("mine")
+    with pytest.raises(FileExistsError, match=r"holds a\.safetensors already"):
+        save_ip_adapter(pipeline, tmp_path / "a.safetensors")
+    assert (tmp_path / "a.safetensors").read_text() == "mine"
+
+
 def test_another_suffix_is_refused(pipeline, tmp_path):
     with pytest.raises(ValueError, match=r"a\.bin: diffusers reads this layout from a name in"):
         save_ip_adapter(pipeline, tmp_path / "out" / "a.bin")

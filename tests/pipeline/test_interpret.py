@@ -11,8 +11,14 @@ from tiny_pipeline import LH, RH, make_pipeline
 from neuroadapter_jax.cortex.parcellation import Parcellation
 from neuroadapter_jax.datasets.prepared.records import PreparedDataset
 from neuroadapter_jax.diffusion.sampling import Sampling
+from neuroadapter_jax.errors import ExistingFileError
 from neuroadapter_jax.ibbi.roi import assign_by_name
-from neuroadapter_jax.pipeline import InterpretationSettings, interpret_split, load_views
+from neuroadapter_jax.pipeline import (
+    InterpretationSettings,
+    NeuroAdapterPipeline,
+    interpret_split,
+    load_views,
+)
 
 IDS = np.array([2, 3, 17, 40, 59])
 SAMPLING = Sampling(num_steps=3, guidance_scale=2.5)
@@ -41,6 +47,14 @@ class Records(PreparedDataset):
             "latent_mean": latent,
             "latent_std": latent,
         }
+
+
+class Painting(NeuroAdapterPipeline):
+    """What a folder's checks need of a pipeline."""
+
+    def __init__(self, whole):
+        self.regions, self.provenance = whole.regions, whole.provenance
+        self.sampling = whole.sampling
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +118,31 @@ def test_a_killed_run_goes_on(pipeline, rois, folder):
     other = dataclasses.replace(SETTINGS, sampling=SAMPLING.replace(num_steps=5))
     with pytest.raises(ValueError, match=r"holds views .*sampling\.num_steps is 3 there, 5 here; "):
         interpret_split(pipeline, Records(), folder, rois, other, progress=False)
+
+
+def test_a_call_that_failed_before_its_first_views_binds_nobody(tmp_path, rois, pipeline):
+    class Failing(Painting):
+        def interpret(self, *arguments, **settings):
+            raise ValueError("num_steps is 0")
+
+    failing = Failing(pipeline)
+    with pytest.raises(ValueError, match="num_steps is 0"):
+        interpret_split(failing, Records(), tmp_path / "out", rois, SETTINGS, progress=False)
+    assert not (tmp_path / "out").exists()
+    other = dataclasses.replace(SETTINGS, seed=7)
+    (tmp_path / "out").mkdir()
+    note = {key: None for key in json.loads(json.dumps(dataclasses.asdict(other)))}
+    (tmp_path / "out" / "settings.json").write_text(json.dumps(note | {"seed": 9}))
+    with pytest.raises(ValueError, match="num_steps is 0"):  # and not that seed is 9 there
+        interpret_split(failing, Records(), tmp_path / "out", rois, other, progress=False)
+
+
+@pytest.mark.parametrize("name", ["regions.npz", "rois.csv", "views-00000.nc", "report.html"])
+def test_files_of_someone_else_are_left_alone(tmp_path, rois, pipeline, name):
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(ExistingFileError, match=f"holds {name} already, which this run did not"):
+        interpret_split(Painting(pipeline), Records(), tmp_path, rois, SETTINGS, progress=False)
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {name: "mine"}
 
 
 def test_a_folder_without_views_is_named(tmp_path):

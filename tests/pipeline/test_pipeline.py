@@ -17,6 +17,7 @@ from neuroadapter_jax.diffusion.samplers import plan
 from neuroadapter_jax.diffusion.sampling import Sampling
 from neuroadapter_jax.diffusion.weights import to_tensors
 from neuroadapter_jax.encoder.brain_encoder import BrainEncoder
+from neuroadapter_jax.errors import ExistingFileError
 from neuroadapter_jax.pipeline import LowLevelStart, NeuroAdapterPipeline
 
 TWO_STEPS = Sampling(num_steps=2, guidance_scale=2.5)
@@ -208,6 +209,27 @@ def test_weights_of_another_shape_are_refused(saved, key, value):
         "Check that config.json and the weights belong together",
     ):
         assert word in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["README.md", "config.json", "adapter.safetensors", "regions.npz"])
+def test_files_of_someone_else_are_never_overwritten(pipeline, tmp_path, name):
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(ExistingFileError, match=f"holds {name} already, which this run did not"):
+        pipeline.save_pretrained(tmp_path)
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {name: "mine"}
+
+
+def test_another_step_of_the_same_training_takes_the_place_of_the_model(saved, pipeline):
+    before = pipeline.provenance
+    try:
+        pipeline.provenance = before | {"step": 11}
+        pipeline.save_pretrained(saved)
+        assert json.loads((saved / "config.json").read_text())["provenance"]["step"] == 11
+        pipeline.provenance = before | {"training": {"seed": 3}}
+        with pytest.raises(ExistingFileError, match=r"holds config\.json, adapter\.safetensors"):
+            pipeline.save_pretrained(saved)
+    finally:
+        pipeline.provenance = before
 
 
 def test_regions_of_another_model_are_refused(saved, pipeline):

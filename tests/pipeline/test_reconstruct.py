@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import re
+import signal
 
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ from neuroadapter_jax.cortex.parcellation import Parcellation
 from neuroadapter_jax.datasets.prepared.records import PreparedDataset
 from neuroadapter_jax.diffusion.sampling import Sampling
 from neuroadapter_jax.encoder.brain_encoder import BrainEncoder
+from neuroadapter_jax.errors import InputError
+from neuroadapter_jax.interrupts import Interrupted
 from neuroadapter_jax.pipeline import (
     LowLevelStart,
     NeuroAdapterPipeline,
@@ -245,6 +248,75 @@ def test_a_killed_call_goes_on_where_it_stopped(dataset, tmp_path):
     (tmp_path / "out" / "index.json").unlink()
     with pytest.raises(ValueError, match=r"images but neither index\.json nor unfinished\.json"):
         reconstruct(Painter(), tmp_path / "out")
+
+
+def test_a_call_that_failed_before_its_first_image_binds_nobody(dataset, tmp_path):
+    class Failing(Painter):
+        def __call__(self, *arguments, **settings):
+            raise ValueError("num_steps is 0")
+
+    def reconstruct(painter, **settings):
+        settings = ReconstructionSettings(batch_size=4, **settings)
+        return reconstruct_split(painter, dataset, tmp_path / "out", settings, progress=False)
+
+    with pytest.raises(ValueError, match="num_steps is 0"):
+        reconstruct(Failing(), seed=1)
+    assert not (tmp_path / "out").exists()
+    # As if killed between the note of the settings and the first image.
+    (tmp_path / "out" / "images").mkdir(parents=True)
+    note = {"settings": {"seed": 1}, "scores": {}}
+    (tmp_path / "out" / "unfinished.json").write_text(json.dumps(note))
+    assert len(reconstruct(Painter()).image_ids) == COUNT
+    assert not (tmp_path / "out" / "unfinished.json").exists()
+
+
+def test_a_signal_ends_after_the_batch_and_the_same_call_goes_on(dataset, tmp_path):
+    class Asked(Painter):
+        def __call__(self, *arguments, **settings):
+            signal.raise_signal(signal.SIGINT)
+            return super().__call__(*arguments, **settings)
+
+    with pytest.raises(Interrupted):
+        reconstruct_split(Asked(), dataset, tmp_path / "out", FOURS, progress=False)
+    assert len(list((tmp_path / "out" / "images").iterdir())) == 4
+    painter = Painter()
+    reconstruct_split(painter, dataset, tmp_path / "out", FOURS, progress=False)
+    assert painter.sizes == [4, 4] and len(load_reconstructions(tmp_path / "out").image_ids) == 11
+
+
+@pytest.mark.parametrize("name", ["images/0.png", "stimuli/0.png", "grid.png"])
+def test_pictures_of_someone_else_are_left_alone(dataset, tmp_path, name):
+    path = tmp_path / "out" / name
+    path.parent.mkdir(parents=True)
+    path.write_text("mine")
+    with pytest.raises(
+        InputError, match=rf"out holds {name.split('/')[0]} but neither index\.json"
+    ):
+        reconstruct_split(Painter(), dataset, tmp_path / "out", progress=False)
+    found = [path.name for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    assert found == [path.name] and path.read_text() == "mine"
+
+
+def test_an_index_of_something_else_is_named(dataset, tmp_path):
+    (tmp_path / "out").mkdir()
+    for text in ('{"weight_map": {}}', "[]", "<!doctype html>"):
+        (tmp_path / "out" / "index.json").write_text(text)
+        with pytest.raises(InputError, match=r"index\.json: .*expected the settings and images"):
+            reconstruct_split(Painter(), dataset, tmp_path / "out", progress=False)
+        assert (tmp_path / "out" / "index.json").read_text() == text
+
+
+@pytest.mark.parametrize("name", ["../secret.png", "/etc/passwd", "images/../../secret.png", ".."])
+@pytest.mark.parametrize("key", ["stimulus", "candidates"])
+def test_an_index_does_not_lead_out_of_its_folder(dataset, tmp_path, key, name):
+    out = tmp_path / "out"
+    reconstruct_split(Painter(), dataset, out, progress=False)
+    Image.open(next((out / "images").iterdir())).save(tmp_path / "secret.png")
+    index = json.loads((out / "index.json").read_text())
+    index["images"][3][key] = name if key == "stimulus" else [name]
+    (out / "index.json").write_text(json.dumps(index))
+    with pytest.raises(InputError, match=r"index\.json names .* which lies outside"):
+        load_reconstructions(out)
 
 
 def test_a_folder_is_made_again_with_the_same_settings_only(dataset, tmp_path):

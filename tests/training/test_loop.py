@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import jax
@@ -13,6 +14,7 @@ import numpy as np
 import optax
 import pytest
 
+from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.training.checkpoints import CheckpointStore
 from neuroadapter_jax.training.loop import Evaluation, Interrupted, Intervals, fit
 from neuroadapter_jax.training.metrics_log import read_metrics
@@ -279,9 +281,46 @@ def test_a_folder_of_another_configuration_is_refused(tmp_path):
     assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")} == before
 
 
+def test_a_call_that_ended_before_its_first_result_binds_nobody(tmp_path, whole):
+    with pytest.raises(Killed):
+        run(tmp_path, Batches(die_at(0)), config={"model": {"p": 5}, "seed": 11})
+    assert_same_run(tmp_path, run(tmp_path), *whole)
+    assert json.loads((tmp_path / "config.json").read_text())["model"] == {"p": 3}
+
+
+def test_a_config_of_something_else_is_never_replaced(tmp_path):
+    (tmp_path / "config.json").write_text('{"architectures": ["CLIPTextModel"]}')
+    with pytest.raises(InputError, match=r"architectures is .* there, 'absent' here"):
+        run(tmp_path)
+    (tmp_path / "config.json").write_text("<html>")
+    with pytest.raises(InputError, match=r"config\.json: is a web page"):
+        run(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+
+
+def test_a_second_training_in_the_folder_is_refused(tmp_path):
+    raised = []
+
+    def before(k):
+        if k == 2:
+            thread = threading.Thread(target=second)
+            thread.start()
+            thread.join()
+
+    def second():
+        with pytest.raises(InputError, match="is in use: a training by process") as caught:
+            run(tmp_path)
+        raised.append(caught.value)
+
+    run(tmp_path, Batches(before), num_steps=4, evaluation=None)
+    assert len(raised) == 1
+    assert [line["step"] for line in read_metrics(tmp_path / "metrics.jsonl")] == [3, 4]
+
+
 def test_a_folder_of_an_older_version_lacks_keys_at_their_defaults(tmp_path):
     RunConfig({"p": 3}, {"q": 5}).require_same(tmp_path)
     (tmp_path / "config.json").write_text('{"p": 3}')
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "kind": "train"}\n')
     RunConfig({"p": 3, "q": 5}, {"q": 5}).require_same(tmp_path)
     with pytest.raises(ValueError, match="q is 5 there, 7 here"):
         RunConfig({"p": 3, "q": 7}, {"q": 5}).require_same(tmp_path)

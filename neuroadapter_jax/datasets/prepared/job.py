@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float16, Float32, Int64
-from tqdm import tqdm
 from typing_extensions import TypedDict
 
 from neuroadapter_jax.datasets.prepared.images import EncodeImages, read_squares
@@ -19,6 +18,7 @@ from neuroadapter_jax.datasets.repeats import RepeatVariance
 from neuroadapter_jax.datasets.source import DirectSource, Source, Trials
 from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.files import write_file
+from neuroadapter_jax.progress import Bar
 from neuroadapter_jax.readers import read_json, read_npy
 
 _LARGEST = float(np.finfo(np.float16).max)
@@ -188,8 +188,8 @@ class Job:
             }
         variance.save(self._work / f"variance-{split}-{start}.npz")
 
-    def _bar(self, label: str, total: int, unit: str) -> tqdm:
-        return tqdm(total=total, desc=label, unit=unit, disable=not self._progress)
+    def _bar(self, label: str, total: int, unit: str) -> Bar:
+        return Bar(total=total, desc=label, unit=unit, disable=not self._progress)
 
 
 class StoredTrials:

@@ -24,10 +24,11 @@ from neuroadapter_jax.datasets.prepared.records import (
 )
 from neuroadapter_jax.datasets.prepared.shards import RecordSource, WriteRecords
 from neuroadapter_jax.datasets.prepared.throughput import forget_cached, plain_copy_rate
-from neuroadapter_jax.datasets.prepared.work import add_fingerprint, locked, only_request
+from neuroadapter_jax.datasets.prepared.work import add_fingerprint, only_request
 from neuroadapter_jax.datasets.source import DirectSource, Source
 from neuroadapter_jax.errors import InputError
-from neuroadapter_jax.files import require_same_settings, write_json, write_npz
+from neuroadapter_jax.files import refuse_foreign, require_same_settings, write_json, write_npz
+from neuroadapter_jax.locks import locked
 
 _FORMAT = 1
 # What folders of older versions were made with, where they do not say.
@@ -142,6 +143,8 @@ def prepare_source(
     comparison.before_preparing()
 
     partial = prepared.with_name(prepared.name + ".partial")
+    if partial.exists() and not ((partial / "work").is_dir() or (partial / PROVENANCE).is_file()):
+        refuse_foreign(partial.parent, [partial.name], ours=not any(partial.iterdir()))
     try:
         with contextlib.ExitStack() as stack:
             stack.enter_context(only_request(partial / "work", request))

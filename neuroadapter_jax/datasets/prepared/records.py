@@ -18,6 +18,7 @@ from typing_extensions import TypedDict  # that of 3.11 lacks what pydantic need
 from neuroadapter_jax.cortex.label_files import read_parcellation
 from neuroadapter_jax.cortex.parcellation import Parcellation, Parcels
 from neuroadapter_jax.errors import InputError, MissingFileError, reading
+from neuroadapter_jax.files import inside
 from neuroadapter_jax.readers import read_json, read_npz
 
 SPLITS = ("train", "validation", "test")  # of NSD, and of what else can be trained on
@@ -78,7 +79,7 @@ class PreparedDataset:
             lh, rh = cortex["num_vertices"].tolist()
             self.num_vertices: tuple[int, int] = (lh, rh)
         self._shapes = {key: tuple(shape) for key, shape in self.provenance["shapes"].items()}
-        folder = self.path / self.provenance["records"]
+        folder = inside(self.path, self.provenance["records"], self.path / PROVENANCE)
         files = sorted(folder.glob(f"*-{split}.array_record-*"))
         if not files:
             raise MissingFileError(

@@ -15,7 +15,7 @@ from jaxtyping import Int64
 from neuroadapter_jax.datasets.prepared.records import ARRAYS, encode_record
 from neuroadapter_jax.datasets.prepared.work import share, thread_count
 from neuroadapter_jax.errors import InputError, MissingFileError
-from neuroadapter_jax.files import write_text
+from neuroadapter_jax.files import inside, write_text
 from neuroadapter_jax.readers import read_text
 
 CHECKSUMS = "SHA256SUMS"
@@ -156,7 +156,7 @@ def verify_checksums(folder: Path) -> list[str]:
                 f"{path} line {number} is {line[:80]!r}; expected a SHA-256 and the name of a file "
                 f"beside it; copy the folder again."
             )
-        place = folder / file
+        place = inside(folder, file, path)
         if not place.exists():
             wrong.append(file)
             continue

@@ -12,6 +12,7 @@ from typing import Any
 from typing_extensions import TypedDict  # that of 3.11 lacks what pydantic needs
 
 from neuroadapter_jax.files import require_same_settings, write_json
+from neuroadapter_jax.locks import locked
 from neuroadapter_jax.readers import read_json
 
 _SAMPLE_BYTES = 1 << 16
@@ -108,22 +109,6 @@ class _Mark(TypedDict):
 def _read_mark(path: Path) -> dict[str, Any]:
     advice = "delete it, and the same command does this part of the work again"
     return read_json(path, "the mark of finished work", _Mark, advice)
-
-
-@contextlib.contextmanager
-def locked(path: Path, wait: bool = True) -> Iterator[bool]:
-    """Holds the lock of a file, which the system releases when the process dies.
-
-    Yields:
-        Whether it is held; with `wait` always.
-    """
-    with open(path, "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            yield False
-            return
-        yield True
 
 
 def thread_count() -> int:

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from neuroadapter_jax.files import write_json, write_text
+from neuroadapter_jax.files import refuse_foreign, write_json, write_text
+from neuroadapter_jax.locks import runs_alone
 from neuroadapter_jax.pipeline import Reconstructions, load_reconstructions
 from neuroadapter_jax.studies.ablation.results import ablation_results
 from neuroadapter_jax.studies.ablation.scores import (
@@ -15,7 +16,7 @@ from neuroadapter_jax.studies.ablation.scores import (
 )
 from neuroadapter_jax.studies.ablation.tables import tables
 from neuroadapter_jax.studies.ablation.variants import FULL, NO_SELECTION
-from neuroadapter_jax.studies.resume import RunStage, locked_folder
+from neuroadapter_jax.studies.resume import RunStage
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ class AblationPlan:
         }
 
 
+@runs_alone("out", "an ablation")
 def run_ablation(
     plan: AblationPlan,
     config: str,
@@ -82,9 +84,10 @@ def run_ablation(
     folders = {
         (name, seed): out / name / f"seed{seed}" for seed in plan.seeds for name in plan.variants
     }
+    ours = any((folder / "seconds.json").is_file() for folder in folders.values())
+    refuse_foreign(out, ["results.json", "tables.md"], ours=ours)
     for (name, seed), folder in folders.items():
         check_run(name, seed, folder)
-    lock = locked_folder(out)
 
     def once(folder: Path, made: Path, command: str, *arguments: str) -> None:
         run_stage(
@@ -93,7 +96,6 @@ def run_ablation(
             command,
             *arguments,
             must_have_ended=True,
-            pass_fds=(lock.fileno(),),
         )
 
     encoder = Path(plan.encoder or out / "encoder" / "model")

@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 from scipy.stats import spearmanr
-from tqdm import tqdm
 
 from neuroadapter_jax.batches import filled_batches
 from neuroadapter_jax.cortex.parcellation import Parcellation
 from neuroadapter_jax.diffusion.sampling import Sampling
 from neuroadapter_jax.metrics.statistics import bootstrap_interval
 from neuroadapter_jax.pipeline import NeuroAdapterPipeline
+from neuroadapter_jax.progress import Bar
 
 
 def planted_influence(
@@ -80,7 +80,7 @@ def region_effects(
     step = sampling.num_steps // 2
     found: dict[str, list[np.ndarray]] = {"effect": [], "effect alone": []}
     batches = list(filled_batches(len(fmri), batch_size))
-    for rows, valid in tqdm(batches, unit="batch", desc="regions"):
+    for rows, valid in Bar(batches, unit="batch", desc="regions"):
         interpretation = pipeline.interpret(
             fmri[rows], none, sampling, shown=(step,), seed=seed, sample_ids=rows
         )

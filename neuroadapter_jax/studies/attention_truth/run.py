@@ -19,10 +19,11 @@ from neuroadapter_jax.evaluation.appearance import make_appearance
 from neuroadapter_jax.evaluation.scene_reader import SceneReader, load_scene_reader
 from neuroadapter_jax.figures.causal import change_figure, deletion_figure, loss_figure
 from neuroadapter_jax.figures.pictures import save_picture
-from neuroadapter_jax.files import write_json, write_text
+from neuroadapter_jax.files import refuse_foreign, write_json, write_text
 from neuroadapter_jax.ibbi.perturbation import Perturbation
 from neuroadapter_jax.ibbi.roi import ROIAssignment, assign_regions, by_hemisphere, concatenate
 from neuroadapter_jax.ibbi.views import Reduction
+from neuroadapter_jax.locks import runs_alone
 from neuroadapter_jax.pipeline import (
     InterpretationSettings,
     NeuroAdapterPipeline,
@@ -84,6 +85,7 @@ class AttentionTruthSettings:
     seed: int = 0
 
 
+@runs_alone("out", "a study of attention")
 def run_attention_truth(
     pipeline: NeuroAdapterPipeline,
     prepared: str | Path,
@@ -112,6 +114,8 @@ def run_attention_truth(
             `out` holds views of other settings.
     """
     settings, out = settings or AttentionTruthSettings(), Path(out)
+    names = ("results.json", "tables.md", "figures")
+    refuse_foreign(out, names, ours=(out / "parts").is_dir())
     study = _Study.prepare(pipeline, prepared, root, out, settings)
     few = min(len(study.ids), settings.num_ranked)
     results: dict[str, Any] = {"num_images": len(study.ids)}

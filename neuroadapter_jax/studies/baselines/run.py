@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float, UInt8
-from tqdm import tqdm
 
 from neuroadapter_jax.batches import map_batches
 from neuroadapter_jax.datasets.input_pipeline import read_split
@@ -25,7 +24,8 @@ from neuroadapter_jax.decoders.retrieval import Gallery, gallery_of_records, ret
 from neuroadapter_jax.diffusion.sampling import Sampling
 from neuroadapter_jax.encoder.brain_encoder import BrainEncoder
 from neuroadapter_jax.errors import InputError
-from neuroadapter_jax.files import require_same_settings, write_json, write_text
+from neuroadapter_jax.files import refuse_foreign, require_same_settings, write_json, write_text
+from neuroadapter_jax.locks import runs_alone
 from neuroadapter_jax.pipeline import (
     Decoder,
     LowLevelStart,
@@ -38,6 +38,7 @@ from neuroadapter_jax.pipeline import (
 )
 from neuroadapter_jax.pipeline.contract import recorded_sampling
 from neuroadapter_jax.pipeline.reconstruction_folder import SaveGrid
+from neuroadapter_jax.progress import Bar
 from neuroadapter_jax.readers import read_json
 from neuroadapter_jax.simulation.nsd_writer import load_truth
 from neuroadapter_jax.studies.baselines.methods import METHODS, BaselineSettings
@@ -51,6 +52,7 @@ def simulated_captions(root: str | Path) -> dict[int, list[str]]:
     return {i: [text] for i, text in enumerate(load_truth(root)["captions"].tolist())}
 
 
+@runs_alone("out", "a comparison of baselines")
 def run_baselines(
     pipeline: NeuroAdapterPipeline,
     prepared: str | Path,
@@ -165,7 +167,7 @@ def run_baselines(
     )
     score = make_score(test.stimuli, test.dataset.image_ids, root)
     scores = {}
-    bar = tqdm(wanted, desc="Methods", unit="method", disable=not progress)
+    bar = Bar(wanted, desc="Methods", unit="method", disable=not progress)
     for name in bar:
         bar.set_postfix_str(name)
         methods.make(name)
@@ -326,7 +328,11 @@ def _digest(captions: Mapping[int, Sequence[str]]) -> str:
 def _claim(out: Path, settings: dict[str, Any]) -> None:
     """Refuses a folder of another run; else notes the settings."""
     path = out / "settings.json"
+    refuse_foreign(out, ["results.json", "table.md", "methods.png"], ours=path.is_file())
+    # What a call noted that ended before its first result binds nobody.
     if path.is_file():
         found = read_json(path, "the settings of `neuroadapter baselines`")
-        require_same_settings(out, found, settings, "baselines")
+        begun = any(p != path and not p.name.startswith(".") for p in out.iterdir())
+        if begun or found.keys() - settings.keys():
+            require_same_settings(out, found, settings, "baselines")
     write_json(path, settings)

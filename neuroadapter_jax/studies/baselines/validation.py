@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
-from tqdm import tqdm
 
 from neuroadapter_jax.batches import map_batches
 from neuroadapter_jax.diffusion.sampling import Sampling
@@ -15,6 +14,7 @@ from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.evaluation.old_names import with_new_names
 from neuroadapter_jax.files import write_json
 from neuroadapter_jax.pipeline import Decoder, LowLevelStart
+from neuroadapter_jax.progress import Bar
 from neuroadapter_jax.readers import read_json
 from neuroadapter_jax.studies.baselines.methods import BaselineSettings
 from neuroadapter_jax.studies.baselines.scores import ScoreImages, mean_scores
@@ -70,7 +70,7 @@ class ValidationScores:
         bar: moves on by one with each score.
     """
 
-    def __init__(self, images: ValidationImages, settings: BaselineSettings, path: Path, bar: tqdm):
+    def __init__(self, images: ValidationImages, settings: BaselineSettings, path: Path, bar: Bar):
         self.images, self.settings, self.path, self.bar = images, settings, path, bar
         form, expected = dict[str, dict[str, float]], "scores on validation images"
         stored = read_json(path, expected, form, f"delete {path}") if path.is_file() else {}
@@ -150,27 +150,26 @@ def choose_on_validation(
     choose_start = images.low is not None and settings.strength is None
     total = choose_guidance * len(GUIDANCE_SCALES)
     total += choose_start * len(decoders) * (1 + len(STRENGTHS))
-    bar = tqdm(total=total, desc="Validation", unit="setting", disable=not progress)
-    scores = ValidationScores(images, settings, path, bar)
-    if linear is not None and choose_guidance:
-        found = {
-            scale: scores.of(linear, "linear", samplings["linear"], guidance=scale)
-            for scale in GUIDANCE_SCALES
-        }
-        guidance = max(
-            found, key=lambda g: (found[g]["semantic_recall"], found[g]["pixel_correlation"])
-        )
-    strengths = dict.fromkeys(("neuroadapter", "linear"), settings.strength)
-    if choose_start:
-        for name, decoder in decoders.items():
-            sampling, own = samplings[name], guidance if name == "linear" else None
-            without = scores.of(decoder, name, sampling, guidance=own)
-            by_strength = {
-                strength: scores.of(decoder, name, sampling, guidance=own, strength=strength)
-                for strength in STRENGTHS
+    with Bar(total=total, desc="Validation", unit="setting", disable=not progress) as bar:
+        scores = ValidationScores(images, settings, path, bar)
+        if linear is not None and choose_guidance:
+            found = {
+                scale: scores.of(linear, "linear", samplings["linear"], guidance=scale)
+                for scale in GUIDANCE_SCALES
             }
-            strengths[name] = choose_strength(without, by_strength)
-    bar.close()
+            guidance = max(
+                found, key=lambda g: (found[g]["semantic_recall"], found[g]["pixel_correlation"])
+            )
+        strengths = dict.fromkeys(("neuroadapter", "linear"), settings.strength)
+        if choose_start:
+            for name, decoder in decoders.items():
+                sampling, own = samplings[name], guidance if name == "linear" else None
+                without = scores.of(decoder, name, sampling, guidance=own)
+                by_strength = {
+                    strength: scores.of(decoder, name, sampling, guidance=own, strength=strength)
+                    for strength in STRENGTHS
+                }
+                strengths[name] = choose_strength(without, by_strength)
     return {
         "num_images": len(images.fmri),
         "strength": strengths,

@@ -11,12 +11,12 @@ from typing import Any
 
 import jax
 import numpy as np
-from tqdm import tqdm
 
 from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.files import write_json, write_text
 from neuroadapter_jax.ibbi.views import Reduction
 from neuroadapter_jax.pipeline import NeuroAdapterPipeline
+from neuroadapter_jax.progress import Bar
 from neuroadapter_jax.studies.benchmark.compiled import PEAKS, train_step_cost
 from neuroadapter_jax.studies.benchmark.measure import (
     CASES,
@@ -80,7 +80,7 @@ def compare_sides(
         "sizes": {name: {"size": describe(SIZES[name]), "cases": {}} for name in names},
     }
     pairs = [(n, c) for n in names for c in CASES if n != "sd15" or "candidates" not in c]
-    bar = tqdm(pairs, unit="case")
+    bar = Bar(pairs, unit="case")
     with tempfile.TemporaryDirectory() as folder:
         calls: dict[str, Any] = {}
         for name, case in bar:
@@ -134,7 +134,7 @@ def sides_table(results: Mapping[str, Any]) -> str:
 def paper_step(batch: int = 16) -> str:
     """The compiled training step of the paper's configuration as Markdown; nothing is run."""
     rows = []
-    for remat in tqdm([False, True], unit="program"):
+    for remat in Bar([False, True], unit="program"):
         cost = train_step_cost(SIZES["sd15"], batch, remat=remat)
         seconds = [f"{cost.seconds(peak * x):.3f} s" for peak in PEAKS.values() for x in (1, 0.5)]
         memory = [f"{(x or 0) / 2**30:.2f}" for x in (cost.argument_bytes, cost.temporary_bytes)]
@@ -147,7 +147,7 @@ def paper_step(batch: int = 16) -> str:
 def full_size() -> str:
     """A training step and a sampling step at full size, each in its own process, as Markdown."""
     rows = []
-    for case in tqdm(["train step", "reconstruct"], unit="case"):
+    for case in Bar(["train step", "reconstruct"], unit="case"):
         found = measure_apart("sd15", case, "ours", 1, "bf16", num_calls=2)
         rows.append([case, f"{found['seconds']:.0f}", f"{found['gib']:.1f}"])
     return markdown_table(["SD 1.5, batch 1, bf16", "seconds", "GiB"], rows)

@@ -262,6 +262,14 @@ def test_foreign_folder_is_left_alone(tree, tmp_path):
         prepare(tree, tmp_path)
 
 
+def test_a_folder_that_only_looks_like_unfinished_work_is_left_alone(tree, tmp_path):
+    (tmp_path / "p.partial").mkdir()
+    (tmp_path / "p.partial" / "notes.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match=r"holds p\.partial already, which this run did not"):
+        prepare(tree, tmp_path / "p")
+    assert [path.name for path in (tmp_path / "p.partial").iterdir()] == ["notes.txt"]
+
+
 def test_failure_leaves_no_prepared_folder(tree, tmp_path):
     tree.betas[2, 4, 1] = np.nan
     tree.write_session("lh", 3)
@@ -296,6 +304,14 @@ def test_records_and_index_disagree(prepared):
         ids = dict(index)
     np.savez(prepared / "index.npz", **ids | {"train": ids["train"][1:]})
     with pytest.raises(ValueError, match="delete"):
+        PreparedDataset(prepared, "train")
+
+
+@pytest.mark.parametrize("place", ["../other", "..", "/tmp", "records/../../other"])
+def test_the_record_files_lie_inside_the_folder(prepared, place):
+    path = prepared / "provenance.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"records": place}))
+    with pytest.raises(ValueError, match=r"provenance\.json names .*, which lies outside"):
         PreparedDataset(prepared, "train")
 
 
