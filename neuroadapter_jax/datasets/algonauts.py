@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float32, Int, Int64, UInt8
 from PIL import Image
 
-from neuroadapter_jax.cortex.label_files import read_surface_values
+from neuroadapter_jax.cortex.label_formats import read_surface_values
 from neuroadapter_jax.cortex.parcellation import HEMISPHERES
 from neuroadapter_jax.datasets.responses import fill_nan_vertices
 from neuroadapter_jax.datasets.source import Betas
