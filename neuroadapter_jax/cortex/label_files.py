@@ -88,7 +88,7 @@ def _refuse_other_hemisphere(file: LabelFile, hemisphere: str) -> None:
 
 def _atlas_name(path: Path) -> str:
     bare = path.name.removeprefix("lh.").removeprefix("rh.")
-    for suffix in (".annot", ".label.gii", ".gii", ".mgz", ".mgh"):
+    for suffix in (".label.annot", ".annot", ".label.gii", ".gii", ".mgz", ".mgh"):
         bare = bare.removesuffix(suffix)
     return bare.replace("_hemi-L", "").replace("_hemi-R", "")
 

@@ -266,3 +266,17 @@ def test_chimeras_schaefer_files_have_the_known_counts(pairs):
             ]
             assert truth["vertices"] - sum(own.values()) == truth["wall"]
     assert held == len(known) == 12
+
+
+@pytest.mark.slow
+def test_every_exchanged_pair_of_chimera_is_refused(pairs, tmp_path):
+    """By the files' names and, under names that tell nothing, by the regions' or by the wall."""
+    for i, (lh, rh) in enumerate(pairs):
+        with pytest.raises(ValueError, match="was given for lh, but"):
+            read_parcellation(rh, lh)
+        nameless = []
+        for k, path in enumerate((rh, lh)):
+            nameless.append(tmp_path / f"atlas{i}_{k}.annot")
+            nameless[-1].symlink_to(path)
+        with pytest.raises(ValueError, match=r"given for lh, but (it names|its regions cover)"):
+            read_parcellation(*nameless)
