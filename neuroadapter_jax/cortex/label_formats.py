@@ -81,7 +81,9 @@ def whole_labels(values: np.ndarray, path: str | os.PathLike) -> Int64[np.ndarra
     """
     if values.dtype.kind == "f":
         values = np.where(np.isnan(values), -1, values.astype(np.float64))
-        odd = ~(np.abs(values - np.rint(values)) < 1e-3)
+        finite = np.isfinite(values)
+        odd = ~finite
+        odd[finite] = np.abs(values[finite] - np.rint(values[finite])) > 1e-3
         if odd.any():
             first = int(odd.argmax())
             raise InputError(
