@@ -74,8 +74,8 @@ def test_blanks_around_names_are_no_part_of_them(tmp_path):
     pair = [
         write_gifti(tmp_path / f"{h}.x.label.gii", values, {0: "unknown ", 1: " V1 ", 2: "V2  "})
         for h, values in (
-            ("lh", np.array([0, 1, 2], np.int32)),
-            ("rh", np.array([1, 2, 0], np.int32)),
+            ("lh", np.array([0, 1, 2, 2], np.int32)),
+            ("rh", np.array([1, 0, 2, 1], np.int32)),
         )
     ]
     assert read_parcellation(*pair).names == ("V1", "V2", "V1", "V2")
