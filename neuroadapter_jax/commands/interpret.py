@@ -97,7 +97,7 @@ def main(values: CommandFlags, arguments: list[str]) -> None:
         tuple(values.maps),
     )
     pipeline = NeuroAdapterPipeline.from_pretrained(values.model)
-    rois, masks = source.load(pipeline.regions)
+    rois, masks = source.load(pipeline)
     for sentence in rois.without_regions():
         print(f"interpret: {sentence}", file=sys.stderr)
     interpret(

@@ -10,10 +10,9 @@ import xarray
 from jaxtyping import Bool
 
 from neuroadapter_jax.cortex.map_rois import MapROI
-from neuroadapter_jax.cortex.parcellation import Parcellation
 from neuroadapter_jax.cortex.roi import NSD_ATLASES, group_rois, read_rois
 from neuroadapter_jax.datasets.prepared.records import PreparedDataset
-from neuroadapter_jax.errors import InputError, reading
+from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.figures.interpretation_report import (
     FSAVERAGE5,
     write_interpretation_figures,
@@ -120,32 +119,23 @@ class ROISource:
                     f"{' or '.join(owners)}."
                 )
 
-    def load(self, regions: Parcellation) -> tuple[ROIAssignment, Masks]:
-        """The ROIs over regions, such as a model's, and as masks over vertices.
+    def load(self, pipeline: NeuroAdapterPipeline) -> tuple[ROIAssignment, Masks]:
+        """The ROIs over the model's regions, and as masks over vertices.
 
         Raises:
             InputError: see `assign_regions` and `assign_by_name`.
         """
         if self.file is not None:
-            rois = assign_by_name(regions, _region_sets(self.file))
+            rois = assign_by_name(pipeline.regions, json.loads(Path(self.file).read_text()))
             named = zip(rois.names, rois.members, strict=True)
-            return rois, {name: on_vertices(own.astype(float), regions) == 1 for name, own in named}
+            return rois, {
+                name: on_vertices(own.astype(float), pipeline.regions) == 1 for name, own in named
+            }
         if self.root is not None:
             masks = subject_rois(self.root, self.subject, self.extra_atlases, self.maps)
         else:
             masks = folder_rois(str(self.label_dir), self.atlases, self.maps)
-        return assign_regions(regions, masks, self.threshold), masks
-
-
-def _region_sets(path: str | Path) -> dict[str, list[str]]:
-    """The content of a JSON file of ROIs."""
-    expected = 'a JSON file of ROIs, {"name": ["region", ...], ...}'
-    with reading(path, expected):
-        found = json.loads(Path(path).read_text(encoding="utf-8"))
-    lists = found.values() if isinstance(found, dict) else [None]
-    if not all(isinstance(x, list) and all(isinstance(n, str) for n in x) for x in lists):
-        raise InputError(f"{path} is JSON of another form; expected {expected}.")
-    return found
+        return assign_regions(pipeline.regions, masks, self.threshold), masks
 
 
 def interpret(
