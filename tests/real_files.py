@@ -1,8 +1,10 @@
 """Public files that nobody here wrote: a test that asks for one is skipped where it is not."""
 
+import json
 import lzma
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,3 +30,8 @@ def unpacked(name: str, folder: Path) -> Path:
     path = folder / name
     path.write_bytes(lzma.decompress(real_file(f"{name}.xz").read_bytes()))
     return path
+
+
+def real_json(name: str) -> Any:
+    """The content of a JSON file; skips the test where it is not."""
+    return json.loads(real_file(name).read_text())

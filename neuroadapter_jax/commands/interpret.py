@@ -6,8 +6,8 @@ r"""Show which region drove a reconstruction, and where.
 
 Views tell for every step where in the image each ROI looked; they are written as netCDF files, with
 a report and figures. ROIs come from a subject's label files in NSD's layout under --root (visual
-areas and the face, body, place and word areas), or from --rois, a JSON file {"name": ["region",
-...]}.
+areas and the face, body, place and word areas), from label files on the regions' own surface under
+--label_dir, such as atlases on fsaverage, or from --rois, a JSON file {"name": ["region", ...]}.
 """
 
 import sys
@@ -29,7 +29,7 @@ from neuroadapter_jax.errors import InputError
 def define(values: CommandFlags) -> None:
     define_shared(
         values, "model", "prepared", "out", "split", "num_images", "root", "subject",
-        "extra_atlases", "seed",
+        "extra_atlases", "label_dir", "atlases", "maps", "seed",
         required=("model", "prepared", "out"),
         defaults={"num_images": 20, "subject": "1"},
         helps={
@@ -86,14 +86,17 @@ def main(values: CommandFlags, arguments: list[str]) -> None:
     from neuroadapter_jax.studies.interpretation import ROISource, interpret
 
     out = Path(values.out)
-    pipeline = NeuroAdapterPipeline.from_pretrained(values.model)
     source = ROISource(
         values.rois,
         values.root,
         read_subject(values.subject),
         tuple(values.extra_atlases),
         values.threshold,
+        values.label_dir,
+        tuple(values.atlases),
+        tuple(values.maps),
     )
+    pipeline = NeuroAdapterPipeline.from_pretrained(values.model)
     rois, masks = source.load(pipeline)
     for sentence in rois.without_regions():
         print(f"interpret: {sentence}", file=sys.stderr)

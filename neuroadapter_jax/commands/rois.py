@@ -2,10 +2,12 @@
 
     neuroadapter rois --config nsd --config.data.root=DIR
     neuroadapter rois --config nsd_subjects:5 --config.data.root=DIR --thresholds 0.5 --out rois.csv
+    neuroadapter rois --config nsd --config.data.root=DIR --label_dir DIR --atlases streams
 
 The regions are those that `neuroadapter train` would choose with this config; nothing but the
 parcellation, the noise-ceiling maps and the subject's label files is read. A region lies in a ROI
-where more than the threshold of its vertices do, and belongs to the one of the highest share.
+where more than the threshold of its vertices do, and belongs to the one of the highest share. With
+--label_dir the ROIs come from label files on the surface of the regions, such as fsaverage's.
 """
 
 from absl import flags
@@ -26,7 +28,7 @@ def define(values: CommandFlags) -> None:
         "thresholds", ["0.5", "0.1", "0.75"], "Shares of a region's vertices.", flag_values=values
     )
     define_shared(
-        values, "out", "extra_atlases",
+        values, "out", "extra_atlases", "label_dir", "atlases", "maps",
         helps={"out": "CSV file to write: each region's ROI at the first threshold."},
     )  # fmt: skip
 
@@ -45,6 +47,9 @@ def main(values: CommandFlags, arguments: list[str]) -> None:
         [open_nsd_subject(one.data) for one in per_subject(config)],
         [float(share) for share in values.thresholds],
         extra_atlases=values.extra_atlases,
+        label_dir=values.label_dir,
+        atlases=values.atlases,
+        maps=values.maps,
         out=values.out,
     )
     print(text, end="")

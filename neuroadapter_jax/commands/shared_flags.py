@@ -102,6 +102,22 @@ SHARED = {
         flags.DEFINE_string, "Brain encoder: a folder of `neuroadapter train-encoder`."
     ),
     "extra_atlases": SharedFlag(flags.DEFINE_list, "Label files beside NSD's own five.", []),
+    "label_dir": SharedFlag(
+        flags.DEFINE_string,
+        "Folder of label files on the surface of the regions, instead of a subject's own in NSD's "
+        "layout.",
+    ),
+    "atlases": SharedFlag(
+        flags.DEFINE_list,
+        "Label files of --label_dir: NAME stands for lh.NAME.mgz and rh.NAME.mgz.",
+        [],
+    ),
+    "maps": SharedFlag(
+        flags.DEFINE_list,
+        "ROIs of maps of measurements beside the label files, as NAME=FILE:LOW:HIGH: the vertices "
+        "of FILE from LOW to below HIGH, such as fovea=benson14_eccen.v4_0:0:4.",
+        [],
+    ),
     "workdir": SharedFlag(
         flags.DEFINE_string, "Where the run lives; config.workdir when not given."
     ),

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Integer
+from jaxtyping import Bool, Integer, Shaped
 
-from neuroadapter_jax.cortex.label_files import (
-    existing_label_file,
-    find_label_table,
-    is_background,
-    read_label_table,
-    read_surface_values,
-)
+from neuroadapter_jax.cortex.label_files import existing_label_file
+from neuroadapter_jax.cortex.label_formats import read_label_file, read_surface_values
+from neuroadapter_jax.cortex.label_names import is_background
+from neuroadapter_jax.cortex.map_rois import MapROI
+from neuroadapter_jax.cortex.medial_wall import refuse_exchanged
 from neuroadapter_jax.cortex.parcellation import HEMISPHERES, MESHES
-from neuroadapter_jax.errors import InputError
+from neuroadapter_jax.errors import InputError, MissingFileError
 
 NSD_ATLASES = ("prf-visualrois", "floc-bodies", "floc-faces", "floc-places", "floc-words")
 ROI_GROUPS = {
@@ -40,8 +39,8 @@ _SLACK = 0.001
 
 
 def native_to_fsaverage(
-    values: Integer[np.ndarray, " m"], transform: Integer[np.ndarray, " n"], source: str
-) -> Integer[np.ndarray, " n"]:
+    values: Shaped[np.ndarray, " m"], transform: Integer[np.ndarray, " n"], source: str
+) -> Shaped[np.ndarray, " n"]:
     """Nearest-neighbour transfer: out[i] = values[transform[i] - 1] (NSD's indices are 1-based).
 
     Raises:
@@ -60,21 +59,25 @@ def read_rois(
     label_dir: str | os.PathLike,
     transform_dir: str | os.PathLike | None = None,
     atlases: Sequence[str] = NSD_ATLASES,
+    maps: Sequence[MapROI] = (),
 ) -> dict[str, Bool[np.ndarray, " n"]]:
     """Reads the ROIs of label files as masks over both hemispheres of fsaverage.
 
-    Files: label_dir/{lh,rh}.ATLAS.mgz with ATLAS.mgz.ctab; for native labels also
+    Files: label_dir/{lh,rh}.ATLAS.mgz with ATLAS.mgz.ctab, which one of
+    `label_tables.KNOWN_ATLASES` does not need; for native labels also
     transform_dir/{lh,rh}.white-to-fsaverage.mgz and, where it is there, the reverse,
     {lh,rh}.fsaverage-to-white.mgz, whose length is the number of native vertices. With it a label
     file of the other hemisphere, or of both stacked, is always found out; without it where the
-    numbers differ by more than a thousandth. On fsaverage itself both hemispheres have equally
-    many vertices, so that swapped files cannot be found out.
+    numbers differ by more than a thousandth. On fsaverage itself both hemispheres have equally many
+    vertices, so exchanged files are found out only where they label all of the cortex but its
+    medial wall.
 
     Args:
         label_dir: a subject's native FreeSurfer label folder, or fsaverage's.
         transform_dir: that subject's transforms folder; None for labels that are on fsaverage.
         atlases: names of label files; by default the five that NSD's authors outlined by hand,
             which are on native surfaces only.
+        maps: ROIs of maps of measurements in the same folder.
 
     Returns:
         Name of ROI -> mask over the left, then the right hemisphere. An ROI that a subject lacks
@@ -82,53 +85,63 @@ def read_rois(
 
     Raises:
         MissingFileError: a label file, table or transform is missing.
-        InputError: label file and transform do not fit, a label without a name, or an ROI that
-            two atlases name.
+        InputError: label file and transform do not fit, a label without a name, an ROI that two
+            atlases name, or the other hemisphere's labels.
     """
     label_dir = Path(label_dir)
     to_fsaverage = _Transforms(None if transform_dir is None else Path(transform_dir))
     rois: dict[str, Bool[np.ndarray, " n"]] = {}
     origin: dict[str, str] = {}
-    for atlas in atlases:
-        halves = [
-            _named_masks(
-                existing_label_file(label_dir / f"{hemisphere}.{atlas}.mgz"),
-                hemisphere,
-                to_fsaverage,
-            )
-            for hemisphere in HEMISPHERES
-        ]
-        found = {
-            name: np.concatenate([names.get(name, np.zeros(n, bool)) for names, n in halves])
-            for name in {**halves[0][0], **halves[1][0]}
-        }
+
+    def add(source: str, found: dict[str, Bool[np.ndarray, " n"]]) -> None:
         if twice := sorted(found.keys() & rois.keys()):
             raise InputError(
-                f"{twice[0]!r} is an ROI of {origin[twice[0]]} and of {atlas} "
+                f"{twice[0]!r} is an ROI of {origin[twice[0]]} and of {source} "
                 f"({len(twice)} such in all), and they are not the same; read one of the two."
             )
-        rois |= found
-        origin |= dict.fromkeys(found, atlas)
+        rois.update(found)
+        origin.update(dict.fromkeys(found, source))
+
+    for atlas in atlases:
+        paths = [existing_label_file(label_dir / f"{h}.{atlas}.mgz") for h in HEMISPHERES]
+        left, right = (
+            _named_masks(path, hemisphere, to_fsaverage)
+            for path, hemisphere in zip(paths, HEMISPHERES, strict=True)
+        )
+        if transform_dir is None:
+            refuse_exchanged((left.labelled, right.labelled), *paths)
+        names = {**left.masks, **right.masks}
+        add(atlas, {name: np.concatenate([left.of(name), right.of(name)]) for name in names})
+    for one in maps:
+        halves = [
+            to_fsaverage(read_surface_values(path), h, str(path))
+            for h in HEMISPHERES
+            for path in [label_dir / f"{h}.{one.file}.mgz"]
+        ]
+        add(f"the map {one.file}", {one.name: np.concatenate([one.mask(v) for v in halves])})
     return rois
 
 
-def _named_masks(
-    path: Path, hemisphere: str, to_fsaverage: _Transforms
-) -> tuple[dict[str, Bool[np.ndarray, " n"]], int]:
-    """The ROIs of one hemisphere's file, and the number of its vertices on fsaverage."""
-    values = np.rint(read_surface_values(path)).astype(np.int64)
-    table_path = find_label_table(path)
-    table = read_label_table(table_path)
-    unnamed = np.setdiff1d(np.unique(values), [*table, 0, -1])
-    if len(unnamed):
-        raise InputError(
-            f"{path} uses the label value {unnamed[0]} ({len(unnamed)} such in all), which "
-            f"{table_path.name} does not list."
-        )
-    labels = to_fsaverage(values, hemisphere, str(path))
-    names = dict.fromkeys(name for name in table.values() if not is_background(name))
-    masks = {n: np.isin(labels, [v for v, name in table.items() if name == n]) for n in names}
-    return masks, len(labels)
+@dataclass(frozen=True)
+class _Half:
+    """The ROIs of one hemisphere's file, and which of its vertices have a label."""
+
+    masks: dict[str, Bool[np.ndarray, " n"]]
+    labelled: Bool[np.ndarray, " n"]
+
+    def of(self, name: str) -> Bool[np.ndarray, " n"]:
+        """The ROI's mask; empty where only the other hemisphere's table names it."""
+        return self.masks.get(name, np.zeros_like(self.labelled))
+
+
+def _named_masks(path: Path, hemisphere: str, to_fsaverage: _Transforms) -> _Half:
+    if not path.exists():
+        raise MissingFileError(f"The surface file {path} does not exist; check its folder.")
+    file = read_label_file(path)
+    labels = to_fsaverage(file.labels, hemisphere, str(path))
+    names = dict.fromkeys(name for name in file.names.values() if not is_background(name))
+    masks = {n: np.isin(labels, [v for v, name in file.names.items() if name == n]) for n in names}
+    return _Half(masks, np.isin(labels, list(file.regions())))
 
 
 class _Transforms:
@@ -147,8 +160,8 @@ class _Transforms:
                 self._counts[hemisphere] = len(read_surface_values(reverse))
 
     def __call__(
-        self, values: Integer[np.ndarray, " m"], hemisphere: str, source: str
-    ) -> Integer[np.ndarray, " n"]:
+        self, values: Shaped[np.ndarray, " m"], hemisphere: str, source: str
+    ) -> Shaped[np.ndarray, " n"]:
         if not self._maps:
             _refuse_stacked(source, len(values))
             return values
@@ -198,10 +211,21 @@ def group_rois(
     """Unites ROIs into groups (the paper's, by default); ROIs that a subject lacks are left out.
 
     An ROI that belongs to no group stays by itself, after the groups.
+
+    Raises:
+        InputError: an ROI has the name of a group that others make.
     """
     grouped = {m for members in groups.values() for m in members}
-    return {
+    united = {
         group: np.logical_or.reduce([rois[m] for m in members if m in rois])
         for group, members in groups.items()
         if any(m in rois for m in members)
-    } | {name: mask for name, mask in rois.items() if name not in grouped}
+    }
+    alone = {name: mask for name, mask in rois.items() if name not in grouped}
+    if twice := sorted(united.keys() & alone.keys()):
+        made_of = ", ".join(m for m in groups[twice[0]] if m in rois)
+        raise InputError(
+            f"{twice[0]!r} is an ROI by itself and the group of {made_of} ({len(twice)} such in "
+            f"all), and they are not the same; read one of the two atlases."
+        )
+    return united | alone

@@ -1,6 +1,8 @@
 """The parcellation of Schaefer et al. (2018): what its file names promise, and where it is.
 
-Schaefer et al. 2018 (Cerebral Cortex 28:3095), in the repository ThomasYeoLab/CBIG.
+Schaefer et al. 2018 (Cerebral Cortex 28:3095), in the repository ThomasYeoLab/CBIG. Its files are
+also passed on under names as TemplateFlow has them (`atlas-Schaefer2018_seg-7n_scale-1000`,
+`atlas-Schaefer2018_desc-1000Parcels7Networks`).
 """
 
 from __future__ import annotations
@@ -9,22 +11,46 @@ import hashlib
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
+from neuroadapter_jax.cortex.label_names import hemisphere_of_file
 from neuroadapter_jax.cortex.parcellation import MESHES
 
-_NAME = re.compile(r"Schaefer2018_(\d+)Parcels_(?:Kong2022_)?(7|17)Networks")
+_CBIG = re.compile(r"Schaefer2018_(\d+)Parcels_(Kong2022_)?(7|17)Networks")
+_DESCRIBED = re.compile(r"desc-(\d+)Parcels(Kong2022)?(7|17)Networks")
+_SEGMENTED, _SCALE = re.compile(r"seg-(kong)?(7|17)n(?![a-z0-9])"), re.compile(r"scale-(\d+)")
 _FOLDER = "stable_projects/brain_parcellation/Schaefer2018_LocalGlobal/Parcellations/FreeSurfer5.3"
+
+
+class _Named(NamedTuple):
+    """What a name tells: parcels of both hemispheres, networks, and whose order of them."""
+
+    parcels: int
+    networks: int
+    kong: bool
+
+
+def _parse(name: str) -> _Named | None:
+    if found := _CBIG.search(name):
+        return _Named(int(found[1]), int(found[3]), bool(found[2]))
+    if "atlas-Schaefer2018" not in name:
+        return None
+    if found := _DESCRIBED.search(name):
+        return _Named(int(found[1]), int(found[3]), bool(found[2]))
+    if (found := _SEGMENTED.search(name)) and (scale := _SCALE.search(name)):
+        return _Named(int(scale[1]), int(found[2]), bool(found[1]))
+    return None
 
 
 def is_schaefer(name: str) -> bool:
     """Whether a file or an atlas of this name is one of Schaefer 2018's."""
-    return _NAME.search(name) is not None
+    return _parse(name) is not None
 
 
 def promised_parcels(name: str) -> int | None:
     """Parcels per hemisphere that a file's name promises; None for another parcellation."""
-    found = _NAME.search(name)
-    return int(found[1]) // 2 if found else None
+    found = _parse(name)
+    return found.parcels // 2 if found else None
 
 
 def where_to_find(path: Path, num_vertices: int | None = None) -> str:
@@ -36,7 +62,14 @@ def where_to_find(path: Path, num_vertices: int | None = None) -> str:
     """
     meshes = {n: mesh for mesh, n in MESHES.items()}
     mesh = meshes.get(num_vertices or 0, "{fsaverage,fsaverage5,fsaverage6}")
-    return f"take {path.name} from the repository ThomasYeoLab/CBIG, folder {_FOLDER}/{mesh}/label"
+    name, found = path.name, _parse(path.name)
+    if found and not _CBIG.search(name):
+        side = hemisphere_of_file(name) or "{lh,rh}"
+        kong = "Kong2022_" if found.kong else ""
+        name = (
+            f"{side}.Schaefer2018_{found.parcels}Parcels_{kong}{found.networks}Networks_order.annot"
+        )
+    return f"take {name} from the repository ThomasYeoLab/CBIG, folder {_FOLDER}/{mesh}/label"
 
 
 def release_of(atlas: str, names: Sequence[str]) -> str:

@@ -91,7 +91,11 @@ def read_annot(
         # nibabel's table has a row for every number, its names are those of the file alone.
         if len(table) != len(names):
             raise ValueError(f"it names {len(names)} of the {len(table)} labels of its table")
-        return values, table, [n.decode() if isinstance(n, bytes) else str(n) for n in names]
+        return (
+            values,
+            table,
+            [n.decode(errors="replace") if isinstance(n, bytes) else str(n) for n in names],
+        )
 
 
 def read_gifti(path: str | os.PathLike) -> nib.GiftiImage:

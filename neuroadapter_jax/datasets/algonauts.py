@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float32, Int, Int64, UInt8
 
-from neuroadapter_jax.cortex.label_files import read_surface_values
+from neuroadapter_jax.cortex.label_formats import read_surface_values
 from neuroadapter_jax.cortex.parcellation import HEMISPHERES
 from neuroadapter_jax.datasets.responses import fill_nan_vertices
 from neuroadapter_jax.datasets.source import Betas

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float16, Float32, Int, Int64, UInt8
 
 from neuroadapter_jax.cortex.parcellation import Parcellation
+from neuroadapter_jax.datasets.session_agreement import SessionAgreement
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,6 +124,15 @@ class DirectSource(Source, Protocol):
         """What is known before any response is read, see `nsd.checks.Check`."""
 
     def check_responses(
-        self, ncsnr: Float32[np.ndarray, " n"], nan_vertices: dict[str, int]
+        self,
+        ncsnr: Float32[np.ndarray, " n"],
+        nan_vertices: dict[str, int],
+        agreement: SessionAgreement,
     ) -> list[Any]:
-        """What is known once all responses were read; `ncsnr` is computed from the repeats."""
+        """What is known once all responses were read.
+
+        Args:
+            ncsnr: computed from the repeats.
+            nan_vertices: per session, vertices without data.
+            agreement: of the sessions with one another.
+        """

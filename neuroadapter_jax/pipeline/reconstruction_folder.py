@@ -16,7 +16,7 @@ from neuroadapter_jax.datasets.prepared.records import PreparedDataset
 from neuroadapter_jax.diffusion.sampling import Sampling
 from neuroadapter_jax.encoder.brain_encoder import check_fits
 from neuroadapter_jax.encoder.ranking import choose
-from neuroadapter_jax.errors import InputError, reading
+from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.files import json_values, require_same_settings, write_file, write_json
 from neuroadapter_jax.locks import runs_alone
 from neuroadapter_jax.pipeline.checks import require_same_regions, require_same_surface

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse
-import scipy.sparse.csgraph
 from jaxtyping import Bool, Float, Int
 
+from neuroadapter_jax.cortex.medial_wall import medial_walls
 from neuroadapter_jax.errors import InputError
 
 
@@ -72,9 +72,8 @@ def load_hemispheres() -> tuple[Hemisphere, Hemisphere]:
     from nilearn import datasets
 
     meshes = datasets.load_fsaverage("fsaverage5")
-    thickness = datasets.load_fsaverage_data(mesh="fsaverage5", data_type="thickness")
     result = []
-    for side in ("left", "right"):
+    for side, wall in zip(("left", "right"), medial_walls(), strict=True):
         sphere = meshes["sphere"].parts[side]
         n = len(sphere.coordinates)
         edges = np.concatenate([sphere.faces[:, [0, 1]], sphere.faces[:, [1, 2]]])
@@ -84,18 +83,13 @@ def load_hemispheres() -> tuple[Hemisphere, Hemisphere]:
         neighbours = scipy.sparse.csr_array(
             adjacency.multiply(1 / adjacency.sum(axis=1)[:, None]), dtype=np.float32
         )
-        # The largest patch without thickness, one vertex wider: its rim is interpolated.
-        thin = np.flatnonzero(thickness.data.parts[side] < 0.5)
-        _, patch = scipy.sparse.csgraph.connected_components(adjacency[thin][:, thin])
-        wall = np.zeros(n)
-        wall[thin[patch == np.bincount(patch).argmax()]] = 1
         result.append(
             Hemisphere(
                 sphere=sphere.coordinates
                 / np.linalg.norm(sphere.coordinates, axis=1, keepdims=True),
                 white=meshes["white_matter"].parts[side].coordinates,
                 neighbours=neighbours,
-                medial_wall=(adjacency @ wall) > 0,
+                medial_wall=wall,
             )
         )
     left, right = result

@@ -8,6 +8,7 @@ import numpy as np
 import xarray
 from jaxtyping import Bool
 
+from neuroadapter_jax.cortex.map_rois import MapROI
 from neuroadapter_jax.cortex.roi import NSD_ATLASES, group_rois, read_rois
 from neuroadapter_jax.datasets.prepared.records import PreparedDataset
 from neuroadapter_jax.errors import InputError
@@ -33,13 +34,16 @@ Masks = dict[str, Bool[np.ndarray, " n"]]
 _ROIS = "ROIs, each a list of names of regions (JSON)"
 
 
-def subject_rois(root: str | Path, subject: int, extra_atlases: Sequence[str] = ()) -> Masks:
+def subject_rois(
+    root: str | Path, subject: int, extra_atlases: Sequence[str] = (), maps: Sequence[str] = ()
+) -> Masks:
     """ROIs of a subject's label files in NSD's layout, as masks over the cortex's vertices.
 
     Args:
         root: folder in NSD's layout.
         subject: its number, 1 to 8.
         extra_atlases: label files beside NSD's own five.
+        maps: ROIs of maps in the same folder, see `MapROI.parse`.
     """
     name = f"subj{subject:02d}"
     return group_rois(
@@ -47,13 +51,36 @@ def subject_rois(root: str | Path, subject: int, extra_atlases: Sequence[str] = 
             Path(root) / "nsddata" / "freesurfer" / name / "label",
             Path(root) / "nsddata" / "ppdata" / name / "transforms",
             (*NSD_ATLASES, *extra_atlases),
+            [MapROI.parse(text) for text in maps],
         )
     )
 
 
+def folder_rois(
+    label_dir: str | Path, atlases: Sequence[str] = (), maps: Sequence[str] = ()
+) -> Masks:
+    """ROIs of label files on the surface of the regions, as masks over the cortex's vertices.
+
+    Args:
+        label_dir: the folder.
+        atlases: names of label files, without hemisphere and suffix.
+        maps: ROIs of maps in the same folder, see `MapROI.parse`.
+
+    Raises:
+        InputError: neither atlases nor maps.
+    """
+    if not atlases and not maps:
+        raise InputError(
+            f"--label_dir is {label_dir}, but neither --atlases nor --maps names files in it; name "
+            f"some, such as --atlases wang15_mplbl.v1_0."
+        )
+    maps_of = [MapROI.parse(text) for text in maps]
+    return group_rois(read_rois(label_dir, atlases=atlases, maps=maps_of))
+
+
 @dataclass(frozen=True)
 class ROISource:
-    """Where ROIs come from: either a JSON file, or a subject's label files.
+    """Where ROIs come from: a JSON file, a subject's label files, or a folder of label files.
 
     Attributes:
         file: JSON file {"name": ["region", ...]} of the model's regions.
@@ -61,6 +88,9 @@ class ROISource:
         subject: number of the subject under `root`.
         extra_atlases: label files beside NSD's own five.
         threshold: share of a region's vertices that an ROI has to exceed.
+        label_dir: folder of label files on the surface of the model's regions.
+        atlases: names of label files in `label_dir`.
+        maps: ROIs of maps in the folder of label files, see `MapROI.parse`.
     """
 
     file: str | Path | None = None
@@ -68,26 +98,48 @@ class ROISource:
     subject: int = 1
     extra_atlases: tuple[str, ...] = ()
     threshold: float = 0.5
+    label_dir: str | Path | None = None
+    atlases: tuple[str, ...] = ()
+    maps: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        places = {"--rois": self.file, "--root": self.root, "--label_dir": self.label_dir}
+        given = [flag for flag, value in places.items() if value is not None]
+        if len(given) != 1:
+            raise InputError(
+                f"ROIs come from one place, but {' and '.join(given) or 'none'} is given; give "
+                f"either --rois, --root or --label_dir."
+            )
+        belongs = {
+            "--extra_atlases": (self.extra_atlases, ("--root",)),
+            "--atlases": (self.atlases, ("--label_dir",)),
+            "--maps": (self.maps, ("--root", "--label_dir")),
+        }
+        for flag, (value, owners) in belongs.items():
+            if value and given[0] not in owners:
+                raise InputError(
+                    f"{flag} is {','.join(value)}, which {given[0]} does not use; give it with "
+                    f"{' or '.join(owners)}."
+                )
 
     def load(self, pipeline: NeuroAdapterPipeline) -> tuple[ROIAssignment, Masks]:
         """The ROIs over the model's regions, and as masks over vertices.
 
         Raises:
-            InputError: both sources are given or none; see also `assign_regions` and
-                `assign_by_name`.
+            InputError: see `assign_regions` and `assign_by_name`.
         """
-        if self.file is not None and self.root is None:
-            rois = assign_by_name(
-                pipeline.regions, read_json(self.file, _ROIS, dict[str, list[str]])
-            )
+        if self.file is not None:
+            names = read_json(self.file, _ROIS, dict[str, list[str]])
+            rois = assign_by_name(pipeline.regions, names)
             named = zip(rois.names, rois.members, strict=True)
             return rois, {
                 name: on_vertices(own.astype(float), pipeline.regions) == 1 for name, own in named
             }
-        if self.root is not None and self.file is None:
-            masks = subject_rois(self.root, self.subject, self.extra_atlases)
-            return assign_regions(pipeline.regions, masks, self.threshold), masks
-        raise InputError("give either --rois or --root.")
+        if self.root is not None:
+            masks = subject_rois(self.root, self.subject, self.extra_atlases, self.maps)
+        else:
+            masks = folder_rois(str(self.label_dir), self.atlases, self.maps)
+        return assign_regions(pipeline.regions, masks, self.threshold), masks
 
 
 @runs_alone("out", "an interpretation")

@@ -2,12 +2,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from neuroadapter_jax.cortex.label_files import (
-    is_background,
-    read_label_table,
-    read_parcellation,
-    write_annot,
-)
+from neuroadapter_jax.cortex.label_files import read_parcellation, write_annot
+from neuroadapter_jax.cortex.label_names import is_background
+from neuroadapter_jax.cortex.label_tables import read_label_table
 from neuroadapter_jax.cortex.parcellation import Parcellation
 from neuroadapter_jax.cortex.sphere import parcellate_sphere
 
@@ -77,8 +74,8 @@ def test_black_background_of_an_annot_is_left_out(tmp_path):
     names = ["Medial_wall", "one"]
     path = annot_of(tmp_path / "lh.annot", [0, 1, 0, 1, 1], table, names)
     right = annot_of(tmp_path / "rh.annot", [1, 1, 0, 1, 1], table, names)
-    read = read_parcellation(right, path)
-    assert read.names == ("one", "one") and read.vertices[1].tolist() == [1, 3, 4]
+    read = read_parcellation(path, right)
+    assert read.names == ("one", "one") and read.vertices[0].tolist() == [1, 3, 4]
 
 
 @pytest.mark.parametrize(
@@ -119,10 +116,10 @@ def test_wrong_input_is_answered_with_a_sentence(tmp_path):
 
 def test_table_may_leave_the_hemisphere_out_of_its_name(tmp_path):
     for h in LABELS:
-        write_mgz(tmp_path / f"{h}.atlas.mgz", np.roll(LABELS["lh"], h == "rh"), NAMES["lh"])
+        write_mgz(tmp_path / f"{h}.atlas.mgz", np.roll(LABELS["lh"], h == "rh"), ["a", "b", "c"])
         (tmp_path / f"{h}.atlas.mgz.ctab").rename(tmp_path / "atlas.mgz.ctab")
     assert len(read_parcellation(tmp_path / "lh.atlas.mgz", tmp_path / "rh.atlas.mgz")) == 6
-    assert read_label_table(tmp_path / "atlas.mgz.ctab") == {0: "a_LH", 1: "b_LH", 2: "c_LH"}
+    assert read_label_table(tmp_path / "atlas.mgz.ctab") == {0: "a", 1: "b", 2: "c"}
 
 
 def test_background_names():

@@ -1,8 +1,13 @@
+import csv
+from pathlib import Path
+
 import h5py
 import numpy as np
+import PIL.Image
 import pytest
 import scipy.stats
 from bdata_files import NAMES, NAN, PLAIN, ROIS, SIDES, TEST_NAMES, VOXELS, World, write_bdata
+from real_files import real_file
 
 from neuroadapter_jax.datasets.bdata import BData
 from neuroadapter_jax.datasets.deeprecon import Deeprecon, stimulus_name
@@ -47,6 +52,40 @@ def test_a_file_that_bdpy_wrote(world):
     np.testing.assert_array_equal(source.regions.vertices[0], np.arange(0, VOXELS, 2))
     shown = [source.stimulus_names[i] for i in source.trial_image_ids()]
     assert shown == [NAMES[k % 7] for k in range(35)]
+
+
+def published_names():
+    """Identifier in the events, and name of the image, of GenericObjectDecoding's test images."""
+    with real_file("imageID_test.csv").open(newline="") as file:
+        rows = list(csv.reader(file))
+    assert len(rows) == 50
+    return {identifier: Path(name).stem for identifier, name in rows}
+
+
+def test_published_identifiers_stand_for_their_images():
+    """As text, and after they were read as numbers, which loses trailing zeros."""
+    for identifier, name in published_names().items():
+        assert stimulus_name(identifier) == name
+        assert stimulus_name(str(float(identifier))) == name
+        assert stimulus_name(f"{float(identifier):.6f}") == name
+        assert stimulus_name(name) == name
+
+
+@pytest.mark.parametrize("as_numbers", [False, True])
+def test_published_identifiers_find_their_images(world, as_numbers):
+    """In the vmap of a BData file, as text or as a number's shortest text."""
+    names = published_names()
+    world.write()
+    shown = [str(float(i)) if as_numbers else i for i in names]
+    write_bdata(world.path("Test"), np.tile(world.test, (5, 1))[:50], shown)
+    images = world.root / "images"
+    images.mkdir()
+    for name in [*NAMES, *names.values()]:
+        PIL.Image.new("RGB", (2, 2)).save(images / f"{name}.JPEG")
+    source = read(world, images=images)
+    ids = source.trial_image_ids()[source.splits()["test"]]
+    assert [source.stimulus_names[i] for i in ids] == list(names.values())
+    assert all(image is not None for image in source.images(ids))
 
 
 @pytest.mark.parametrize("old", [False, True])

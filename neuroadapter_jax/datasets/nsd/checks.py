@@ -12,6 +12,7 @@ from neuroadapter_jax.cortex.surface_files import read_mgh
 from neuroadapter_jax.datasets.nsd import published
 from neuroadapter_jax.datasets.nsd.files import HEMISPHERES, fetch_command, mask_path
 from neuroadapter_jax.datasets.nsd.subject import NSDSubject
+from neuroadapter_jax.datasets.session_agreement import SessionAgreement
 from neuroadapter_jax.errors import InputError
 
 _NONE = "-"
@@ -93,16 +94,18 @@ def check_responses(
     recomputed: Float32[np.ndarray, " n"],
     test_repeats: Int64[np.ndarray, " images"],
     nan_vertices: dict[str, int],
+    agreement: SessionAgreement,
 ) -> list[Check]:
     """What is known once all responses were read: ncsnr from the repeats, noise ceilings, NaN.
 
-    The ncsnr computed here is from the sessions used, so it is compared by eye, not by a verdict.
+    Files of exchanged hemispheres or sessions have a verdict, see `refuse_strangers`.
 
     Args:
         source: the subject.
         recomputed: ncsnr from the repeats.
         test_repeats: trials of each test image.
         nan_vertices: per session, vertices without data.
+        agreement: of the sessions with one another.
     """
     mask = nsdgeneral(source)
     where = "all vertices" if mask is None else "nsdgeneral"
@@ -115,14 +118,13 @@ def check_responses(
             ", ".join(f"{k}: {v}" for k, v in nan_vertices.items()) or "none",
         )
     ]
+    rows += _session_rows(source, agreement)
     if not chosen.any():
         return [*rows, Check("ncsnr from the repeats", "no image was shown three times")]
     a, b = file[chosen].astype(np.float64), recomputed[chosen].astype(np.float64)
-    varied = a.std() > 0 and b.std() > 0
-    correlation = f"{np.corrcoef(a, b)[0, 1]:.4f}" if varied else "none"
     rows += [
         Check(f"median ncsnr from the repeats, {where}", f"{np.median(b):.3f}"),
-        Check("  its correlation with the file's", correlation),
+        _correlation_row(source, recomputed, inside),
         Check("  its median difference to the file's", f"{np.median(b - a):+.4f}"),
     ]
     cases = {f"of {k}": np.array([k]) for k in (1, 2, 3)} | {"of the test images": test_repeats}
@@ -185,6 +187,93 @@ def refuse_differences(rows: Sequence[Check], root: object, accepted: bool) -> N
             f"({named}); check subject and root and download what is damaged, or give "
             f"--accept_differences to prepare them as they are."
         )
+
+
+def refuse_strangers(rows: Sequence[Check], root: object, accepted: bool) -> None:
+    """Raises where responses belong to another hemisphere or session than their files say.
+
+    Raises:
+        InputError: naming what was found.
+    """
+    wrong = [r for r in rows if r.verdict == "differs"]
+    if wrong and not accepted:
+        named = "; ".join(f"{r.what.strip()}: {r.found}, expected {r.published}" for r in wrong)
+        raise InputError(
+            f"The files in {root} do not belong together ({named}), as when hemispheres, sessions "
+            f"or subjects are exchanged; compare the files of lh and rh and of each session with "
+            f"their source, or give --accept_differences to prepare them as they are."
+        )
+
+
+# Files of all sessions give 1.00; those of exchanged hemispheres or sessions 0.2 to 0.6.
+_LEAST_CORRELATION = 0.9
+_MARGIN = 0.05  # of chance, between correlations with two files
+_FEWEST_VERTICES = 100  # over fewer a correlation is chance
+
+
+def _correlation_row(
+    source: NSDSubject, recomputed: Float32[np.ndarray, " n"], inside: Bool[np.ndarray, " n"]
+) -> Check:
+    """The correlation of ncsnr from the repeats with the file's, by hemisphere.
+
+    With all sessions that are listed it has to be high. With a part of them it is lower by chance;
+    then the hemispheres must not both fit the other's file better than their own.
+    """
+    left = source.num_vertices[0]
+    cut = [np.s_[:left], np.s_[left:]]
+    file = source.ncsnr()
+    own = [_correlation(file[h], recomputed[h], inside[h]) for h in cut]
+    found = ", ".join(
+        f"{h} {'none' if r is None else f'{r:.4f}'}" for h, r in zip(HEMISPHERES, own, strict=True)
+    )
+    what = "  its correlation with the file's"
+    if None in own:
+        return Check(what, found)
+    if source.sessions == source.listed_sessions:
+        fits = min(r for r in own if r is not None) >= _LEAST_CORRELATION
+        expected = f"at least {_LEAST_CORRELATION}"
+    elif source.num_vertices[0] == source.num_vertices[1]:
+        other = [
+            _correlation(file[cut[1 - i]], recomputed[h], inside[h]) for i, h in enumerate(cut)
+        ]
+        fits = not all(
+            a is not None and b is not None and b > a + _MARGIN
+            for a, b in zip(own, other, strict=True)
+        )
+        expected = "not less than with the other hemisphere's"
+    else:
+        return Check(what, found)
+    return Check(what, found, expected, "equal" if fits else "differs")
+
+
+def _correlation(
+    a: Float32[np.ndarray, " n"], b: Float32[np.ndarray, " n"], inside: Bool[np.ndarray, " n"]
+) -> float | None:
+    """Of finite values; None over too few vertices, or constant ones."""
+    known = inside & np.isfinite(a) & np.isfinite(b)
+    x, y = a[known].astype(np.float64), b[known].astype(np.float64)
+    if len(x) < _FEWEST_VERTICES or x.std() == 0 or y.std() == 0:
+        return None
+    return float(np.corrcoef(x, y)[0, 1])
+
+
+def _session_rows(source: NSDSubject, agreement: SessionAgreement) -> list[Check]:
+    """How well each session fits the others, and those that do not."""
+    means, strange = agreement.means(), agreement.strangers()
+    rows = []
+    for side, hemisphere in enumerate(HEMISPHERES):
+        known = means[side][np.isfinite(means[side])]
+        if not len(known):
+            continue
+        median = float(np.median(known))
+        what = f"sessions' agreement on the same images, {hemisphere}"
+        lost = [s for h, s in strange if h == side]
+        if lost:
+            found = ", ".join(f"session {source.sessions[s]} {means[side][s]:.3f}" for s in lost)
+            rows.append(Check(what, found, f"{median:.3f}, the median", "differs"))
+        else:
+            rows.append(Check(what, f"{known.min():.3f} to {known.max():.3f}"))
+    return rows
 
 
 _DESIGN_SIZE = (

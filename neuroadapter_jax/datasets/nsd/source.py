@@ -12,6 +12,7 @@ from neuroadapter_jax.datasets.nsd.checks import Check, check_responses, check_s
 from neuroadapter_jax.datasets.nsd.splits import RANDOM_VALIDATION, split_images
 from neuroadapter_jax.datasets.nsd.subject import NSDSubject
 from neuroadapter_jax.datasets.nsd.trials import NSDTrials
+from neuroadapter_jax.datasets.session_agreement import SessionAgreement
 from neuroadapter_jax.datasets.source import Betas
 from neuroadapter_jax.errors import InputError
 
@@ -137,9 +138,12 @@ class NSDSource:
         return check_subject(self._reader, self._split, self._image_ids)
 
     def check_responses(
-        self, ncsnr: Float32[np.ndarray, " n"], nan_vertices: dict[str, int]
+        self,
+        ncsnr: Float32[np.ndarray, " n"],
+        nan_vertices: dict[str, int],
+        agreement: SessionAgreement,
     ) -> list[Check]:
         """See `checks.check_responses`."""
         shown = self.trial_image_ids()
         repeats = np.array([np.sum(shown == i) for i in self._image_ids["test"]])
-        return check_responses(self._reader, ncsnr, repeats, nan_vertices)
+        return check_responses(self._reader, ncsnr, repeats, nan_vertices, agreement)

@@ -15,6 +15,7 @@ from neuroadapter_jax.datasets.prepared.shards import RecordSource, WriteRecords
 from neuroadapter_jax.datasets.prepared.throughput import Meter
 from neuroadapter_jax.datasets.prepared.work import share
 from neuroadapter_jax.datasets.repeats import RepeatVariance
+from neuroadapter_jax.datasets.session_agreement import SessionAgreement
 from neuroadapter_jax.datasets.source import DirectSource, Source, Trials
 from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.files import write_file
@@ -157,6 +158,14 @@ class Job:
         ncsnr[self.trials.empty_vertices] = np.nan
         return ncsnr
 
+    def session_agreement(self) -> SessionAgreement:
+        """From the images shown in several sessions."""
+        agreement = self._no_agreement()
+        for split, spans in self._bounds.items():
+            for start, _ in spans:
+                agreement.load(self._work / f"agreement-{split}-{start}.npz")
+        return agreement
+
     def stimuli(self) -> dict[str, np.ndarray]:
         """The table of stimuli."""
         names = [self._source.stimulus_names.get(int(i), "") for i in self._ids]
@@ -168,14 +177,22 @@ class Job:
         if self._trials is not None:
             self._trials.close()
 
+    def _no_agreement(self) -> SessionAgreement:
+        source = self._source
+        return SessionAgreement(source.ncsnr(), source.num_vertices, len(source.blocks))
+
     def _records(self, split: str, start: int, stop: int) -> Iterator[dict[str, Any]]:
         trials = self._splits[split]
         shown = self._source.trial_image_ids()[trials]
         variance = RepeatVariance(sum(self._source.num_vertices))
+        agreement = self._no_agreement() if self.trials.trials_per_session else None
         for image_id in self._image_ids[split][start:stop]:
-            betas, z = self.trials.read(np.sort(trials[shown == image_id]))
+            positions = np.sort(trials[shown == image_id])
+            betas, z = self.trials.read(positions)
             if z is not None:
                 variance.add(z)
+            if z is not None and agreement is not None:
+                agreement.add(z, positions // self.trials.trials_per_session)
             file, row = divmod(int(np.searchsorted(self._ids, image_id)), _IMAGES_AT_ONCE)
             mean, std = self._moments[file][row]
             yield {
@@ -187,6 +204,8 @@ class Job:
                 "latent_std": std,
             }
         variance.save(self._work / f"variance-{split}-{start}.npz")
+        if agreement is not None:
+            agreement.save(self._work / f"agreement-{split}-{start}.npz")
 
     def _bar(self, label: str, total: int, unit: str) -> Bar:
         return Bar(total=total, desc=label, unit=unit, disable=not self._progress)

@@ -10,7 +10,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64
 
-from neuroadapter_jax.datasets.nsd.checks import Check, refuse_differences, table_of
+from neuroadapter_jax.datasets.nsd.checks import (
+    Check,
+    refuse_differences,
+    refuse_strangers,
+    table_of,
+)
 from neuroadapter_jax.datasets.nsd.source import NSDSelection
 from neuroadapter_jax.datasets.prepared.images import ImageEncoder, in_batches_of
 from neuroadapter_jax.datasets.prepared.job import Job
@@ -115,7 +120,8 @@ def prepare_source(
         MissingFileError: the folder exists and is no prepared one.
         InputError: the folder came from other input; the source's splits are empty; something
             differs from what is published; float16 cannot hold a response or a latent; another
-            process prepares other input in the folder; or what the source raises.
+            process prepares other input in the folder; responses do not belong to their SNR or to
+            one another; or what the source raises.
     """
     prepared, settings = Path(prepared), settings or PreparationSettings()
     request = {
@@ -217,12 +223,15 @@ class _Comparison:
             forget_cached(self._source.response_files)
 
     def after_preparing(self, job: Job, ncsnr: np.ndarray, folder: Path) -> None:
-        """SNR and noise ceilings, and how fast the files were read and written."""
+        """SNR, noise ceilings and sessions; refuses responses of another hemisphere or session."""
         if self._source is None:
             return
-        found = self._source.check_responses(ncsnr, job.trials.nan_vertices)
+        found = self._source.check_responses(
+            ncsnr, job.trials.nan_vertices, job.session_agreement()
+        )
         self.rows += found
         self._say("\n".join(table_of(found)))
+        refuse_strangers(found, self._source.root, self._settings.accept_differences)
         self._say(job.meter.describe("Responses and records, without the latents"))
         if self._settings.compare_disk:
             plain = plain_copy_rate(self._source.response_files, job.meter.bytes_written, folder)
