@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import hashlib
 import shutil
 from pathlib import Path
 from typing import Any
@@ -23,8 +22,9 @@ from neuroadapter_jax.datasets.prepared.records import (
     read_provenance,
 )
 from neuroadapter_jax.datasets.prepared.shards import RecordSource, WriteRecords
+from neuroadapter_jax.datasets.prepared.source_files import fingerprint_source, write_table
 from neuroadapter_jax.datasets.prepared.throughput import forget_cached, plain_copy_rate
-from neuroadapter_jax.datasets.prepared.work import add_fingerprint, locked, only_request
+from neuroadapter_jax.datasets.prepared.work import locked, only_request
 from neuroadapter_jax.datasets.source import DirectSource, Source
 from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.files import require_same_settings, write_json, write_npz
@@ -117,19 +117,24 @@ def prepare_source(
             process prepares other input in the folder; or what the source raises.
     """
     prepared, settings = Path(prepared), settings or PreparationSettings()
+    partial = prepared.with_name(prepared.name + ".partial")
+    exists = prepared.is_dir() and any(prepared.iterdir())
+    made = _FORMERLY | read_provenance(prepared)["request"] if exists else {}
     request = {
         "format": _FORMAT,
         "dataset": source.name,
-        "source": _source_fingerprint(source),
+        "source": fingerprint_source(
+            source, (prepared, partial), made.get("source"), progress=settings.progress
+        ),
         "subject": source.subject,
         **source.settings,
         "image_size": settings.image_size,
         "encoder": encoder.fingerprint,
     }
-    if prepared.is_dir() and any(prepared.iterdir()):
-        made = _FORMERLY | read_provenance(prepared)["request"]
+    if exists:
         # A key that an older version did not write stands for None.
         require_same_settings(prepared, {k: made.get(k) for k in request}, request, "records")
+        write_table(source, prepared)
         return prepared
     shown, splits = source.trial_image_ids(), source.splits()
     image_ids = {split: np.unique(shown[trials]) for split, trials in splits.items()}
@@ -141,10 +146,10 @@ def prepare_source(
     comparison = _Comparison(source, settings)
     comparison.before_preparing()
 
-    partial = prepared.with_name(prepared.name + ".partial")
     try:
         with contextlib.ExitStack() as stack:
             stack.enter_context(only_request(partial / "work", request))
+            write_table(source, partial)
             job = Job(
                 source,
                 splits,
@@ -259,12 +264,3 @@ def _write_tables(
     write_npz(folder / STIMULI, **stimuli)
     if source.regions is not None:
         source.regions.save(folder / REGIONS)
-
-
-def _source_fingerprint(source: Source) -> str:
-    digest = hashlib.sha256()
-    for path in source.files:
-        inside = path.is_relative_to(source.root)
-        place = path.relative_to(source.root).as_posix() if inside else path.name
-        add_fingerprint(digest, path, place)
-    return digest.hexdigest()
