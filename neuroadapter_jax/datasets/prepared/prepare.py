@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64
 
+from neuroadapter_jax.datasets.belonging import simulation_of
 from neuroadapter_jax.datasets.nsd.checks import Check, refuse_differences, table_of
 from neuroadapter_jax.datasets.nsd.source import NSDSelection
 from neuroadapter_jax.datasets.prepared.images import ImageEncoder, in_batches_of
@@ -18,6 +19,7 @@ from neuroadapter_jax.datasets.prepared.records import (
     INDEX,
     PROVENANCE,
     REGIONS,
+    SIMULATION,
     STIMULI,
     read_provenance,
 )
@@ -168,7 +170,7 @@ def prepare_source(
                     return prepared
                 ncsnr = job.ncsnr_from_repeats()
                 comparison.after_preparing(job, ncsnr, partial)
-                provenance = {
+                provenance: dict[str, Any] = {
                     "request": request,
                     "records": folder.relative_to(partial).as_posix(),
                     "shapes": {
@@ -180,6 +182,8 @@ def prepare_source(
                     "nan_vertices_set_to_0": job.trials.nan_vertices,
                     "checks": [dataclasses.asdict(row) for row in comparison.rows],
                 }
+                if (simulation := simulation_of(source.root)) is not None:
+                    provenance[SIMULATION] = simulation
                 _write_tables(partial, source, image_ids, job, ncsnr)
                 write_json(partial / PROVENANCE, provenance)
                 shutil.rmtree(partial / "work")

@@ -18,6 +18,7 @@ from jaxtyping import Bool, Float32, Int64
 from neuroadapter_jax import fingerprints
 from neuroadapter_jax.cortex.label_files import read_parcellation
 from neuroadapter_jax.cortex.parcellation import Parcellation, Parcels
+from neuroadapter_jax.datasets.belonging import Origin
 from neuroadapter_jax.errors import InputError, MissingFileError
 
 SPLITS = ("train", "validation", "test")  # of NSD, and of what else can be trained on
@@ -26,6 +27,7 @@ CORTEX = "cortex.npz"
 INDEX = "index.npz"
 STIMULI = "stimuli.npz"
 REGIONS = "regions.npz"
+SIMULATION = "simulation"  # in provenance.json: the configuration of a simulated subject
 CHECKSUMS = "SHA256SUMS"  # beside the record files
 # Arrays are stored as raw little-endian bytes; integers as int64. Shapes: provenance.json.
 ARRAYS: dict[str, np.dtype] = {
@@ -104,6 +106,14 @@ class PreparedDataset:
         """The regions that the dataset brings along; None where it lies on a surface."""
         path = self.path / REGIONS
         return Parcellation.load(path) if path.exists() else None
+
+    @property
+    def origin(self) -> Origin:
+        """What the records were made from, to compare with a model's or an encoder's data."""
+        data = dict(self.provenance["request"])
+        if (simulation := self.provenance.get(SIMULATION)) is not None:
+            data[SIMULATION] = simulation
+        return Origin(f"the records {self.path}", data)
 
     @functools.cached_property
     def fingerprint(self) -> str:
