@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import xxhash
 
@@ -57,6 +58,12 @@ def of_arrays(arrays: Mapping[str, Any]) -> str:
 
     with ThreadPoolExecutor(_THREADS) as pool:
         return of_values(list(pool.map(of_one, sorted(arrays))))
+
+
+def of_tree(tree: Any) -> str:
+    """The fingerprint of all arrays of a pytree, by their places in it."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return of_arrays({jax.tree_util.keystr(path): leaf for path, leaf in leaves})
 
 
 def of_values(values: Any) -> str:

@@ -61,14 +61,15 @@ class Origin:
 
 
 def made_for(
-    model: Origin, records: Origin, allow_other: Collection[str] = ()
+    model: Origin, records: Origin, allow_other: Collection[str] | None = ()
 ) -> dict[str, list[Any]]:
     """Refuses records that are not of the data that a model, an encoder or a run was made from.
 
     Args:
         model: of the model, the encoder or the run.
         records: of the records, or of what else the model is to work with.
-        allow_other: those of `ALLOWABLE` that may differ, such as "dataset" for NSD-Imagery.
+        allow_other: those of `ALLOWABLE` that may differ, such as "dataset" for NSD-Imagery; None
+            where the caller has no way to allow any.
 
     Returns:
         What differs and was allowed: key -> [the model's value, the records' value].
@@ -77,18 +78,20 @@ def made_for(
         InputError: something else differs, every difference with both values; or an unknown name
             in `allow_other`.
     """
-    if unknown := sorted(set(allow_other) - set(ALLOWABLE)):
+    allowed = set(allow_other or ())
+    if unknown := sorted(allowed - set(ALLOWABLE)):
         raise InputError(
             f"allow_other names {', '.join(unknown)}; expected some of {', '.join(ALLOWABLE)}."
         )
     found = _differences(model, records)
-    refused = {k: pair for k, pair in found.items() if k.partition(".")[0] not in allow_other}
+    refused = {k: pair for k, pair in found.items() if k.partition(".")[0] not in allowed}
     if refused:
         pairs = _told(refused, model, records)
         keys = ",".join(sorted({key.partition(".")[0] for key in refused}))
+        meant = f", or, if this is what you mean, say so with --allow_other {keys}"
         raise InputError(
             f"{model.name} and {records.name} are of different data: {pairs}; take what belongs "
-            f"together, or, if this is what you mean, say so with --allow_other {keys}."
+            f"together{'' if allow_other is None else meant}."
         )
     return {key: list(pair) for key, pair in found.items()}
 

@@ -21,12 +21,14 @@ class Decoder(Protocol):
     Attributes:
         regions: whose vertices are read.
         provenance: what it was trained on.
+        fingerprint: of all its weights, as JSON values; a killed call goes on with the same only.
         sampling: used unless a call gives another.
         num_candidates: images per response, used unless a call gives another number.
     """
 
     regions: Parcellation
     provenance: dict[str, Any]
+    fingerprint: Any
     sampling: Sampling
     num_candidates: int
 
@@ -68,7 +70,9 @@ class ReconstructionSettings:
         num_candidates: images per response; the decoder's own number when None.
         seed: of the noise.
         num_images: how many of the split, from its first on; None for all.
-        batch_size: responses per jitted call.
+        batch_size: responses per jitted call; another one rounds otherwise in the last bits.
+        allow_other: what may differ between the data that the decoder and the encoder were trained
+            on and the records; see `datasets.belonging.made_for`.
     """
 
     sampling: Sampling | None = None
@@ -76,6 +80,7 @@ class ReconstructionSettings:
     seed: int = 0
     num_images: int | None = None
     batch_size: int = 20
+    allow_other: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

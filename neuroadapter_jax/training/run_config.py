@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from neuroadapter_jax.errors import InputError
-from neuroadapter_jax.files import require_same_settings, write_json
+from neuroadapter_jax.files import INPUTS, RECORDED, require_same_settings, write_json
 
 _FILE = "config.json"
 
@@ -20,30 +20,39 @@ class RunConfig:
         values: JSON values; a folder is another run's if its own differ.
         defaults: of keys that a config.json written by an older version may lack.
         upgrade: turns the values of an older version into this version's, before the comparison.
+        inputs: fingerprints of what the run reads; see `require_same_settings`.
+        recorded: what is written beside them and not compared.
     """
 
     values: Mapping[str, Any]
     defaults: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     upgrade: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dict
+    inputs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    recorded: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
-    def require_same(self, workdir: str | Path) -> None:
+    def require_same(
+        self,
+        workdir: str | Path,
+        remedy: str = "choose another work folder, or the same settings to go on",
+    ) -> None:
         """Refuse the work folder of another run; writes nothing.
 
+        Args:
+            workdir: the folder.
+            remedy: what to do, for the message.
+
         Raises:
-            InputError: the folder's config.json differs, with both values of every key that does;
-                or it holds checkpoints without a config.json.
+            InputError: the folder's config.json differs, with both values of every key that does,
+                or what the run reads is no longer what it was; or it holds checkpoints without a
+                config.json.
         """
         workdir = Path(workdir)
         path = workdir / _FILE
         if path.exists():
             there = {**self.defaults, **self.upgrade(json.loads(path.read_text()))}
-            require_same_settings(
-                path,
-                there,
-                self.values,
-                "a run",
-                "choose another work folder, or the same settings to go on",
-            )
+            there.pop(RECORDED, None)
+            here = {**self.values, INPUTS: self.inputs}
+            require_same_settings(path, there, here, "a run", remedy)
         elif (workdir / "checkpoints").exists():
             raise InputError(
                 f"{workdir} holds checkpoints but no {_FILE}, so they may belong to another run; "
@@ -54,4 +63,6 @@ class RunConfig:
         """Write config.json, unless the folder has one."""
         path = Path(workdir) / _FILE
         if not path.exists():
-            write_json(path, dict(sorted(self.values.items())))
+            more = {INPUTS: dict(self.inputs), RECORDED: dict(self.recorded)}
+            more = {key: value for key, value in more.items() if value}
+            write_json(path, dict(sorted(self.values.items())) | more)
