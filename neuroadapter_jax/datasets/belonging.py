@@ -137,10 +137,9 @@ def require_same_root(root: str | Path, records: "PreparedDataset") -> None:
             f"{root} holds another simulated subject than that of the records: "
             f"{_told(found, where, records.origin)}; name the folder that they were prepared from."
         )
-    place = [data.get(key) for key in ("subject", "space", "beta_version")]
-    if not (isinstance(place[0], int) and all(isinstance(x, str) for x in place[1:])):
+    subject, space, version = (data.get(key) for key in ("subject", "space", "beta_version"))
+    if not (isinstance(subject, int) and isinstance(space, str) and isinstance(version, str)):
         return
-    subject, space, version = place
     folder = Path(root) / betas_folder(subject, space, version.removeprefix(_IMAGERY))
     files = [folder / f"{hemisphere}.ncsnr.mgh" for hemisphere in HEMISPHERES]
     if not all(file.is_file() for file in files) or np.isnan(records.ncsnr).all():

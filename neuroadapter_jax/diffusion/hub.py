@@ -27,8 +27,13 @@ def snapshot(name: str, patterns: list[str]) -> Path:
     """
     found = _ID.fullmatch(name)
     assert found is not None, name  # see `is_hub_id`
-    revision = {"revision": found["revision"]} if found["revision"] else {}
-    return Path(huggingface_hub.snapshot_download(found["id"], allow_patterns=patterns, **revision))
+    if found["revision"] is None:
+        return Path(huggingface_hub.snapshot_download(found["id"], allow_patterns=patterns))
+    return Path(
+        huggingface_hub.snapshot_download(
+            found["id"], revision=found["revision"], allow_patterns=patterns
+        )
+    )
 
 
 def commit_of(folder: str | Path) -> str | None:

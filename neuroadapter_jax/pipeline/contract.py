@@ -21,16 +21,19 @@ class Decoder(Protocol):
     Attributes:
         regions: whose vertices are read.
         provenance: what it was trained on.
-        fingerprint: of all its weights, as JSON values; a killed call goes on with the same only.
         sampling: used unless a call gives another.
         num_candidates: images per response, used unless a call gives another number.
     """
 
     regions: Parcellation
     provenance: dict[str, Any]
-    fingerprint: Any
     sampling: Sampling
     num_candidates: int
+
+    @property
+    def fingerprint(self) -> Any:
+        """Of all its weights, as JSON values; a killed call goes on with the same only."""
+        ...
 
     def __call__(
         self,

@@ -111,7 +111,9 @@ def test_a_folder_of_another_simulated_subject_is_told_by_its_configuration(reco
         (root / "simulation.json").write_text(json.dumps({"seed": seed, "num_images": 34}))
         if seed == 1:
             require_same_root(root, records)
-    with pytest.raises(ValueError, match=r"another simulated subject .*seed is 2 for .*, 1 for the"):
+    with pytest.raises(
+        ValueError, match=r"another simulated subject .*seed is 2 for .*, 1 for the"
+    ):
         require_same_root(root, records)
 
 
@@ -129,5 +131,7 @@ def test_a_record_of_another_image_than_the_index_says_is_refused(records):
 def test_a_table_of_stimuli_that_lacks_one_is_refused(records):
     names = {"names": np.array(["a"]), "has_image": np.array([True])}
     np.savez(records.path / "stimuli.npz", ids=np.array([2]), **names)
-    with pytest.raises(ValueError, match=r"stimuli\.npz lacks 1 images of split 'test', .* 5; copy"):
+    with pytest.raises(
+        ValueError, match=r"stimuli\.npz lacks 1 images of split 'test', .* 5; copy"
+    ):
         _ = records.names

@@ -163,7 +163,7 @@ def test_what_does_not_fit_is_refused(folder):
     # The same vertices under the name that another file gives them.
     check_fits(encoder, dataclasses.replace(regions, names=("17Networks_x",)), {})
     for key, value in {"subject": 5, "space": "fsaverage", "normalize": "none"}.items():
-        with pytest.raises(ValueError, match=f"responses of {key} "):
+        with pytest.raises(ValueError, match=f"{key} is .* for the encoder, .* for the adapter; "):
             check_fits(encoder, regions, {"data": DATA | {key: value}})
     moved = Parcellation(("c",), ("rh",), (np.array([0, 12], np.int32),), (19, 13))
     with pytest.raises(ValueError, match="another parcellation: it has no region 'c'"):

@@ -25,6 +25,7 @@ class Records(PreparedDataset):
     def __init__(self):
         rng = np.random.default_rng(0)
         self.path, self.split, self.image_ids = "prepared", "test", IDS
+        self.provenance, self.fingerprint = {"request": {"subject": 1}}, "records"
         self.num_vertices = (LH, RH)
         self.betas = rng.standard_normal((len(IDS), 2, LH + RH)).astype(np.float16)
         self.images = rng.integers(0, 256, (len(IDS), 64, 64, 3), np.uint8)

@@ -31,6 +31,7 @@ class Records(PreparedDataset):
     def __init__(self, path, num_vertices=(LH, RH)):
         rng = np.random.default_rng(0)
         self.path, self.split, self.image_ids = path, "test", IDS
+        self.provenance, self.fingerprint = {"request": {"subject": 1}}, "records"
         self.num_vertices = num_vertices
         self.betas = rng.standard_normal((COUNT, 2, LH + RH)).astype(np.float16)
         self.images = rng.integers(0, 256, (COUNT, SIDE, SIDE, 3), np.uint8)
@@ -56,6 +57,7 @@ class Painter(NeuroAdapterPipeline):
         self.regions = Parcellation(("a",), ("lh",), (np.array([1], np.int32),), (LH, RH))
         self.provenance = {"training": {"parcellation": ("lh.annot", "rh.annot")}}
         self.sampling, self.num_candidates = Sampling(guidance_scale=2.5), 1
+        self.fingerprint = {"adapter": "weights"}
         self.sizes = []
 
     def _sampler(self, fmri, sampling, num_candidates, seed, sample_ids, keep, low_level):
@@ -77,6 +79,7 @@ class Judge(BrainEncoder):
     def __init__(self, regions, space="fsaverage"):
         self.regions, self.stimuli = regions, []
         self.provenance = {"data": {"subject": 1, "space": space}}
+        self.fingerprint = "encoder"
 
     def rank(self, images, fmri, regions):
         assert regions.fingerprint() == self.regions.fingerprint()
@@ -351,7 +354,9 @@ def test_an_encoder_chooses_and_its_scores_are_kept(dataset, tmp_path, keep):
 def test_an_encoder_of_other_data_is_refused(dataset, tmp_path):
     painter = Painter()
     painter.provenance["data"] = {"subject": 1, "space": "fsaverage5"}
-    with pytest.raises(ValueError, match="responses of space 'fsaverage', the adapter on"):
+    with pytest.raises(
+        ValueError, match=r"space is 'fsaverage' for the encoder, 'fsaverage5' for the adap"
+    ):
         reconstruct_split(
             painter, dataset, tmp_path / "out", ranking=Ranking(Judge(painter.regions))
         )

@@ -39,7 +39,7 @@ class RedLover(BrainEncoder):
     """Predicts a linear function of the mean colour, and prefers the redder candidate."""
 
     def __init__(self, regions):
-        self.regions, self.provenance = regions, {}
+        self.regions, self.provenance, self.fingerprint = regions, {}, "encoder"
         self.correlations = np.ones((1, LH + RH), np.float32)
         self.predictions = 0
 
