@@ -44,6 +44,7 @@ CORE = [
     "tokenizers",
     "tqdm",
     "xarray",
+    "xxhash>=3.2",
 ]
 
 # TensorFlow writes the TFDS records; nothing that reads them needs it.

@@ -58,6 +58,10 @@ def write_npz(path: str | Path, *, compress: bool = False, **arrays: Any) -> Non
     write_file(path, write)
 
 
+# Among settings: fingerprints of content by the name of what holds it; and what is only recorded.
+INPUTS, RECORDED = "inputs", "recorded"
+
+
 @contextlib.contextmanager
 def whole_folder(path: str | Path) -> Iterator[Path]:
     """A folder to write into that appears under its name only once it is complete.
@@ -165,6 +169,11 @@ def require_same_settings(
 ) -> None:
     """Refuse a folder or file that holds the work of another run; writes nothing.
 
+    Under "inputs" settings may hold fingerprints of content, such as {"prepared": "5f3a..."}. Where
+    both sides have one, the setting of the same name, a path, is not compared: what moved is still
+    the same, and what was replaced is not. A folder of an earlier version has none; there the
+    paths are compared.
+
     Args:
         path: the folder or file, for the message.
         found: the settings that it was made with.
@@ -173,12 +182,32 @@ def require_same_settings(
         remedy: what to do, for the message.
 
     Raises:
-        InputError: a setting differs; every one is named with both values.
+        InputError: a setting or the content of an input differs; every one is named with both
+            values.
     """
-    differences = differing_keys(json_values(found), json_values(wanted))
-    if differences:
-        pairs = "; ".join(f"{k} is {a!r} there, {b!r} here" for k, (a, b) in differences.items())
-        raise InputError(f"{path} holds {what} made with other settings: {pairs}; {remedy}.")
+    there, here = json_values(found), json_values(wanted)
+    known, now = there.pop(INPUTS, {}), here.pop(INPUTS, {})
+    both = known.keys() & now.keys()
+    changed = differing_keys({k: known[k] for k in both}, {k: now[k] for k in both})
+    differences = differing_keys(
+        {k: x for k, x in there.items() if k not in both},
+        {k: x for k, x in here.items() if k not in both},
+    )
+    pairs = [f"{k} is {a!r} there, {b!r} here" for k, (a, b) in differences.items()]
+    pairs += [
+        f"the content of {k} is another than then, {_shortened(b)} and no longer {_shortened(a)}"
+        for k, (a, b) in changed.items()
+    ]
+    if pairs:
+        kind = "settings" if differences else "input"
+        raise InputError(
+            f"{path} holds {what} made with other {kind}: {'; '.join(pairs)}; {remedy}."
+        )
+
+
+def _shortened(fingerprint: Any) -> str:
+    parts = fingerprint if isinstance(fingerprint, list) else [fingerprint]
+    return ", ".join(str(part)[:8] for part in parts)
 
 
 def _umask() -> int:

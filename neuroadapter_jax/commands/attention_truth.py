@@ -19,6 +19,7 @@ from neuroadapter_jax.commands.shared_flags import CommandFlags, define_shared
 def define(values: CommandFlags) -> None:
     define_shared(
         values, "model", "prepared", "root", "out", "num_images", "batch_size", "seed",
+        "allow_other",
         required=("prepared", "root", "out"),
         defaults={"model": "neuroadapter-simulated", "num_images": 200, "batch_size": 40},
         helps={
@@ -58,8 +59,9 @@ def main(values: CommandFlags, arguments: list[str]) -> None:
         num_random=values.num_random,
         batch_size=values.batch_size,
         seed=values.seed,
+        allow_other=tuple(values.allow_other),
     )
-    pipeline = NeuroAdapterPipeline.from_pretrained(values.model)
+    pipeline = NeuroAdapterPipeline.from_pretrained(values.model, allow_other=values.allow_other)
     results = run_attention_truth(pipeline, values.prepared, values.root, values.out, settings)
     print(tables(results))
     print(f"Written to {values.out}: results.json, tables.md, figures/")

@@ -30,7 +30,7 @@ NUM_SHOWN = 10
 def define(values: CommandFlags) -> None:
     define_shared(
         values, "model", "prepared", "encoder", "out", "root", "num_candidates", "seed",
-        "batch_size", "progress",
+        "batch_size", "allow_other", "progress",
         required=("prepared", "encoder", "out"),
         defaults={"model": "neuroadapter-simulated", "num_candidates": 8},
         helps={
@@ -72,7 +72,7 @@ def main(values: CommandFlags, arguments: list[str]) -> None:
     from neuroadapter_jax.studies import baselines
 
     out = Path(values.out)
-    pipeline = NeuroAdapterPipeline.from_pretrained(values.model)
+    pipeline = NeuroAdapterPipeline.from_pretrained(values.model, allow_other=values.allow_other)
     captions = None
     if values.captions:
         captions = read_captions(values.captions, values.nsd_root or values.root)
@@ -92,8 +92,9 @@ def main(values: CommandFlags, arguments: list[str]) -> None:
             num_candidates=values.num_candidates,
             seed=values.seed,
             batch_size=values.batch_size,
+            allow_other=tuple(values.allow_other),
         ),
-        encoder=BrainEncoder.from_pretrained(values.encoder),
+        encoder=BrainEncoder.from_pretrained(values.encoder, allow_other=values.allow_other),
         captions=captions,
         gallery=gallery_of_folder(values.gallery, side) if values.gallery else None,
         root=values.root,

@@ -14,7 +14,7 @@ from neuroadapter_jax.commands.shared_flags import CommandFlags, define_shared
 
 def define(values: CommandFlags) -> None:
     define_shared(
-        values, "encoder", "prepared", "root", "out",
+        values, "encoder", "prepared", "root", "out", "allow_other",
         required=("encoder", "prepared"),
         helps={
             "root": "The simulated subject's folder, for its ROIs.",
@@ -27,7 +27,8 @@ def main(values: CommandFlags, arguments: list[str]) -> None:
     from neuroadapter_jax.encoder.brain_encoder import BrainEncoder
     from neuroadapter_jax.studies.encoder_accuracy import evaluate_encoder
 
-    encoder, out = BrainEncoder.from_pretrained(values.encoder), values.out or values.encoder
+    encoder = BrainEncoder.from_pretrained(values.encoder, allow_other=values.allow_other)
+    out = values.out or values.encoder
     result = evaluate_encoder(encoder, values.prepared, out, values.root)
     found = dict(result["predictable"])
     count = f"{found.pop('num_vertices'):,} vertices with a noise ceiling above"

@@ -29,14 +29,14 @@ from neuroadapter_jax.errors import InputError
 def define(values: CommandFlags) -> None:
     define_shared(
         values, "model", "prepared", "out", "split", "num_images", "root", "subject",
-        "extra_atlases", "label_dir", "atlases", "maps", "seed",
+        "extra_atlases", "label_dir", "atlases", "maps", "seed", "allow_other",
         required=("model", "prepared", "out"),
-        defaults={"num_images": 20, "subject": "1"},
+        defaults={"num_images": 20},
         helps={
             "out": "Folder for the views, the report and its figures.",
             "num_images": "The first so many of the split.",
             "root": "Folder in NSD's layout with the subject's label files.",
-            "subject": "Number of the subject under --root.",
+            "subject": "Number of the subject under --root; the model's own when not given.",
         },
     )  # fmt: skip
     define_sampling(values)
@@ -71,8 +71,10 @@ def define(values: CommandFlags) -> None:
     )
 
 
-def read_subject(text: str) -> int:
-    """The number in --subject."""
+def read_subject(text: str | None) -> int | None:
+    """The number in --subject; None where it is not given."""
+    if text is None:
+        return None
     if not text.isdecimal() or int(text) < 1:
         raise InputError(f"--subject is {text!r}; expected a number from 1.")
     return int(text)
@@ -96,13 +98,14 @@ def main(values: CommandFlags, arguments: list[str]) -> None:
         tuple(values.atlases),
         tuple(values.maps),
     )
-    pipeline = NeuroAdapterPipeline.from_pretrained(values.model)
-    rois, masks = source.load(pipeline)
+    pipeline = NeuroAdapterPipeline.from_pretrained(values.model, allow_other=values.allow_other)
+    dataset = PreparedDataset(values.prepared, values.split)
+    rois, masks = source.load(pipeline, dataset, values.allow_other)
     for sentence in rois.without_regions():
         print(f"interpret: {sentence}", file=sys.stderr)
     interpret(
         pipeline,
-        PreparedDataset(values.prepared, values.split),
+        dataset,
         out,
         rois,
         masks,
@@ -115,6 +118,7 @@ def main(values: CommandFlags, arguments: list[str]) -> None:
             group_size=values.group_size,
             effects=values.effects,
             seed=values.seed,
+            allow_other=tuple(values.allow_other),
         ),
         title=f"{values.model}, {values.split} images of {values.prepared}.",
         licence=values.licence,

@@ -2,14 +2,18 @@ r"""Reconstruct the images of a split from its responses.
 
     neuroadapter reconstruct --model DIR --prepared DIR --out DIR
     neuroadapter reconstruct --run runs/demo/train --prepared runs/simulated/prepared --out DIR
+    neuroadapter reconstruct --model DIR --prepared IMAGERY --split imagery --out DIR \
+        --allow_other dataset
     neuroadapter reconstruct --model DIR --prepared DIR --out DIR --num_candidates 8 \
         --encoder DIR --halving 6:4,10:1
 
 --model is a folder of `neuroadapter export` or the name of a shipped model; --run takes the best
 checkpoint of a training run instead. --out gets images/, grid.png and index.json; a killed call
-goes on when it is given again.
+goes on when it is given again. Model, encoder and records have to be of the same subject, surface
+and normalisation; --allow_other names what may differ, such as the dataset for NSD-Imagery.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,7 +35,7 @@ if TYPE_CHECKING:
 def define(values: CommandFlags) -> None:
     define_shared(
         values, "model", "run", "prepared", "out", "split", "num_images", "num_candidates", "seed",
-        "batch_size", "encoder", "progress",
+        "batch_size", "encoder", "allow_other", "progress",
         required=("prepared", "out"),
         helps={
             "out": "Folder for the images.",
@@ -71,13 +75,15 @@ def read_halving(pairs: list[str]) -> tuple[tuple[int, int], ...]:
         ) from None
 
 
-def read_pipeline(model: str | None, run: str | None) -> "NeuroAdapterPipeline":
+def read_pipeline(
+    model: str | None, run: str | None, allow_other: Sequence[str] = ()
+) -> "NeuroAdapterPipeline":
     """The model that exactly one of the two flags names."""
     from neuroadapter_jax.decoders.neuroadapter import pipeline_of_run
     from neuroadapter_jax.pipeline.pipeline import NeuroAdapterPipeline
 
     if model is not None and run is None:
-        return NeuroAdapterPipeline.from_pretrained(model)
+        return NeuroAdapterPipeline.from_pretrained(model, allow_other=allow_other)
     if run is not None and model is None:
         return pipeline_of_run(run)
     raise InputError("give either --model or --run.")
@@ -99,11 +105,11 @@ def main(values: CommandFlags, arguments: list[str]) -> None:
     )
 
     halving = read_halving(values.halving)
-    pipeline = read_pipeline(values.model, values.run)
+    pipeline = read_pipeline(values.model, values.run, values.allow_other)
     dataset = PreparedDataset(values.prepared, values.split)
     ranking = low_level = None
     if values.encoder:
-        encoder = BrainEncoder.from_pretrained(values.encoder)
+        encoder = BrainEncoder.from_pretrained(values.encoder, allow_other=values.allow_other)
         ranking = Ranking(encoder, halving=halving, keep_candidates=values.keep_candidates)
     elif halving or values.keep_candidates:
         raise InputError("--halving and --keep_candidates need --encoder, which ranks candidates.")
@@ -120,6 +126,7 @@ def main(values: CommandFlags, arguments: list[str]) -> None:
             seed=values.seed,
             num_images=values.num_images,
             batch_size=values.batch_size,
+            allow_other=tuple(values.allow_other),
         ),
         order=derangement(len(dataset), values.seed) if values.permute_responses else None,
         low_level=low_level,

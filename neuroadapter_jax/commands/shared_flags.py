@@ -121,6 +121,12 @@ SHARED = {
     "workdir": SharedFlag(
         flags.DEFINE_string, "Where the run lives; config.workdir when not given."
     ),
+    "allow_other": SharedFlag(
+        flags.DEFINE_list,
+        "What may differ between the data of model, encoder and records: dataset, "
+        "subject, space, beta_version, normalize, simulation, backbone.",
+        [],
+    ),
     "allow_pickle": SharedFlag(
         flags.DEFINE_bool, "Read metadata that are a pickle, as arrays and numbers only.", False
     ),

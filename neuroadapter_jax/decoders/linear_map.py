@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from flax import nnx
 from jaxtyping import Float, Int
 from sklearn.linear_model import RidgeCV
 
@@ -15,6 +16,7 @@ from neuroadapter_jax.datasets.prepared.records import PreparedDataset
 from neuroadapter_jax.decoders.captions import caption_states, captions_of
 from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.files import write_npz
+from neuroadapter_jax.fingerprints import of_tree, of_values
 from neuroadapter_jax.pipeline import NeuroAdapterPipeline
 from neuroadapter_jax.progress import Bar
 from neuroadapter_jax.readers import read_npz
@@ -34,6 +36,7 @@ class LinearMap:
         alphas: the penalty of each entry.
         shape: of y.
         image_ids: the images it was fitted on.
+        made_from: fingerprint of all that it was fitted on; "" where nobody noted it.
     """
 
     vertices: Int[np.ndarray, " f"]
@@ -42,6 +45,7 @@ class LinearMap:
     alphas: Float[np.ndarray, " k"]
     shape: tuple[int, ...]
     image_ids: Int[np.ndarray, " i"]
+    made_from: str = ""
 
     def __call__(self, fmri: Float[np.ndarray, "b n"]) -> Float[np.ndarray, "b ..."]:
         """y of responses of the whole cortex, float32."""
@@ -58,11 +62,13 @@ class LinearMap:
     @classmethod
     def load(cls, path: str | Path) -> "LinearMap":
         """Read what `save` wrote."""
-        names, expected = [f.name for f in dataclasses.fields(cls)], "a linear map's arrays"
-        advice = f"delete {path}, and it is fitted again"
+        # Files of earlier versions do not say what they were made from.
+        names = [f.name for f in dataclasses.fields(cls) if f.name != "made_from"]
+        expected, advice = "a linear map's arrays", f"delete {path}, and it is fitted again"
         file = read_npz(path, expected, names, advice)
         found: dict[str, Any] = {name: file[name] for name in names}
         found["shape"] = tuple(np.atleast_1d(found["shape"]).tolist())
+        found["made_from"] = str(file.get("made_from", ""))
         entries = found["bias"].shape
         if found["weights"].shape != (*found["vertices"].shape, *entries) or entries != (
             int(np.prod(found["shape"])),
@@ -139,11 +145,13 @@ def fit_latents(
         progress: show bars.
 
     Raises:
-        InputError: the folder holds a map of other images.
+        InputError: the folder holds a map that was fitted on something else.
     """
     scale = pipeline.backbone.vae.config.scaling_factor
     path = Path(folder) / "latents.npz"
-    return _fit_once(path, prepared, pipeline, lambda ids, latents: scale * latents, progress)
+    return _fit_once(
+        path, prepared, pipeline, lambda ids, latents: scale * latents, {"scale": scale}, progress
+    )
 
 
 def fit_states(
@@ -164,13 +172,19 @@ def fit_states(
         progress: show bars.
 
     Raises:
-        InputError: the folder holds a map of other images, or a training image has no caption.
+        InputError: the folder holds a map that was fitted on something else, or a training image
+            has no caption.
     """
 
     def states(ids: Int[np.ndarray, " i"], _) -> Float[np.ndarray, "i k c"]:
         return caption_states(pipeline.backbone, captions_of(captions, ids))
 
-    return _fit_once(Path(folder) / "states.npz", prepared, pipeline, states, progress)
+    made_from = {
+        "captions": {str(i): list(texts) for i, texts in captions.items()},
+        "text_encoder": of_tree(nnx.state(pipeline.backbone.text_encoder, nnx.Param)),
+    }
+    path = Path(folder) / "states.npz"
+    return _fit_once(path, prepared, pipeline, states, made_from, progress)
 
 
 def _fit_once(
@@ -178,16 +192,26 @@ def _fit_once(
     prepared: str | Path,
     pipeline: NeuroAdapterPipeline,
     targets: Callable[[np.ndarray, np.ndarray], Float[np.ndarray, "i ..."]],
+    of: dict[str, Any],
     progress: bool,
 ) -> LinearMap:
-    """The stored map, or a new one to targets(ids, latent means) of the training images."""
+    """The stored map, or a new one to targets(ids, latent means) of the training images.
+
+    `of` says what else than the records and the regions the targets depend on, as JSON values.
+    """
     train, vertices = PreparedDataset(prepared, "train"), region_vertices(pipeline.regions)
+    made_from = of_values([train.fingerprint, vertices.tolist(), of])
     if path.is_file():
         known = LinearMap.load(path)
         if not np.array_equal(known.image_ids, train.image_ids):
             raise InputError(
                 f"{path} was fitted on {len(known.image_ids)} images, other than the "
                 f"{len(train.image_ids)} training images of {prepared}; name another folder."
+            )
+        if known.made_from and known.made_from != made_from:
+            raise InputError(
+                f"{path} was fitted on other records, regions, captions or another text encoder "
+                "than those that are there now; name another folder or delete it."
             )
         return known
     # The regions' vertices alone: the whole cortex of all images would fill the memory.
@@ -199,5 +223,6 @@ def _fit_once(
         vertices,
         progress=progress,
     )
+    made = dataclasses.replace(made, made_from=made_from)
     made.save(path)
     return made

@@ -5,6 +5,7 @@ arXiv 2303.05334): the same regions, backbone and sampler as NeuroAdapter's, but
 backbone is predicted linearly, and nothing is trained by denoising.
 """
 
+import functools
 import math
 from typing import Any
 
@@ -23,6 +24,7 @@ from neuroadapter_jax.diffusion.images import to_uint8
 from neuroadapter_jax.diffusion.samplers import plan, skipped_steps, without_first
 from neuroadapter_jax.diffusion.sampling import Sampling
 from neuroadapter_jax.diffusion.weights import Backbone
+from neuroadapter_jax.fingerprints import of_tree
 from neuroadapter_jax.pipeline import LowLevelStart
 from neuroadapter_jax.sharding import ROWS, make_mesh, replicate
 
@@ -60,6 +62,12 @@ class LinearTwoStage:
         self._graph, self._params = nnx.split((backbone.unet, backbone.vae))
         static = ("sampling", "skipped")
         self._reconstruct_jitted = jax.jit(self._reconstruct, static_argnames=static)
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """Of all that the images are computed with but the responses and the settings."""
+        parts = (self._params, nnx.state(self.backbone.text_encoder, nnx.Param))
+        return of_tree([parts, self.states.weights, self.states.bias, self.states.vertices])
 
     def __call__(
         self,

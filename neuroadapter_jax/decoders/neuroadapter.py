@@ -59,7 +59,7 @@ def pipeline_of_run(
         provenance={
             "step": step,
             "training": setup.settings.to_dict(),
-            "data": data[index].provenance["request"],
+            "data": dict(data[index].origin.data),
             "parcellation": None if atlas is None else dataclasses.asdict(atlas),
         },
     )

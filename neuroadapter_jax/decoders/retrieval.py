@@ -16,6 +16,7 @@ from neuroadapter_jax.encoder.brain_encoder import BrainEncoder
 from neuroadapter_jax.encoder.ranking import ROUNDING, pairwise_correlation
 from neuroadapter_jax.errors import InputError, MissingFileError, reading
 from neuroadapter_jax.files import write_npz
+from neuroadapter_jax.fingerprints import of_values
 from neuroadapter_jax.progress import Bar
 from neuroadapter_jax.readers import read_npz, read_rgb
 
@@ -35,12 +36,14 @@ class Gallery:
         keys: a name for each.
         read: rows of the gallery -> images of one size.
         image_ids: of prepared records, their 0-based 73k ids; None for other pictures.
+        fingerprint: of the images; of a folder of pictures, of their names and sizes in bytes.
     """
 
     name: str
     keys: tuple[str, ...]
     read: Callable[[Int[np.ndarray, " b"]], UInt8[np.ndarray, "b y x c"]]
     image_ids: Int[np.ndarray, " k"] | None = None
+    fingerprint: str = ""
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -62,6 +65,7 @@ def gallery_of_records(dataset: PreparedDataset) -> Gallery:
         tuple(str(i) for i in dataset.image_ids),
         lambda rows: np.stack([dataset[int(row)]["image"] for row in rows]),
         dataset.image_ids,
+        dataset.fingerprint,
     )
 
 
@@ -94,7 +98,9 @@ def gallery_of_folder(folder: str | Path, side: int) -> Gallery:
             found.append(np.asarray(square))
         return np.stack(found)
 
-    return Gallery(str(folder), tuple(file.relative_to(folder).as_posix() for file in files), read)
+    keys = tuple(file.relative_to(folder).as_posix() for file in files)
+    sizes = [file.stat().st_size for file in files]
+    return Gallery(str(folder), keys, read, fingerprint=of_values([keys, sizes]))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -264,6 +270,7 @@ def _fingerprint(
     encoder: BrainEncoder, gallery: Gallery, measured: Float[np.ndarray, "b n"]
 ) -> str:
     digest = hashlib.sha256("\n".join(gallery.keys).encode())
+    digest.update(f"{gallery.fingerprint} {encoder.fingerprint}".encode())
     for array in (encoder.correlations, measured):
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()

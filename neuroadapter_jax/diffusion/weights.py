@@ -1,11 +1,9 @@
 """Model folders in the diffusers layout: config.json beside safetensors, read strictly."""
 
 import dataclasses
-import re
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-import huggingface_hub
 import jax
 import jax.numpy as jnp
 import ml_dtypes  # noqa: F401  (teaches NumPy bfloat16, which safetensors files may hold)
@@ -21,6 +19,7 @@ from neuroadapter_jax.diffusion.config_files import (
     component_config,
     read_schedule,
 )
+from neuroadapter_jax.diffusion.hub import is_hub_id, snapshot
 from neuroadapter_jax.diffusion.noise_schedule import NoiseSchedule
 from neuroadapter_jax.diffusion.text_encoder import CLIPTextModel
 from neuroadapter_jax.diffusion.unet import UNet2DConditionModel
@@ -35,6 +34,7 @@ _CLASSES: dict[str, tuple[Any, str]] = {
     "vae": (AutoencoderKL, "diffusion_pytorch_model"),
     "text_encoder": (CLIPTextModel, "model"),
 }
+COMPONENTS = tuple(_CLASSES)
 _RANDOM = "random"
 _Module = TypeVar("_Module", bound=nnx.Module)
 _IGNORED_TENSORS = ("text_model.embeddings.position_ids",)
@@ -54,7 +54,8 @@ def backbone_folder(name: str | Path) -> Path:
     """The folder of a backbone, fetched from the Hub if it is neither here nor shipped.
 
     Args:
-        name: a local folder, a name shipped in the package, or a Hub id "owner/model".
+        name: a local folder, a name shipped in the package, or a Hub id "owner/model", which may
+            name a branch, tag or commit ("owner/model@revision").
             "random" stands for Stable Diffusion 1.5's architecture with random weights, and
             "random:NAME" for the architecture of any such name; the folder is the architecture's.
 
@@ -68,7 +69,7 @@ def backbone_folder(name: str | Path) -> Path:
         if (folder / "model_index.json").is_file():
             return folder
     shipped = sorted(p.parent.name for p in ASSETS.glob("*/model_index.json"))
-    if re.fullmatch(r"[\w.-]+/[\w.-]+", str(name)) and not Path(name).exists():
+    if is_hub_id(name):
         return _from_hub(str(name), shipped)
     raise MissingFileError(
         f"Backbone {str(name)!r}: no folder with a model_index.json (diffusers layout) and not "
@@ -77,9 +78,14 @@ def backbone_folder(name: str | Path) -> Path:
     )
 
 
+def is_random(name: str | Path) -> bool:
+    """Whether a name stands for an architecture with random weights, see `backbone_folder`."""
+    return str(name).partition(":")[0] == _RANDOM
+
+
 def _from_hub(name: str, shipped: list[str]) -> Path:
     def fetch(*patterns: str) -> Path:
-        return Path(huggingface_hub.snapshot_download(name, allow_patterns=list(patterns)))
+        return snapshot(name, list(patterns))
 
     def weights(component: str, variant: str) -> list[str]:
         return [f"{component}/{file}" for file in weight_files(_CLASSES[component][1], variant)]
@@ -291,7 +297,7 @@ def load_component(backbone: str | Path, name: str, dtype: Any = jnp.float32) ->
     """
     folder = backbone_folder(backbone)
     abstract = abstract_component(folder, name)
-    if str(backbone).partition(":")[0] == _RANDOM:
+    if is_random(backbone):
         return random_parameters(abstract, list(_CLASSES).index(name), dtype)
     weights = find_weights(folder, name)
     if weights is None:
@@ -336,7 +342,7 @@ def load_pretrained(name: str | Path, dtype: Any = jnp.float32) -> Backbone:
     folder = backbone_folder(name)
     schedule = load_schedule(folder)
     check_backbone(folder)
-    source = name if str(name).partition(":")[0] == _RANDOM else folder
+    source = name if is_random(name) else folder
     parts: dict[str, Any] = {part: load_component(source, part, dtype) for part in _CLASSES}
     return Backbone(**parts, schedule=schedule, folder=folder)
 

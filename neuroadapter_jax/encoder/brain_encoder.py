@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from typing_extensions import TypedDict  # that of 3.11 lacks what pydantic need
 
 from neuroadapter_jax.cortex.packing import pack, unpack_slots
 from neuroadapter_jax.cortex.parcellation import Parcellation
+from neuroadapter_jax.diffusion.identity import FINGERPRINT, require_same_backbone
 from neuroadapter_jax.diffusion.weights import (
     ASSETS,
     from_tensors,
@@ -37,9 +38,10 @@ from neuroadapter_jax.encoder.region_encoder import (
     make_rows,
 )
 from neuroadapter_jax.encoder.vit import Dinov2Model
-from neuroadapter_jax.encoder.weights import load_dinov2
+from neuroadapter_jax.encoder.weights import dinov2_identity, load_dinov2
 from neuroadapter_jax.errors import InputError, MissingFileError, reading
 from neuroadapter_jax.files import json_values, refuse_foreign, whole_folder, write_json, write_npz
+from neuroadapter_jax.fingerprints import of_tree, of_values
 from neuroadapter_jax.readers import as_type, read_json, read_npz
 
 __all__ = [
@@ -91,7 +93,11 @@ class BrainEncoder:
         correlations: of each on validation images, per vertex [m, n].
         sharpness: see `ensemble_weights`.
         provenance: what they were trained on, stored in config.json.
+        allow_other: what may differ in the data of the models and records that it is used with;
+            see `datasets.belonging.made_for`.
     """
+
+    allow_other: Collection[str] = ()
 
     def __init__(
         self,
@@ -104,7 +110,9 @@ class BrainEncoder:
         *,
         sharpness: float = 20.0,
         provenance: dict[str, Any] | None = None,
+        allow_other: Collection[str] = (),
     ):
+        self.allow_other = tuple(allow_other)
         self.features, self.regions = features, regions
         self.blocks, self.sharpness = tuple(blocks), sharpness
         self.correlations = np.asarray(correlations, np.float32)
@@ -166,6 +174,14 @@ class BrainEncoder:
         self._scorers[key] = scorer
         return scorer
 
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """Of all that predictions depend on: every byte of the weights, and the regions."""
+        states = [nnx.state(module, nnx.Param) for module in (self._backbone, *self._members)]
+        sizes = (self.features.image_size, self.features.padded_size)
+        known = [self.blocks, self.sharpness, sizes, self.regions.fingerprint()]
+        return of_values([of_tree([*states, self.correlations]), *known])
+
     @property
     def num_vertices(self) -> int:
         """n, vertices of both hemispheres."""
@@ -226,17 +242,24 @@ class BrainEncoder:
 
     @classmethod
     def from_pretrained(
-        cls, folder: str | Path, backbone: str | Path | None = None
+        cls,
+        folder: str | Path,
+        backbone: str | Path | None = None,
+        *,
+        allow_other: Collection[str] = (),
     ) -> "BrainEncoder":
         """Load a folder written by `save_pretrained`, or one shipped in the package by name.
 
         Args:
             folder: the folder, or a shipped name.
             backbone: another place of the vision transformer than config.json names.
+            allow_other: see the class; with "backbone" the vision transformer may hold other
+                weights than in training, too.
 
         Raises:
             MissingFileError: a file of the folder, or the backbone, is not there.
-            InputError: weights or regions do not fit config.json.
+            InputError: weights or regions do not fit config.json, or the vision transformer is
+                another than the one the encoder was trained with.
         """
         folder = next((f for f in (Path(folder), ASSETS / folder) if f.is_dir()), Path(folder))
         for name in (_CONFIG, _REGIONS, _VALIDATION):
@@ -254,6 +277,9 @@ class BrainEncoder:
             )
         given = {"backbone": str(backbone)} if backbone else {}
         features = as_type(Features, settings["features"] | given, folder / _CONFIG)
+        if FINGERPRINT in settings and "backbone" not in allow_other:
+            found = dinov2_identity(features.backbone)[FINGERPRINT]
+            require_same_backbone(folder / _CONFIG, settings, features.backbone, found)
         config = as_type(RegionEncoderConfig, settings["encoder"], folder / _CONFIG)
         with reading(folder / _CONFIG, "sizes that a brain encoder can have"):
             abstract = nnx.eval_shape(lambda: RegionEncoder(config, rngs=nnx.Rngs(0)))
@@ -278,6 +304,7 @@ class BrainEncoder:
             correlations.astype(np.float32),
             sharpness=settings["sharpness"],
             provenance=settings["provenance"],
+            allow_other=allow_other,
         )
 
 
@@ -291,6 +318,7 @@ def save_brain_encoder(
     *,
     sharpness: float = 20.0,
     provenance: dict[str, Any] | None = None,
+    backbone: dict[str, Any] | None = None,
     dtype: Any = np.float32,
 ) -> None:
     """Write the folder that `BrainEncoder.from_pretrained` reads; the backbone is only named.
@@ -304,6 +332,7 @@ def save_brain_encoder(
         correlations: of each on validation images, per vertex [m, n]; stored as float16.
         sharpness: see `ensemble_weights`.
         provenance: what they were trained on, as JSON values.
+        backbone: what `dinov2_identity` says of the vision transformer; None where nobody knows.
         dtype: of the stored weights.
 
     Raises:

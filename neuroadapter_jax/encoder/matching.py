@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from neuroadapter_jax.cortex.parcellation import Parcellation, region_keys
+from neuroadapter_jax.datasets.belonging import Origin, made_for
 from neuroadapter_jax.errors import InputError
 
 if TYPE_CHECKING:
@@ -21,17 +22,12 @@ def check_fits(encoder: "BrainEncoder", regions: Parcellation, provenance: dict[
         provenance: the adapter's, as its config.json holds it.
 
     Raises:
-        InputError: another mesh or parcellation, or trained on other data: subject, surface,
-            version or normalisation of the responses.
+        InputError: another mesh or parcellation, or trained on other data than the encoder's
+            `allow_other` lets pass; see `made_for`.
     """
     matching_regions(encoder.regions, regions)
-    known, wanted = (x.get("data", {}) for x in (encoder.provenance, provenance))
-    for key in ("subject", "space", "beta_version", "normalize"):
-        if key in known and key in wanted and known[key] != wanted[key]:
-            raise InputError(
-                f"The encoder was trained on responses of {key} {known[key]!r}, the adapter on "
-                f"{wanted[key]!r}; use an encoder of the same."
-            )
+    adapter = Origin.of("the adapter", provenance)
+    made_for(Origin.of("the encoder", encoder.provenance), adapter, encoder.allow_other)
 
 
 def matching_regions(known: Parcellation, wanted: Parcellation) -> list[int]:

@@ -5,12 +5,13 @@ import re
 from pathlib import Path
 from typing import Any
 
-import huggingface_hub
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
 from neuroadapter_jax.diffusion.config_files import read_config
+from neuroadapter_jax.diffusion.hub import is_hub_id, snapshot
+from neuroadapter_jax.diffusion.identity import of_network, with_commit
 from neuroadapter_jax.diffusion.weights import (
     ASSETS,
     from_tensors,
@@ -57,7 +58,7 @@ def dinov2_folder(name: str | Path) -> Path:
 
     Args:
         name: a local folder, a name shipped in the package, or a Hub id such as
-            "facebook/dinov2-base".
+            "facebook/dinov2-base", which may name a revision ("facebook/dinov2-base@commit").
 
     Raises:
         MissingFileError: no such folder or shipped name, and not available from the Hub.
@@ -66,13 +67,9 @@ def dinov2_folder(name: str | Path) -> Path:
         if (folder / _CONFIG).is_file() and weights_in(folder, _STEM):
             return folder
     reason = "no connection was tried, as this is no Hub id (owner/model)"
-    if re.fullmatch(r"[\w.-]+/[\w.-]+", str(name)) and not Path(name).exists():
+    if is_hub_id(name):
         try:
-            return Path(
-                huggingface_hub.snapshot_download(
-                    str(name), allow_patterns=[_CONFIG, *weight_files(_STEM)]
-                )
-            )
+            return snapshot(str(name), [_CONFIG, *weight_files(_STEM)])
         except Exception as error:  # whatever the network or the Hub answers with
             reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
     raise MissingFileError(
@@ -81,6 +78,19 @@ def dinov2_folder(name: str | Path) -> Path:
         f"Hub ({reason}); give a "
         "local folder in transformers' layout or check the name and the connection."
     )
+
+
+def dinov2_identity(name: str | Path) -> dict[str, Any]:
+    """What config.json says of a DINOv2 model beside its name; see `backbone_identity`.
+
+    Raises:
+        MissingFileError: it is not there.
+    """
+    folder = dinov2_folder(name)
+    weights = weights_in(folder, _STEM)
+    if weights is None:
+        raise MissingFileError(f"{folder / _STEM}.safetensors: not found, nor an index of shards.")
+    return with_commit(of_network(folder / _CONFIG, weights), folder)
 
 
 def load_dinov2(name: str | Path, dtype: Any = jnp.float32) -> Dinov2Model:

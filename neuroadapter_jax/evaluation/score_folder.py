@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from neuroadapter_jax.datasets.belonging import Origin, made_for, require_same_root
 from neuroadapter_jax.datasets.prepared.records import PreparedDataset
 from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.evaluation.protocol import score_candidates, score_images
@@ -116,6 +117,10 @@ def score_folder(
     if prepared is not None:
         records = PreparedDataset(prepared, reconstructions.settings.get("split", "test"))
         check_records(folder, reconstructions, records)
+        reconstructed_from = Origin(str(folder), reconstructions.settings.get("data", {}))
+        made_for(reconstructed_from, records.origin, None)
+        if root is not None:
+            require_same_root(root, records)
     if permuted is not None and records is not None:
         control = load_reconstructions(permuted)
         check_records(permuted, control, records)

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float, Int, Real
 
 from neuroadapter_jax.cortex.packing import Packing, pack
+from neuroadapter_jax.datasets.belonging import Origin, made_for
 from neuroadapter_jax.datasets.input_pipeline import read_split
 from neuroadapter_jax.datasets.prepared.records import PreparedDataset
 from neuroadapter_jax.errors import InputError
@@ -37,8 +38,8 @@ def score_simulated(
         permuted: the same model's reconstructions from permuted responses. None: no control.
 
     Raises:
-        InputError: an image to be scored is one of the training images that the readout is fitted
-            on.
+        InputError: the model was made for other data; or an image to be scored is one of the
+            training images that the readout is fitted on.
     """
     truth = load_truth(root)
     readout: Int[np.ndarray, "b slot"] | None = None
@@ -46,7 +47,11 @@ def score_simulated(
     if model is not None:
         train = PreparedDataset(split.path, "train")
         check_held_out(train.image_ids, split.image_ids)
-        packing = NeuroAdapterPipeline.from_pretrained(model).packing
+        # Its regions alone are used, so that its backbone makes no difference.
+        pipeline = NeuroAdapterPipeline.from_pretrained(model, allow_other=("backbone",))
+        allowed = {k.partition(".")[0] for k in reconstructions.settings.get("other_data", {})}
+        made_for(Origin.of("the model", pipeline.provenance), split.origin, allowed or None)
+        packing = pipeline.packing
         responses, test_responses = _packed(train, packing), _packed(split, packing)
 
         def read_out(what: str, num: int, may_be_empty: bool) -> Int[np.ndarray, "b slot"]:

@@ -31,6 +31,11 @@ class Decoder(Protocol):
     sampling: Sampling
     num_candidates: int
 
+    @property
+    def fingerprint(self) -> Any:
+        """Of all its weights, as JSON values; a killed call goes on with the same only."""
+        ...
+
     def __call__(
         self,
         fmri: Float[np.ndarray, "b n"],
@@ -69,7 +74,9 @@ class ReconstructionSettings:
         num_candidates: images per response; the decoder's own number when None.
         seed: of the noise.
         num_images: how many of the split, from its first on; None for all.
-        batch_size: responses per jitted call.
+        batch_size: responses per jitted call; another one rounds otherwise in the last bits.
+        allow_other: what may differ between the data that the decoder and the encoder were trained
+            on and the records; see `datasets.belonging.made_for`.
     """
 
     sampling: Sampling | None = None
@@ -77,6 +84,7 @@ class ReconstructionSettings:
     seed: int = 0
     num_images: int | None = None
     batch_size: int = 20
+    allow_other: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

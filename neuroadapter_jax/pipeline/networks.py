@@ -21,6 +21,7 @@ from neuroadapter_jax.diffusion.prompt import empty_prompt
 from neuroadapter_jax.diffusion.unet import UNet2DConditionModel
 from neuroadapter_jax.diffusion.vae import AutoencoderKL
 from neuroadapter_jax.diffusion.weights import Backbone
+from neuroadapter_jax.fingerprints import of_arrays, of_tree
 from neuroadapter_jax.sharding import ROWS, make_mesh, replicate
 
 
@@ -103,6 +104,14 @@ class Networks:
     def merge_vae(self) -> AutoencoderKL:
         """The autoencoder as a module."""
         return nnx.merge(self.architecture.vae, self.vae)
+
+    def fingerprint(self) -> dict[str, str]:
+        """One fingerprint per network, of its arrays, and one of the noise schedule."""
+        parts = {"adapter": self.adapter, "unet": self.unet, "vae": self.vae}
+        parts["regions"] = self.packing
+        found = {name: of_tree(part) for name, part in parts.items()}
+        schedule = {"alphas": self.schedule.alphas_cumprod}
+        return found | {"schedule": of_arrays(schedule)}
 
     def pack(self, fmri: Float[Array, "b n"]) -> Float[Array, "b p v"]:
         """Responses of the whole cortex by region, zero in empty vertex slots."""

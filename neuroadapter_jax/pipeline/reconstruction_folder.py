@@ -11,13 +11,20 @@ from jaxtyping import Float, Int, UInt8
 from PIL import Image
 from typing_extensions import TypedDict
 
+from neuroadapter_jax.datasets.belonging import Origin, made_for
 from neuroadapter_jax.datasets.input_pipeline import read_split
 from neuroadapter_jax.datasets.prepared.records import PreparedDataset
 from neuroadapter_jax.diffusion.sampling import Sampling
 from neuroadapter_jax.encoder.brain_encoder import check_fits
 from neuroadapter_jax.encoder.ranking import choose
 from neuroadapter_jax.errors import InputError
-from neuroadapter_jax.files import json_values, require_same_settings, write_file, write_json
+from neuroadapter_jax.files import (
+    INPUTS,
+    json_values,
+    require_same_settings,
+    write_file,
+    write_json,
+)
 from neuroadapter_jax.locks import runs_alone
 from neuroadapter_jax.pipeline.checks import require_same_regions, require_same_surface
 from neuroadapter_jax.pipeline.contract import (
@@ -76,12 +83,16 @@ def reconstruct_split(
         progress: show a bar.
 
     Raises:
-        InputError: the folder holds images made otherwise, or nobody knows how, or the records'
-            surface or regions are not the decoder's, or the encoder does not fit; see
-            `check_fits`.
+        InputError: the folder holds images made otherwise, or nobody knows how; or the records are
+            not of the decoder's data (see `made_for`), surface or regions; or the encoder does not
+            fit, see `check_fits`.
     """
     out = Path(out)
     resolved = _Resolved.of(settings, decoder, len(dataset))
+    model = Origin.of("the model", decoder.provenance)
+    other_data = made_for(model, dataset.origin, settings.allow_other)
+    require_same_surface(dataset, decoder.regions)
+    require_same_regions(dataset, decoder.regions)
     if ranking is not None:
         check_fits(ranking.encoder, decoder.regions, decoder.provenance)
         if ranking.halving and not isinstance(decoder, RankingDecoder):
@@ -89,13 +100,11 @@ def reconstruct_split(
                 f"halving is {tuple(ranking.halving)}, but {type(decoder).__name__} samples every "
                 "candidate to the end; leave halving out."
             )
-    record = _check_folder(
-        out, _settings_record(decoder, dataset, resolved, order, low_level, ranking)
-    )
-    require_same_surface(dataset, decoder.regions)
-    require_same_regions(dataset, decoder.regions)
+    record = _settings_record(decoder, dataset, resolved, order, low_level, ranking)
+    record = _check_folder(out, record | ({"other_data": other_data} if other_data else {}))
     folder = _Folder(out, record, ranking is not None, _read_scores(out))
     split = read_split(dataset, "betas", "image")
+    folder.begin()
     fmri, stimuli = split["betas"], split["image"]
     starts = low_level
     if order is not None:
@@ -162,11 +171,13 @@ def write_reconstructions(
         )
     record = {
         "prepared": str(dataset.path),
+        "data": dict(dataset.origin.data),
         "split": dataset.split,
         "num_images": len(dataset),
         "num_candidates": 1,
         "own_responses": True,
         **settings,
+        INPUTS: {"prepared": dataset.fingerprint},
     }
     folder = _Folder(out, _check_folder(out, record), ranked=False, scores={})
     files = []
@@ -273,15 +284,19 @@ def _settings_record(
     ranking: Ranking | None,
 ) -> dict[str, Any]:
     """All that decides the images, as index.json holds it."""
-    record = {
+    record: dict[str, Any] = {
         "model": decoder.provenance,
         "prepared": str(dataset.path),
+        "data": dict(dataset.origin.data),
         "split": dataset.split,
         "num_images": settings.num_images,
         "num_candidates": settings.num_candidates,
         "seed": settings.seed,
         "sampling": recorded_sampling(decoder, settings.sampling).to_dict(),
+        # Candidates start from noise of their own, but sums of another batch round otherwise.
+        "batch_size": settings.batch_size,
         "own_responses": order is None,
+        INPUTS: {"prepared": dataset.fingerprint, "weights": decoder.fingerprint},
     }
     if low_level is not None:
         latents = np.ascontiguousarray(low_level.latents)
@@ -295,6 +310,7 @@ def _settings_record(
             "halving": list(ranking.halving),
             "keep_candidates": ranking.keep_candidates,
         }
+        record[INPUTS] |= {"encoder_weights": ranking.encoder.fingerprint}
     return record
 
 

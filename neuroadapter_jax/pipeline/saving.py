@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, NotRequired
 
@@ -14,6 +14,11 @@ from typing_extensions import TypedDict  # that of 3.11 lacks what pydantic need
 from neuroadapter_jax.adapter.neuroadapter import NeuroAdapter, NeuroAdapterConfig
 from neuroadapter_jax.cortex.parcellation import Parcellation
 from neuroadapter_jax.diffusion.config_files import read_config
+from neuroadapter_jax.diffusion.identity import (
+    FINGERPRINT,
+    backbone_identity,
+    require_same_backbone,
+)
 from neuroadapter_jax.diffusion.sampling import Sampling
 from neuroadapter_jax.diffusion.unet import with_sample_size
 from neuroadapter_jax.diffusion.weights import (
@@ -58,16 +63,20 @@ class Saved(NamedTuple):
     provenance: dict[str, Any]
 
 
-def load(folder: str | Path, backbone: str | Path | None = None) -> Saved:
+def load(
+    folder: str | Path, backbone: str | Path | None = None, allow_other: Collection[str] = ()
+) -> Saved:
     """Read a folder written by `save`, or one shipped in the package by name.
 
     Args:
         folder: the folder, or a shipped name such as "neuroadapter-simulated".
         backbone: another place of the backbone than config.json names.
+        allow_other: with "backbone" the backbone may hold other weights than in training.
 
     Raises:
         MissingFileError: a file of the folder, or the backbone, is not there.
-        InputError: the weights do not fit config.json; all differences are named.
+        InputError: the weights do not fit config.json, all differences are named; or the backbone
+            is another than the one the adapter was trained with.
     """
     shipped = ASSETS / _FORMER_NAMES.get(str(folder), str(folder))
     folder = next((f for f in (Path(folder), shipped) if f.is_dir()), Path(folder))
@@ -91,6 +100,9 @@ def load(folder: str | Path, backbone: str | Path | None = None) -> Saved:
         )
     name = str(backbone or settings["backbone"])
     loaded = load_pretrained(name)
+    if FINGERPRINT in settings and "backbone" not in allow_other:
+        found = backbone_identity(name)[FINGERPRINT]
+        require_same_backbone(folder / CONFIG, settings, name, found)
     # Folders of older versions lack the keys read here with `get`.
     size = settings.get("sample_size", loaded.unet.config.sample_size)
     return Saved(

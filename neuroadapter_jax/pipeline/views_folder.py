@@ -9,11 +9,13 @@ import numpy as np
 import xarray
 from jaxtyping import Float
 
+from neuroadapter_jax.datasets.belonging import Origin, made_for
 from neuroadapter_jax.datasets.input_pipeline import eval_batches
 from neuroadapter_jax.datasets.prepared.records import PreparedDataset
 from neuroadapter_jax.diffusion.sampling import Sampling
 from neuroadapter_jax.errors import InputError, MissingFileError, reading
 from neuroadapter_jax.files import (
+    INPUTS,
     json_values,
     refuse_foreign,
     require_same_settings,
@@ -29,7 +31,7 @@ from neuroadapter_jax.ibbi.views import (
     relative_entropy,
 )
 from neuroadapter_jax.locks import runs_alone
-from neuroadapter_jax.pipeline.checks import require_same_surface
+from neuroadapter_jax.pipeline.checks import require_same_regions, require_same_surface
 from neuroadapter_jax.pipeline.contract import recorded_sampling
 from neuroadapter_jax.pipeline.interpret import Interpretation
 from neuroadapter_jax.pipeline.pipeline import NeuroAdapterPipeline
@@ -55,6 +57,8 @@ class InterpretationSettings:
         num_shown: steps, evenly spaced, whose noisy and predicted clean images are kept.
         group_size: images per file and call.
         effects: also measure `NeuroAdapterPipeline.effects` of each ROI at the shown steps.
+        allow_other: what may differ between the data that the model was trained on and the
+            records; see `datasets.belonging.made_for`.
     """
 
     sampling: Sampling | None = None
@@ -65,6 +69,7 @@ class InterpretationSettings:
     num_shown: int = 6
     group_size: int = 20
     effects: bool = True
+    allow_other: tuple[str, ...] = ()
 
     def shown(self, num_steps: int) -> list[int]:
         """The steps that are shown, without the first."""
@@ -97,13 +102,19 @@ def interpret_split(
         progress: show a bar.
 
     Raises:
-        InputError: the folder holds views of other settings, or see
-            `NeuroAdapterPipeline.interpret`.
+        InputError: the folder holds views of other settings; the records are not of the model's
+            data (see `made_for`), surface or regions; or see `NeuroAdapterPipeline.interpret`.
     """
     out = Path(out)
     sampling = settings.sampling or pipeline.sampling
     num_images = min(settings.num_images or len(dataset), len(dataset))
     shown = settings.shown(sampling.num_steps)
+    model = Origin.of("the model", pipeline.provenance)
+    other_data = made_for(model, dataset.origin, settings.allow_other)
+    require_same_surface(dataset, pipeline.regions)
+    require_same_regions(dataset, pipeline.regions)
+    own = dataclasses.asdict(settings)
+    del own["allow_other"]
     record = json_values(
         {
             "model": pipeline.provenance,
@@ -114,9 +125,11 @@ def interpret_split(
                 for name, row in zip(rois.names, rois.members, strict=True)
             },
             "shown": shown,
-            **dataclasses.asdict(settings),
+            **own,
             "num_images": num_images,
             "sampling": recorded_sampling(pipeline, sampling).to_dict(),
+            **({"other_data": other_data} if other_data else {}),
+            INPUTS: {"prepared": dataset.fingerprint, "weights": pipeline.fingerprint},
         }
     )
     names = (REGIONS, ASSIGNMENT, "views-00000.nc", "report.html", "figures")

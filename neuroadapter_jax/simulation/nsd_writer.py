@@ -41,6 +41,7 @@ SUBJECT_NAME = "subj01"
 RUNS_PER_SESSION = 12
 # Sds of a session's drift: offset and linear trend in units of noise_sd, gain around 1.
 OFFSET_SD, TREND_SD, GAIN_SD = 0.5, 0.5, 0.1
+_MAT_TEXT_BYTES = 116
 # Native label files: atlas -> its labels by value, 0 being Unknown. NSD has no "simulated-vtc".
 ATLASES = {
     "prf-visualrois": ("V1v", "V1d", "V2v", "V2d", "V3v", "V3d", "hV4"),
@@ -195,7 +196,7 @@ def _write_experiment(
     for s, images in enumerate(design.images.reshape(config.num_sessions, -1)):
         np.add.at(shown, images, 1)
         basiccnt[:, s] = [(shown >= k).sum() for k in (1, 2, 3)]
-    scipy.io.savemat(
+    _save_mat(
         experiment / "nsd_expdesign.mat",
         {
             "masterordering": design.ten_k[None] + 1.0,
@@ -204,7 +205,6 @@ def _write_experiment(
             "stimpattern": stimpattern,
             "basiccnt": basiccnt,
         },
-        do_compression=True,
     )
 
     subjects = range(1, 9)
@@ -227,6 +227,16 @@ def _write_experiment(
         file.create_dataset("imgBrick", data=scenes.images)
 
     _write_behaviour(root / "nsddata" / "ppdata" / SUBJECT_NAME / "behav", config, design, runs)
+
+
+def _save_mat(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """A MATLAB file whose bytes are a function of the arrays alone.
+
+    SciPy writes the time of day into the text at its start, 116 bytes that no reader looks at.
+    """
+    scipy.io.savemat(path, arrays, do_compression=True)
+    with path.open("r+b") as file:
+        file.write(b"MATLAB 5.0 MAT-file, simulated by neuroadapter-jax".ljust(_MAT_TEXT_BYTES))
 
 
 def _write_behaviour(

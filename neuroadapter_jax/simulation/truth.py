@@ -17,6 +17,7 @@ from jaxtyping import Int
 
 from neuroadapter_jax.errors import InputError, MissingFileError, reading
 from neuroadapter_jax.files import require_same_settings, write_json, write_npz
+from neuroadapter_jax.fingerprints import of_files, of_values
 from neuroadapter_jax.readers import read_json, read_npz
 from neuroadapter_jax.simulation.scenes import (
     CATEGORIES,
@@ -117,18 +118,24 @@ def write_truth(root: Path, subject: Subject, scenes: SceneBatch) -> None:
     )
 
 
+def truth_fingerprint(root: str | os.PathLike) -> str:
+    """The fingerprint of what a simulated root holds beside NSD's files.
+
+    Raises:
+        MissingFileError: the folder is not that of a simulated subject.
+    """
+    _require_truth(root)
+    names = (TRUTH, CONFIGURATION, _FORMER_CONFIGURATION)
+    return of_values(list(of_files(p for name in names if (p := Path(root) / name).is_file())))
+
+
 def load_truth(root: str | os.PathLike) -> dict[str, np.ndarray]:
     """Reads truth.npz of a simulated root; its `masks` are bool [images, 3, y, x].
 
     Raises:
         MissingFileError: the folder is not that of a simulated subject.
     """
-    path = Path(root) / TRUTH
-    if not path.is_file():
-        raise MissingFileError(
-            f"{path} does not exist, so {root} is not a simulated subject's folder and its truth "
-            f"is not known; name the one that `neuroadapter prepare --config demo` wrote."
-        )
+    path = _require_truth(root)
     expected = "the truth of a simulated subject"
     file = read_npz(path, expected, ("image_size", "masks_packed"))
     truth = {_FORMER_ARRAYS.get(key, key): values for key, values in file.items()}
@@ -137,6 +144,16 @@ def load_truth(root: str | os.PathLike) -> dict[str, np.ndarray]:
         bits = np.unpackbits(truth.pop("masks_packed"), axis=-1, count=size * size)
         truth["masks"] = bits.reshape(*bits.shape[:-1], size, size).astype(bool)
     return truth
+
+
+def _require_truth(root: str | os.PathLike) -> Path:
+    path = Path(root) / TRUTH
+    if not path.is_file():
+        raise MissingFileError(
+            f"{path} does not exist, so {root} is not a simulated subject's folder and its truth "
+            f"is not known; name the one that `neuroadapter prepare --config demo` wrote."
+        )
+    return path
 
 
 def load_scenes(root: str | os.PathLike, images: Int[np.ndarray, " b"]) -> list[Scene]:

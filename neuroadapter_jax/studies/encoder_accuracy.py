@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from neuroadapter_jax.datasets.belonging import Origin, made_for, require_same_root
 from neuroadapter_jax.datasets.input_pipeline import read_split
 from neuroadapter_jax.datasets.prepared.records import PreparedDataset
 from neuroadapter_jax.encoder.accuracy import encoding_accuracy
@@ -14,6 +15,7 @@ from neuroadapter_jax.figures.cortex_maps import value_figure
 from neuroadapter_jax.figures.interpretation_report import FSAVERAGE5
 from neuroadapter_jax.figures.pictures import save_picture
 from neuroadapter_jax.files import write_file, write_json
+from neuroadapter_jax.pipeline.checks import require_same_regions
 from neuroadapter_jax.simulation.nsd_writer import load_truth
 
 
@@ -36,14 +38,20 @@ def evaluate_encoder(
 
     Raises:
         MissingFileError: no records, or no truth under `root`.
-        InputError: records of another surface.
+        InputError: records of other data, see `made_for`, or of another surface; or `root` is
+            another subject's.
     """
     split, out = PreparedDataset(prepared, "test"), Path(out)
+    known = Origin.of("the encoder", encoder.provenance)
+    other_data = made_for(known, split.origin, encoder.allow_other)
+    if root is not None:
+        require_same_root(root, split)
     if split.num_vertices != encoder.regions.num_vertices:
         raise InputError(
             f"{prepared} has {split.num_vertices} vertices per hemisphere, the encoder "
             f"{encoder.regions.num_vertices}; use records of the encoder's surface."
         )
+    require_same_regions(split, encoder.regions)
     roi = np.full(encoder.num_vertices, "") if root is None else load_truth(root)["roi"]
     found = read_split(split, "image", "betas")
     num_trials = np.shape(split[0]["betas"])[0]
@@ -54,6 +62,8 @@ def evaluate_encoder(
         num_trials,
         roi,
     )
+    if other_data:
+        result["other_data"] = other_data
     write_json(out / "accuracy.json", result)
     write_file(out / "correlation.npy", lambda partial: np.save(partial, correlation))
     if encoder.regions.num_vertices == FSAVERAGE5:

@@ -1,6 +1,6 @@
 """IBBI over a split: which ROIs, which views, and their report and pictures."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from jaxtyping import Bool
 
 from neuroadapter_jax.cortex.map_rois import MapROI
 from neuroadapter_jax.cortex.roi import NSD_ATLASES, group_rois, read_rois
+from neuroadapter_jax.datasets.belonging import Origin, made_for, require_same_root
 from neuroadapter_jax.datasets.prepared.records import PreparedDataset
 from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.figures.interpretation_report import (
@@ -85,7 +86,7 @@ class ROISource:
     Attributes:
         file: JSON file {"name": ["region", ...]} of the model's regions.
         root: folder in NSD's layout with the subject's label files.
-        subject: number of the subject under `root`.
+        subject: number of the subject under `root`; the model's own when None.
         extra_atlases: label files beside NSD's own five.
         threshold: share of a region's vertices that an ROI has to exceed.
         label_dir: folder of label files on the surface of the model's regions.
@@ -95,7 +96,7 @@ class ROISource:
 
     file: str | Path | None = None
     root: str | Path | None = None
-    subject: int = 1
+    subject: int | None = None
     extra_atlases: tuple[str, ...] = ()
     threshold: float = 0.5
     label_dir: str | Path | None = None
@@ -122,11 +123,22 @@ class ROISource:
                     f"{' or '.join(owners)}."
                 )
 
-    def load(self, pipeline: NeuroAdapterPipeline) -> tuple[ROIAssignment, Masks]:
+    def load(
+        self,
+        pipeline: NeuroAdapterPipeline,
+        records: PreparedDataset | None = None,
+        allow_other: Collection[str] = (),
+    ) -> tuple[ROIAssignment, Masks]:
         """The ROIs over the model's regions, and as masks over vertices.
 
+        Args:
+            pipeline: the model.
+            records: what is to be interpreted; `root` has to be their subject's.
+            allow_other: with "subject" the label files may be another subject's than the model's.
+
         Raises:
-            InputError: see `assign_regions` and `assign_by_name`.
+            InputError: both sources are given or none, or the label files are another subject's;
+                see also `assign_regions` and `assign_by_name`.
         """
         if self.file is not None:
             names = read_json(self.file, _ROIS, dict[str, list[str]])
@@ -136,7 +148,18 @@ class ROISource:
                 name: on_vertices(own.astype(float), pipeline.regions) == 1 for name, own in named
             }
         if self.root is not None:
-            masks = subject_rois(self.root, self.subject, self.extra_atlases, self.maps)
+            model = Origin.of("the model", pipeline.provenance)
+            own = model.data.get("subject", 1)
+            subject = own if self.subject is None else self.subject
+            made_for(model, Origin("the label files", {"subject": subject}), allow_other)
+            if records is not None and "subject" not in allow_other:
+                require_same_root(self.root, records)
+            if not isinstance(subject, int):
+                raise InputError(
+                    f"the model's subject is {subject!r}; expected a number, as NSD's folders have "
+                    "them, so name the subject of the label files (--subject)."
+                )
+            masks = subject_rois(self.root, subject, self.extra_atlases, self.maps)
         else:
             masks = folder_rois(str(self.label_dir), self.atlases, self.maps)
         return assign_regions(pipeline.regions, masks, self.threshold), masks

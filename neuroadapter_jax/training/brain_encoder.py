@@ -15,6 +15,7 @@ from neuroadapter_jax.cortex.packing import pack
 from neuroadapter_jax.cortex.parcellation import Parcellation, Parcels
 from neuroadapter_jax.datasets.input_pipeline import make_batches, split_batches
 from neuroadapter_jax.datasets.prepared.records import PreparedDataset
+from neuroadapter_jax.diffusion.identity import COMMIT, FINGERPRINT
 from neuroadapter_jax.diffusion.weights import read_config
 from neuroadapter_jax.encoder.accuracy import vertex_correlation
 from neuroadapter_jax.encoder.brain_encoder import refuse_other_encoder, save_brain_encoder
@@ -27,7 +28,7 @@ from neuroadapter_jax.encoder.region_encoder import (
     make_rows,
 )
 from neuroadapter_jax.encoder.vit import Dinov2Config
-from neuroadapter_jax.encoder.weights import dinov2_folder
+from neuroadapter_jax.encoder.weights import dinov2_folder, dinov2_identity
 from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.files import json_values
 from neuroadapter_jax.locks import runs_alone
@@ -35,6 +36,7 @@ from neuroadapter_jax.sharding import ShardedBatches, gather_to_host, make_mesh,
 from neuroadapter_jax.training.backbone import initial_state, make_step
 from neuroadapter_jax.training.checkpoints import CheckpointStore
 from neuroadapter_jax.training.image_features import FeatureDataset, compute_features
+from neuroadapter_jax.training.inputs import record_inputs
 from neuroadapter_jax.training.loop import Evaluation, Intervals, fit
 from neuroadapter_jax.training.optimizers import Schedule, make_optimizer, make_schedule
 from neuroadapter_jax.training.run_config import RunConfig
@@ -215,13 +217,18 @@ def train_encoders(
     workdir/model; see `BrainEncoder`.
 
     Raises:
-        InputError: a parcellation of another mesh, or a work folder of other settings.
+        InputError: a parcellation of another mesh, a work folder of other settings, or records or a
+            backbone that are no longer what they were.
         ExistingFileError: workdir/model holds another encoder.
     """
     workdir = Path(workdir)
     setup = EncoderTrainingSetup(settings)
-    provenance = {"training": settings.to_dict(), "data": setup.train.provenance["request"]}
+    provenance = {"training": settings.to_dict(), "data": dict(setup.train.origin.data)}
     refuse_other_encoder(workdir / MODEL, provenance)
+    identity = dinov2_identity(settings.backbone)
+    inputs = record_inputs(settings.prepared, settings.parcellation, settings.parcels)
+    inputs |= {"backbone": identity[FINGERPRINT], "regions": setup.regions.fingerprint()}
+    recorded = {COMMIT: identity[COMMIT]} if COMMIT in identity else {}
     members, blocks, correlations = [], [], []
     for block in settings.blocks:
         cached = {
@@ -236,7 +243,13 @@ def train_encoders(
         }
         for run in range(settings.num_runs):
             folder = workdir / f"block{block}_run{run}"
-            member, correlation = _train_one(setup, cached, block, run, folder, progress)
+            config = RunConfig(
+                settings.to_dict() | {"block": block, "run": run},
+                {"parcels": "own"},
+                inputs=inputs,
+                recorded=recorded,
+            )
+            member, correlation = _train_one(setup, cached, config, folder, progress)
             members.append(member)
             blocks.append(block)
             correlations.append(correlation)
@@ -249,6 +262,7 @@ def train_encoders(
         np.stack(correlations),
         sharpness=settings.sharpness,
         provenance=provenance,
+        backbone=identity,
     )
     return workdir / MODEL
 
@@ -256,13 +270,12 @@ def train_encoders(
 def _train_one(
     setup: EncoderTrainingSetup,
     cached: dict[str, np.ndarray],
-    block: int,
-    run: int,
+    config: RunConfig,
     folder: Path,
     progress: bool,
 ) -> tuple[RegionEncoder, Float[np.ndarray, " n"]]:
     settings = setup.settings
-    seed = settings.seed + run
+    seed = settings.seed + int(config.values["run"])
     mesh = make_mesh()
     loss_fn = make_encoder_loss(setup.graph, setup.grid, setup.rows)
     batches = make_batches(
@@ -287,7 +300,7 @@ def _train_one(
         workdir=folder,
         num_steps=setup.num_steps,
         intervals=settings.intervals,
-        config=RunConfig(settings.to_dict() | {"block": block, "run": run}, {"parcels": "own"}),
+        config=config,
         evaluation=Evaluation(evaluate, "validation/correlation", best_is_highest=True),
         progress=progress,
     )

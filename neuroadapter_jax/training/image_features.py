@@ -1,5 +1,6 @@
 """Features of the training images, computed once: what the brain encoder trains on."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, SupportsIndex
@@ -10,10 +11,11 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from neuroadapter_jax.datasets.prepared.records import PreparedDataset
+from neuroadapter_jax.diffusion.identity import FINGERPRINT
 from neuroadapter_jax.encoder.features import Features, prepare_images, read_features
-from neuroadapter_jax.encoder.weights import load_dinov2
-from neuroadapter_jax.errors import InputError
-from neuroadapter_jax.files import write_file
+from neuroadapter_jax.encoder.weights import dinov2_identity, load_dinov2
+from neuroadapter_jax.errors import InputError, reading
+from neuroadapter_jax.files import INPUTS, require_same_settings, write_file, write_json
 from neuroadapter_jax.progress import Bar
 from neuroadapter_jax.readers import read_npy
 
@@ -58,11 +60,31 @@ def compute_features(
         dataset: the split.
         features: what is read.
         block: of which block.
-        path: .npy file; it is read if it is there.
+        path: .npy file; it is read if it is there. The file of the same name that ends in .json
+            says what it was made from; beside one of version 0.1.0 there is none.
         batch_size: images at once.
         progress: show a bar.
+
+    Raises:
+        InputError: the file was made from other records, another backbone or other settings.
     """
+    made_from = {
+        "block": block,
+        "image_size": features.image_size,
+        "padded_size": features.padded_size,
+        INPUTS: {
+            "prepared": dataset.fingerprint,
+            "backbone": dinov2_identity(features.backbone)[FINGERPRINT],
+        },
+    }
+    note = path.with_suffix(".json")
+    if path.is_file() and note.is_file():
+        with reading(note, "what the features beside it were made from"):
+            found = json.loads(note.read_text())
+        remedy = "delete both files, or choose another work folder"
+        require_same_settings(path, found, made_from, "image features", remedy)
     if not path.is_file():
+        write_json(note, made_from)
         read = _reader(features, block)
         write_file(path, lambda partial: _fill(partial, dataset, read, batch_size, progress))
     found = read_npy(path, "features of images", mapped=True, remedy=f"delete {path}")

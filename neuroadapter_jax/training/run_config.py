@@ -1,13 +1,18 @@
 """config.json of a work folder: what defines its run, and whether a call goes on with it."""
 
 import dataclasses
-import json
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from neuroadapter_jax.errors import InputError
-from neuroadapter_jax.files import refuse_foreign, require_same_settings, write_json
+from neuroadapter_jax.files import (
+    INPUTS,
+    RECORDED,
+    refuse_foreign,
+    require_same_settings,
+    write_json,
+)
 from neuroadapter_jax.readers import read_json
 
 _FILE = "config.json"
@@ -21,33 +26,42 @@ class RunConfig:
         values: JSON values; a folder is another run's if its own differ.
         defaults: of keys that a config.json written by an older version may lack.
         upgrade: turns the values of an older version into this version's, before the comparison.
+        inputs: fingerprints of what the run reads; see `require_same_settings`.
+        recorded: what is written beside them and not compared.
     """
 
     values: Mapping[str, Any]
     defaults: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     upgrade: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dict
+    inputs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    recorded: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
-    def require_same(self, workdir: str | Path) -> None:
+    def require_same(
+        self,
+        workdir: str | Path,
+        remedy: str = "choose another work folder, or the same settings to go on",
+    ) -> None:
         """Refuse the work folder of another run; writes nothing.
 
+        Args:
+            workdir: the folder.
+            remedy: what to do, for the message.
+
         Raises:
-            InputError: the folder's config.json differs, with both values of every key that does;
-                or it holds checkpoints without a config.json.
+            InputError: the folder's config.json differs, with both values of every key that does,
+                or what the run reads is no longer what it was; or it holds checkpoints without a
+                config.json.
         """
         workdir = Path(workdir)
         path = workdir / _FILE
         if path.exists():
             there = {**self.defaults, **self.upgrade(read_json(path, "the settings of a run"))}
+            there.pop(RECORDED, None)
+            here = {**self.values, INPUTS: self.inputs}
             # A call that ended before its first result leaves nothing that another could spoil,
             # unless it is someone else's file.
-            if has_begun(workdir) or there.keys() - self.values.keys():
-                require_same_settings(
-                    path,
-                    there,
-                    self.values,
-                    "a run",
-                    "choose another work folder, or the same settings to go on",
-                )
+            if has_begun(workdir) or there.keys() - here.keys():
+                require_same_settings(path, there, here, "a run", remedy)
         elif has_begun(workdir):
             raise InputError(
                 f"{workdir} holds checkpoints but no {_FILE}, so they may belong to another run; "
@@ -58,7 +72,9 @@ class RunConfig:
         """Write config.json, unless the folder has that of a run that has begun."""
         path = Path(workdir) / _FILE
         if not path.exists() or not has_begun(workdir):
-            write_json(path, dict(sorted(self.values.items())))
+            more = {INPUTS: dict(self.inputs), RECORDED: dict(self.recorded)}
+            more = {key: value for key, value in more.items() if value}
+            write_json(path, dict(sorted(self.values.items())) | more)
 
 
 def has_begun(workdir: str | Path) -> bool:
@@ -82,6 +98,6 @@ def claim_export(export: str | Path, workdir: str | Path, names: Iterable[str]) 
     """
     note = Path(workdir) / "export.json"
     place = {"export": str(Path(export).resolve())}
-    ours = note.is_file() and json.loads(note.read_text()) == place
+    ours = note.is_file() and read_json(note, "the place of a run's export") == place
     refuse_foreign(export, names, ours=ours)
     write_json(note, place)

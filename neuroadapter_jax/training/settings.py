@@ -11,13 +11,15 @@ from neuroadapter_jax.adapter.region_projection import Initial
 from neuroadapter_jax.cortex.parcellation import Parcels
 from neuroadapter_jax.diffusion.sampling import Sampling
 from neuroadapter_jax.errors import InputError
-from neuroadapter_jax.files import json_values
+from neuroadapter_jax.files import INPUTS, RECORDED, json_values
 from neuroadapter_jax.training.loop import Intervals
 from neuroadapter_jax.training.step import Objective
 
 Precision = Literal["fp32", "bf16"]
 Banks = Literal["shared", "per_subject"]
 PRECISIONS = {"fp32": jnp.float32, "bf16": jnp.bfloat16}
+# What a work folder's config.json holds beside the settings.
+BESIDE = (INPUTS, RECORDED)
 # Version 0.1.0 wrote these beside the other settings; they are fields of `Sampling` now.
 _FLAT_SAMPLING = ("guidance_scale", "sampler", "start")
 
@@ -168,10 +170,12 @@ class Settings:
     def from_dict(cls, values: Mapping[str, Any]) -> "Settings":
         """Settings from JSON values of this or an older version; see `upgrade`.
 
+        The fingerprints of what a run reads, which its config.json holds beside them, are left out.
+
         Raises:
             InputError: a key that is no setting.
         """
-        values = cls.upgrade(values)
+        values = {k: x for k, x in cls.upgrade(values).items() if k not in BESIDE}
         _refuse_unknown("training setting(s)", values, cls)
         prepared = values["prepared"]
         return cls(

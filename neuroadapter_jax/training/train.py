@@ -1,5 +1,6 @@
 """Training NeuroAdapter on prepared records: what `neuroadapter train` calls."""
 
+import dataclasses
 from pathlib import Path
 
 import jax
@@ -8,12 +9,15 @@ from neuroadapter_jax.adapter.neuroadapter import NeuroAdapter
 from neuroadapter_jax.adapter.token_dropout import check_rates
 from neuroadapter_jax.cortex import read_parcellation
 from neuroadapter_jax.datasets.input_pipeline import make_batches
+from neuroadapter_jax.diffusion.hub import is_hub_id
+from neuroadapter_jax.diffusion.identity import COMMIT, FINGERPRINT, backbone_identity
 from neuroadapter_jax.errors import InputError, MissingFileError, reading
 from neuroadapter_jax.files import refuse_foreign
 from neuroadapter_jax.locks import runs_alone
 from neuroadapter_jax.readers import read_json
 from neuroadapter_jax.sharding import ShardedBatches, gather_to_host, make_mesh, shard
 from neuroadapter_jax.training.checkpoints import CheckpointStore
+from neuroadapter_jax.training.inputs import record_inputs
 from neuroadapter_jax.training.loop import Evaluation, fit
 from neuroadapter_jax.training.run_config import RunConfig
 from neuroadapter_jax.training.settings import Settings
@@ -23,8 +27,14 @@ from neuroadapter_jax.training.validation import SaveGrid, make_evaluation
 
 
 def run_config(settings: Settings) -> RunConfig:
-    """The settings as a work folder keeps and compares them, those of older versions included."""
-    return RunConfig(settings.to_dict(), Settings.defaults(), Settings.upgrade)
+    """The settings as a work folder keeps and compares them, those of older versions included.
+
+    With them go fingerprints of what the run reads, as far as it is on this machine.
+    """
+    inputs = record_inputs(settings.prepared, settings.parcellation, settings.parcels)
+    if not is_hub_id(settings.backbone):
+        inputs["backbone"] = backbone_identity(settings.backbone)[FINGERPRINT]
+    return RunConfig(settings.to_dict(), Settings.defaults(), Settings.upgrade, inputs)
 
 
 def check_before_preparing(
@@ -77,6 +87,12 @@ def train(
     ours = (Path(workdir) / "config.json").exists()
     refuse_foreign(workdir, ["regions.npz", "metrics.jsonl", "timing.jsonl"], ours=ours)
     setup = TrainingSetup(settings, workdir=workdir)
+    identity = backbone_identity(settings.backbone)  # the Hub's is on this machine by now
+    config = dataclasses.replace(
+        config,
+        inputs={**config.inputs, "backbone": identity[FINGERPRINT]},
+        recorded={COMMIT: identity[COMMIT]} if COMMIT in identity else {},
+    )
     mesh = make_mesh(settings.fsdp)
     if settings.batch_size % (mesh.size * settings.accumulate):
         raise InputError(
@@ -133,7 +149,7 @@ def load_run(workdir: str | Path, *, last: bool = False) -> tuple[TrainingSetup,
     Raises:
         MissingFileError: the folder holds no run, or no complete checkpoint.
         InputError: the checkpoint holds arrays of another shape, such as another p or v, or the
-            parcellation's files are no longer those it was trained with.
+            records, the backbone or the parcellation are no longer those it was trained with.
     """
     path = Path(workdir) / "config.json"
     if not path.is_file():
@@ -145,6 +161,9 @@ def load_run(workdir: str | Path, *, last: bool = False) -> tuple[TrainingSetup,
     values = read_json(path, expected)
     with reading(path, expected):
         settings = Settings.from_dict(values)
+    run_config(settings).require_same(
+        workdir, "put back the records and the backbone that it was trained with"
+    )
     setup = TrainingSetup(settings, precision="fp32", workdir=workdir)
     store = CheckpointStore(workdir)
     try:

@@ -26,7 +26,7 @@ class Linear(BrainEncoder):
     """Predicts a fixed linear function of the pixels; vertex 2 is not reliable."""
 
     def __init__(self):
-        self.regions, self.provenance = REGIONS, {}
+        self.regions, self.provenance, self.fingerprint = REGIONS, {}, "encoder"
         self.correlations = np.zeros((1, LH + RH), np.float32)
         self.calls = []
         self.mixing = np.random.default_rng(3).standard_normal((SIDE * SIDE * 3, LH + RH)) / 1e3
@@ -44,6 +44,7 @@ class Images(PreparedDataset):
 
     def __init__(self, path, images, ids, split="train"):
         self.path, self.images, self.image_ids, self.split = path, images, ids, split
+        self.fingerprint = "images"
 
     def __len__(self):
         return len(self.images)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -22,7 +23,7 @@ from neuroadapter_jax.encoder.brain_encoder import (
 )
 from neuroadapter_jax.encoder.region_encoder import RegionEncoder, RegionEncoderConfig, make_rows
 from neuroadapter_jax.encoder.vit import Dinov2Config, Dinov2Model
-from neuroadapter_jax.encoder.weights import save_dinov2
+from neuroadapter_jax.encoder.weights import dinov2_identity, save_dinov2
 
 VIT = Dinov2Config(20, 2, 5, 4, image_size=15, patch_size=3)
 N = 19 + 13
@@ -163,13 +164,41 @@ def test_what_does_not_fit_is_refused(folder):
     # The same vertices under the name that another file gives them.
     check_fits(encoder, dataclasses.replace(regions, names=("17Networks_x",)), {})
     for key, value in {"subject": 5, "space": "fsaverage", "normalize": "none"}.items():
-        with pytest.raises(ValueError, match=f"responses of {key} "):
+        with pytest.raises(ValueError, match=f"{key} is .* for the encoder, .* for the adapter; "):
             check_fits(encoder, regions, {"data": DATA | {key: value}})
     moved = Parcellation(("c",), ("rh",), (np.array([0, 12], np.int32),), (19, 13))
     with pytest.raises(ValueError, match="another parcellation: it has no region 'c'"):
         check_fits(encoder, moved, {})
     with pytest.raises(ValueError, match=r"of \(19, 14\)"):
         check_fits(encoder, dataclasses.replace(regions, num_vertices=(19, 14)), {})
+
+
+def test_what_may_differ_is_said_when_the_encoder_is_loaded(folder):
+    encoder = BrainEncoder.from_pretrained(folder[0], allow_other=["normalize"])
+    regions = encoder.regions.subset([2])
+    check_fits(encoder, regions, {"data": DATA | {"normalize": "none"}})
+    with pytest.raises(
+        ValueError, match=r"subject is 2 for the encoder, 5 .*allow_other subject\.$"
+    ):
+        check_fits(encoder, regions, {"data": DATA | {"subject": 5, "normalize": "none"}})
+
+
+def test_an_encoder_knows_its_vision_transformer_by_its_weights(folder, tmp_path):
+    model, vit = shutil.copytree(folder[0], tmp_path / "model"), tmp_path / "vit"
+    shutil.copytree(folder[0].parent / "vit", vit)
+    config = json.loads((model / "config.json").read_text())
+    assert "backbone_fingerprint" not in config  # nobody said
+    identity = dinov2_identity(vit)
+    (model / "config.json").write_text(json.dumps(config | identity))
+    first = BrainEncoder.from_pretrained(model, vit)
+    assert first.fingerprint == BrainEncoder.from_pretrained(folder[0]).fingerprint
+    content = bytearray((vit / "model.safetensors").read_bytes())
+    content[-4] ^= 1
+    (vit / "model.safetensors").write_bytes(content)
+    with pytest.raises(ValueError, match="vit holds other weights than the one that this was"):
+        BrainEncoder.from_pretrained(model, vit)
+    other = BrainEncoder.from_pretrained(model, vit, allow_other=["backbone"])
+    assert other.fingerprint != first.fingerprint
 
 
 def test_the_encoder_runs_as_one_program(folder, images):

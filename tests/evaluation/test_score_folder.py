@@ -36,6 +36,7 @@ class Records(PreparedDataset):
 
     def __init__(self, path="records", images=None, ids=IDS):
         self.path, self.split, self.image_ids = path, "test", np.array(ids)
+        self.provenance = {"request": {"subject": 1}}
         self.images = make_stimuli() if images is None else images
 
     def __len__(self):

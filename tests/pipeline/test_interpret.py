@@ -31,6 +31,7 @@ class Records(PreparedDataset):
     def __init__(self):
         rng = np.random.default_rng(0)
         self.path, self.split, self.image_ids = "prepared", "test", IDS
+        self.provenance, self.fingerprint = {"request": {"subject": 1}}, "records"
         self.num_vertices = (LH, RH)
         self.betas = rng.standard_normal((len(IDS), 2, LH + RH)).astype(np.float16)
         self.images = rng.integers(0, 256, (len(IDS), 64, 64, 3), np.uint8)
@@ -148,3 +149,26 @@ def test_files_of_someone_else_are_left_alone(tmp_path, rois, pipeline, name):
 def test_a_folder_without_views_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"holds no views-\*\.nc; expected a folder of"):
         load_views(tmp_path)
+
+
+def test_views_are_made_of_the_models_data_and_go_on_with_the_same_content(
+    pipeline, rois, tmp_path, monkeypatch
+):
+    records = Records()
+    monkeypatch.setattr(pipeline, "provenance", {"data": {"subject": 2}})
+    with pytest.raises(ValueError, match="subject is 2 for the model, 1 for the records prepared"):
+        interpret_split(pipeline, records, tmp_path / "out", rois, SETTINGS, progress=False)
+    assert not (tmp_path / "out").exists()
+    meant = dataclasses.replace(SETTINGS, allow_other=("subject",))
+
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pipeline, "interpret", stop)
+    with pytest.raises(KeyboardInterrupt):
+        interpret_split(pipeline, records, tmp_path / "out", rois, meant, progress=False)
+    settings = json.loads((tmp_path / "out" / "settings.json").read_text())
+    assert settings["other_data"] == {"subject": [2, 1]} and "allow_other" not in settings
+    records.fingerprint = "recorded anew"
+    with pytest.raises(ValueError, match="the content of prepared is another than then, recorded"):
+        interpret_split(pipeline, records, tmp_path / "out", rois, meant, progress=False)

@@ -479,3 +479,26 @@ def test_wrong_requests_for_views_are_answered(pipeline, fmri):
         pipeline.interpret(fmri, ROI_WEIGHTS, shown=(2,), sampling=TWO_STEPS)
     with pytest.raises(ValueError, match=r"region_sets have shape \(1, 3\)"):
         pipeline.effects(fmri, np.zeros((3, 8, 8, 4)), 5, np.zeros((1, 3), bool))
+
+
+def test_an_export_knows_its_backbone_by_its_weights(saved, random_backbone, tmp_path):
+    config = json.loads((saved / "config.json").read_text())
+    assert set(config["backbone_fingerprint"]) == {"unet", "vae", "text_encoder", "scheduler"}
+    other = shutil.copytree(random_backbone, tmp_path / "other")
+    NeuroAdapterPipeline.from_pretrained(saved, backbone=other)  # the same weights elsewhere
+    path = other / "unet" / "diffusion_pytorch_model.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-4] ^= 1  # the last number of the last tensor
+    path.write_bytes(content)
+    with pytest.raises(
+        ValueError, match=r"other holds other weights \(unet\) than the one that th"
+    ):
+        NeuroAdapterPipeline.from_pretrained(saved, backbone=other)
+    pipe = NeuroAdapterPipeline.from_pretrained(saved, backbone=other, allow_other=["backbone"])
+    unchanged = NeuroAdapterPipeline.from_pretrained(saved)
+    differing = {k for k, x in pipe.fingerprint.items() if x != unchanged.fingerprint[k]}
+    assert differing == {"unet"}
+    # An export of version 0.1.0 has no fingerprint, and nothing is compared.
+    del config["backbone_fingerprint"]
+    (saved / "config.json").write_text(json.dumps(config))
+    NeuroAdapterPipeline.from_pretrained(saved, backbone=other)

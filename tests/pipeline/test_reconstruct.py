@@ -34,6 +34,7 @@ class Records(PreparedDataset):
     def __init__(self, path, num_vertices=(LH, RH)):
         rng = np.random.default_rng(0)
         self.path, self.split, self.image_ids = path, "test", IDS
+        self.provenance, self.fingerprint = {"request": {"subject": 1}}, "records"
         self.num_vertices = num_vertices
         self.betas = rng.standard_normal((COUNT, 2, LH + RH)).astype(np.float16)
         self.images = rng.integers(0, 256, (COUNT, SIDE, SIDE, 3), np.uint8)
@@ -59,6 +60,7 @@ class Painter(NeuroAdapterPipeline):
         self.regions = Parcellation(("a",), ("lh",), (np.array([1], np.int32),), (LH, RH))
         self.provenance = {"training": {"parcellation": ("lh.annot", "rh.annot")}}
         self.sampling, self.num_candidates = Sampling(guidance_scale=2.5), 1
+        self.fingerprint = {"adapter": "weights"}
         self.sizes = []
 
     def _sampler(self, fmri, sampling, num_candidates, seed, sample_ids, keep, low_level):
@@ -80,6 +82,7 @@ class Judge(BrainEncoder):
     def __init__(self, regions, space="fsaverage"):
         self.regions, self.stimuli = regions, []
         self.provenance = {"data": {"subject": 1, "space": space}}
+        self.fingerprint = "encoder"
 
     def rank(self, images, fmri, regions):
         assert regions.fingerprint() == self.regions.fingerprint()
@@ -423,7 +426,9 @@ def test_an_encoder_chooses_and_its_scores_are_kept(dataset, tmp_path, keep):
 def test_an_encoder_of_other_data_is_refused(dataset, tmp_path):
     painter = Painter()
     painter.provenance["data"] = {"subject": 1, "space": "fsaverage5"}
-    with pytest.raises(ValueError, match="responses of space 'fsaverage', the adapter on"):
+    with pytest.raises(
+        ValueError, match=r"space is 'fsaverage' for the encoder, 'fsaverage5' for the adap"
+    ):
         reconstruct_split(
             painter, dataset, tmp_path / "out", ranking=Ranking(Judge(painter.regions))
         )
@@ -452,3 +457,67 @@ def test_halving_keeps_what_was_sampled_to_the_end(dataset, tmp_path):
     assert result.candidates.shape[1] == 2 and result.scores.shape == (COUNT, 2)
     assert result.settings["halving"] == [[2, 2]]
     np.testing.assert_array_equal(load_reconstructions(out).best, result.best)
+
+
+def test_a_call_goes_on_with_the_same_content_only(dataset, tmp_path):
+    out = tmp_path / "out"
+    reconstruct_split(Painter(), dataset, out, FOURS, progress=False)
+    before = {p: p.stat().st_mtime_ns for p in out.rglob("*")}
+
+    other = Records(dataset.path)
+    other.fingerprint = "recorded anew"
+    with pytest.raises(ValueError, match=r"other input: the content of prepared is another than"):
+        reconstruct_split(Painter(), other, out, FOURS, progress=False)
+    painter = Painter()
+    painter.fingerprint = {"adapter": "other", "unet": "more"}
+    with pytest.raises(ValueError, match=r"content of weights\.adapter .* of weights\.unet is ano"):
+        reconstruct_split(painter, dataset, out, FOURS, progress=False)
+    five = dataclasses.replace(FOURS, batch_size=5)
+    with pytest.raises(ValueError, match="batch_size is 4 there, 5 here; name another folder"):
+        reconstruct_split(Painter(), dataset, out, five, progress=False)
+    assert {p: p.stat().st_mtime_ns for p in out.rglob("*")} == before
+
+    # What moved has the same content; an index of an earlier version does not say.
+    moved, painter = Records(tmp_path / "moved"), Painter()
+    reconstruct_split(painter, moved, out, FOURS, progress=False)
+    assert painter.sizes == []
+    index = json.loads((out / "index.json").read_text())
+    del index["settings"]["inputs"]
+    (out / "index.json").write_text(json.dumps(index))
+    reconstruct_split(painter, moved, out, FOURS, progress=False)
+    index["settings"]["prepared"] = "elsewhere"
+    (out / "index.json").write_text(json.dumps(index))
+    with pytest.raises(ValueError, match="prepared is 'elsewhere' there"):
+        reconstruct_split(painter, moved, out, FOURS, progress=False)
+
+
+def test_an_encoder_of_other_weights_does_not_go_on(dataset, tmp_path):
+    judge = Judge(Painter().regions)
+    settings = ReconstructionSettings(num_candidates=3, batch_size=4)
+    out, ranking = tmp_path / "out", Ranking(judge)
+    reconstruct_split(Painter(), dataset, out, settings, ranking=ranking, progress=False)
+    judge.fingerprint = "trained again"
+    with pytest.raises(ValueError, match="the content of encoder_weights is another than then"):
+        reconstruct_split(Painter(), dataset, out, settings, ranking=ranking, progress=False)
+
+
+def test_records_of_other_data_are_refused_unless_they_are_meant(dataset, tmp_path):
+    painter, out = Painter(), tmp_path / "out"
+    painter.provenance["data"] = {"dataset": "nsd", "subject": 2, "normalize": "session"}
+    dataset.provenance["request"] = {"dataset": "nsd_imagery", "subject": 1, "normalize": "run"}
+    with pytest.raises(ValueError) as error:
+        reconstruct_split(painter, dataset, out, FOURS, progress=False)
+    for word in (
+        "dataset is 'nsd' for the model, 'nsd_imagery' for the records",
+        "normalize is 'session' for the model, 'run' for the records",
+        "subject is 2 for the model, 1 for the records",
+        "--allow_other dataset,normalize,subject",
+    ):
+        assert word in str(error.value)
+    assert not out.exists()
+    meant = dataclasses.replace(FOURS, allow_other=("dataset", "normalize", "subject"))
+    result = reconstruct_split(painter, dataset, out, meant, progress=False)
+    assert result.settings["other_data"] == {
+        "dataset": ["nsd", "nsd_imagery"], "normalize": ["session", "run"], "subject": [2, 1],
+    }  # fmt: skip
+    assert load_reconstructions(out).settings["data"] == dataset.provenance["request"]

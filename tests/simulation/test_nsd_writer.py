@@ -100,6 +100,17 @@ def test_every_image_is_shown_three_times_and_all_tables_agree(root, design, tri
     assert np.bincount(runs)[1:].tolist() == [2, 1] * 5 + [1, 1]
 
 
+def test_the_same_subject_is_simulated_to_the_same_bytes(root, tmp_path):
+    """Seconds lie between the two: no file holds the time at which it was written."""
+    again = write_nsd(tmp_path / "again", CONFIG, progress=False)
+    files = sorted(p.relative_to(root) for p in root.rglob("*") if p.is_file())
+    assert files == sorted(p.relative_to(again) for p in again.rglob("*") if p.is_file())
+    assert {p.suffix for p in files} == {".mat", ".csv", ".hdf5", ".tsv", ".mgh", ".mgz", ".ctab",
+                                         ".annot", ".npz", ".json"}  # fmt: skip
+    differing = [str(p) for p in files if (root / p).read_bytes() != (again / p).read_bytes()]
+    assert differing == []
+
+
 def test_images_are_the_scenes_of_the_stated_seed(root):
     scenes = sample_scenes(34, seed=5 + 1_000_003)
     with h5py.File(root / "nsddata_stimuli/stimuli/nsd/nsd_stimuli.hdf5") as file:

@@ -39,7 +39,7 @@ class RedLover(BrainEncoder):
     """Predicts a linear function of the mean colour, and prefers the redder candidate."""
 
     def __init__(self, regions):
-        self.regions, self.provenance = regions, {}
+        self.regions, self.provenance, self.fingerprint = regions, {}, "encoder"
         self.correlations = np.ones((1, LH + RH), np.float32)
         self.predictions = 0
 
@@ -225,6 +225,57 @@ def test_what_cannot_be_run_is_said(world, pipeline, tmp_path):
     assert set(results["methods"]["mean_image"]) == {"pixel_correlation", "ssim", "two_way_pixels"}
     missing = "Missing: Linear two-stage, without low-level path (no captions were given"
     assert missing in (tmp_path / "out" / "table.md").read_text()
+
+
+def test_a_folder_goes_on_with_the_same_content_only(world, pipeline, tmp_path):
+    prepared, _, _ = world
+    floor = settings(pipeline, methods=("mean_image",), strength=0.5, linear_guidance_scale=2.0)
+    encoder = RedLover(pipeline.regions)
+    records, out = shutil.copytree(prepared, tmp_path / "records"), tmp_path / "out"
+    options = {"encoder": encoder, "progress": False}
+    results = run_baselines(pipeline, records, out, floor, **options)
+    moved = records.rename(tmp_path / "moved")
+    assert run_baselines(pipeline, moved, out, floor, **options) == results
+    encoder.fingerprint = "trained again"
+    with pytest.raises(ValueError, match="the content of encoder_weights is another than then"):
+        run_baselines(pipeline, moved, out, floor, **options)
+    encoder.fingerprint = "encoder"
+    path = next((moved / "records").glob("*-validation.*"))
+    path.write_bytes(next((moved / "records").glob("*-test.*")).read_bytes())
+    with pytest.raises(ValueError, match="the content of prepared is another than then"):
+        run_baselines(pipeline, moved, out, floor, **options)
+
+
+def test_what_is_of_other_data_is_refused_before_anything_is_fitted(world, pipeline, tmp_path):
+    prepared, root, _ = world
+    encoder = RedLover(pipeline.regions)
+    encoder.provenance = {"data": {"subject": 5}}
+    options = {"encoder": encoder, "root": root, "progress": False}
+    with pytest.raises(ValueError, match="subject is 5 for the encoder, 1 for the records"):
+        run_baselines(pipeline, prepared, tmp_path / "out", settings(pipeline), **options)
+    encoder.provenance = {}
+    records = shutil.copytree(prepared, tmp_path / "records")
+    made = json.loads((records / "provenance.json").read_text())
+    made["simulation"] = {"seed": 6}
+    (records / "provenance.json").write_text(json.dumps(made))
+    with pytest.raises(ValueError, match=r"holds another simulated subject .*seed is 5 for"):
+        run_baselines(pipeline, records, tmp_path / "out", settings(pipeline), **options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_maps_of_other_records_or_captions_are_not_taken(world, pipeline, tmp_path):
+    prepared, _, _ = world
+    records = shutil.copytree(prepared, tmp_path / "records")
+    latents = fit_latents(records, pipeline, tmp_path / "maps", progress=False)
+    moved = records.rename(tmp_path / "moved")
+    again = fit_latents(moved, pipeline, tmp_path / "maps", progress=False)
+    assert again.made_from == latents.made_from != ""
+    with np.load(moved / "cortex.npz") as file:
+        np.savez(moved / "cortex.npz", **dict(file) | {"ncsnr": 2 * file["ncsnr"]})
+    with pytest.raises(
+        ValueError, match=r"latents\.npz was fitted on other records, regions, capt"
+    ):
+        fit_latents(moved, pipeline, tmp_path / "maps", progress=False)
 
 
 def test_the_strength_costs_no_meaning():

@@ -2,8 +2,10 @@
 
 import dataclasses
 import json
+import shutil
 
 import pytest
+from prepared_records import write_prepared
 
 from neuroadapter_jax.diffusion.sampling import Sampling
 from neuroadapter_jax.training.settings import Settings
@@ -83,3 +85,27 @@ def test_unknown_settings_are_named(settings):
         Settings.from_dict(values | {"sampling": {"sampler": "euler"}})
     with pytest.raises(ValueError, match="precision is 'fp16'"):
         Settings.from_dict(values | {"precision": "fp16"})
+
+
+def test_a_run_goes_on_with_the_same_records_and_backbone_only(tmp_path, random_backbone):
+    ids = {"train": [0, 3, 4], "validation": [1], "test": [2]}
+    records = write_prepared(tmp_path / "records", 1, ids, (5, 7))
+    backbone = shutil.copytree(random_backbone, tmp_path / "backbone")
+    settings = Settings(str(records), ("lh.annot", "rh.annot"), backbone=str(backbone))
+    workdir = tmp_path / "run"
+    run_config(settings).write(workdir)
+    config = json.loads((workdir / "config.json").read_text())
+    assert Settings.from_dict(config) == settings and len(config["inputs"]["prepared"]) == 2
+
+    moved = records.rename(tmp_path / "moved")
+    elsewhere = dataclasses.replace(settings, prepared=str(moved))
+    run_config(elsewhere).require_same(workdir)
+    with pytest.raises(ValueError, match=r"prepared is .*records' there, .*nowhere' here"):
+        run_config(dataclasses.replace(settings, prepared="nowhere")).require_same(workdir)
+    write_prepared(tmp_path / "records", 2, ids, (5, 7))  # another subject at the same place
+    with pytest.raises(ValueError, match="other input: the content of prepared is another than"):
+        run_config(settings).require_same(workdir)
+    path = backbone / "vae" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"scaling_factor": 0.5}))
+    with pytest.raises(ValueError, match=r"the content of backbone\.vae is another than then"):
+        run_config(elsewhere).require_same(workdir)

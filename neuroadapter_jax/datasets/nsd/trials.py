@@ -12,9 +12,10 @@ from jaxtyping import Bool, Float16, Float32, Int64
 from neuroadapter_jax.datasets.normalization import Scaling
 from neuroadapter_jax.datasets.nsd.files import HEMISPHERES, MGH_HEADER_BYTES
 from neuroadapter_jax.datasets.nsd.subject import NSDSubject
-from neuroadapter_jax.datasets.prepared.work import add_fingerprint, share, thread_count
+from neuroadapter_jax.datasets.prepared.work import share, thread_count
 from neuroadapter_jax.datasets.repeats import to_half
 from neuroadapter_jax.files import write_npz
+from neuroadapter_jax.fingerprints import of_file
 from neuroadapter_jax.readers import read_npz
 
 _SCALING = ("mean", "scale", "group", "count")
@@ -70,7 +71,7 @@ class NSDTrials:
                 digest.update(sessions[session].tobytes())
             for hemisphere in HEMISPHERES:
                 path = source.session_file(hemisphere, session)
-                add_fingerprint(digest, path, path.name)
+                digest.update(f"{path.name} {of_file(path)} ".encode())
             keys[unit] = digest.hexdigest()
         share(keys, work, compute, threads=thread_count(), done=done)
 

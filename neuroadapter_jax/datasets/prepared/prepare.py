@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import hashlib
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64
 
+from neuroadapter_jax.datasets.belonging import simulation_of
 from neuroadapter_jax.datasets.nsd.checks import (
     Check,
     refuse_differences,
@@ -24,12 +24,14 @@ from neuroadapter_jax.datasets.prepared.records import (
     INDEX,
     PROVENANCE,
     REGIONS,
+    SIMULATION,
     STIMULI,
     read_provenance,
 )
 from neuroadapter_jax.datasets.prepared.shards import RecordSource, WriteRecords
+from neuroadapter_jax.datasets.prepared.source_files import fingerprint_source, write_table
 from neuroadapter_jax.datasets.prepared.throughput import forget_cached, plain_copy_rate
-from neuroadapter_jax.datasets.prepared.work import add_fingerprint, only_request
+from neuroadapter_jax.datasets.prepared.work import only_request
 from neuroadapter_jax.datasets.source import DirectSource, Source
 from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.files import refuse_foreign, require_same_settings, write_json, write_npz
@@ -124,19 +126,24 @@ def prepare_source(
             one another; or what the source raises.
     """
     prepared, settings = Path(prepared), settings or PreparationSettings()
+    partial = prepared.with_name(prepared.name + ".partial")
+    exists = prepared.is_dir() and any(prepared.iterdir())
+    made = _FORMERLY | read_provenance(prepared)["request"] if exists else {}
     request = {
         "format": _FORMAT,
         "dataset": source.name,
-        "source": _source_fingerprint(source),
+        "source": fingerprint_source(
+            source, (prepared, partial), made.get("source"), progress=settings.progress
+        ),
         "subject": source.subject,
         **source.settings,
         "image_size": settings.image_size,
         "encoder": encoder.fingerprint,
     }
-    if prepared.is_dir() and any(prepared.iterdir()):
-        made = _FORMERLY | read_provenance(prepared)["request"]
+    if exists:
         # A key that an older version did not write stands for None.
         require_same_settings(prepared, {k: made.get(k) for k in request}, request, "records")
+        write_table(source, prepared)
         return prepared
     shown, splits = source.trial_image_ids(), source.splits()
     image_ids = {split: np.unique(shown[trials]) for split, trials in splits.items()}
@@ -148,12 +155,12 @@ def prepare_source(
     comparison = _Comparison(source, settings)
     comparison.before_preparing()
 
-    partial = prepared.with_name(prepared.name + ".partial")
     if partial.exists() and not ((partial / "work").is_dir() or (partial / PROVENANCE).is_file()):
         refuse_foreign(partial.parent, [partial.name], ours=not any(partial.iterdir()))
     try:
         with contextlib.ExitStack() as stack:
             stack.enter_context(only_request(partial / "work", request))
+            write_table(source, partial)
             job = Job(
                 source,
                 splits,
@@ -172,7 +179,7 @@ def prepare_source(
                     return prepared
                 ncsnr = job.ncsnr_from_repeats()
                 comparison.after_preparing(job, ncsnr, partial)
-                provenance = {
+                provenance: dict[str, Any] = {
                     "request": request,
                     "records": folder.relative_to(partial).as_posix(),
                     "shapes": {
@@ -184,6 +191,8 @@ def prepare_source(
                     "nan_vertices_set_to_0": job.trials.nan_vertices,
                     "checks": [dataclasses.asdict(row) for row in comparison.rows],
                 }
+                if (simulation := simulation_of(source.root)) is not None:
+                    provenance[SIMULATION] = simulation
                 _write_tables(partial, source, image_ids, job, ncsnr)
                 write_json(partial / PROVENANCE, provenance)
                 shutil.rmtree(partial / "work")
@@ -271,12 +280,3 @@ def _write_tables(
     write_npz(folder / STIMULI, **stimuli)
     if source.regions is not None:
         source.regions.save(folder / REGIONS)
-
-
-def _source_fingerprint(source: Source) -> str:
-    digest = hashlib.sha256()
-    for path in source.files:
-        inside = path.is_relative_to(source.root)
-        place = path.relative_to(source.root).as_posix() if inside else path.name
-        add_fingerprint(digest, path, place)
-    return digest.hexdigest()

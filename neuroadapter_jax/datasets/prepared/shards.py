@@ -12,13 +12,12 @@ import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 from jaxtyping import Int64
 
-from neuroadapter_jax.datasets.prepared.records import ARRAYS, encode_record
+from neuroadapter_jax.datasets.prepared.records import ARRAYS, CHECKSUMS, encode_record
 from neuroadapter_jax.datasets.prepared.work import share, thread_count
 from neuroadapter_jax.errors import InputError, MissingFileError
 from neuroadapter_jax.files import inside, write_text
 from neuroadapter_jax.readers import read_text
 
-CHECKSUMS = "SHA256SUMS"
 _SHARD_BYTES = 128 << 20
 # One record per group, for random access. Responses are noise to a compressor: it would save a
 # tenth of their bytes and take longer than the disk. Without a limit the writer holds a copy of all

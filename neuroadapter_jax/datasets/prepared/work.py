@@ -2,7 +2,6 @@
 
 import contextlib
 import fcntl
-import hashlib
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -14,8 +13,6 @@ from typing_extensions import TypedDict  # that of 3.11 lacks what pydantic need
 from neuroadapter_jax.files import require_same_settings, write_json
 from neuroadapter_jax.locks import locked
 from neuroadapter_jax.readers import read_json
-
-_SAMPLE_BYTES = 1 << 16
 
 
 def share(
@@ -115,13 +112,3 @@ def thread_count() -> int:
     """One thread per core that this process may use, but no more than four."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return min(4, cores or 1)
-
-
-def add_fingerprint(digest: "hashlib._Hash", path: Path, name: str) -> None:
-    """Adds a file's name, its size, and the bytes at its start, middle and end to a hash."""
-    size = path.stat().st_size
-    digest.update(f"{name}\0{size}\0".encode())
-    with path.open("rb") as file:
-        for start in (0, size // 2, max(0, size - _SAMPLE_BYTES)):
-            file.seek(start)
-            digest.update(file.read(_SAMPLE_BYTES))

@@ -5,9 +5,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from neuroadapter_jax.files import refuse_foreign, write_json, write_text
+from neuroadapter_jax.datasets.belonging import Origin, made_for
+from neuroadapter_jax.datasets.prepared.records import PROVENANCE, SPLITS, PreparedDataset
+from neuroadapter_jax.files import (
+    INPUTS,
+    refuse_foreign,
+    require_same_settings,
+    write_json,
+    write_text,
+)
+from neuroadapter_jax.fingerprints import of_files, of_values
 from neuroadapter_jax.locks import runs_alone
 from neuroadapter_jax.pipeline import Reconstructions, load_reconstructions
+from neuroadapter_jax.readers import read_json
+from neuroadapter_jax.simulation.truth import TRUTH, truth_fingerprint
 from neuroadapter_jax.studies.ablation.results import ablation_results
 from neuroadapter_jax.studies.ablation.scores import (
     ImageScores,
@@ -78,7 +89,8 @@ def run_ablation(
         run_stage: runs a command once.
 
     Raises:
-        InputError: a command fails, another call writes to `out`, or a folder holds another run.
+        InputError: a command fails, another call writes to `out`, a folder holds another run, the
+            encoder and the records are of different data, or one of them is no longer what it was.
     """
     out = Path(out)
     folders = {
@@ -88,6 +100,12 @@ def run_ablation(
     refuse_foreign(out, ["results.json", "tables.md"], ours=ours)
     for (name, seed), folder in folders.items():
         check_run(name, seed, folder)
+    encoder = Path(plan.encoder or out / "encoder" / "model")
+
+    def require_same_inputs() -> None:
+        _require_same_inputs(out, Path(prepared), encoder, simulated)
+
+    require_same_inputs()
 
     def once(folder: Path, made: Path, command: str, *arguments: str) -> None:
         run_stage(
@@ -98,7 +116,6 @@ def run_ablation(
             must_have_ended=True,
         )
 
-    encoder = Path(plan.encoder or out / "encoder" / "model")
     if plan.encoder is None:
         data = [a for a in overrides if a.startswith("--config.data.")]
         train = ["--config", plan.encoder_config, *data, "--workdir", str(encoder.parent)]
@@ -111,6 +128,7 @@ def run_ablation(
         train = ["--config", f"{config}:{name}", *overrides, f"--config.train.seed={seed}"]
         train += ["--workdir", str(folder)]
         once(folder, folder / "metrics.jsonl", "train", *train)
+        require_same_inputs()
         # Version 0.1.0 named the folder "drawn".
         images = folder / "drawn"
         images = images if images.is_dir() else folder / "reconstructions"
@@ -122,6 +140,31 @@ def run_ablation(
             runs[NO_SELECTION].append(mean)
         if name == list(plan.variants)[-1]:
             write_results(out, runs, plan)
+
+
+def _require_same_inputs(
+    out: Path, prepared: Path, encoder: Path, simulated: str | Path | None
+) -> None:
+    """Refuses records, an encoder or a truth that are no longer what they were; notes new ones."""
+    now: dict[str, Any] = {}
+    if (prepared / PROVENANCE).is_file():
+        splits = [PreparedDataset(prepared, split) for split in SPLITS]
+        now["prepared"] = [split.fingerprint for split in splits]
+        if (config := encoder / "config.json").is_file():
+            found = read_json(config, "the configuration of a brain encoder")
+            made_for(Origin.of("the encoder", found.get("provenance", {})), splits[0].origin, None)
+    if encoder.is_dir():
+        files = [p for p in sorted(encoder.iterdir()) if p.suffix in (".safetensors", ".npz")]
+        now["encoder"] = of_values(list(of_files(files)))
+    if simulated is not None and (Path(simulated) / TRUTH).is_file():
+        now["simulated"] = truth_fingerprint(simulated)
+    path, known = out / "inputs.json", {}
+    if path.is_file():
+        expected = "fingerprints of what the ablation was made from"
+        known = read_json(path, expected).get(INPUTS, {})
+    require_same_settings(out, {INPUTS: known}, {INPUTS: now}, "an ablation")
+    if now.keys() - known.keys():
+        write_json(path, {INPUTS: known | now})
 
 
 def load_or_score(

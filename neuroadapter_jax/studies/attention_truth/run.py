@@ -11,6 +11,7 @@ import xarray
 from jaxtyping import Bool, Float, Int, UInt8
 
 from neuroadapter_jax.cortex.selection import region_snr
+from neuroadapter_jax.datasets.belonging import require_same_root
 from neuroadapter_jax.datasets.input_pipeline import read_split
 from neuroadapter_jax.datasets.prepared.records import PreparedDataset
 from neuroadapter_jax.diffusion.sampling import Sampling
@@ -19,7 +20,7 @@ from neuroadapter_jax.evaluation.appearance import make_appearance
 from neuroadapter_jax.evaluation.scene_reader import SceneReader, load_scene_reader
 from neuroadapter_jax.figures.causal import change_figure, deletion_figure, loss_figure
 from neuroadapter_jax.figures.pictures import save_picture
-from neuroadapter_jax.files import refuse_foreign, write_json, write_text
+from neuroadapter_jax.files import INPUTS, refuse_foreign, write_json, write_text
 from neuroadapter_jax.ibbi.perturbation import Perturbation
 from neuroadapter_jax.ibbi.roi import ROIAssignment, assign_regions, by_hemisphere, concatenate
 from neuroadapter_jax.ibbi.views import Reduction
@@ -31,6 +32,7 @@ from neuroadapter_jax.pipeline import (
     load_views,
 )
 from neuroadapter_jax.simulation.nsd_writer import load_truth
+from neuroadapter_jax.simulation.truth import truth_fingerprint
 from neuroadapter_jax.studies.attention_truth.categories import category_table
 from neuroadapter_jax.studies.attention_truth.maps import (
     CATEGORY_OF_ROI,
@@ -73,6 +75,8 @@ class AttentionTruthSettings:
         num_random: matched random sets beside each silenced ROI.
         batch_size: images per call.
         seed: of noise, random sets and bootstrap.
+        allow_other: what may differ between the data of the model and of the records; see
+            `datasets.belonging.made_for`.
     """
 
     num_images: int = 200
@@ -83,6 +87,7 @@ class AttentionTruthSettings:
     num_random: int = 2
     batch_size: int = 40
     seed: int = 0
+    allow_other: tuple[str, ...] = ()
 
 
 @runs_alone("out", "a study of attention")
@@ -110,8 +115,8 @@ def run_attention_truth(
         What results.json holds.
 
     Raises:
-        MissingFileError, InputError: the folders are not there, belong to another surface, or
-            `out` holds views of other settings.
+        MissingFileError, InputError: the folders are not there, belong to other data or another
+            surface, or `out` holds views of other settings.
     """
     settings, out = settings or AttentionTruthSettings(), Path(out)
     names = ("results.json", "tables.md", "figures")
@@ -156,6 +161,7 @@ class _Study:
         reconstruct: see `perturbed_reconstructions`.
         reader: the scene reader.
         snr: of each region.
+        inputs: fingerprints of what every part depends on.
     """
 
     pipeline: NeuroAdapterPipeline
@@ -171,6 +177,7 @@ class _Study:
     reconstruct: Reconstruct
     reader: SceneReader
     snr: Float[np.ndarray, " p"]
+    inputs: Mapping[str, Any]
 
     @classmethod
     def prepare(
@@ -187,6 +194,7 @@ class _Study:
             load_truth(root),
             pipeline.regions,
         )
+        require_same_root(root, split)
         masks = subject_rois(root, 1, ("simulated-vtc",))
         whole = assign_regions(regions, masks)
         # Any overlap at all: a region goes to the ROI that holds most of its labelled vertices.
@@ -210,6 +218,7 @@ class _Study:
                         num_shown=3,
                         group_size=settings.batch_size,
                         effects=reduction == "attention",
+                        allow_other=settings.allow_other,
                     ),
                 )
             )
@@ -233,6 +242,11 @@ class _Study:
             ),
             reader=load_scene_reader(),
             snr=region_snr(regions, split.ncsnr),
+            inputs={
+                "prepared": split.fingerprint,
+                "weights": pipeline.fingerprint,
+                "root": truth_fingerprint(root),
+            },
         )
 
     @property
@@ -260,6 +274,8 @@ class _Study:
         settings = {
             "model": self.pipeline.provenance,
             "seed": self.settings.seed,
+            "batch_size": self.settings.batch_size,
+            INPUTS: dict(self.inputs),
             "images": self.ids.tolist(),
             **more,
         }

@@ -35,6 +35,8 @@ class BaselineSettings:
         num_candidates: per response where the encoder chooses one.
         seed: of noise, random images and bootstrap.
         batch_size: responses per call.
+        allow_other: what may differ between the data of model, encoder and records; see
+            `datasets.belonging.made_for`.
     """
 
     methods: tuple[str, ...] = tuple(METHODS)
@@ -44,6 +46,7 @@ class BaselineSettings:
     num_candidates: int = 8
     seed: int = 0
     batch_size: int = 20
+    allow_other: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if unknown := sorted(set(self.methods) - set(METHODS)):

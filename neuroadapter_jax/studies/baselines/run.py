@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from neuroadapter_jax.batches import map_batches
+from neuroadapter_jax.datasets.belonging import Origin, made_for, require_same_root
 from neuroadapter_jax.datasets.input_pipeline import read_split
 from neuroadapter_jax.datasets.prepared.records import PreparedDataset
 from neuroadapter_jax.decoders.floors import mean_image, random_rows
@@ -22,9 +23,15 @@ from neuroadapter_jax.decoders.linear_two_stage import LinearTwoStage
 from neuroadapter_jax.decoders.low_level_start import save_low_level_start
 from neuroadapter_jax.decoders.retrieval import Gallery, gallery_of_records, retrieve
 from neuroadapter_jax.diffusion.sampling import Sampling
-from neuroadapter_jax.encoder.brain_encoder import BrainEncoder
+from neuroadapter_jax.encoder.brain_encoder import BrainEncoder, check_fits
 from neuroadapter_jax.errors import InputError
-from neuroadapter_jax.files import refuse_foreign, require_same_settings, write_json, write_text
+from neuroadapter_jax.files import (
+    INPUTS,
+    refuse_foreign,
+    require_same_settings,
+    write_json,
+    write_text,
+)
 from neuroadapter_jax.locks import runs_alone
 from neuroadapter_jax.pipeline import (
     Decoder,
@@ -36,11 +43,13 @@ from neuroadapter_jax.pipeline import (
     reconstruct_split,
     write_reconstructions,
 )
+from neuroadapter_jax.pipeline.checks import require_same_regions, require_same_surface
 from neuroadapter_jax.pipeline.contract import recorded_sampling
 from neuroadapter_jax.pipeline.reconstruction_folder import SaveGrid
 from neuroadapter_jax.progress import Bar
 from neuroadapter_jax.readers import read_json
 from neuroadapter_jax.simulation.nsd_writer import load_truth
+from neuroadapter_jax.simulation.truth import truth_fingerprint
 from neuroadapter_jax.studies.baselines.methods import METHODS, BaselineSettings
 from neuroadapter_jax.studies.baselines.scores import make_score, summarise
 from neuroadapter_jax.studies.baselines.tables import tables
@@ -88,8 +97,9 @@ def run_baselines(
         What results.json holds.
 
     Raises:
-        InputError: `out` holds another run; strength or guidance is neither given nor can be
-            chosen; a stimulus is in the gallery; or captions or responses are missing.
+        InputError: `out` holds another run; model, encoder, records and `root` are not of the
+            same data; strength or guidance is neither given nor can be chosen; a stimulus is in the
+            gallery; or captions or responses are missing.
     """
     settings = settings or BaselineSettings()
     if root is None and (settings.strength is None or settings.linear_guidance_scale is None):
@@ -106,7 +116,10 @@ def run_baselines(
     sampling = settings.sampling or pipeline.sampling.replace(sampler="dpmsolver++", num_steps=10)
     how, out = settings.of_reconstruction(recorded_sampling(pipeline, sampling)), Path(out)
     train = PreparedDataset(prepared, "train")
+    test = _Split.read(prepared, "test")
+    other_data = _require_same_data(pipeline, encoder, train, root, settings.allow_other)
     gallery = gallery or gallery_of_records(train)
+    splits = (train, PreparedDataset(prepared, "validation"), test.dataset)
     _claim(
         out,
         {
@@ -116,9 +129,16 @@ def run_baselines(
             "gallery": [gallery.name, len(gallery)],
             "captions": None if captions is None else _digest(captions),
             **how,
+            **({"other_data": other_data} if other_data else {}),
+            INPUTS: {
+                "prepared": [split.fingerprint for split in splits],
+                "weights": pipeline.fingerprint,
+                "encoder_weights": encoder.fingerprint,
+                "gallery": gallery.fingerprint,
+                **({} if root is None else {"root": truth_fingerprint(root)}),
+            },
         },
     )
-    test = _Split.read(prepared, "test")
     with_start = any(name.endswith("_low_level") for name in wanted)
     latents = low = None
     if with_start or "linear_latents" in wanted:
@@ -184,6 +204,25 @@ def run_baselines(
     write_json(out / "results.json", results)
     write_text(out / "table.md", tables(results))
     return results
+
+
+def _require_same_data(
+    pipeline: NeuroAdapterPipeline,
+    encoder: BrainEncoder,
+    records: PreparedDataset,
+    root: str | Path | None,
+    allow_other: Sequence[str],
+) -> dict[str, Any]:
+    """Refuses what is not of the same data; returns what differs and may."""
+    model = Origin.of("the model", pipeline.provenance)
+    found = made_for(model, records.origin, allow_other)
+    found |= made_for(Origin.of("the encoder", encoder.provenance), records.origin, allow_other)
+    require_same_surface(records, pipeline.regions)
+    require_same_regions(records, pipeline.regions)
+    check_fits(encoder, pipeline.regions, pipeline.provenance)
+    if root is not None:
+        require_same_root(root, records)
+    return found
 
 
 @dataclass(frozen=True)
@@ -273,6 +312,7 @@ class _Methods:
                 num_candidates=self.settings.num_candidates if choose else 1,
                 seed=self.settings.seed,
                 batch_size=self.settings.batch_size,
+                allow_other=self.settings.allow_other,
             ),
             low_level=low_level,
             ranking=Ranking(self.encoder) if choose else None,
