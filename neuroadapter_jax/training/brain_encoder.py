@@ -4,11 +4,12 @@ import dataclasses
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from annotated_types import MinLen
 from flax import nnx
 from jaxtyping import Array, Float
 
@@ -29,6 +30,16 @@ from neuroadapter_jax.encoder.region_encoder import (
 from neuroadapter_jax.encoder.weights import dinov2_folder
 from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.files import json_values
+from neuroadapter_jax.ranges import (
+    Count,
+    CountFromZero,
+    NonNegative,
+    Positive,
+    Seed,
+    SettingError,
+    ShareBelowOne,
+    check_fields,
+)
 from neuroadapter_jax.sharding import ShardedBatches, gather_to_host, make_mesh, shard
 from neuroadapter_jax.training.backbone import initial_state, make_step
 from neuroadapter_jax.training.checkpoints import CheckpointStore
@@ -65,44 +76,56 @@ class EncoderSettings:
         repeats: "single" trials, as in the released code, or see `batch_dataset`.
         sharpness: of the ensemble, see `ensemble_weights`.
         log_every, evaluate_every, checkpoint_every: in steps.
+
+    Raises:
+        SettingError: a setting that is none of its choices or out of its range.
+        InputError: settings that exclude each other.
     """
 
     prepared: str
     parcellation: tuple[str, ...]
     parcels: Parcels = "own"
     backbone: str = "facebook/dinov2-base"
-    image_size: int = 425
-    padded_size: int = 434
-    blocks: tuple[int, ...] = (1, 3, 5, 7)
-    num_runs: int = 1
-    num_heads: int = 16
-    mlp_width: int = 1024
-    dropout: float = 0.1
-    row_length: int = ROW_LENGTH
-    seed: int = 0
-    batch_size: int = 16
-    num_steps: int | None = None
-    num_epochs: float | None = 10
-    learning_rate: float = 5e-4
-    warmup_steps: int = 0
+    image_size: Count = 425
+    padded_size: Count = 434
+    blocks: Annotated[tuple[CountFromZero, ...], MinLen(1)] = (1, 3, 5, 7)
+    num_runs: Count = 1
+    num_heads: Count = 16
+    mlp_width: Count = 1024
+    dropout: ShareBelowOne = 0.1
+    row_length: Count = ROW_LENGTH
+    seed: Seed = 0
+    batch_size: Count = 16
+    num_steps: Count | Annotated[None, "for num_epochs"] = None
+    num_epochs: Positive | Annotated[None, "for num_steps"] = 10
+    learning_rate: Positive = 5e-4
+    warmup_steps: CountFromZero = 0
     schedule: Schedule = "step"
-    decay_epochs: float = 4.0
-    weight_decay: float = 1e-4
-    clip_norm: float | None = 0.1
-    ema_decay: float | None = None
+    decay_epochs: Positive = 4.0
+    weight_decay: NonNegative = 1e-4
+    clip_norm: Positive | Annotated[None, "for no clipping"] = 0.1
+    ema_decay: ShareBelowOne | Annotated[None, "for no average"] = None
     repeats: Literal["average", "random", "single"] = "single"
-    sharpness: float = 20.0
-    log_every: int = 20
-    evaluate_every: int = 500
-    checkpoint_every: int = 500
+    sharpness: NonNegative = 20.0
+    log_every: Count = 20
+    evaluate_every: Count = 500
+    checkpoint_every: Count = 500
 
     def __post_init__(self):
+        check_fields(self)
+        if len(self.parcellation) not in (0, 2):
+            raise SettingError("parcellation", self.parcellation, "a left and a right label file")
         if self.num_steps is None and self.num_epochs is None:
             raise InputError("num_steps and num_epochs are both None; give one of them.")
-        if not self.blocks or self.num_runs < 1:
-            raise InputError(
-                f"blocks is {self.blocks} and num_runs {self.num_runs}; at least one of each is "
-                "needed."
+        if self.num_steps is not None and self.warmup_steps >= self.num_steps:
+            raise SettingError(
+                "warmup_steps", self.warmup_steps, f"less than num_steps, {self.num_steps}"
+            )
+        if len(set(self.blocks)) < len(self.blocks):
+            raise SettingError("blocks", self.blocks, "each block once; num_runs trains it again")
+        if self.padded_size < self.image_size:
+            raise SettingError(
+                "padded_size", self.padded_size, f"at least image_size, {self.image_size}"
             )
 
     @property

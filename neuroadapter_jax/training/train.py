@@ -9,7 +9,10 @@ from neuroadapter_jax.adapter.neuroadapter import NeuroAdapter
 from neuroadapter_jax.adapter.token_dropout import check_rates
 from neuroadapter_jax.cortex import read_parcellation
 from neuroadapter_jax.datasets.input_pipeline import make_batches
-from neuroadapter_jax.errors import InputError, MissingFileError
+from neuroadapter_jax.diffusion.samplers import plan
+from neuroadapter_jax.diffusion.weights import backbone_folder, load_schedule
+from neuroadapter_jax.errors import MissingFileError
+from neuroadapter_jax.ranges import SettingError
 from neuroadapter_jax.sharding import ShardedBatches, gather_to_host, make_mesh, shard
 from neuroadapter_jax.training.checkpoints import CheckpointStore
 from neuroadapter_jax.training.loop import Evaluation, fit
@@ -38,14 +41,39 @@ def check_before_preparing(
 
     Raises:
         MissingFileError: a label file is not there.
+        SettingError: more denoising steps than the backbone's schedule has.
         InputError: a work folder of another run, a drop rate out of its range, or a
             parcellation of another mesh.
     """
     run_config(settings).require_same(workdir)
+    schedule = load_schedule(backbone_folder(settings.backbone))
+    for key, sampling in (
+        ("sample_steps", settings.validation_sampling),
+        ("sampling.num_steps", settings.sampling),
+    ):
+        if sampling.num_steps > (most := schedule.num_train_timesteps):
+            raise SettingError(key, sampling.num_steps, f"at most {most}, {settings.backbone}'s")
+        plan(schedule, sampling)
     check_rates(settings.drop_rate, settings.drop_all)
     if num_vertices is not None:
         left, right = settings.parcellation
         read_parcellation(left, right, num_vertices, settings.parcels)
+
+
+def require_even_batches(settings: Settings) -> None:
+    """Refuse a batch that the devices of this run cannot share evenly.
+
+    Raises:
+        SettingError: so it is.
+    """
+    num_devices = make_mesh(settings.fsdp).size
+    multiple = num_devices * settings.accumulate
+    if settings.batch_size % multiple:
+        raise SettingError(
+            "batch_size",
+            settings.batch_size,
+            f"a multiple of {multiple}, for {num_devices} devices in {settings.accumulate} parts",
+        )
 
 
 def train(
@@ -73,12 +101,7 @@ def train(
     config.require_same(workdir)
     setup = TrainingSetup(settings, workdir=workdir)
     mesh = make_mesh(settings.fsdp)
-    if settings.batch_size % (mesh.size * settings.accumulate):
-        raise InputError(
-            f"batch_size is {settings.batch_size}, which {mesh.size} devices in "
-            f"{settings.accumulate} parts cannot share evenly; choose a multiple of "
-            f"{mesh.size * settings.accumulate}."
-        )
+    require_even_batches(settings)
     frozen = shard(setup.frozen, mesh)
     jitted = make_train_step(
         setup.adapter_graph,

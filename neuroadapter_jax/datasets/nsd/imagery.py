@@ -17,6 +17,7 @@ from neuroadapter_jax.cortex.parcellation import HEMISPHERES
 from neuroadapter_jax.datasets.responses import fill_nan_vertices, mgh_shape, read_mgh, zscore
 from neuroadapter_jax.datasets.source import Betas
 from neuroadapter_jax.errors import InputError, MissingFileError
+from neuroadapter_jax.ranges import Count
 
 NORMALIZATIONS = ("run", "session", "none")
 # Runs in the order of acquisition, which is that of the columns, with the columns per trial: an
@@ -95,7 +96,7 @@ class NSDImagery:
     def __init__(
         self,
         root: str | Path,
-        subject: int = 1,
+        subject: Count = 1,
         space: str = "fsaverage",
         beta_version: str = "nsdimagerybetas_fithrf_GLMdenoise_RR",
         normalize: str = "run",
