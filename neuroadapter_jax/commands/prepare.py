@@ -26,6 +26,7 @@ from neuroadapter_jax.commands.config_values import (
     simulated_subject,
 )
 from neuroadapter_jax.commands.configs import define_config
+from neuroadapter_jax.commands.given import excludes
 from neuroadapter_jax.commands.shared_flags import CommandFlags, define_shared
 from neuroadapter_jax.ranges import named
 
@@ -40,6 +41,8 @@ def define(values: CommandFlags) -> None:
         "verify": "Compare finished records with their checksums, and do nothing else.",
     }.items():
         flags.DEFINE_bool(name, False, help, flag_values=values)
+    excludes(values, "dry_run", "verify", "accept_differences", "compare_disk")
+    excludes(values, "verify", "accept_differences", "compare_disk", "allow_pickle")
 
 
 def prepare_records(
@@ -118,6 +121,7 @@ def verify(prepared: Path) -> None:
 
 def main(values: CommandFlags, arguments: list[str]) -> None:
     config = values.config
+    check_data(config)
     if values.dry_run:
         dry_run(config.data, values.allow_pickle)
         return

@@ -8,7 +8,11 @@ parcellation, the noise-ceiling maps and the subject's label files is read. A re
 where more than the threshold of its vertices do, and belongs to the one of the highest share.
 """
 
+from collections.abc import Sequence
+from typing import Annotated
+
 from absl import flags
+from annotated_types import MinLen
 
 from neuroadapter_jax.commands.config_values import (
     open_nsd_subject,
@@ -18,6 +22,7 @@ from neuroadapter_jax.commands.config_values import (
 from neuroadapter_jax.commands.configs import define_config
 from neuroadapter_jax.commands.shared_flags import CommandFlags, define_shared
 from neuroadapter_jax.errors import InputError
+from neuroadapter_jax.ranges import SettingError, ShareBelowOne, check
 
 
 def define(values: CommandFlags) -> None:
@@ -29,12 +34,25 @@ def define(values: CommandFlags) -> None:
         values, "out", "extra_atlases",
         helps={"out": "CSV file to write: each region's ROI at the first threshold."},
     )  # fmt: skip
+    values.written_files.add("out")
+
+
+def read_thresholds(texts: list[str]) -> list[float]:
+    """The shares in --thresholds."""
+    try:
+        shares = [float(text) for text in texts]
+    except ValueError:
+        raise SettingError("--thresholds", texts, "numbers such as 0.5,0.1") from None
+    check("--thresholds", shares, Annotated[Sequence[ShareBelowOne], MinLen(1)])
+    return shares
 
 
 def main(values: CommandFlags, arguments: list[str]) -> None:
     from neuroadapter_jax.studies.roi_counts import count_regions_in_rois
 
-    config = values.config
+    config, thresholds = values.config, read_thresholds(values.thresholds)
+    if "train" not in config:
+        raise InputError("the config has no section `train`, which says what is chosen.")
     if "dataset" in config.data:
         raise InputError(
             f"data.dataset is {config.data.dataset!r}; this command reads the label files of NSD's "
@@ -43,7 +61,7 @@ def main(values: CommandFlags, arguments: list[str]) -> None:
     text = count_regions_in_rois(
         training_settings(config),
         [open_nsd_subject(one.data) for one in per_subject(config)],
-        [float(share) for share in values.thresholds],
+        thresholds,
         extra_atlases=values.extra_atlases,
         out=values.out,
     )

@@ -8,6 +8,7 @@ from types import ModuleType
 from absl import flags, logging
 
 from neuroadapter_jax.commands.errors import exit_code_of, sentence_of
+from neuroadapter_jax.commands.given import check_given
 from neuroadapter_jax.commands.help_text import command_help
 from neuroadapter_jax.commands.shared_flags import CommandFlags, define_shared
 
@@ -40,6 +41,7 @@ def _work(name: str, module: ModuleType, arguments: list[str]) -> None:
     values, rest = parse(name, module, arguments)
     _quiet_libraries(values.verbosity)
     try:
+        check_given(values)
         module.main(values, rest)
     except BrokenPipeError:
         raise

@@ -19,7 +19,11 @@ from neuroadapter_jax.encoder.brain_encoder import check_fits
 from neuroadapter_jax.encoder.ranking import choose
 from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.files import json_values, require_same_settings, write_file, write_json
-from neuroadapter_jax.pipeline.checks import require_same_regions, require_same_surface
+from neuroadapter_jax.pipeline.checks import (
+    NotFiniteLatentsError,
+    require_same_regions,
+    require_same_surface,
+)
 from neuroadapter_jax.pipeline.contract import (
     Decoder,
     Ranking,
@@ -75,6 +79,7 @@ def reconstruct_split(
         InputError: the folder holds images made otherwise, or nobody knows how, or the records'
             surface or regions are not the decoder's, or the encoder does not fit; see
             `check_fits`.
+        NotFiniteError: the latents of an image are not finite; those before it are kept.
     """
     out = Path(out)
     resolved = _Resolved.of(settings, decoder, len(dataset))
@@ -110,7 +115,13 @@ def reconstruct_split(
         # The last batch is filled up, so that one compilation serves all.
         filled = np.concatenate([rows, np.full(size - len(rows), rows[-1])])
         start = None if starts is None else LowLevelStart(starts.latents[filled], starts.strength)
-        found = _sample(decoder, fmri[filled].astype(np.float32), resolved, filled, start, ranking)
+        try:
+            found = _sample(
+                decoder, fmri[filled].astype(np.float32), resolved, filled, start, ranking
+            )
+        except NotFiniteLatentsError as error:
+            ids = dataset.image_ids[np.unique(filled[error.samples])].tolist()
+            raise NotFiniteLatentsError(error.samples, ids) from None
         images = found.images
         if ranking is not None and not ranking.keep_candidates:
             images = found.best[:, None]

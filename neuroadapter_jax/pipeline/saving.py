@@ -25,6 +25,7 @@ from neuroadapter_jax.diffusion.weights import (
 )
 from neuroadapter_jax.errors import InputError, MissingFileError
 from neuroadapter_jax.files import write_json
+from neuroadapter_jax.ranges import Count, check, check_values, named
 
 CONFIG, WEIGHTS, REGIONS = "config.json", "adapter.safetensors", "regions.npz"
 # Shipped folders by the names that version 0.1.0 had for them.
@@ -54,15 +55,7 @@ def load(folder: str | Path, backbone: str | Path | None = None) -> Saved:
         MissingFileError: a file of the folder, or the backbone, is not there.
         InputError: the weights do not fit config.json; all differences are named.
     """
-    shipped = ASSETS / _FORMER_NAMES.get(str(folder), str(folder))
-    folder = next((f for f in (Path(folder), shipped) if f.is_dir()), Path(folder))
-    for name in (CONFIG, WEIGHTS, REGIONS):
-        if not (folder / name).is_file():
-            names = sorted(p.parent.name for p in ASSETS.glob("*/regions.npz"))
-            raise MissingFileError(
-                f"{folder / name}: not found; expected a folder written by save_pretrained or "
-                f"`neuroadapter export`, or one of the shipped {names}."
-            )
+    folder = _find(folder)
     settings = json.loads((folder / CONFIG).read_text())
     config = read_config(folder / CONFIG, NeuroAdapterConfig)
     abstract = nnx.eval_shape(lambda: NeuroAdapter(config, rngs=nnx.Rngs(0)))
@@ -74,6 +67,7 @@ def load(folder: str | Path, backbone: str | Path | None = None) -> Saved:
             "(regions_fingerprint), so the tokens would stand for others; copy the folder again."
         )
     name = str(backbone or settings["backbone"])
+    sampling, num_candidates = read_sampling(folder)
     loaded = load_pretrained(name)
     # Folders of older versions lack the keys read here with `get`.
     size = settings.get("sample_size", loaded.unet.config.sample_size)
@@ -82,8 +76,8 @@ def load(folder: str | Path, backbone: str | Path | None = None) -> Saved:
         loaded._replace(unet=with_sample_size(loaded.unet, size, jnp.float32)),
         regions,
         name,
-        _sampling_of(settings),
-        settings.get("num_candidates", 1),
+        sampling,
+        num_candidates,
         settings["provenance"],
     )
 
@@ -112,10 +106,38 @@ def save(
     write_json(folder / CONFIG, dataclasses.asdict(adapter.config) | settings | fingerprint)
 
 
-def _sampling_of(settings: dict[str, Any]) -> Sampling:
-    """The sampling of a config.json; version 0.1.0 wrote its fields beside the others."""
-    if "sampling" in settings:
-        return Sampling(**settings["sampling"])
-    return Sampling().replace(
-        **{key: settings.get(key) for key in ("guidance_scale", "sampler", "start")}
-    )
+def read_sampling(folder: str | Path) -> tuple[Sampling, int]:
+    """A folder's own sampling and number of candidates; no weights are read.
+
+    Args:
+        folder: see `load`.
+
+    Raises:
+        MissingFileError: a file of the folder is not there.
+        InputError: a setting that is out of its range.
+    """
+    path = _find(folder) / CONFIG
+    settings = json.loads(path.read_text())
+    number = settings.get("num_candidates", 1)
+    check(f"{path}: num_candidates", number, Count)
+    with named(f"{path}: sampling."):
+        if "sampling" in settings:
+            check_values(settings["sampling"], Sampling, "a setting of the sampling")
+            return Sampling(**settings["sampling"]), number
+        # Version 0.1.0 wrote its fields beside the others.
+        flat = {key: settings.get(key) for key in ("guidance_scale", "sampler", "start")}
+        return Sampling().replace(**flat), number
+
+
+def _find(folder: str | Path) -> Path:
+    """The folder, or the one that ships under this name; its files are there."""
+    shipped = ASSETS / _FORMER_NAMES.get(str(folder), str(folder))
+    folder = next((f for f in (Path(folder), shipped) if f.is_dir()), Path(folder))
+    for name in (CONFIG, WEIGHTS, REGIONS):
+        if not (folder / name).is_file():
+            names = sorted(p.parent.name for p in ASSETS.glob("*/regions.npz"))
+            raise MissingFileError(
+                f"{folder / name}: not found; expected a folder written by save_pretrained or "
+                f"`neuroadapter export`, or one of the shipped {names}."
+            )
+    return folder

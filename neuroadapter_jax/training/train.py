@@ -12,7 +12,7 @@ from neuroadapter_jax.datasets.input_pipeline import make_batches
 from neuroadapter_jax.diffusion.samplers import plan
 from neuroadapter_jax.diffusion.weights import backbone_folder, load_schedule
 from neuroadapter_jax.errors import MissingFileError
-from neuroadapter_jax.ranges import SettingError
+from neuroadapter_jax.ranges import SettingError, named
 from neuroadapter_jax.sharding import ShardedBatches, gather_to_host, make_mesh, shard
 from neuroadapter_jax.training.checkpoints import CheckpointStore
 from neuroadapter_jax.training.loop import Evaluation, fit
@@ -140,6 +140,23 @@ def train(
     return setup.trained(gather_to_host(state))
 
 
+def read_settings(workdir: str | Path) -> Settings:
+    """The settings of a finished or running work folder.
+
+    Raises:
+        MissingFileError: the folder holds no run.
+        InputError: a setting that is unknown or out of its range.
+    """
+    path = Path(workdir) / "config.json"
+    if not path.is_file():
+        raise MissingFileError(
+            f"{path}: not found, so {workdir} is no training run; name the folder given to "
+            "`neuroadapter train` as --workdir."
+        )
+    with named(f"{path}: "):
+        return Settings.from_dict(json.loads(path.read_text()))
+
+
 def load_run(workdir: str | Path, *, last: bool = False) -> tuple[TrainingSetup, NeuroAdapter, int]:
     """What a finished or running work folder trains, its best adapter and that one's step.
 
@@ -153,13 +170,7 @@ def load_run(workdir: str | Path, *, last: bool = False) -> tuple[TrainingSetup,
         InputError: the checkpoint holds arrays of another shape, such as another p or v, or the
             parcellation's files are no longer those it was trained with.
     """
-    path = Path(workdir) / "config.json"
-    if not path.is_file():
-        raise MissingFileError(
-            f"{path}: not found, so {workdir} is no training run; name the folder given to "
-            "`neuroadapter train` as --workdir."
-        )
-    settings = Settings.from_dict(json.loads(path.read_text()))
+    settings = read_settings(workdir)
     setup = TrainingSetup(settings, precision="fp32", workdir=workdir)
     store = CheckpointStore(workdir)
     try:
