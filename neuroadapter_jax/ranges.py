@@ -93,7 +93,10 @@ def check(key: str, value: object, hint: Any) -> None:
         SettingError: the value does not fit.
     """
     if not fits(value, hint):
-        raise SettingError(key, value, expected(hint))
+        words = expected(hint)
+        if isinstance(value, float) and not math.isfinite(value):
+            words = words.replace("a number", "a finite number")
+        raise SettingError(key, value, words)
 
 
 def check_values(values: Mapping[str, Any], kind: Any, what: str = "a setting") -> None:
@@ -123,7 +126,8 @@ def check_fields(settings: Any) -> None:
     Raises:
         SettingError: a field that its hint does not allow.
     """
-    hints = _hints(type(settings))
+    kind: Any = type(settings)
+    hints = _hints(kind)
     for field in dataclasses.fields(settings):
         check(field.name, getattr(settings, field.name), hints[field.name])
 
@@ -145,9 +149,9 @@ def fits(value: object, hint: Any) -> bool:
             and all(map(fits, value, arguments))
         )
     if origin in (tuple, Sequence):
-        kind = tuple | list if origin is tuple else Sequence
-        several = isinstance(value, kind) and not isinstance(value, str)
-        return several and all(fits(each, arguments[0]) for each in value)
+        if not isinstance(value, tuple | list if origin is tuple else Sequence):
+            return False
+        return not isinstance(value, str) and all(fits(each, arguments[0]) for each in value)
     if hint is None or hint is types.NoneType:
         return value is None
     if hint is int:
@@ -165,12 +169,15 @@ def expected(hint: Any) -> str:
     if origin is Annotated:
         base, *ranges = arguments
         words = [each if isinstance(each, str) else _words(each) for each in ranges]
-        return " ".join([expected(base), *filter(None, words)])
+        kind = expected(base)
+        if any(isinstance(each, MinLen) for each in ranges):
+            kind = kind.replace("a list", "a list that is not empty", 1)
+        return " ".join([kind, *filter(None, words)])
     if origin in (Union, types.UnionType):
         *first, last = map(expected, arguments)
         return f"{', '.join(first)}, or {last}"
     if origin is Literal:
-        return f"one of {list(arguments)}"
+        return f"one of {list(arguments)}" if len(arguments) > 1 else repr(arguments[0])
     if origin is tuple and arguments[-1] is not Ellipsis:
         return f"a list of {len(arguments)}: {', '.join(map(expected, arguments))}"
     if origin in (tuple, Sequence):
@@ -184,9 +191,14 @@ def expected(hint: Any) -> str:
 @functools.cache
 def _hints(kind: Any) -> dict[str, Any]:
     """Key -> hint."""
-    function = kind if dataclasses.is_dataclass(kind) or typing.is_typeddict(kind) else None
-    hints = typing.get_type_hints(function or getattr(kind, "__init__", kind), include_extras=True)
-    return {key: hint for key, hint in hints.items() if key != "return"}
+    fields = dataclasses.is_dataclass(kind) or typing.is_typeddict(kind)
+    function = kind if fields or not isinstance(kind, type) else getattr(kind, "__init__")  # noqa: B009
+    hints = typing.get_type_hints(function, include_extras=True)
+    hints.pop("return", None)
+    return {
+        key: get_args(hint)[0] if get_origin(hint) is typing.NotRequired else hint
+        for key, hint in hints.items()
+    }
 
 
 def _required(kind: Any) -> set[str]:
@@ -205,15 +217,15 @@ def _flat(ranges: Sequence[Any]) -> Iterator[Any]:
 def _meets(value: Any, limit: Any) -> bool:
     match limit:
         case Ge():
-            return value >= limit.ge
+            return bool(value >= limit.ge)
         case Gt():
-            return value > limit.gt
+            return bool(value > limit.gt)
         case Le():
-            return value <= limit.le
+            return bool(value <= limit.le)
         case Lt():
-            return value < limit.lt
+            return bool(value < limit.lt)
         case MinLen():
-            return len(value) >= limit.min_length
+            return bool(len(value) >= limit.min_length)
     if isinstance(limit, BaseMetadata):
         raise NotImplementedError(f"no check of {limit}")
     return True  # words for the message
@@ -222,8 +234,10 @@ def _meets(value: Any, limit: Any) -> bool:
 def _words(limit: Any) -> str:
     match limit:
         case Interval():
-            low = f"from {limit.ge}" if limit.ge is not None else f"above {limit.gt}"
-            return f"{low} to {limit.le}" if limit.le is not None else f"{low} to below {limit.lt}"
+            high = f"{limit.le}" if limit.le is not None else f"below {limit.lt}"
+            return (
+                f"above {limit.gt} to {high}" if limit.ge is None else f"from {limit.ge} to {high}"
+            )
         case Ge():
             return f"of at least {limit.ge}"
         case Gt():
@@ -232,6 +246,4 @@ def _words(limit: Any) -> str:
             return f"of at most {limit.le}"
         case Lt():
             return f"below {limit.lt}"
-        case MinLen():
-            return f"({limit.min_length} or more)"
     return ""

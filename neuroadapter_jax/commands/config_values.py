@@ -182,12 +182,19 @@ def preparation_settings(config: ConfigDict, **options: bool) -> "PreparationSet
         return PreparationSettings(image_size=config.data.image_size, **options)
 
 
-def check_data(config: ConfigDict) -> None:
+def check_data(config: ConfigDict, allow_pickle: bool = False) -> None:
     """Refuse sections `data` and `backbone` that are out of range, before anything is read.
+
+    Args:
+        config: with both.
+        allow_pickle: the flag --allow_pickle.
 
     Raises:
         SettingError: a value that is.
+        InputError: the flag, with a dataset that has no pickle.
     """
+    if allow_pickle and config.data.get("dataset") != "derived_nsd":
+        raise InputError("--allow_pickle has no effect here; data.dataset is not derived_nsd.")
     for one in per_subject(config):
         preparation_settings(one)
         if "dataset" not in one.data:

@@ -75,7 +75,7 @@ def prepare_records(
         config, accept_differences=accept_differences, compare_disk=compare_disk
     )
     # Before the weights, and before anything is simulated: what is wrong is said first.
-    check_data(config)
+    check_data(config, allow_pickle)
     source = open_source(data, allow_pickle) if "dataset" in data else None
     with named("config.data."):
         require_image_size(config.backbone, data.image_size)
@@ -121,7 +121,7 @@ def verify(prepared: Path) -> None:
 
 def main(values: CommandFlags, arguments: list[str]) -> None:
     config = values.config
-    check_data(config)
+    check_data(config, values.allow_pickle)
     if values.dry_run:
         dry_run(config.data, values.allow_pickle)
         return

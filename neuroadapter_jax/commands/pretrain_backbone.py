@@ -21,7 +21,8 @@ def define(values: CommandFlags) -> None:
 
 
 def main(values: CommandFlags, arguments: list[str]) -> None:
-    from neuroadapter_jax.training.tiny_sd import check_settings, pretrain
+    from neuroadapter_jax.training.tiny_sd import pretrain
+    from neuroadapter_jax.training.tiny_sd_settings import check_settings
 
     config = values.config
     settings = {

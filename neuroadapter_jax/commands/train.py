@@ -36,7 +36,7 @@ def prepare_and_train(
 ) -> None:
     """Prepare what is not prepared yet, then train in `workdir`."""
     settings, subjects = training_settings(config), per_subject(config)
-    check_data(config)
+    check_data(config, allow_pickle)
     use_cpu_cores(settings.batch_size)
 
     import jax

@@ -27,7 +27,7 @@ def main(values: CommandFlags, arguments: list[str]) -> None:
         )
     workdir = values.workdir or config.workdir
     settings = encoder_settings(config)
-    check_data(config)
+    check_data(config, values.allow_pickle)
     use_cpu_cores(settings.batch_size)
 
     from neuroadapter_jax.commands.prepare import prepare_records

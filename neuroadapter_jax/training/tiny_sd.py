@@ -3,12 +3,11 @@
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, NotRequired, TypedDict, cast
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from annotated_types import Gt, MinLen
 from flax import nnx
 from jaxtyping import Float, UInt8
 
@@ -24,18 +23,6 @@ from neuroadapter_jax.diffusion.weights import (
     save_component,
 )
 from neuroadapter_jax.files import write_file, write_json
-from neuroadapter_jax.ranges import (
-    Count,
-    NonNegative,
-    Positive,
-    Seed,
-    SettingError,
-    Share,
-    ShareBelowOne,
-    check,
-    check_values,
-    named,
-)
 from neuroadapter_jax.sharding import ShardedBatches, make_mesh, replicate
 from neuroadapter_jax.simulation.scenes import sample_scenes, vocabulary
 from neuroadapter_jax.training.backbone import (
@@ -47,84 +34,15 @@ from neuroadapter_jax.training.backbone import (
 from neuroadapter_jax.training.loop import Evaluation, Intervals, fit
 from neuroadapter_jax.training.optimizers import make_optimizer, make_schedule
 from neuroadapter_jax.training.run_config import RunConfig
+from neuroadapter_jax.training.tiny_sd_settings import (
+    WARMUP,
+    TextSettings,
+    UNetSettings,
+    VAESettings,
+    check_settings,
+)
 
 _NUM_VALIDATION = 512
-_WARMUP = 100
-_Widths = Annotated[tuple[Count, ...], MinLen(1)]
-_Steps = Annotated[int, Gt(_WARMUP)]
-
-
-class VAESettings(TypedDict):
-    """Widths and training settings of the autoencoder."""
-
-    block_out_channels: _Widths
-    layers_per_block: Count
-    norm_num_groups: Count
-    learning_rate: Positive
-    num_steps: _Steps
-    batch_size: Count
-    kl_weight: NonNegative
-    absolute_weight: NonNegative
-
-
-class TextSettings(TypedDict):
-    """Widths of the text encoder, and the length of a caption in tokens."""
-
-    hidden_size: Count
-    intermediate_size: Count
-    num_hidden_layers: Count
-    num_attention_heads: Count
-    length: Count
-
-
-class UNetSettings(TypedDict):
-    """Widths and training settings of the U-Net."""
-
-    block_out_channels: _Widths
-    layers_per_block: Count
-    num_heads: Count
-    norm_num_groups: Count
-    learning_rate: Positive
-    b2: NotRequired[ShareBelowOne]
-    num_steps: _Steps
-    batch_size: Count
-    gamma: Positive | Annotated[None, "for no weighting"]
-    drop_rate: Share
-
-
-def check_settings(
-    vae: VAESettings, text_encoder: TextSettings, unet: UNetSettings, **others: Any
-) -> None:
-    """Refuse settings of `pretrain` that are out of range, before anything is made.
-
-    Raises:
-        SettingError: a setting that is.
-    """
-    for name, hint in {"seed": Seed, "scene_seed": Seed, "num_scenes": Count}.items():
-        check(name, others[name], hint)
-    for name, values, kind in (
-        ("vae", vae, VAESettings),
-        ("text_encoder", text_encoder, TextSettings),
-        ("unet", unet, UNetSettings),
-    ):
-        with named(f"{name}."):
-            check_values(values, kind, f"a setting of {name}")
-            if name != "text_encoder":
-                _check_network(values, others["num_scenes"])
-    with named("text_encoder."):
-        heads, width = text_encoder["num_attention_heads"], text_encoder["hidden_size"]
-        if width % heads:
-            raise SettingError("num_attention_heads", heads, f"a divisor of hidden_size, {width}")
-
-
-def _check_network(values: Any, num_scenes: int) -> None:
-    groups, widths = values["norm_num_groups"], values["block_out_channels"]
-    if any(width % groups for width in widths):
-        raise SettingError("norm_num_groups", groups, f"a divisor of each of {tuple(widths)}")
-    if any(width % values.get("num_heads", 1) for width in widths):
-        raise SettingError("num_heads", values["num_heads"], f"a divisor of each of {widths}")
-    if values["batch_size"] > num_scenes:
-        raise SettingError("batch_size", values["batch_size"], f"at most num_scenes, {num_scenes}")
 
 
 def pretrain(
@@ -311,7 +229,7 @@ def _train_text_to_image(
         rngs=nnx.Rngs(seed + 1),
     )
     schedule = NoiseSchedule()
-    optimizer = _optimizer(settings)
+    optimizer = _optimizer(settings, settings.get("b2", 0.999))
 
     step = make_text_to_image_step(
         unet,
@@ -403,10 +321,10 @@ def _validation(
     return evaluate
 
 
-def _optimizer(settings: VAESettings | UNetSettings):
+def _optimizer(settings: VAESettings | UNetSettings, b2: float = 0.999):
     return make_optimizer(
-        make_schedule(settings["learning_rate"], settings["num_steps"], _WARMUP),
+        make_schedule(settings["learning_rate"], settings["num_steps"], WARMUP),
         weight_decay=1e-4,
         clip_norm=1.0,
-        b2=settings.get("b2", 0.999),
+        b2=b2,
     )

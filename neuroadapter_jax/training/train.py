@@ -52,7 +52,9 @@ def check_before_preparing(
         ("sampling.num_steps", settings.sampling),
     ):
         if sampling.num_steps > (most := schedule.num_train_timesteps):
-            raise SettingError(key, sampling.num_steps, f"at most {most}, {settings.backbone}'s")
+            raise SettingError(
+                key, sampling.num_steps, f"at most {most}, the timesteps of {settings.backbone}"
+            )
         plan(schedule, sampling)
     check_rates(settings.drop_rate, settings.drop_all)
     if num_vertices is not None:
