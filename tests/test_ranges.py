@@ -103,15 +103,15 @@ def test_a_dataclass_is_checked_field_by_field():
 
 def test_settings_are_named_as_they_were_typed():
     elsewhere = {"root": "config.data.root"}
-    with pytest.raises(SettingError, match=r"^config\.train\.steps is 0;"):
-        with named("config.train.", elsewhere):
-            check("steps", 0, Count)
-    with pytest.raises(SettingError, match=r"^config\.data\.root is 0;"):
-        with named("config.train.", elsewhere):
-            check("root", 0, str)
-    with pytest.raises(SettingError, match=r"^config\.train\.sampling\.eta is 7;"):
-        with named("config.train."), named("sampling."):
-            check("eta", 7, Share)
+    inside = named("config.train.", elsewhere)
+    with pytest.raises(SettingError, match=r"^config\.train\.steps is 0;"), inside:
+        check("steps", 0, Count)
+    inside = named("config.train.", elsewhere)
+    with pytest.raises(SettingError, match=r"^config\.data\.root is 0;"), inside:
+        check("root", 0, str)
+    outer, inner = named("config.train."), named("sampling.")
+    with pytest.raises(SettingError, match=r"^config\.train\.sampling\.eta is 7;"), outer, inner:
+        check("eta", 7, Share)
 
 
 class Widths(TypedDict):

@@ -12,6 +12,7 @@ from neuroadapter_jax.commands.configs import define_config
 from neuroadapter_jax.commands.machine import use_cpu_cores
 from neuroadapter_jax.commands.shared_flags import CommandFlags, define_shared
 from neuroadapter_jax.errors import InputError
+from neuroadapter_jax.ranges import named
 
 
 def define(values: CommandFlags) -> None:
@@ -31,8 +32,10 @@ def main(values: CommandFlags, arguments: list[str]) -> None:
     use_cpu_cores(settings.batch_size)
 
     from neuroadapter_jax.commands.prepare import prepare_records
-    from neuroadapter_jax.training.brain_encoder import train_encoders
+    from neuroadapter_jax.training.brain_encoder import read_backbone_config, train_encoders
 
+    with named("config.encoder."):
+        read_backbone_config(settings)
     prepare_records(config, allow_pickle=values.allow_pickle)
     folder = train_encoders(settings, workdir, progress=config.progress)
     print(f"Trained: {folder}")

@@ -1,7 +1,6 @@
 """Training of the brain encoder on prepared records: from settings to a folder of encoders."""
 
 import dataclasses
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,6 +16,7 @@ from neuroadapter_jax.cortex.packing import pack
 from neuroadapter_jax.cortex.parcellation import Parcellation, Parcels
 from neuroadapter_jax.datasets.input_pipeline import make_batches, split_batches
 from neuroadapter_jax.datasets.prepared.records import PreparedDataset
+from neuroadapter_jax.diffusion.weights import read_config
 from neuroadapter_jax.encoder.accuracy import vertex_correlation
 from neuroadapter_jax.encoder.brain_encoder import save_brain_encoder
 from neuroadapter_jax.encoder.features import Features
@@ -27,6 +27,7 @@ from neuroadapter_jax.encoder.region_encoder import (
     Rows,
     make_rows,
 )
+from neuroadapter_jax.encoder.vit import Dinov2Config
 from neuroadapter_jax.encoder.weights import dinov2_folder
 from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.files import json_values
@@ -161,13 +162,43 @@ def make_encoder_loss(
     return loss_fn
 
 
+def read_backbone_config(settings: EncoderSettings) -> Dinov2Config:
+    """The config of the encoders' backbone, which the settings fit; no weights are read.
+
+    Raises:
+        MissingFileError: no such backbone.
+        SettingError: a block that the backbone lacks, or sizes that do not divide its own.
+    """
+    config = read_config(dinov2_folder(settings.backbone) / "config.json", Dinov2Config)
+    depth = config.num_hidden_layers
+    if any(block > depth for block in settings.blocks):
+        raise SettingError(
+            "blocks",
+            settings.blocks,
+            f"at most {depth}, the blocks of {settings.backbone} counted from the end from 1",
+        )
+    if settings.padded_size % config.patch_size:
+        raise SettingError(
+            "padded_size",
+            settings.padded_size,
+            f"a multiple of {config.patch_size}, the patch of {settings.backbone}",
+        )
+    if config.hidden_size % settings.num_heads:
+        raise SettingError(
+            "num_heads",
+            settings.num_heads,
+            f"a divisor of {config.hidden_size}, the width of {settings.backbone}",
+        )
+    return config
+
+
 class EncoderTrainingSetup:
     """Data, regions and parcellation that all encoders of a run share.
 
     Training and validation images only: the test split is never opened.
 
     Raises:
-        InputError: a parcellation of another mesh, or a block that the backbone lacks.
+        InputError: a parcellation of another mesh, or what `read_backbone_config` refuses.
     """
 
     def __init__(self, settings: EncoderSettings):
@@ -180,20 +211,14 @@ class EncoderTrainingSetup:
             settings.parcellation, settings.parcels
         )
         self.rows = make_rows(self.regions, settings.row_length)
-        config = json.loads((dinov2_folder(settings.backbone) / "config.json").read_text())
-        depth = config["num_hidden_layers"]
-        if wrong := [k for k in settings.blocks if not 0 <= k <= depth]:
-            raise InputError(
-                f"blocks holds {wrong}; {settings.backbone} has {depth} blocks, "
-                "counted from the end from 1; 0 stands for the patch tokens."
-            )
-        side = settings.padded_size // config["patch_size"]
+        config = read_backbone_config(settings)
+        side = settings.padded_size // config.patch_size
         self.grid = (side, side)
         self.config = RegionEncoderConfig(
             num_regions=len(self.regions),
             num_rows=len(self.rows.region),
             row_length=self.rows.packing.index.shape[1],
-            width=config["hidden_size"],
+            width=config.hidden_size,
             num_heads=settings.num_heads,
             mlp_width=settings.mlp_width,
             dropout=settings.dropout,

@@ -19,16 +19,17 @@ def require_image_size(backbone: str | Path, image_size: int) -> None:
     """Refuse a size of images that a backbone's networks cannot halve as often as they do.
 
     Args:
-        backbone: see `backbone_folder`; no weights are read.
+        backbone: see `backbone_folder`; no weights are read. Without a U-Net, which preparing does
+            not need, the autoencoder alone counts.
         image_size: rows and columns.
 
     Raises:
         SettingError: another size than a multiple of what the autoencoder and the U-Net divide by.
     """
     folder = backbone_folder(backbone)
-    vae = read_config(folder / "vae" / "config.json", AutoencoderConfig)
-    unet = read_config(folder / "unet" / "config.json", UNetConfig)
-    multiple = vae.downscale * 2 ** (len(unet.block_out_channels) - 1)
+    multiple = read_config(folder / "vae" / "config.json", AutoencoderConfig).downscale
+    if (path := folder / "unet" / "config.json").is_file():
+        multiple *= 2 ** (len(read_config(path, UNetConfig).block_out_channels) - 1)
     if image_size % multiple:
         raise SettingError("image_size", image_size, f"a multiple of {multiple} for {backbone}")
 
