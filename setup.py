@@ -16,6 +16,7 @@ ROOT = pathlib.Path(__file__).resolve().parent
 # installed beside another project's JAX.
 CORE = [
     "absl-py",
+    "annotated-types",
     "array_record",
     "filelock>=4.2",
     "flax>=0.12.8",

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -11,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from neuroadapter_jax.errors import ExistingFileError, InputError
+from neuroadapter_jax.errors import ExistingFileError, InputError, NotFiniteError
 
 
 def write_file(path: str | Path, write: Callable[[Path], object]) -> None:
@@ -43,8 +44,29 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def write_json(path: str | Path, content: Any) -> None:
-    """Write JSON, whole or not at all; see `write_file`."""
-    write_text(path, json.dumps(content, indent=2) + "\n")
+    """Write JSON, whole or not at all; see `write_file`.
+
+    JSON has no NaN: a score that is not defined becomes null.
+
+    Raises:
+        NotFiniteError: an infinite number.
+    """
+    numbers = _without_nan(content, str(path))
+    write_text(path, json.dumps(numbers, indent=2, allow_nan=False) + "\n")
+
+
+def _without_nan(content: Any, where: str) -> Any:
+    if isinstance(content, float) and not math.isfinite(content):
+        if math.isnan(content):
+            return None
+        raise NotFiniteError(
+            f"{where} is {content}; expected a finite number, so look at its data."
+        )
+    if isinstance(content, Mapping):
+        return {key: _without_nan(value, f"{where}: {key}") for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_without_nan(value, where) for value in content]
+    return content
 
 
 def write_npz(path: str | Path, *, compress: bool = False, **arrays: Any) -> None:

@@ -11,6 +11,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from neuroadapter_jax.errors import InputError
+from neuroadapter_jax.ranges import SettingError
 
 DATA, FSDP = "data", "fsdp"
 ROWS = PartitionSpec((DATA, FSDP))
@@ -36,13 +37,11 @@ def make_mesh(fsdp: int = 1, devices: Sequence | None = None) -> Mesh:
         devices: those of the mesh; None takes all of every process.
 
     Raises:
-        InputError: fsdp does not divide the number of devices.
+        SettingError: fsdp does not divide the number of devices.
     """
     devices = list(jax.devices() if devices is None else devices)
     if fsdp < 1 or len(devices) % fsdp:
-        raise InputError(
-            f"fsdp is {fsdp}, which does not divide the {len(devices)} devices; choose a divisor."
-        )
+        raise SettingError("fsdp", fsdp, f"a divisor of the number of devices, {len(devices)}")
     return Mesh(np.array(devices).reshape(-1, fsdp), (DATA, FSDP))
 
 

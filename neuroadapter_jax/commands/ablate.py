@@ -14,11 +14,12 @@ from pathlib import Path
 from ml_collections import ConfigDict
 from ml_collections.config_flags import get_config_filename, get_override_values
 
-from neuroadapter_jax.commands.config_values import training_settings
+from neuroadapter_jax.commands.config_values import check_data, plain, training_settings
 from neuroadapter_jax.commands.configs import define_config
 from neuroadapter_jax.commands.shared_flags import CommandFlags, define_shared
 from neuroadapter_jax.commands.stages import run_stage
 from neuroadapter_jax.errors import InputError
+from neuroadapter_jax.ranges import check_values, named
 
 
 def define(values: CommandFlags) -> None:
@@ -46,12 +47,18 @@ def main(values: CommandFlags, arguments: list[str]) -> None:
     config, file, out = values.config, get_config_filename(values["config"]), Path(values.out)
     if ":" in file:
         raise InputError(f"--config is {file}; name the file alone, all its variants run.")
+    if "ablation" not in config:
+        raise InputError(f"{file} has no section `ablation`; give a config that has, ablation.")
+    with named("config.ablation."):
+        check_values(plain(config.ablation), AblationPlan, "a setting of the ablation")
+        plan = AblationPlan(**plain(config.ablation))
+    check_data(config)
 
     def check_run(name: str, seed: int, folder: Path) -> None:
         check_before_preparing(training_settings(variant_of(config, name, seed)), folder)
 
     run_ablation(
-        AblationPlan(**config.ablation.to_dict()),
+        plan,
         file,
         [
             f"--config.{key}={value}"

@@ -16,13 +16,16 @@ from pathlib import Path
 from absl import flags
 
 from neuroadapter_jax.commands.choices import METHODS
+from neuroadapter_jax.commands.given import must_exist, needs
 from neuroadapter_jax.commands.machine import use_cpu_cores
 from neuroadapter_jax.commands.shared_flags import (
     CommandFlags,
     define_sampling,
     define_shared,
     sampling_from,
+    within,
 )
+from neuroadapter_jax.ranges import ShareAboveZero
 
 NUM_SHOWN = 10
 
@@ -59,6 +62,10 @@ def define(values: CommandFlags) -> None:
         "given.",
     }.items():
         flags.DEFINE_float(name, None, help, flag_values=values)
+    within(values, "strength", ShareAboveZero)
+    within(values, "linear_guidance_scale", float)
+    needs(values, "nsd_root", "captions")
+    must_exist(values, "captions", "nsd_root", "gallery")
 
 
 def main(values: CommandFlags, arguments: list[str]) -> None:
@@ -69,31 +76,35 @@ def main(values: CommandFlags, arguments: list[str]) -> None:
     from neuroadapter_jax.encoder.brain_encoder import BrainEncoder
     from neuroadapter_jax.figures.grids import image_grid, save_grid, save_picture
     from neuroadapter_jax.pipeline import NeuroAdapterPipeline, load_reconstructions
+    from neuroadapter_jax.pipeline.saving import read_sampling
     from neuroadapter_jax.studies import baselines
 
+    # What is cheap to read comes first, so that what is wrong is said before any model is loaded.
     out = Path(values.out)
-    pipeline = NeuroAdapterPipeline.from_pretrained(values.model, allow_other=values.allow_other)
+    settings = baselines.BaselineSettings(
+        methods=tuple(values.methods),
+        strength=values.strength,
+        linear_guidance_scale=values.linear_guidance_scale,
+        sampling=sampling_from(values, read_sampling(values.model)[0]),
+        num_candidates=values.num_candidates,
+        seed=values.seed,
+        batch_size=values.batch_size,
+        allow_other=tuple(values.allow_other),
+    )
+    baselines.require_choices(settings, values.root)
     captions = None
     if values.captions:
         captions = read_captions(values.captions, values.nsd_root or values.root)
     elif values.root is not None:
         captions = baselines.simulated_captions(values.root)
+    pipeline = NeuroAdapterPipeline.from_pretrained(values.model, allow_other=values.allow_other)
     backbone = pipeline.backbone
     side = backbone.unet.config.sample_size * backbone.vae.config.downscale
     results = baselines.run_baselines(
         pipeline,
         values.prepared,
         out,
-        baselines.BaselineSettings(
-            methods=tuple(values.methods),
-            strength=values.strength,
-            linear_guidance_scale=values.linear_guidance_scale,
-            sampling=sampling_from(values, pipeline.sampling),
-            num_candidates=values.num_candidates,
-            seed=values.seed,
-            batch_size=values.batch_size,
-            allow_other=tuple(values.allow_other),
-        ),
+        settings,
         encoder=BrainEncoder.from_pretrained(values.encoder, allow_other=values.allow_other),
         captions=captions,
         gallery=gallery_of_folder(values.gallery, side) if values.gallery else None,

@@ -19,8 +19,10 @@ from pathlib import Path
 from absl import flags
 
 from neuroadapter_jax.commands.choices import SIZES as NAMES
+from neuroadapter_jax.commands.given import excludes
 from neuroadapter_jax.commands.machine import available_cores, use_cpu_cores
 from neuroadapter_jax.commands.shared_flags import CommandFlags, define_shared
+from neuroadapter_jax.errors import InputError
 
 
 def define(values: CommandFlags) -> None:
@@ -41,9 +43,17 @@ def define(values: CommandFlags) -> None:
             "out": "Folder for benchmark.json and benchmark.md.",
         },
     )  # fmt: skip
+    excludes(
+        values, "full_size", "quick", "paper_step", "views", "sizes", "num_steps", "repeats", "out"
+    )
+    excludes(values, "paper_step", "quick", "views", "sizes", "num_steps", "repeats", "out")
+    excludes(values, "views", "quick", "sizes", "out")
+    excludes(values, "quick", "sizes")
 
 
 def main(values: CommandFlags, arguments: list[str]) -> None:
+    if set(values.sizes) - set(NAMES) or not values.sizes:
+        raise InputError(f"--sizes is {values.sizes}; expected some of {', '.join(NAMES)}.")
     if values.full_size:
         from neuroadapter_jax.studies.benchmark.run import full_size
 

@@ -1,6 +1,7 @@
 """What a config file says, as the arguments of the classes and functions that do the work.
 
-ConfigDicts end here: no module outside `commands` receives one.
+ConfigDicts end here: no module outside `commands` receives one. What is out of its range is refused
+under the name that the user typed, such as config.train.gamma.
 """
 
 import contextlib
@@ -9,26 +10,53 @@ from typing import TYPE_CHECKING, Any
 from ml_collections import ConfigDict
 
 from neuroadapter_jax.errors import InputError
+from neuroadapter_jax.ranges import Count, SettingError, check, check_values, named
 
 if TYPE_CHECKING:
+    from neuroadapter_jax.datasets.nsd.source import NSDSelection
     from neuroadapter_jax.datasets.nsd.subject import NSDSubject
+    from neuroadapter_jax.datasets.prepared.prepare import PreparationSettings
     from neuroadapter_jax.datasets.source import Source
+    from neuroadapter_jax.simulation.subject import SubjectConfig
     from neuroadapter_jax.training.brain_encoder import EncoderSettings
     from neuroadapter_jax.training.settings import Settings
+
+
+# Settings that a config keeps in other sections than `train` and `encoder`.
+_ELSEWHERE = {
+    "prepared": "config.data.prepared",
+    "parcellation": "config.data.parcellation",
+    "parcels": "config.data.parcels",
+}
+
+
+def plain(section: ConfigDict) -> dict[str, Any]:
+    """A section as a dictionary; a list that --config.KEY=None switched off is None."""
+    return {key: None if value == (None,) else value for key, value in section.to_dict().items()}
 
 
 def per_subject(config: ConfigDict) -> list[ConfigDict]:
     """One config per subject of config.data.subjects; the config itself where there is no such key.
 
     {subject} in data.prepared stands for the subject's number.
+
+    Raises:
+        SettingError: subjects that are no numbers, or a name with other words in braces.
     """
-    if config.data.get("subjects") is None:
+    subjects = plain(config.data).get("subjects")
+    if subjects is None:
         return [config]
+    check("config.data.subjects", subjects, tuple[Count, ...])
+    check("config.data.prepared", config.data.prepared, str)
     result = []
-    for subject in config.data.subjects:
+    for subject in subjects:
         one = config.copy_and_resolve_references()
         one.data.subject = subject
-        one.data.prepared = config.data.prepared.format(subject=subject)
+        try:
+            one.data.prepared = config.data.prepared.format(subject=subject)
+        except (KeyError, IndexError, ValueError):
+            wanted = "a name in which {subject} alone stands in braces"
+            raise SettingError("config.data.prepared", config.data.prepared, wanted) from None
         result.append(one)
     return result
 
@@ -37,31 +65,36 @@ def training_settings(config: ConfigDict) -> "Settings":
     """The training settings that a config file spreads over its sections."""
     from neuroadapter_jax.training.settings import Settings
 
-    values = config.train.to_dict()
-    with contextlib.suppress(ValueError):  # "uniform", or a number that the command line gave
+    values = plain(config.train)
+    # "uniform", or a number that the command line gave
+    with contextlib.suppress(ValueError, TypeError):
         values["drop_rate"] = float(values["drop_rate"])
     folders = [each.data.prepared for each in per_subject(config)]
-    return Settings.from_dict(
-        {
-            "prepared": folders if len(folders) > 1 else folders[0],
-            "parcellation": config.data.parcellation,
-            "parcels": config.data.get("parcels", "own"),
-            "backbone": config.backbone,
-            **values,
-        }
-    )
+    with named("config.train.", _ELSEWHERE | {"backbone": "config.backbone"}):
+        return Settings.from_dict(
+            {
+                "prepared": folders if len(folders) > 1 else folders[0],
+                "parcellation": config.data.parcellation,
+                "parcels": config.data.get("parcels", "own"),
+                "backbone": config.backbone,
+                **values,
+            }
+        )
 
 
 def encoder_settings(config: ConfigDict) -> "EncoderSettings":
     """The settings of a brain encoder's training."""
     from neuroadapter_jax.training.brain_encoder import EncoderSettings
 
-    return EncoderSettings(
-        prepared=config.data.prepared,
-        parcellation=tuple(config.data.parcellation),
-        parcels=config.data.get("parcels", "own"),
-        **config.encoder.to_dict(),
-    )
+    values = {
+        "prepared": config.data.prepared,
+        "parcellation": config.data.parcellation,
+        "parcels": config.data.get("parcels", "own"),
+        **plain(config.encoder),
+    }
+    with named("config.encoder.", _ELSEWHERE):
+        check_values(values, EncoderSettings, "a setting of the brain encoder")
+        return EncoderSettings(**values)
 
 
 def dataset_readers() -> dict[str, type]:
@@ -95,30 +128,78 @@ def open_source(data: ConfigDict, allow_pickle: bool = False) -> "Source":
         raise InputError(
             f"data.dataset is {data.dataset!r}; the readers are {', '.join(sorted(readers))}."
         )
-    options = data.reader.to_dict()
+    options = plain(data.reader)
     if data.dataset == "derived_nsd":
         options["allow_pickle"] = allow_pickle
-    return readers[data.dataset](**options)
+    with named("config.data.reader."):
+        check_values(options, readers[data.dataset], f"a setting of the reader {data.dataset}")
+        return readers[data.dataset](**options)
 
 
 def open_nsd_subject(data: ConfigDict) -> "NSDSubject":
     """The subject of NSD, or the simulated one, that `data` names."""
     from neuroadapter_jax.datasets.nsd.subject import NSDSubject
 
-    return NSDSubject(data.root, data.subject, data.space, data.beta_version, data.get("sessions"))
+    chosen = nsd_selection(data)
+    return NSDSubject(data.root, chosen.subject, chosen.space, chosen.beta_version, chosen.sessions)
 
 
-def nsd_selection(data: ConfigDict) -> dict[str, Any]:
-    """The arguments of `NSDSelection`."""
-    return {
-        "subject": data.subject,
-        "space": data.space,
-        "beta_version": data.beta_version,
-        "sessions": data.get("sessions"),
-        "normalize": data.normalize,
-        "split": data.get("split", "shared"),
-        "num_validation": data.num_validation,
-    }
+def nsd_selection(data: ConfigDict) -> "NSDSelection":
+    """Which responses and images of NSD, or of the simulated subject, `data` names."""
+    from neuroadapter_jax.datasets.nsd.source import NSDSelection
+
+    names = ("subject", "space", "beta_version", "sessions", "normalize", "split", "num_validation")
+    values = plain(data)
+    with named("config.data."):
+        check("root", values["root"], str)
+        return NSDSelection(**{name: values[name] for name in names if name in values})
+
+
+def simulated_subject(data: ConfigDict) -> "SubjectConfig | None":
+    """The subject that is simulated into data.root; None where its files are real ones."""
+    from neuroadapter_jax.simulation.subject import SubjectConfig
+
+    if data.simulation is None:
+        return None
+    values = plain(data.simulation)
+    with named("config.data.simulation."):
+        check_values(values, SubjectConfig, "a setting of the simulated subject")
+        return SubjectConfig(**values)
+
+
+def preparation_settings(config: ConfigDict, **options: bool) -> "PreparationSettings":
+    """How the records of a config are prepared.
+
+    Args:
+        config: with the sections `data` and `backbone`.
+        options: further fields of `PreparationSettings`.
+    """
+    from neuroadapter_jax.datasets.prepared.prepare import PreparationSettings
+
+    check("config.backbone", config.backbone, str)
+    check("config.data.prepared", config.data.prepared, str)
+    with named("config.data."):
+        return PreparationSettings(image_size=config.data.image_size, **options)
+
+
+def check_data(config: ConfigDict, allow_pickle: bool = False) -> None:
+    """Refuse sections `data` and `backbone` that are out of range, before anything is read.
+
+    Args:
+        config: with both.
+        allow_pickle: the flag --allow_pickle.
+
+    Raises:
+        SettingError: a value that is.
+        InputError: the flag, with a dataset that has no pickle.
+    """
+    if allow_pickle and config.data.get("dataset") != "derived_nsd":
+        raise InputError("--allow_pickle has no effect here; data.dataset is not derived_nsd.")
+    for one in per_subject(config):
+        preparation_settings(one)
+        if "dataset" not in one.data:
+            nsd_selection(one.data)
+            simulated_subject(one.data)
 
 
 def surface_vertices(data: ConfigDict, allow_pickle: bool = False) -> tuple[int, int] | None:

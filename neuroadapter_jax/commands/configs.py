@@ -1,4 +1,7 @@
-"""The flag --config: a file of the user's, or a config that the package carries, by its name."""
+"""The flag --config: a file of the user's, or a config that the package carries, by its name.
+
+--config.KEY=None switches any number, name or list off; whether it may be is the setting's affair.
+"""
 
 import difflib
 import importlib.util
@@ -6,9 +9,10 @@ import inspect
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from absl import flags
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict, FieldReference, config_flags
 
 import neuroadapter_jax
 from neuroadapter_jax.commands.shared_flags import CommandFlags
@@ -75,7 +79,44 @@ def load_config(argument: str) -> ConfigDict:
         config = get_config(*variant)
     except TypeError as error:  # absl would hide where in the file it is
         raise RuntimeError(f"{path}: get_config failed.") from error
+    _allow_none(config)
     return config.lock()
+
+
+class _OrNone(flags.ArgumentParser):
+    """What another parser takes, or None."""
+
+    def __init__(self, parser: flags.ArgumentParser, expected: str):
+        self._parser, self._expected = parser, expected
+
+    def parse(self, argument: Any) -> Any:
+        if argument in (None, "None"):
+            return None
+        try:
+            return self._parser.parse(argument)
+        except (TypeError, ValueError):
+            raise ValueError(f"expected {self._expected}, or None") from None
+
+    def flag_type(self) -> str:
+        return self._parser.flag_type()
+
+
+for _kind, _parser, _expected in (
+    (int, flags.IntegerParser(), "a whole number"),
+    (float, flags.FloatParser(), "a number"),
+    (str, flags.ArgumentParser(), "text"),
+):
+    config_flags.register_flag_parser_for_type(_kind, _OrNone(_parser, _expected))
+
+
+def _allow_none(config: ConfigDict) -> None:
+    """Make references of all numbers and texts, which keep their type and may be None."""
+    with config.ignore_type():
+        for key, value in config.items(preserve_field_references=True):
+            if isinstance(value, ConfigDict):
+                _allow_none(value)
+            elif type(value) in (int, float, str):
+                config[key] = FieldReference(value)
 
 
 class _ConfigParser(flags.ArgumentParser):

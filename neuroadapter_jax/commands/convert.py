@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
+from neuroadapter_jax.commands.given import exactly_one, must_exist, needs
 from neuroadapter_jax.commands.shared_flags import CommandFlags, define_shared
 from neuroadapter_jax.errors import InputError
 
@@ -38,6 +39,10 @@ def define(values: CommandFlags) -> None:
     }.items():
         flags.DEFINE_string(name, None, help, flag_values=values)
     flags.DEFINE_enum("to", "pipeline", FORMATS, "What to write.", flag_values=values)
+    exactly_one(values, "model", "released")
+    needs(values, "regions", "released")
+    needs(values, "guidance_scale", "released")
+    must_exist(values, "released", "regions")
 
 
 def read_model(values: CommandFlags) -> "NeuroAdapterPipeline":
@@ -47,8 +52,6 @@ def read_model(values: CommandFlags) -> "NeuroAdapterPipeline":
     from neuroadapter_jax.interop import load_released
     from neuroadapter_jax.pipeline.pipeline import NeuroAdapterPipeline
 
-    if (values.model is None) == (values.released is None):
-        raise InputError("give either --model or --released.")
     if values.model is not None:
         return NeuroAdapterPipeline.from_pretrained(values.model, values.backbone)
     if values.backbone is None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from absl import flags
 
 from neuroadapter_jax.commands.choices import CONVENTIONS
+from neuroadapter_jax.commands.given import excludes, must_exist, needs
 from neuroadapter_jax.commands.shared_flags import CommandFlags, define_shared
 from neuroadapter_jax.errors import InputError
 
@@ -47,6 +48,13 @@ def define(values: CommandFlags) -> None:
             "out": "With --compare: folder for comparison.json and .md.",
         },
     )  # fmt: skip
+    needs(values, "root", "prepared")
+    needs(values, "permuted", "root")
+    needs(values, "model", "root")
+    needs(values, "out", "compare")
+    scoring = ("convention", "weights", "download", "set_level", "prepared", "root")
+    excludes(values, "compare", *scoring)
+    must_exist(values, "permuted", "weights")
 
 
 def main(values: CommandFlags, arguments: list[str]) -> None:
@@ -64,8 +72,6 @@ def main(values: CommandFlags, arguments: list[str]) -> None:
         if values.out is not None:
             print(f"Differences: {Path(values.out) / 'comparison.json'}, comparison.md")
         return
-    if values.out is not None:
-        raise InputError("--out belongs to --compare; scores go into the folder itself.")
     results = score_folder(
         arguments[0],
         convention=values.convention,

@@ -9,6 +9,7 @@ that `NeuroAdapterPipeline.from_pretrained` and --model take.
 
 from absl import flags
 
+from neuroadapter_jax.commands.given import must_exist
 from neuroadapter_jax.commands.shared_flags import CommandFlags, define_shared
 
 
@@ -27,6 +28,7 @@ def define(values: CommandFlags) -> None:
         flag_values=values,
     )  # fmt: skip
     flags.DEFINE_bool("half", False, "Write float16 weights.", flag_values=values)
+    must_exist(values, "results")
 
 
 def main(values: CommandFlags, arguments: list[str]) -> None:

@@ -16,14 +16,17 @@ from pathlib import Path
 from absl import flags
 
 from neuroadapter_jax.commands.choices import DEFAULT_REDUCTION, REDUCTIONS
+from neuroadapter_jax.commands.given import exactly_one, must_exist, needs
 from neuroadapter_jax.commands.machine import use_cpu_cores
 from neuroadapter_jax.commands.shared_flags import (
     CommandFlags,
     define_sampling,
     define_shared,
     sampling_from,
+    within,
 )
 from neuroadapter_jax.errors import InputError
+from neuroadapter_jax.ranges import ShareBelowOne
 
 
 def define(values: CommandFlags) -> None:
@@ -69,6 +72,11 @@ def define(values: CommandFlags) -> None:
     flags.DEFINE_string(
         "licence", "", "Of the pictures; a sentence under the report.", flag_values=values
     )
+    within(values, "threshold", ShareBelowOne)
+    exactly_one(values, "rois", "root")
+    for name in ("subject", "extra_atlases", "threshold"):
+        needs(values, name, "root")
+    must_exist(values, "rois")
 
 
 def read_subject(text: str | None) -> int | None:
@@ -81,17 +89,22 @@ def read_subject(text: str | None) -> int | None:
 
 
 def main(values: CommandFlags, arguments: list[str]) -> None:
+    subject = read_subject(values.subject)
     use_cpu_cores(values.group_size)
 
     from neuroadapter_jax.datasets.prepared.records import PreparedDataset
     from neuroadapter_jax.pipeline import InterpretationSettings, NeuroAdapterPipeline
+    from neuroadapter_jax.pipeline.saving import read_sampling
     from neuroadapter_jax.studies.interpretation import ROISource, interpret
 
+    # What is cheap to read comes first, so that what is wrong is said before the model is loaded.
     out = Path(values.out)
+    dataset = PreparedDataset(values.prepared, values.split)
+    sampling = sampling_from(values, read_sampling(values.model)[0])
     source = ROISource(
         values.rois,
         values.root,
-        read_subject(values.subject),
+        subject,
         tuple(values.extra_atlases),
         values.threshold,
         values.label_dir,
@@ -110,7 +123,7 @@ def main(values: CommandFlags, arguments: list[str]) -> None:
         rois,
         masks,
         InterpretationSettings(
-            sampling=sampling_from(values, pipeline.sampling),
+            sampling=sampling,
             reduction=values.reduction,
             layer_weighting=values.layer_weighting,
             num_images=values.num_images,

@@ -18,9 +18,17 @@ from pathlib import Path
 from absl import flags
 from ml_collections import ConfigDict
 
-from neuroadapter_jax.commands.config_values import nsd_selection, open_source
+from neuroadapter_jax.commands.config_values import (
+    check_data,
+    nsd_selection,
+    open_source,
+    preparation_settings,
+    simulated_subject,
+)
 from neuroadapter_jax.commands.configs import define_config
+from neuroadapter_jax.commands.given import excludes
 from neuroadapter_jax.commands.shared_flags import CommandFlags, define_shared
+from neuroadapter_jax.ranges import named
 
 
 def define(values: CommandFlags) -> None:
@@ -33,6 +41,8 @@ def define(values: CommandFlags) -> None:
         "verify": "Compare finished records with their checksums, and do nothing else.",
     }.items():
         flags.DEFINE_bool(name, False, help, flag_values=values)
+    excludes(values, "dry_run", "verify", "accept_differences", "compare_disk")
+    excludes(values, "verify", "accept_differences", "compare_disk", "allow_pickle")
 
 
 def prepare_records(
@@ -53,34 +63,27 @@ def prepare_records(
     Returns:
         The folder of the records.
     """
-    from neuroadapter_jax.datasets.nsd.source import NSDSelection
-    from neuroadapter_jax.datasets.prepared.image_encoder import load_image_encoder
-    from neuroadapter_jax.datasets.prepared.prepare import (
-        PreparationSettings,
-        prepare_source,
-        prepare_subject,
+    from neuroadapter_jax.datasets.prepared.image_encoder import (
+        load_image_encoder,
+        require_image_size,
     )
+    from neuroadapter_jax.datasets.prepared.prepare import prepare_source
     from neuroadapter_jax.simulation.nsd_writer import write_nsd
-    from neuroadapter_jax.simulation.subject import SubjectConfig
 
     data = config.data
-    settings = PreparationSettings(
-        image_size=data.image_size,
-        accept_differences=accept_differences,
-        compare_disk=compare_disk,
+    settings = preparation_settings(
+        config, accept_differences=accept_differences, compare_disk=compare_disk
     )
-    if "dataset" in data:
-        source = open_source(data, allow_pickle)  # before the weights: a wrong folder is said first
-        return prepare_source(source, data.prepared, load_image_encoder(config.backbone), settings)
-    if data.simulation is not None:
-        write_nsd(data.root, SubjectConfig(**data.simulation.to_dict()))
-    return prepare_subject(
-        data.root,
-        data.prepared,
-        load_image_encoder(config.backbone),
-        NSDSelection(**nsd_selection(data)),
-        settings,
-    )
+    # Before the weights, and before anything is simulated: what is wrong is said first.
+    check_data(config, allow_pickle)
+    source = open_source(data, allow_pickle) if "dataset" in data else None
+    with named("config.data."):
+        require_image_size(config.backbone, data.image_size)
+    if source is None:
+        if (subject := simulated_subject(data)) is not None:
+            write_nsd(data.root, subject)
+        source = nsd_selection(data).open(data.root)
+    return prepare_source(source, data.prepared, load_image_encoder(config.backbone), settings)
 
 
 def dry_run(data: ConfigDict, allow_pickle: bool = False) -> None:
@@ -95,7 +98,8 @@ def dry_run(data: ConfigDict, allow_pickle: bool = False) -> None:
     if data.simulation is not None:
         print(f"Nothing to fetch: the subject is simulated into {data.root}.")
         return
-    files = subject_files(data.subject, data.space, data.beta_version, data.get("sessions"))
+    chosen = nsd_selection(data)
+    files = subject_files(chosen.subject, chosen.space, chosen.beta_version, chosen.sessions)
     lines, complete = fetching_plan(data.root, files)
     print("\n".join(lines))
     sys.exit(0 if complete else 1)
@@ -118,6 +122,7 @@ def verify(prepared: Path) -> None:
 
 def main(values: CommandFlags, arguments: list[str]) -> None:
     config = values.config
+    check_data(config, values.allow_pickle)
     if values.dry_run:
         dry_run(config.data, values.allow_pickle)
         return

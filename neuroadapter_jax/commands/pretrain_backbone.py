@@ -9,9 +9,11 @@ is a folder in the diffusers layout, named by config.export.
 import math
 from pathlib import Path
 
+from neuroadapter_jax.commands.config_values import plain
 from neuroadapter_jax.commands.configs import define_config
 from neuroadapter_jax.commands.machine import use_cpu_cores
 from neuroadapter_jax.commands.shared_flags import CommandFlags
+from neuroadapter_jax.ranges import check, named
 
 
 def define(values: CommandFlags) -> None:
@@ -19,24 +21,31 @@ def define(values: CommandFlags) -> None:
 
 
 def main(values: CommandFlags, arguments: list[str]) -> None:
+    from neuroadapter_jax.training.tiny_sd import pretrain
+    from neuroadapter_jax.training.tiny_sd_settings import check_settings
+
     config = values.config
+    settings = {
+        "seed": config.seed,
+        "num_scenes": config.num_scenes,
+        "scene_seed": config.scene_seed,
+        **{name: plain(config[name]) for name in ("vae", "text_encoder", "unet")},
+    }
+    with named("config."):
+        check("export", config.export, str)
+        check("workdir", config.workdir, str)
+        check_settings(**settings)
     use_cpu_cores(math.gcd(config.vae.batch_size, config.unet.batch_size))
 
     from neuroadapter_jax.figures.grids import caption_grid, save_picture
     from neuroadapter_jax.files import write_text
     from neuroadapter_jax.simulation.scenes import sample_scenes
-    from neuroadapter_jax.training.tiny_sd import pretrain
     from neuroadapter_jax.training.tiny_sd_card import card, sample_captions
 
     pretrain(
         export=config.export,
         workdir=config.workdir,
-        seed=config.seed,
-        num_scenes=config.num_scenes,
-        scene_seed=config.scene_seed,
-        vae=config.vae.to_dict(),
-        text_encoder=config.text_encoder.to_dict(),
-        unet=config.unet.to_dict(),
+        **settings,
         command=" ".join(["neuroadapter", "pretrain-backbone", *values.arguments]),
     )
     export = Path(config.export)

@@ -8,9 +8,11 @@ transformers' layout, named by config.export.
 
 from pathlib import Path
 
+from neuroadapter_jax.commands.config_values import plain
 from neuroadapter_jax.commands.configs import define_config
 from neuroadapter_jax.commands.machine import use_cpu_cores
 from neuroadapter_jax.commands.shared_flags import CommandFlags
+from neuroadapter_jax.ranges import check, named
 
 
 def define(values: CommandFlags) -> None:
@@ -18,23 +20,24 @@ def define(values: CommandFlags) -> None:
 
 
 def main(values: CommandFlags, arguments: list[str]) -> None:
-    config = values.config
-    use_cpu_cores(config.training.batch_size)
-
     from neuroadapter_jax.files import write_text
-    from neuroadapter_jax.training.tiny_vit import card, pretrain_vit
+    from neuroadapter_jax.training.tiny_vit import card, check_settings, pretrain_vit
 
+    config = values.config
+    settings = {
+        "seed": config.seed,
+        "num_scenes": config.num_scenes,
+        "scene_seed": config.scene_seed,
+        "model": plain(config.model),
+        "training": plain(config.training),
+    }
+    with named("config."):
+        check("export", config.export, str)
+        check("workdir", config.workdir, str)
+        check_settings(**settings)
+    use_cpu_cores(config.training.batch_size)
     command = " ".join(["neuroadapter", "pretrain-vit", *values.arguments])
-    losses = pretrain_vit(
-        export=config.export,
-        workdir=config.workdir,
-        seed=config.seed,
-        num_scenes=config.num_scenes,
-        scene_seed=config.scene_seed,
-        model=config.model.to_dict(),
-        training=config.training.to_dict(),
-        command=command,
-    )
+    losses = pretrain_vit(export=config.export, workdir=config.workdir, command=command, **settings)
     text = card(config.export, config.workdir, command, config.num_scenes)
     write_text(Path(config.export) / "README.md", text)
     print(f"Trained: {config.export} ({losses})")

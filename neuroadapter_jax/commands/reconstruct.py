@@ -19,16 +19,20 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
+from neuroadapter_jax.commands.given import exactly_one, excludes, must_exist, needs
 from neuroadapter_jax.commands.machine import use_cpu_cores
 from neuroadapter_jax.commands.shared_flags import (
     CommandFlags,
     define_sampling,
     define_shared,
     sampling_from,
+    within,
 )
 from neuroadapter_jax.errors import InputError
+from neuroadapter_jax.ranges import ShareAboveZero
 
 if TYPE_CHECKING:
+    from neuroadapter_jax.diffusion.sampling import Sampling
     from neuroadapter_jax.pipeline.pipeline import NeuroAdapterPipeline
 
 
@@ -63,6 +67,13 @@ def define(values: CommandFlags) -> None:
         "Control: reconstruct each image from another image's response.",
         flag_values=values,
     )  # fmt: skip
+    within(values, "strength", ShareAboveZero)
+    exactly_one(values, "model", "run")
+    needs(values, "strength", "low_level_start")
+    needs(values, "halving", "encoder")
+    needs(values, "keep_candidates", "encoder")
+    excludes(values, "low_level_start", "start")
+    must_exist(values, "low_level_start")
 
 
 def read_halving(pairs: list[str]) -> tuple[tuple[int, int], ...]:
@@ -75,6 +86,18 @@ def read_halving(pairs: list[str]) -> tuple[tuple[int, int], ...]:
         ) from None
 
 
+def read_own_sampling(model: str | None, run: str | None) -> tuple["Sampling", int]:
+    """The sampling and the number of candidates of a model or a run; no weights are read."""
+    from neuroadapter_jax.pipeline.saving import read_sampling
+    from neuroadapter_jax.training.train import read_settings
+
+    if run is not None:
+        settings = read_settings(run)
+        return settings.sampling, settings.num_candidates
+    assert model is not None  # one of the two is given
+    return read_sampling(model)
+
+
 def read_pipeline(
     model: str | None, run: str | None, allow_other: Sequence[str] = ()
 ) -> "NeuroAdapterPipeline":
@@ -82,11 +105,10 @@ def read_pipeline(
     from neuroadapter_jax.decoders.neuroadapter import pipeline_of_run
     from neuroadapter_jax.pipeline.pipeline import NeuroAdapterPipeline
 
-    if model is not None and run is None:
-        return NeuroAdapterPipeline.from_pretrained(model, allow_other=allow_other)
-    if run is not None and model is None:
+    if run is not None:
         return pipeline_of_run(run)
-    raise InputError("give either --model or --run.")
+    assert model is not None  # one of the two is given
+    return NeuroAdapterPipeline.from_pretrained(model, allow_other=allow_other)
 
 
 def main(values: CommandFlags, arguments: list[str]) -> None:
@@ -103,16 +125,19 @@ def main(values: CommandFlags, arguments: list[str]) -> None:
         ReconstructionSettings,
         reconstruct_split,
     )
+    from neuroadapter_jax.pipeline.rank import require_halving
 
+    # What is cheap to read comes first, so that what is wrong is said before any model is loaded.
     halving = read_halving(values.halving)
-    pipeline = read_pipeline(values.model, values.run, values.allow_other)
     dataset = PreparedDataset(values.prepared, values.split)
+    own, num_candidates = read_own_sampling(values.model, values.run)
+    sampling = sampling_from(values, own)
+    require_halving(halving, sampling.num_steps, values.num_candidates or num_candidates)
+    pipeline = read_pipeline(values.model, values.run, values.allow_other)
     ranking = low_level = None
     if values.encoder:
         encoder = BrainEncoder.from_pretrained(values.encoder, allow_other=values.allow_other)
         ranking = Ranking(encoder, halving=halving, keep_candidates=values.keep_candidates)
-    elif halving or values.keep_candidates:
-        raise InputError("--halving and --keep_candidates need --encoder, which ranks candidates.")
     if values.low_level_start is not None:
         latents = load_low_level_start(values.low_level_start, dataset.image_ids, pipeline)
         low_level = LowLevelStart(latents, values.strength)
@@ -121,7 +146,7 @@ def main(values: CommandFlags, arguments: list[str]) -> None:
         dataset,
         Path(values.out),
         ReconstructionSettings(
-            sampling=sampling_from(values, pipeline.sampling),
+            sampling=sampling,
             num_candidates=values.num_candidates,
             seed=values.seed,
             num_images=values.num_images,

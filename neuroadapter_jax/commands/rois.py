@@ -10,7 +10,11 @@ where more than the threshold of its vertices do, and belongs to the one of the 
 --label_dir the ROIs come from label files on the surface of the regions, such as fsaverage's.
 """
 
+from collections.abc import Sequence
+from typing import Annotated
+
 from absl import flags
+from annotated_types import MinLen
 
 from neuroadapter_jax.commands.config_values import (
     open_nsd_subject,
@@ -20,6 +24,7 @@ from neuroadapter_jax.commands.config_values import (
 from neuroadapter_jax.commands.configs import define_config
 from neuroadapter_jax.commands.shared_flags import CommandFlags, define_shared
 from neuroadapter_jax.errors import InputError
+from neuroadapter_jax.ranges import SettingError, ShareBelowOne, check
 
 
 def define(values: CommandFlags) -> None:
@@ -31,12 +36,25 @@ def define(values: CommandFlags) -> None:
         values, "out", "extra_atlases", "label_dir", "atlases", "maps",
         helps={"out": "CSV file to write: each region's ROI at the first threshold."},
     )  # fmt: skip
+    values.written_files.add("out")
+
+
+def read_thresholds(texts: list[str]) -> list[float]:
+    """The shares in --thresholds."""
+    try:
+        shares = [float(text) for text in texts]
+    except ValueError:
+        raise SettingError("--thresholds", texts, "numbers such as 0.5,0.1") from None
+    check("--thresholds", shares, Annotated[Sequence[ShareBelowOne], MinLen(1)])
+    return shares
 
 
 def main(values: CommandFlags, arguments: list[str]) -> None:
     from neuroadapter_jax.studies.roi_counts import count_regions_in_rois
 
-    config = values.config
+    config, thresholds = values.config, read_thresholds(values.thresholds)
+    if "train" not in config:
+        raise InputError("the config has no section `train`, which says what is chosen.")
     if "dataset" in config.data:
         raise InputError(
             f"data.dataset is {config.data.dataset!r}; this command reads the label files of NSD's "
@@ -45,7 +63,7 @@ def main(values: CommandFlags, arguments: list[str]) -> None:
     text = count_regions_in_rois(
         training_settings(config),
         [open_nsd_subject(one.data) for one in per_subject(config)],
-        [float(share) for share in values.thresholds],
+        thresholds,
         extra_atlases=values.extra_atlases,
         label_dir=values.label_dir,
         atlases=values.atlases,

@@ -9,6 +9,7 @@ from types import ModuleType
 from absl import flags, logging
 
 from neuroadapter_jax.commands.errors import exit_code_of, sentence_of
+from neuroadapter_jax.commands.given import check_given
 from neuroadapter_jax.commands.help_text import command_help
 from neuroadapter_jax.commands.shared_flags import CommandFlags, define_shared
 from neuroadapter_jax.interrupts import of_program
@@ -38,6 +39,7 @@ def run(name: str, module: ModuleType, arguments: list[str]) -> None:
                 values, rest = parse(name, module, arguments)
                 traceback = values.traceback
                 _quiet_libraries(values.verbosity)
+                check_given(values)
                 module.main(values, rest)
             sys.stdout.flush()
     except BrokenPipeError:  # whatever reads the output has read enough, such as `| head`

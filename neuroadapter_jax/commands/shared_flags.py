@@ -7,6 +7,7 @@ from typing import Any
 from absl import flags
 
 from neuroadapter_jax.diffusion.sampling import SAMPLERS, STARTS, Sampling
+from neuroadapter_jax.ranges import Seed, Share, expected, fits, named
 
 _OWN = "the model's own when not given."
 
@@ -17,16 +18,22 @@ class CommandFlags(flags.FlagValues):
     Attributes:
         arguments: of the command line; config_flags looks for --config.key=value among them.
         required: names of the flags that have to be given.
+        rules: of `commands.given`, each raising InputError where the flags break it.
+        written_files: flags that name a file to write, not a folder.
     """
 
     arguments: list[str]
     required: set[str]
+    rules: list[Callable[[], None]]
+    written_files: set[str]
 
     def __init__(self, arguments: Sequence[str]):
         super().__init__()
         # Set past FlagValues, which takes attributes for flags.
         self.__dict__["arguments"] = list(arguments)
         self.__dict__["required"] = set()
+        self.__dict__["rules"] = []
+        self.__dict__["written_files"] = set()
 
     def require(self, *names: str) -> None:
         """Refuse a command line that does not give these flags."""
@@ -43,12 +50,14 @@ class SharedFlag:
         help: one sentence.
         default: None where it may be left out or has to be given.
         options: further arguments of `define`.
+        range: see `ranges.check`; None where absl checks it.
     """
 
     define: Callable[..., Any]
     help: str
     default: Any = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    range: Any = None
 
 
 _POSITIVE = {"lower_bound": 1}
@@ -58,12 +67,14 @@ SAMPLING = {
     ),
     "num_steps": SharedFlag(flags.DEFINE_integer, f"Denoising steps; {_OWN}", options=_POSITIVE),
     "guidance_scale": SharedFlag(
-        flags.DEFINE_float, f"Of classifier-free guidance, 1 is none; {_OWN}"
+        flags.DEFINE_float, f"Of classifier-free guidance, 1 is none; {_OWN}", range=float
     ),
     "start": SharedFlag(
         flags.DEFINE_enum, f"Noise, or a noised grey image; {_OWN}", options={"enum_values": STARTS}
     ),
-    "eta": SharedFlag(flags.DEFINE_float, f"Noise of the sampler ddim, 0 (none) to 1; {_OWN}"),
+    "eta": SharedFlag(
+        flags.DEFINE_float, f"Noise of the sampler ddim, 0 (none) to 1; {_OWN}", range=Share
+    ),
 }
 GENERAL = {
     "traceback": SharedFlag(
@@ -88,7 +99,7 @@ SHARED = {
     "split": SharedFlag(
         flags.DEFINE_string, "Which images: a split of the prepared records.", "test"
     ),
-    "seed": SharedFlag(flags.DEFINE_integer, "Of all random numbers.", 0),
+    "seed": SharedFlag(flags.DEFINE_integer, "Of all random numbers.", 0, range=Seed),
     "batch_size": SharedFlag(
         flags.DEFINE_integer, "Responses per call; more need more memory.", 20, _POSITIVE
     ),
@@ -133,10 +144,12 @@ SHARED = {
     "progress": SharedFlag(flags.DEFINE_bool, "Show progress bars.", True),
     "coordinator": SharedFlag(flags.DEFINE_string, "On several hosts: host:port of process 0."),
     "num_processes": SharedFlag(
-        flags.DEFINE_integer, "On several hosts: processes of the whole run."
+        flags.DEFINE_integer, "On several hosts: processes of the whole run.", options=_POSITIVE
     ),
     "process_id": SharedFlag(
-        flags.DEFINE_integer, "On several hosts: this process's number, from 0."
+        flags.DEFINE_integer,
+        "On several hosts: this process's number, from 0.",
+        options={"lower_bound": 0},
     ),
 }
 PROCESSES = ("coordinator", "num_processes", "process_id")
@@ -168,7 +181,19 @@ def define_shared(
             flag_values=values,
             **shared.options,
         )
+        if shared.range is not None:
+            within(values, name, shared.range)
     values.require(*required)
+
+
+def within(values: CommandFlags, name: str, hint: Any) -> None:
+    """Refuse a number, or a list of which one, is out of a flag's range; see `ranges.check`."""
+    flags.register_validator(
+        name,
+        lambda value: value is None or fits(value, hint),
+        message=f"expected {expected(hint)}",
+        flag_values=values,
+    )
 
 
 def _help(shared: SharedFlag, has_default: bool) -> str:
@@ -191,6 +216,7 @@ def sampling_from(values: CommandFlags, default: Sampling) -> Sampling:
     """The settings that the flags give, and those of `default` for the rest.
 
     Raises:
-        InputError: settings that do not go together.
+        SettingError: settings that do not go together.
     """
-    return default.replace(**{name: values[name].value for name in SAMPLING})
+    with named("--"):
+        return default.replace(**{name: values[name].value for name in SAMPLING})

@@ -14,6 +14,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from neuroadapter_jax.commands.config_values import (
+    check_data,
     per_subject,
     surface_vertices,
     training_settings,
@@ -22,6 +23,7 @@ from neuroadapter_jax.commands.configs import define_config
 from neuroadapter_jax.commands.machine import join_processes, use_cpu_cores
 from neuroadapter_jax.commands.shared_flags import PROCESSES, CommandFlags, define_shared
 from neuroadapter_jax.errors import InputError
+from neuroadapter_jax.ranges import named
 
 
 def define(values: CommandFlags) -> None:
@@ -33,18 +35,26 @@ def prepare_and_train(
     config: ConfigDict, workdir: str | Path, *, allow_pickle: bool = False
 ) -> None:
     """Prepare what is not prepared yet, then train in `workdir`."""
-    use_cpu_cores(config.train.batch_size)
+    settings, subjects = training_settings(config), per_subject(config)
+    check_data(config, allow_pickle)
+    use_cpu_cores(settings.batch_size)
 
     import jax
 
     from neuroadapter_jax.commands.prepare import prepare_records
     from neuroadapter_jax.figures.grids import image_grid, save_picture
     from neuroadapter_jax.sharding import wait_for_all
-    from neuroadapter_jax.training.train import check_before_preparing, train
+    from neuroadapter_jax.training.train import (
+        check_before_preparing,
+        require_even_batches,
+        train,
+    )
 
-    settings, subjects = training_settings(config), per_subject(config)
+    with named("config.train."):
+        require_even_batches(settings)
     for one in subjects:
-        check_before_preparing(settings, workdir, surface_vertices(one.data, allow_pickle))
+        with named("config.train."):
+            check_before_preparing(settings, workdir, surface_vertices(one.data, allow_pickle))
     if jax.process_index() == 0:
         for one in subjects:
             prepare_records(one, allow_pickle=allow_pickle)

@@ -7,10 +7,12 @@ The data are prepared if they are not there. A run that was killed goes on where
 encoder is in the folder model of the work folder at the end.
 """
 
-from neuroadapter_jax.commands.config_values import encoder_settings
+from neuroadapter_jax.commands.config_values import check_data, encoder_settings
 from neuroadapter_jax.commands.configs import define_config
 from neuroadapter_jax.commands.machine import use_cpu_cores
 from neuroadapter_jax.commands.shared_flags import CommandFlags, define_shared
+from neuroadapter_jax.errors import InputError
+from neuroadapter_jax.ranges import named
 
 
 def define(values: CommandFlags) -> None:
@@ -20,13 +22,20 @@ def define(values: CommandFlags) -> None:
 
 def main(values: CommandFlags, arguments: list[str]) -> None:
     config = values.config
+    if "encoder" not in config:
+        raise InputError(
+            "the config has no section `encoder`; name one that has, such as encoder_demo."
+        )
     workdir = values.workdir or config.workdir
-    use_cpu_cores(config.encoder.batch_size)
+    settings = encoder_settings(config)
+    check_data(config, values.allow_pickle)
+    use_cpu_cores(settings.batch_size)
 
     from neuroadapter_jax.commands.prepare import prepare_records
-    from neuroadapter_jax.training.brain_encoder import train_encoders
+    from neuroadapter_jax.training.brain_encoder import read_backbone_config, train_encoders
 
-    settings = encoder_settings(config)
+    with named("config.encoder."):
+        read_backbone_config(settings)
     prepare_records(config, allow_pickle=values.allow_pickle)
     folder = train_encoders(settings, workdir, progress=config.progress)
     print(f"Trained: {folder}")

@@ -6,8 +6,10 @@ It reads the category in each slot of a scene, and scores of the simulated subje
 --out the one that ships with the package is replaced.
 """
 
+from neuroadapter_jax.commands.config_values import plain
 from neuroadapter_jax.commands.configs import define_config
 from neuroadapter_jax.commands.shared_flags import CommandFlags, define_shared
+from neuroadapter_jax.ranges import SettingError, check_values, named
 
 
 def define(values: CommandFlags) -> None:
@@ -21,6 +23,12 @@ def main(values: CommandFlags, arguments: list[str]) -> None:
     from neuroadapter_jax.evaluation.scene_reader import ASSET
     from neuroadapter_jax.evaluation.scene_reader_training import make_scene_reader
 
-    out = values.out or ASSET
-    card = make_scene_reader(out, **values.config.to_dict())
+    out, settings = values.out or ASSET, plain(values.config)
+    with named("config."):
+        check_values(settings, make_scene_reader, "a setting of the scene reader")
+    if settings["seed"] == settings["held_out_seed"]:
+        raise SettingError(
+            "config.held_out_seed", settings["seed"], "another seed than config.seed"
+        )
+    card = make_scene_reader(out, **settings)
     print(f"{card}\nScene reader: {out}")

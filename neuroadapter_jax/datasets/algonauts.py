@@ -15,6 +15,7 @@ from neuroadapter_jax.cortex.parcellation import HEMISPHERES
 from neuroadapter_jax.datasets.responses import fill_nan_vertices
 from neuroadapter_jax.datasets.source import Betas
 from neuroadapter_jax.errors import InputError, MissingFileError
+from neuroadapter_jax.ranges import Count, Seed
 from neuroadapter_jax.readers import read_npy, read_rgb
 
 _RESPONSES = "the responses of the challenge (.npy)"
@@ -51,10 +52,10 @@ class Algonauts2023:
     def __init__(
         self,
         root: str | Path,
-        subject: int = 1,
+        subject: Count = 1,
         ncsnr: Sequence[str | Path] | None = None,
-        num_validation: int = 485,
-        seed: int = 0,
+        num_validation: Count = 485,
+        seed: Seed = 0,
     ):
         self.root, self.subject = Path(root), subject
         self._folder = self.root / f"subj{subject:02d}"

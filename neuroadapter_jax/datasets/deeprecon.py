@@ -21,6 +21,7 @@ from neuroadapter_jax.datasets.responses import fill_nan_vertices, zscore
 from neuroadapter_jax.datasets.source import Betas
 from neuroadapter_jax.datasets.text_table import read_text_table
 from neuroadapter_jax.errors import InputError, MissingFileError
+from neuroadapter_jax.ranges import Count, Seed
 from neuroadapter_jax.readers import read_rgb
 
 NORMALIZATIONS = ("train-stats", "run", "none")
@@ -88,13 +89,13 @@ class Deeprecon:
     def __init__(
         self,
         root: str | Path,
-        subject: int = 1,
+        subject: Count = 1,
         images: str | Path | None = None,
         rois: Sequence[str] | None = None,
         stimulus_tables: Mapping[str, str | Path] | None = None,
         normalize: str = "train-stats",
-        num_validation: int = 60,
-        seed: int = 0,
+        num_validation: Count = 60,
+        seed: Seed = 0,
     ):
         if normalize not in NORMALIZATIONS:
             raise InputError(

@@ -19,6 +19,7 @@ from neuroadapter_jax.datasets.responses import fill_nan_vertices, zscore
 from neuroadapter_jax.datasets.safe_pickle import load_dictionary
 from neuroadapter_jax.datasets.source import Betas
 from neuroadapter_jax.errors import InputError, MissingFileError, reading
+from neuroadapter_jax.ranges import Count
 
 NORMALIZATIONS = ("as_stored", "session")
 _TRIALS_PER_SESSION = 750
@@ -53,7 +54,7 @@ class DerivedNSD:
         self,
         root: str | Path,
         images: str | Path,
-        subject: int = 1,
+        subject: Count = 1,
         normalize: str = "as_stored",
         allow_pickle: bool = False,
     ):

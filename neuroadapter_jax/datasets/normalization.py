@@ -1,6 +1,7 @@
 """How responses are brought to one scale before they are stored, and by which statistics."""
 
 import dataclasses
+from typing import Literal, get_args
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int64
@@ -8,7 +9,8 @@ from jaxtyping import Bool, Float32, Int64
 from neuroadapter_jax.errors import InputError
 
 # Per vertex: over a session's trials, a run's trials, a session's training trials; or as measured.
-NORMALIZATIONS = ("session", "run", "train-stats", "none")
+Normalization = Literal["session", "run", "train-stats", "none"]
+NORMALIZATIONS: tuple[str, ...] = get_args(Normalization)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -25,7 +25,9 @@ from neuroadapter_jax.diffusion.samplers import plan, skipped_steps, without_fir
 from neuroadapter_jax.diffusion.sampling import Sampling
 from neuroadapter_jax.diffusion.weights import Backbone
 from neuroadapter_jax.fingerprints import of_tree
-from neuroadapter_jax.pipeline import LowLevelStart
+from neuroadapter_jax.pipeline import LowLevelStart, checks
+from neuroadapter_jax.pipeline.networks import as_sample_ids
+from neuroadapter_jax.ranges import Count, Seed, check
 from neuroadapter_jax.sharding import ROWS, make_mesh, replicate
 
 
@@ -88,22 +90,29 @@ class LinearTwoStage:
             seed: of the noise.
             sample_ids: numbers that name the samples' noise; 0 ... b - 1 when None.
             low_level: latents that the sampler starts from, one per response.
+
+        Raises:
+            InputError: what `NeuroAdapterPipeline.__call__` refuses.
         """
+        check("seed", seed, Seed)
+        check("num_candidates", num_candidates, Count | None)
+        fmri = np.asarray(checks.whole_cortex(fmri, sum(self.regions.num_vertices)))
+        start = checks.starting_latents(low_level, len(fmri), self.backbone.unet.config)
         sampling = sampling or self.sampling
         count = num_candidates or self.num_candidates
-        ids = np.arange(len(fmri)) if sample_ids is None else np.asarray(sample_ids)
+        ids = np.asarray(as_sample_ids(sample_ids, len(fmri)))
         skipped = 0 if low_level is None else skipped_steps(sampling.num_steps, low_level.strength)
         per_image = {
             "states": np.repeat(self.states(fmri), count, axis=0),
-            "ids": np.repeat(ids, count).astype(np.int32),
+            "ids": np.repeat(ids, count),
             "numbers": np.tile(np.arange(count, dtype=np.int32), len(fmri)),
         }
-        if low_level is not None and skipped:
-            per_image["low_level"] = np.repeat(np.asarray(low_level.latents), count, axis=0)
+        if start is not None and skipped:
+            per_image["low_level"] = np.repeat(np.asarray(start), count, axis=0)
         devices = jax.local_devices()
         mesh = make_mesh(devices=devices[: math.gcd(count * len(fmri), len(devices))])
         scale = jnp.float32(sampling.guidance_scale) if sampling.is_guided else None
-        images = self._reconstruct_jitted(
+        images, latents = self._reconstruct_jitted(
             replicate(self._params, mesh),
             self._empty,
             jax.random.key(seed),
@@ -113,11 +122,12 @@ class LinearTwoStage:
             sampling=sampling.replace(guidance_scale=1.0),
             skipped=skipped,
         )
+        checks.usable_latents(np.asarray(latents).reshape(len(fmri), -1))
         return np.asarray(images).reshape(len(fmri), count, *images.shape[1:])
 
     def _reconstruct(
         self, params, empty, key, guidance_scale, per_image, *, sampling: Sampling, skipped: int
-    ) -> UInt8[Array, "b y x c"]:
+    ) -> tuple[UInt8[Array, "b _y _x _c"], Float[Array, "b y x c"]]:
         schedule = self.backbone.schedule
         unet, vae = nnx.merge(self._graph, params)
         keys = jax.vmap(lambda i, j: jax.random.fold_in(jax.random.fold_in(key, i), j))(
@@ -136,4 +146,4 @@ class LinearTwoStage:
             schedule.prediction_type,
             clean=clean,
         )
-        return to_uint8(vae.decode(latents / vae.config.scaling_factor))
+        return to_uint8(vae.decode(latents / vae.config.scaling_factor)), latents

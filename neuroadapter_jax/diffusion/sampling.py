@@ -1,10 +1,9 @@
 """How images are sampled: one set of settings for training, exports, calls, folders and flags."""
 
 import dataclasses
-import math
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
-from neuroadapter_jax.errors import InputError
+from neuroadapter_jax.ranges import Count, SettingError, Share, check_fields
 
 Sampler = Literal["ddpm", "ddim", "dpmsolver++"]
 Start = Literal["noise", "grey"]
@@ -30,29 +29,20 @@ class Sampling:
             else "linspace" for dpmsolver++ and "leading" for the others.
 
     Raises:
-        InputError: a setting that is none of its choices or out of range.
+        SettingError: a setting that is none of its choices or out of range.
     """
 
-    sampler: str = "ddim"
-    num_steps: int = 50
+    sampler: Sampler = "ddim"
+    num_steps: Count = 50
     guidance_scale: float = 2.0
-    start: str = "noise"
-    eta: float = 0.0
-    spacing: str | None = None
+    start: Start = "noise"
+    eta: Share = 0.0
+    spacing: Spacing | Annotated[None, "for diffusers' own"] = None
 
     def __post_init__(self):
-        choices = {"sampler": SAMPLERS, "start": STARTS, "spacing": (None, *SPACINGS)}
-        for name, allowed in choices.items():
-            if (value := getattr(self, name)) not in allowed:
-                raise InputError(f"{name} is {value!r}; expected one of {list(allowed)}.")
-        if self.num_steps < 1:
-            raise InputError(f"num_steps is {self.num_steps}; expected at least 1.")
-        if not math.isfinite(self.guidance_scale):
-            raise InputError(f"guidance_scale is {self.guidance_scale}; expected a finite number.")
-        if not 0.0 <= self.eta <= 1.0 or (self.eta and self.sampler != "ddim"):
-            raise InputError(
-                f"eta is {self.eta} with {self.sampler}; expected 0 to 1 for ddim, 0 otherwise."
-            )
+        check_fields(self)
+        if self.eta and self.sampler != "ddim":
+            raise SettingError("eta", self.eta, f"0 with {self.sampler}; ddim alone takes others")
 
     def replace(self, **changes: Any) -> "Sampling":
         """The same settings but for those that are given and not None.

@@ -26,6 +26,7 @@ from neuroadapter_jax.diffusion.unet import UNet2DConditionModel
 from neuroadapter_jax.diffusion.vae import AutoencoderKL
 from neuroadapter_jax.errors import InputError, MissingFileError, reading
 from neuroadapter_jax.files import inside, write_file, write_json
+from neuroadapter_jax.finite import require_finite_tensors
 from neuroadapter_jax.readers import read_json
 
 ASSETS = Path(__file__).parent.parent / "assets"
@@ -180,6 +181,7 @@ def from_tensors(abstract: nnx.Module, tensors: dict[str, np.ndarray], source: s
 
     Raises:
         InputError: missing or unknown tensors, or a shape that differs; all are named.
+        NotFiniteError: a tensor that holds NaN or infinite numbers.
     """
     graph, state = nnx.split(abstract)
     flat = nnx.to_flat_state(state)
@@ -200,6 +202,7 @@ def from_tensors(abstract: nnx.Module, tensors: dict[str, np.ndarray], source: s
             f"{source}: {len(problems)} tensor(s) do not fit the configuration: {shown}. "
             "Check that config.json and the weights belong together."
         )
+    require_finite_tensors(tensors, source, "copy or download the file again")
     filled = [
         (path, leaf.replace(jnp.asarray(_from_torch(path, tensors[name]), dtype)))
         for name, (path, leaf) in wanted.items()
@@ -348,7 +351,8 @@ def load_pretrained(name: str | Path, dtype: Any = jnp.float32) -> Backbone:
 
 
 def write_safetensors(path: Path, tensors: dict[str, np.ndarray]) -> None:
-    """Write safetensors atomically."""
+    """Write safetensors atomically; raises NotFiniteError for NaN and infinite numbers."""
+    require_finite_tensors(tensors, str(path), "train again, or write float32 weights")
     content = save(tensors, metadata={"format": "pt"})
     write_file(path, lambda partial: partial.write_bytes(content))
 

@@ -23,6 +23,7 @@ from neuroadapter_jax.evaluation.features import (
     MissingWeightsError,
     Network,
 )
+from neuroadapter_jax.finite import require_finite_rows
 from neuroadapter_jax.metrics.identification import Orientation, set_two_way, two_way
 from neuroadapter_jax.metrics.pixels import (
     check_pairs,
@@ -202,6 +203,7 @@ def score_images(
     Raises:
         InputError: the stacks do not fit one another, or hold fewer than two images; no such
             convention; weights that are not the network's.
+        NotFiniteError: a network's features are NaN or infinite.
     """
     if convention not in CONVENTIONS:
         raise InputError(
@@ -306,7 +308,10 @@ def _features(
     for rows, valid in filled_batches(len(images), batch_size):
         for layer, values in extract(prepare(images[rows], network, convention)).items():
             parts.setdefault(layer, []).append(values[:valid])
-    return {layer: np.concatenate(values) for layer, values in parts.items()}
+    features = {layer: np.concatenate(values) for layer, values in parts.items()}
+    for layer, values in features.items():
+        require_finite_rows(values, f"features of {network.name}, {layer}")
+    return features
 
 
 def _compare(

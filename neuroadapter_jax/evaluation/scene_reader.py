@@ -19,6 +19,7 @@ from neuroadapter_jax.batches import map_batches
 from neuroadapter_jax.diffusion.weights import load_safetensors
 from neuroadapter_jax.errors import InputError, MissingFileError, reading
 from neuroadapter_jax.files import write_file, write_json, write_text
+from neuroadapter_jax.finite import require_finite_tensors
 from neuroadapter_jax.metrics.recall import semantic_precision, semantic_recall
 from neuroadapter_jax.progress import Bar
 from neuroadapter_jax.readers import as_type, read_json
@@ -175,6 +176,7 @@ def load_scene_reader(folder: str | os.PathLike = ASSET) -> SceneReader:
             f"({len(names)} such tensors): found {found.get(names[0], 'no such tensor')}, expected "
             f"{expected.get(names[0], 'no such tensor')}; export the reader again."
         )
+    require_finite_tensors(tensors, str(folder / "model.safetensors"), "export the reader again")
     state = nnx.state(reader, nnx.Param)
     filled = [
         (path, leaf.replace(jnp.asarray(tensors[".".join(map(str, path))], jnp.float32)))

@@ -17,6 +17,7 @@ from neuroadapter_jax.evaluation.scene_reader import (
     train_scene_reader,
 )
 from neuroadapter_jax.files import refuse_foreign
+from neuroadapter_jax.ranges import Count, NonNegative, Positive, Seed
 from neuroadapter_jax.simulation import scenes
 
 COMMAND = "neuroadapter train-scene-reader --config scene_reader"
@@ -25,13 +26,13 @@ COMMAND = "neuroadapter train-scene-reader --config scene_reader"
 def make_scene_reader(
     out: str | Path = ASSET,
     *,
-    num_steps: int,
-    batch_size: int,
-    learning_rate: float,
-    weight_decay: float,
-    seed: int,
-    num_held_out: int,
-    held_out_seed: int,
+    num_steps: Count,
+    batch_size: Count,
+    learning_rate: Positive,
+    weight_decay: NonNegative,
+    seed: Seed,
+    num_held_out: Count,
+    held_out_seed: Seed,
 ) -> str:
     """Trains a scene reader and writes it with its card; returns the card.
 

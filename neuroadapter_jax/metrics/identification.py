@@ -37,6 +37,7 @@ def two_way(
     Raises:
         InputError: if shapes differ, fewer than two images are given, or the orientation is
             unknown.
+        NotFiniteError: if features are NaN or infinite.
     """
     if features_true.ndim != 2 or features_true.shape != features_reconstructed.shape:
         raise InputError(

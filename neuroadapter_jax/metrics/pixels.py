@@ -5,6 +5,7 @@ from jaxtyping import Float, Real, UInt8
 from scipy.ndimage import gaussian_filter
 
 from neuroadapter_jax.errors import InputError
+from neuroadapter_jax.finite import require_finite_rows
 
 Images = UInt8[np.ndarray, "b y x c"] | Float[np.ndarray, "b y x c"]
 
@@ -42,8 +43,12 @@ def standardise(values: Real[np.ndarray, "b f"]) -> Float[np.ndarray, "b f"]:
 
     A constant row becomes zeros: its correlation with anything is 0 (as in the released code,
     which sets an undefined pixel correlation to 0).
+
+    Raises:
+        NotFiniteError: NaN or infinite values, which would be counted as numbers.
     """
     values = np.asarray(values, np.float64)
+    require_finite_rows(values, "features to correlate")
     centred = values - values.mean(axis=1, keepdims=True)
     norm = np.linalg.norm(centred, axis=1, keepdims=True)
     # A constant row leaves rounding noise of its own magnitude after centring.
@@ -58,7 +63,12 @@ def correlation_matrix(
 
     The features are taken block by block, so that 982 images with the 186,624 values of AlexNet's
     second layer need no second copy in float64. A constant row correlates with nothing: 0.
+
+    Raises:
+        NotFiniteError: NaN or infinite values, which would be counted as numbers.
     """
+    for stack in (a, b):
+        require_finite_rows(stack, "features to correlate")
     means = [stack.mean(axis=1, keepdims=True, dtype=np.float64) for stack in (a, b)]
     products = np.zeros((len(a), len(b)))
     squares, raw = ([np.zeros(len(stack)) for stack in (a, b)] for _ in range(2))
@@ -94,6 +104,7 @@ def correlation_distance(
 
     Raises:
         InputError: if the shapes differ.
+        NotFiniteError: if features are NaN or infinite.
     """
     if features_true.ndim != 2 or features_true.shape != features_reconstructed.shape:
         raise InputError(

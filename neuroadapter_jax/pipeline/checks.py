@@ -4,21 +4,75 @@ from collections.abc import Sequence
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from neuroadapter_jax.adapter.neuroadapter import NeuroAdapterConfig
 from neuroadapter_jax.cortex.parcellation import Parcellation
 from neuroadapter_jax.datasets.prepared.records import PreparedDataset
 from neuroadapter_jax.diffusion.unet import UNetConfig
-from neuroadapter_jax.errors import InputError
+from neuroadapter_jax.errors import InputError, NotFiniteError
+from neuroadapter_jax.finite import finite_rows
 from neuroadapter_jax.pipeline.reconstruct import LowLevelStart
+
+# z-scores stay below 200 in any of the field's data sets, stored betas below 32,768.
+_LARGEST_RESPONSE = 1e6
+# Scaled latents of images are below 100; beyond this the autoencoder's float32 overflows.
+_LARGEST_LATENT = 1e15
+
+
+class NotFiniteLatentsError(NotFiniteError):
+    """The sampler ended in latents that are no image's; the pictures would be black or noise.
+
+    Args:
+        samples: which, as indices into the responses of the call.
+        names: what to call them in the message; samples by their index when None.
+    """
+
+    def __init__(self, samples: Int[np.ndarray, " k"], names: Sequence[object] | None = None):
+        named = [f"sample {i}" for i in samples] if names is None else [f"image {i}" for i in names]
+        more = f" and {len(named) - 3} others" if len(named) > 3 else ""
+        super().__init__(
+            f"{', '.join(named[:3])}{more}: the sampled latents are NaN, infinite or beyond "
+            f"{_LARGEST_LATENT:g}, so there is no image; look at the guidance scale, the size of "
+            "the responses and the weights."
+        )
+        self.samples = samples
+
+
+def usable_latents(latents: Float[np.ndarray | Array, "b ..."]) -> None:
+    """Refuse sampled latents that no image has.
+
+    Raises:
+        NotFiniteLatentsError: a sample's latents are not finite, or too large to be decoded.
+    """
+    found = np.asarray(latents)
+    with np.errstate(invalid="ignore"):
+        small = (np.abs(found) < _LARGEST_LATENT).all(axis=tuple(range(1, found.ndim)))
+    if not small.all():
+        raise NotFiniteLatentsError(np.flatnonzero(~small))
+
+
+def finite_result(result: Shaped[np.ndarray, "b ..."], what: str) -> Shaped[np.ndarray, "b ..."]:
+    """A result of the networks, unless it is NaN or infinite.
+
+    Raises:
+        NotFiniteError: so it is.
+    """
+    bad = np.flatnonzero(~finite_rows(np.asarray(result)))
+    if len(bad):
+        raise NotFiniteError(
+            f"{what} of sample {bad[0]} is NaN or infinite, and of {len(bad) - 1} others; look at "
+            "the size of the responses, the latents and the weights."
+        )
+    return result
 
 
 def whole_cortex(fmri: np.ndarray | Array, num_vertices: int) -> Float[Array, "b n"]:
     """Responses of all vertices of both hemispheres as float32.
 
     Raises:
-        InputError: another number of vertices, or values that are not finite.
+        InputError: another number of vertices, no sample, integers, or values that are not finite
+            or far beyond any response.
     """
     fmri = np.asarray(fmri)
     if fmri.ndim != 2 or fmri.shape[1] != num_vertices:
@@ -45,11 +99,24 @@ def packed_responses(
 
 def _finite(fmri: np.ndarray | Array) -> Float[Array, "b ..."]:
     fmri = np.asarray(fmri)
+    if not len(fmri):
+        raise InputError("fmri holds no sample; expected the responses of at least one.")
+    if not jnp.issubdtype(fmri.dtype, jnp.floating):
+        raise InputError(
+            f"fmri is {fmri.dtype}; expected floats, normalised as in training: stored betas are "
+            "percent signal change times 300, so z-score them per vertex and session, as "
+            "`neuroadapter prepare` does."
+        )
     if not np.isfinite(fmri).all():
         bad = int((~np.isfinite(fmri)).any(axis=0).sum())
         raise InputError(
             f"fmri has NaN or infinite values at {bad} vertices; replace them (0 is the mean "
             "of z-scored responses) before reconstructing."
+        )
+    if (largest := float(np.abs(fmri).max(initial=0))) > _LARGEST_RESPONSE:
+        raise NotFiniteError(
+            f"fmri holds values up to {largest:.3g}, with which the networks overflow; expected "
+            "responses normalised as in training, z-scores of a few units."
         )
     return jnp.asarray(fmri, jnp.float32)
 
@@ -58,28 +125,39 @@ def token_mask(keep: np.ndarray | None, size: int, num_tokens: int) -> Bool[Arra
     """Which tokens stay, for each response.
 
     Raises:
-        InputError: another shape.
+        InputError: another shape, or something else than booleans.
     """
     expected = (size, num_tokens)
     if keep is not None and np.shape(keep) != expected:
         raise InputError(
             f"keep has shape {np.shape(keep)}; expected {expected}, one entry per token."
         )
-    return None if keep is None else jnp.asarray(keep, bool)
+    return None if keep is None else jnp.asarray(_booleans("keep", keep))
+
+
+def _booleans(key: str, mask: np.ndarray) -> Bool[np.ndarray, "..."]:
+    """A mask, unless it may be a list of indices."""
+    mask = np.asarray(mask)
+    if mask.dtype != np.bool_:
+        raise InputError(
+            f"{key} is {mask.dtype}; expected booleans, an entry per token, which of indices "
+            "np.isin(np.arange(num_tokens), indices) makes."
+        )
+    return mask
 
 
 def region_set_masks(region_sets: np.ndarray, num_tokens: int) -> Bool[Array, "r k"]:
     """The members of sets of regions.
 
     Raises:
-        InputError: sets of another number of regions.
+        InputError: sets of another number of regions, or something else than booleans.
     """
     if np.ndim(region_sets) != 2 or np.shape(region_sets)[1] != num_tokens:
         raise InputError(
             f"region_sets have shape {np.shape(region_sets)}; expected [sets, {num_tokens}], an "
             "entry per token."
         )
-    return jnp.asarray(region_sets, bool)
+    return jnp.asarray(_booleans("region_sets", region_sets))
 
 
 def starting_latents(
@@ -110,7 +188,7 @@ def noisy_latents(latents: np.ndarray | Array, size: int, config: UNetConfig) ->
     """Latents with channels first, [b, c, y, x], as float32.
 
     Raises:
-        InputError: they do not fit the responses or the U-Net.
+        InputError: they do not fit the responses or the U-Net, or are not finite.
     """
     multiple = 2 ** (len(config.block_out_channels) - 1)
     if (
@@ -122,6 +200,7 @@ def noisy_latents(latents: np.ndarray | Array, size: int, config: UNetConfig) ->
             f"latents have shape {np.shape(latents)}; expected [{size}, {config.in_channels}, "
             f"rows, columns], rows and columns multiples of {multiple}."
         )
+    finite_result(np.asarray(latents), "latents")
     return jnp.asarray(latents, jnp.float32)
 
 
@@ -134,8 +213,8 @@ def viewable(
     """The weights of ROIs over the model's regions as float32.
 
     Raises:
-        InputError: weights of another number of regions, steps out of range, or tokens that are
-            learned queries, which stand for no region.
+        InputError: weights of another number of regions or that are not finite, steps out of
+            range, or tokens that are learned queries, which stand for no region.
     """
     if config.token_queries is not None:
         raise InputError(
@@ -147,6 +226,8 @@ def viewable(
             f"roi_weights has shape {np.shape(roi_weights)}; expected [ROIs, "
             f"{config.num_regions}], a weight per region of the model."
         )
+    if not np.isfinite(np.asarray(roi_weights)).all():
+        raise NotFiniteError("roi_weights holds NaN or infinite weights; expected finite numbers.")
     if any(not 0 <= step < num_steps for step in shown):
         raise InputError(f"shown is {tuple(shown)}; expected steps from 0 to {num_steps - 1}.")
     return jnp.asarray(roi_weights, jnp.float32)

@@ -13,6 +13,7 @@ from neuroadapter_jax.diffusion.sampling import Sampling
 from neuroadapter_jax.encoder.brain_encoder import BrainEncoder
 from neuroadapter_jax.pipeline.rank import Candidates
 from neuroadapter_jax.pipeline.reconstruct import LowLevelStart
+from neuroadapter_jax.ranges import Count, Seed, check_fields
 
 
 @runtime_checkable
@@ -80,11 +81,14 @@ class ReconstructionSettings:
     """
 
     sampling: Sampling | None = None
-    num_candidates: int | None = None
-    seed: int = 0
-    num_images: int | None = None
-    batch_size: int = 20
+    num_candidates: Count | None = None
+    seed: Seed = 0
+    num_images: Count | None = None
+    batch_size: Count = 20
     allow_other: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        check_fields(self)
 
 
 @dataclass(frozen=True)

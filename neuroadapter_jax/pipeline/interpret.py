@@ -57,7 +57,7 @@ def sample_with_views(
     layer_weighting: LayerWeighting,
     shown: tuple[int, ...],
     mesh: Mesh,
-) -> tuple[UInt8[Array, "b _y _x _c"], Views, Array, Array]:
+) -> tuple[UInt8[Array, "b _y _x _c"], Views, Array, Array, Array]:
     """The images of one candidate per response, and the views of every step.
 
     Args:
@@ -72,7 +72,8 @@ def sample_with_views(
         mesh: whose devices share the samples.
 
     Returns:
-        Images, views [t, b, ...], noisy latents [k, b, ...] and predicted clean images.
+        Images, views [t, b, ...], noisy latents [k, b, ...], predicted clean images, and the
+        latents of the images.
     """
     unet, vae, schedule = networks.merge_unet(), networks.merge_vae(), networks.schedule
     steps, side = plan(schedule, sampling), unet.config.sample_size
@@ -93,4 +94,4 @@ def sample_with_views(
     images = decoded(networks, state.latents)
     pictures = [decoded(networks, x) for x in clean]
     predicted = jnp.stack(pictures) if pictures else jnp.zeros((0, *images.shape), jnp.uint8)
-    return images, views, noisy, predicted
+    return images, views, noisy, predicted, state.latents

@@ -21,6 +21,7 @@ from neuroadapter_jax.diffusion.prompt import empty_prompt
 from neuroadapter_jax.diffusion.unet import UNet2DConditionModel
 from neuroadapter_jax.diffusion.vae import AutoencoderKL
 from neuroadapter_jax.diffusion.weights import Backbone
+from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.fingerprints import of_arrays, of_tree
 from neuroadapter_jax.sharding import ROWS, make_mesh, replicate
 
@@ -204,6 +205,19 @@ class Placement:
 
 
 def as_sample_ids(sample_ids: Int[np.ndarray, " b"] | None, count: int) -> Int[Array, " b"]:
-    """The numbers that name the samples' noise: 0 ... b - 1 when None."""
+    """The numbers that name the samples' noise: 0 ... b - 1 when None.
+
+    Raises:
+        InputError: another number of them, or something else than whole numbers of 32 bits.
+    """
     ids = np.arange(count) if sample_ids is None else np.asarray(sample_ids)
+    if ids.shape != (count,) or ids.dtype.kind not in "iu":
+        raise InputError(
+            f"sample_ids is {ids.dtype} of shape {ids.shape}; expected {count} whole numbers, one "
+            "per response."
+        )
+    if count and not 0 <= ids.min() <= ids.max() < 2**31:
+        raise InputError(
+            f"sample_ids is between {ids.min()} and {ids.max()}; expected from 0 to below 2**31."
+        )
     return jnp.asarray(ids, jnp.int32)

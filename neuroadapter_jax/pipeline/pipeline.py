@@ -19,6 +19,7 @@ from neuroadapter_jax.pipeline import checks, effects
 from neuroadapter_jax.pipeline.interpret import Interpretation, sample_with_views
 from neuroadapter_jax.pipeline.reconstruct import Steps
 from neuroadapter_jax.pipeline.reconstruction_pipeline import ReconstructionPipeline
+from neuroadapter_jax.ranges import CountFromZero, SettingError, check
 
 
 class NeuroAdapterPipeline(ReconstructionPipeline):
@@ -63,11 +64,12 @@ class NeuroAdapterPipeline(ReconstructionPipeline):
                 or steps out of range; or the tokens are learned queries, which stand for no region.
         """
         sampling = sampling or self.sampling
+        check("candidate", candidate, CountFromZero)
         request = self._request(fmri, sampling, seed, sample_ids)
         weights = checks.viewable(roi_weights, shown, sampling.num_steps, self.adapter.config)
         reduction, layer_weighting = validate_reduction(reduction, layer_weighting)
         mesh, networks = self.place(len(fmri))
-        images, views, noisy, clean = sample_with_views(
+        images, views, noisy, clean, latents = sample_with_views(
             networks,
             request,
             weights,
@@ -78,6 +80,7 @@ class NeuroAdapterPipeline(ReconstructionPipeline):
             shown=tuple(shown),
             mesh=mesh,
         )
+        checks.usable_latents(latents)
         timesteps = plan(self.backbone.schedule, sampling).timesteps
         return Interpretation(
             np.asarray(images),
@@ -113,8 +116,11 @@ class NeuroAdapterPipeline(ReconstructionPipeline):
             alone: what a set does by itself, in place of what is lacking without it.
 
         Raises:
-            InputError: see `__call__`, or sets of another number of regions.
+            InputError: see `__call__`, or sets of another number of regions, or a timestep that
+                the schedule does not have.
+            NotFiniteError: the result is not finite.
         """
+        self._require_timesteps(timestep)
         responses = checks.whole_cortex(fmri, self.num_vertices)
         members = checks.region_set_masks(region_sets, self.adapter.config.num_tokens)
         mesh, networks = self.place(len(responses))
@@ -127,7 +133,13 @@ class NeuroAdapterPipeline(ReconstructionPipeline):
             jnp.asarray(not alone),
             mesh=mesh,
         )
-        return np.asarray(found)
+        return checks.finite_result(np.asarray(found), "the effect")
+
+    def _require_timesteps(self, timesteps: object) -> None:
+        """Refuse timesteps that the noise schedule does not have."""
+        found, total = np.asarray(timesteps), self.backbone.schedule.num_train_timesteps
+        if found.dtype.kind not in "iu" or found.min() < 0 or found.max() >= total:
+            raise SettingError("timesteps", found, f"whole numbers from 0 to {total - 1}")
 
     def predict_noise(
         self,
@@ -155,8 +167,10 @@ class NeuroAdapterPipeline(ReconstructionPipeline):
 
         Raises:
             InputError: responses that `__call__` refuses, or latents that do not fit them or the
-                U-Net.
+                U-Net, or timesteps that the schedule does not have.
+            NotFiniteError: the prediction is not finite.
         """
+        self._require_timesteps(timesteps)
         if np.ndim(fmri) == 3:
             packed = checks.packed_responses(fmri, *self.packing.index.shape)
         else:
@@ -168,6 +182,7 @@ class NeuroAdapterPipeline(ReconstructionPipeline):
             jnp.broadcast_to(jnp.asarray(timesteps, jnp.int32), len(packed)),
             return_attention=return_attention,
         )
+        checks.finite_result(np.asarray(out), "the predicted noise")
         if attention is None:
             return out
         names = [name for name, _ in self.backbone.unet.cross_attentions()]

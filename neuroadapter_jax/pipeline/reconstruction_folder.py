@@ -26,7 +26,11 @@ from neuroadapter_jax.files import (
     write_json,
 )
 from neuroadapter_jax.locks import runs_alone
-from neuroadapter_jax.pipeline.checks import require_same_regions, require_same_surface
+from neuroadapter_jax.pipeline.checks import (
+    NotFiniteLatentsError,
+    require_same_regions,
+    require_same_surface,
+)
 from neuroadapter_jax.pipeline.contract import (
     Decoder,
     Ranking,
@@ -86,6 +90,7 @@ def reconstruct_split(
         InputError: the folder holds images made otherwise, or nobody knows how; or the records are
             not of the decoder's data (see `made_for`), surface or regions; or the encoder does not
             fit, see `check_fits`.
+        NotFiniteError: the latents of an image are not finite; those before it are kept.
     """
     out = Path(out)
     resolved = _Resolved.of(settings, decoder, len(dataset))
@@ -124,9 +129,13 @@ def reconstruct_split(
             start = (
                 None if starts is None else LowLevelStart(starts.latents[filled], starts.strength)
             )
-            found = _sample(
-                decoder, fmri[filled].astype(np.float32), resolved, filled, start, ranking
-            )
+            try:
+                found = _sample(
+                    decoder, fmri[filled].astype(np.float32), resolved, filled, start, ranking
+                )
+            except NotFiniteLatentsError as error:
+                ids = dataset.image_ids[np.unique(filled[error.samples])].tolist()
+                raise NotFiniteLatentsError(error.samples, ids) from None
             images = found.images
             if ranking is not None and not ranking.keep_candidates:
                 images = found.best[:, None]

@@ -24,6 +24,7 @@ from neuroadapter_jax.pipeline import checks, reconstruct, saving
 from neuroadapter_jax.pipeline.networks import Networks, Placement, Request, as_sample_ids
 from neuroadapter_jax.pipeline.rank import Candidates, ranked
 from neuroadapter_jax.pipeline.reconstruct import LowLevelStart, SampleSpan, Steps, span_sampler
+from neuroadapter_jax.ranges import Count, Seed, check
 
 # Not typing.Self, which the checks under pytest refuse outside a class that they decorate whole.
 _Pipeline = TypeVar("_Pipeline", bound="ReconstructionPipeline")
@@ -63,6 +64,7 @@ class ReconstructionPipeline:
         self.adapter, self.backbone, self.regions = adapter, backbone, regions
         self.backbone_name = str(backbone_name)
         self.sampling, self.num_candidates = sampling, num_candidates
+        check("num_candidates", num_candidates, Count)
         self.provenance = provenance or {}
         if adapter.config.num_subjects != 1:
             raise InputError(
@@ -187,6 +189,8 @@ class ReconstructionPipeline:
             InputError: another number of vertices, responses that are not finite, starting
                 latents of another shape, strength out of range, or an encoder of another subject,
                 surface or parcellation.
+            SettingError: a seed or a number of candidates out of its range.
+            NotFiniteError: the sampler ended in latents that are no image's.
         """
         if encoder is None and halving:
             raise InputError("halving needs an encoder, which decides what is kept.")
@@ -232,14 +236,21 @@ class ReconstructionPipeline:
     def decode(
         self, latents: Float[np.ndarray | Array, "b y x c"]
     ) -> UInt8[np.ndarray, "b _y _x _c"]:
-        """The images of scaled latents, noisy ones too."""
+        """The images of scaled latents, noisy ones too; NaN raises NotFiniteError."""
+        checks.usable_latents(latents)
         _, networks = self.place(1)
         return np.asarray(reconstruct.decode(networks, jnp.asarray(latents)))
 
     def encode(
         self, images: UInt8[np.ndarray | Array, "b y x c"]
     ) -> Float[np.ndarray, "b _y _x _c"]:
-        """The scaled latents of images: the mean of the VAE's posterior."""
+        """The scaled latents of images: the mean of the VAE's posterior.
+
+        Raises:
+            InputError: images that are not uint8.
+        """
+        if images.dtype != np.uint8:
+            raise InputError(f"images are {images.dtype}; expected uint8, 0 to 255.")
         _, networks = self.place(1)
         return np.asarray(reconstruct.encode(networks, jnp.asarray(images)))
 
@@ -252,6 +263,7 @@ class ReconstructionPipeline:
         keep: Bool[np.ndarray, "b k"] | None = None,
     ) -> Request:
         """The checked responses of one call, and what decides their noise."""
+        check("seed", seed, Seed)
         responses = checks.whole_cortex(fmri, self.num_vertices)
         return Request(
             responses,
@@ -274,10 +286,18 @@ class ReconstructionPipeline:
         """`sample_candidates` of (numbers, state, span), all numbers, and how many steps."""
         sampling = sampling or self.sampling
         request = self._request(fmri, sampling, seed, sample_ids, keep)
+        check("num_candidates", num_candidates, Count | None)
         size, steps = len(request.fmri), Steps.of(sampling, low_level)
         latents = checks.starting_latents(low_level, size, self.backbone.unet.config)
         numbers = np.tile(np.arange(num_candidates or self.num_candidates), (size, 1))
-        return span_sampler(self.place, request, steps, latents), numbers, steps.count
+        sample = span_sampler(self.place, request, steps, latents)
+
+        def checked(*call: Any) -> tuple[Any, Any]:
+            images, state = sample(*call)
+            checks.usable_latents(state.latents)
+            return images, state
+
+        return checked, numbers, steps.count
 
     def _rank(
         self,

@@ -79,7 +79,7 @@ def as_reconstructions(
         np.array([entry.get("chosen", 0) if several else 0 for entry in files]),
         np.array([entry["stimulus"] is not None for entry in files]),
         tuple(entry.get("name", "") for entry in files),
-        np.array([entry["scores"] for entry in files]) if scored else None,
+        np.array([entry["scores"] for entry in files], np.float64) if scored else None,
     )
 
 

@@ -1,7 +1,6 @@
 """Folders of a trained pipeline: config.json, adapter.safetensors and regions.npz."""
 
 import dataclasses
-import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, NotRequired
@@ -32,10 +31,12 @@ from neuroadapter_jax.diffusion.weights import (
 )
 from neuroadapter_jax.errors import InputError, MissingFileError, reading
 from neuroadapter_jax.files import json_values, refuse_foreign, whole_folder, write_json
-from neuroadapter_jax.readers import as_type, read_json
+from neuroadapter_jax.ranges import Count, check, check_values, named
+from neuroadapter_jax.readers import read_json
 
 CONFIG, WEIGHTS, REGIONS = "config.json", "adapter.safetensors", "regions.npz"
 CARD = "README.md"
+_EXPECTED = "an adapter's settings"
 # Shipped folders by the names that version 0.1.0 had for them.
 _FORMER_NAMES = {"neuroadapter-embedded": "neuroadapter-simulated"}
 
@@ -78,16 +79,8 @@ def load(
         InputError: the weights do not fit config.json, all differences are named; or the backbone
             is another than the one the adapter was trained with.
     """
-    shipped = ASSETS / _FORMER_NAMES.get(str(folder), str(folder))
-    folder = next((f for f in (Path(folder), shipped) if f.is_dir()), Path(folder))
-    for name in (CONFIG, WEIGHTS, REGIONS):
-        if not (folder / name).is_file():
-            names = sorted(p.parent.name for p in ASSETS.glob("*/regions.npz"))
-            raise MissingFileError(
-                f"{folder / name}: not found; expected a folder written by save_pretrained or "
-                f"`neuroadapter export`, or one of the shipped {names}."
-            )
-    settings = read_json(folder / CONFIG, "an adapter's settings", _Settings)
+    folder = _find(folder)
+    settings = read_json(folder / CONFIG, _EXPECTED, _Settings)
     config = read_config(folder / CONFIG, NeuroAdapterConfig)
     with reading(folder / CONFIG, "sizes that an adapter can have"):
         abstract = nnx.eval_shape(lambda: NeuroAdapter(config, rngs=nnx.Rngs(0)))
@@ -99,6 +92,7 @@ def load(
             "(regions_fingerprint), so the tokens would stand for others; copy the folder again."
         )
     name = str(backbone or settings["backbone"])
+    sampling, num_candidates = read_sampling(folder)
     loaded = load_pretrained(name)
     if FINGERPRINT in settings and "backbone" not in allow_other:
         found = backbone_identity(name)[FINGERPRINT]
@@ -110,8 +104,8 @@ def load(
         loaded._replace(unet=with_sample_size(loaded.unet, size, jnp.float32)),
         regions,
         name,
-        _sampling_of(settings, folder / CONFIG),
-        settings.get("num_candidates", 1),
+        sampling,
+        num_candidates,
         settings["provenance"],
     )
 
@@ -154,16 +148,45 @@ def refuse_other_model(folder: str | Path, provenance: Mapping[str, Any]) -> Non
         ExistingFileError: the folder holds another model, or files that a model's would replace.
     """
     try:
-        found = json.loads((Path(folder) / CONFIG).read_text())["provenance"]
+        found = read_json(Path(folder) / CONFIG, _EXPECTED, _Settings)["provenance"]
         same = {**found, "step": None} == {**json_values(provenance), "step": None}
-    except (OSError, ValueError, KeyError, TypeError):
+    except InputError:
         same = False
     refuse_foreign(folder, (CONFIG, WEIGHTS, REGIONS, CARD), ours=same and bool(provenance))
 
 
-def _sampling_of(settings: dict[str, Any], path: Path) -> Sampling:
-    """The sampling of a config.json; version 0.1.0 wrote its fields beside the others."""
-    if "sampling" in settings:
-        return as_type(Sampling, settings["sampling"], path)
-    former = {key: settings.get(key) for key in ("guidance_scale", "sampler", "start")}
-    return as_type(Sampling, {k: v for k, v in former.items() if v is not None}, path)
+def read_sampling(folder: str | Path) -> tuple[Sampling, int]:
+    """A folder's own sampling and number of candidates; no weights are read.
+
+    Args:
+        folder: see `load`.
+
+    Raises:
+        MissingFileError: a file of the folder is not there.
+        InputError: a setting that is out of its range.
+    """
+    path = _find(folder) / CONFIG
+    settings = read_json(path, _EXPECTED, _Settings)
+    number = settings.get("num_candidates", 1)
+    check(f"{path}: num_candidates", number, Count)
+    with named(f"{path}: sampling."):
+        if "sampling" in settings:
+            check_values(settings["sampling"], Sampling, "a setting of the sampling")
+            return Sampling(**settings["sampling"]), number
+        # Version 0.1.0 wrote its fields beside the others.
+        flat = {key: settings.get(key) for key in ("guidance_scale", "sampler", "start")}
+        return Sampling().replace(**flat), number
+
+
+def _find(folder: str | Path) -> Path:
+    """The folder, or the one that ships under this name; its files are there."""
+    shipped = ASSETS / _FORMER_NAMES.get(str(folder), str(folder))
+    folder = next((f for f in (Path(folder), shipped) if f.is_dir()), Path(folder))
+    for name in (CONFIG, WEIGHTS, REGIONS):
+        if not (folder / name).is_file():
+            names = sorted(p.parent.name for p in ASSETS.glob("*/regions.npz"))
+            raise MissingFileError(
+                f"{folder / name}: not found; expected a folder written by save_pretrained or "
+                f"`neuroadapter export`, or one of the shipped {names}."
+            )
+    return folder

@@ -36,6 +36,7 @@ from neuroadapter_jax.pipeline.contract import recorded_sampling
 from neuroadapter_jax.pipeline.interpret import Interpretation
 from neuroadapter_jax.pipeline.pipeline import NeuroAdapterPipeline
 from neuroadapter_jax.progress import Bar
+from neuroadapter_jax.ranges import Count, Seed, check_fields
 from neuroadapter_jax.readers import read_json
 
 SETTINGS, REGIONS, ASSIGNMENT = "settings.json", "regions.npz", "rois.csv"
@@ -64,12 +65,15 @@ class InterpretationSettings:
     sampling: Sampling | None = None
     reduction: Reduction = DEFAULT_REDUCTION
     layer_weighting: LayerWeighting = "queries"
-    seed: int = 0
-    num_images: int | None = None
-    num_shown: int = 6
-    group_size: int = 20
+    seed: Seed = 0
+    num_images: Count | None = None
+    num_shown: Count = 6
+    group_size: Count = 20
     effects: bool = True
     allow_other: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        check_fields(self)
 
     def shown(self, num_steps: int) -> list[int]:
         """The steps that are shown, without the first."""

@@ -31,12 +31,14 @@ Module `layout` says where the ROIs lie.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Annotated, Literal
 
 import numpy as np
 import scipy.sparse
+from annotated_types import Ge
 from jaxtyping import Float, Float32, Int, Integer
 
-from neuroadapter_jax.errors import InputError
+from neuroadapter_jax.ranges import Count, Positive, Seed, SettingError, ShareBelowOne, check_fields
 from neuroadapter_jax.simulation.layout import (
     CATEGORY_ROIS,
     ROIS,
@@ -90,36 +92,28 @@ class SubjectConfig:
         noise_smoothness: share of the noise variance that neighbours have in common, in [0, 1).
     """
 
-    num_images: int = 2500
-    num_shared: int = 250
-    num_repeats: int = 3
-    trials_per_session: int = 750
-    seed: int = 1
-    regions_per_hemisphere: int = 320
-    snr: float = 1.0
-    noise_smoothness: float = 0.1
+    num_images: Count = 2500
+    num_shared: Count = 250
+    # NSD's files have room for 3 presentations of an image; the noise ceiling needs 2.
+    num_repeats: Literal[2, 3] = 3
+    trials_per_session: Annotated[int, Ge(2)] = 750
+    seed: Seed = 1
+    regions_per_hemisphere: Count = 320
+    snr: Positive = 1.0
+    noise_smoothness: ShareBelowOne = 0.1
 
     def __post_init__(self):
-        if self.num_repeats not in (2, 3):
-            raise InputError(
-                f"num_repeats is {self.num_repeats}; NSD's files have room for 3 presentations of "
-                f"an image and the noise ceiling needs 2, so choose 2 or 3."
-            )
-        if not 0 < self.num_shared <= self.num_images:
-            raise InputError(
-                f"num_shared is {self.num_shared}; choose between 1 and num_images = "
-                f"{self.num_images}."
+        check_fields(self)
+        if self.num_shared > self.num_images:
+            raise SettingError(
+                "num_shared", self.num_shared, f"at most num_images, {self.num_images}"
             )
         trials = self.num_images * self.num_repeats
-        if self.trials_per_session < 2 or trials % self.trials_per_session:
-            raise InputError(
-                f"num_images * num_repeats = {trials} trials do not fill whole sessions of "
-                f"trials_per_session = {self.trials_per_session}; change one of them."
-            )
-        if self.snr <= 0 or not 0 <= self.noise_smoothness < 1:
-            raise InputError(
-                f"snr must be positive and noise_smoothness in [0, 1); found {self.snr} and "
-                f"{self.noise_smoothness}."
+        if trials % self.trials_per_session:
+            raise SettingError(
+                "trials_per_session",
+                self.trials_per_session,
+                f"a divisor of num_images * num_repeats, {trials}",
             )
 
     @property

@@ -3,11 +3,12 @@
 import dataclasses
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from annotated_types import MinLen
 from flax import nnx
 from jaxtyping import Array, Float
 
@@ -32,6 +33,16 @@ from neuroadapter_jax.encoder.weights import dinov2_folder, dinov2_identity
 from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.files import json_values
 from neuroadapter_jax.locks import runs_alone
+from neuroadapter_jax.ranges import (
+    Count,
+    CountFromZero,
+    NonNegative,
+    Positive,
+    Seed,
+    SettingError,
+    ShareBelowOne,
+    check_fields,
+)
 from neuroadapter_jax.sharding import ShardedBatches, gather_to_host, make_mesh, shard
 from neuroadapter_jax.training.backbone import initial_state, make_step
 from neuroadapter_jax.training.checkpoints import CheckpointStore
@@ -69,44 +80,56 @@ class EncoderSettings:
         repeats: "single" trials, as in the released code, or see `batch_dataset`.
         sharpness: of the ensemble, see `ensemble_weights`.
         log_every, evaluate_every, checkpoint_every: in steps.
+
+    Raises:
+        SettingError: a setting that is none of its choices or out of its range.
+        InputError: settings that exclude each other.
     """
 
     prepared: str
     parcellation: tuple[str, ...]
     parcels: Parcels = "own"
     backbone: str = "facebook/dinov2-base"
-    image_size: int = 425
-    padded_size: int = 434
-    blocks: tuple[int, ...] = (1, 3, 5, 7)
-    num_runs: int = 1
-    num_heads: int = 16
-    mlp_width: int = 1024
-    dropout: float = 0.1
-    row_length: int = ROW_LENGTH
-    seed: int = 0
-    batch_size: int = 16
-    num_steps: int | None = None
-    num_epochs: float | None = 10
-    learning_rate: float = 5e-4
-    warmup_steps: int = 0
+    image_size: Count = 425
+    padded_size: Count = 434
+    blocks: Annotated[tuple[CountFromZero, ...], MinLen(1)] = (1, 3, 5, 7)
+    num_runs: Count = 1
+    num_heads: Count = 16
+    mlp_width: Count = 1024
+    dropout: ShareBelowOne = 0.1
+    row_length: Count = ROW_LENGTH
+    seed: Seed = 0
+    batch_size: Count = 16
+    num_steps: Count | Annotated[None, "for num_epochs"] = None
+    num_epochs: Positive | Annotated[None, "for num_steps"] = 10
+    learning_rate: Positive = 5e-4
+    warmup_steps: CountFromZero = 0
     schedule: Schedule = "step"
-    decay_epochs: float = 4.0
-    weight_decay: float = 1e-4
-    clip_norm: float | None = 0.1
-    ema_decay: float | None = None
+    decay_epochs: Positive = 4.0
+    weight_decay: NonNegative = 1e-4
+    clip_norm: Positive | Annotated[None, "for no clipping"] = 0.1
+    ema_decay: ShareBelowOne | Annotated[None, "for no average"] = None
     repeats: Literal["average", "random", "single"] = "single"
-    sharpness: float = 20.0
-    log_every: int = 20
-    evaluate_every: int = 500
-    checkpoint_every: int = 500
+    sharpness: NonNegative = 20.0
+    log_every: Count = 20
+    evaluate_every: Count = 500
+    checkpoint_every: Count = 500
 
     def __post_init__(self):
+        check_fields(self)
+        if len(self.parcellation) not in (0, 2):
+            raise SettingError("parcellation", self.parcellation, "a left and a right label file")
         if self.num_steps is None and self.num_epochs is None:
             raise InputError("num_steps and num_epochs are both None; give one of them.")
-        if not self.blocks or self.num_runs < 1:
-            raise InputError(
-                f"blocks is {self.blocks} and num_runs {self.num_runs}; at least one of each is "
-                "needed."
+        if self.num_steps is not None and self.warmup_steps >= self.num_steps:
+            raise SettingError(
+                "warmup_steps", self.warmup_steps, f"less than num_steps, {self.num_steps}"
+            )
+        if len(set(self.blocks)) < len(self.blocks):
+            raise SettingError("blocks", self.blocks, "each block once; num_runs trains it again")
+        if self.padded_size < self.image_size:
+            raise SettingError(
+                "padded_size", self.padded_size, f"at least image_size, {self.image_size}"
             )
 
     @property
@@ -142,13 +165,43 @@ def make_encoder_loss(
     return loss_fn
 
 
+def read_backbone_config(settings: EncoderSettings) -> Dinov2Config:
+    """The config of the encoders' backbone, which the settings fit; no weights are read.
+
+    Raises:
+        MissingFileError: no such backbone.
+        SettingError: a block that the backbone lacks, or sizes that do not divide its own.
+    """
+    config = read_config(dinov2_folder(settings.backbone) / "config.json", Dinov2Config)
+    depth = config.num_hidden_layers
+    if any(block > depth for block in settings.blocks):
+        raise SettingError(
+            "blocks",
+            settings.blocks,
+            f"at most {depth}, the blocks of {settings.backbone} counted from the end from 1",
+        )
+    if settings.padded_size % config.patch_size:
+        raise SettingError(
+            "padded_size",
+            settings.padded_size,
+            f"a multiple of {config.patch_size}, the patch of {settings.backbone}",
+        )
+    if config.hidden_size % settings.num_heads:
+        raise SettingError(
+            "num_heads",
+            settings.num_heads,
+            f"a divisor of {config.hidden_size}, the width of {settings.backbone}",
+        )
+    return config
+
+
 class EncoderTrainingSetup:
     """Data, regions and parcellation that all encoders of a run share.
 
     Training and validation images only: the test split is never opened.
 
     Raises:
-        InputError: a parcellation of another mesh, or a block that the backbone lacks.
+        InputError: a parcellation of another mesh, or what `read_backbone_config` refuses.
     """
 
     def __init__(self, settings: EncoderSettings):
@@ -161,20 +214,14 @@ class EncoderTrainingSetup:
             settings.parcellation, settings.parcels
         )
         self.rows = make_rows(self.regions, settings.row_length)
-        config = read_config(dinov2_folder(settings.backbone) / "config.json", Dinov2Config)
-        depth = config.num_hidden_layers
-        if wrong := [k for k in settings.blocks if not 0 <= k <= depth]:
-            raise InputError(
-                f"blocks holds {wrong}; {settings.backbone} has {depth} blocks, "
-                "counted from the end from 1; 0 stands for the patch tokens."
-            )
+        config = read_backbone_config(settings)
         side = settings.padded_size // config.patch_size
         self.grid = (side, side)
         self.config = RegionEncoderConfig(
             num_regions=len(self.regions),
             num_rows=len(self.rows.region),
             row_length=self.rows.packing.index.shape[1],
-            width=config["hidden_size"],
+            width=config.hidden_size,
             num_heads=settings.num_heads,
             mlp_width=settings.mlp_width,
             dropout=settings.dropout,

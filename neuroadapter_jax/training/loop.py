@@ -16,6 +16,7 @@ from neuroadapter_jax.errors import InputError, NotFiniteError
 from neuroadapter_jax.interrupts import Interrupted
 from neuroadapter_jax.locks import runs_alone
 from neuroadapter_jax.progress import Bar
+from neuroadapter_jax.ranges import Count, check
 from neuroadapter_jax.training.checkpoints import CheckpointStore
 from neuroadapter_jax.training.metrics_log import MetricsLog
 from neuroadapter_jax.training.run_config import RunConfig
@@ -31,7 +32,7 @@ class Intervals:
         evaluate: steps between evaluations; one more runs at the end. None: only at the end.
 
     Raises:
-        InputError: an interval below 1.
+        SettingError: an interval below 1.
     """
 
     log: int
@@ -40,9 +41,8 @@ class Intervals:
 
     def __post_init__(self):
         for name in ("log", "checkpoint", "evaluate"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise InputError(f"{name}_every is {value}; it has to be at least 1.")
+            hint = Count | None if name == "evaluate" else Count
+            check(f"{name}_every", getattr(self, name), hint)
 
 
 @dataclass(frozen=True)

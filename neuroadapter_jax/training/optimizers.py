@@ -1,13 +1,21 @@
 """AdamW with warm-up, cosine decay, clipping, and an average of weights."""
 
 from collections.abc import Callable
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from neuroadapter_jax.errors import InputError
+from neuroadapter_jax.ranges import (
+    Count,
+    CountFromZero,
+    NonNegative,
+    Positive,
+    SettingError,
+    ShareBelowOne,
+    check,
+)
 
 Schedule = Literal["cosine", "constant", "step"]
 
@@ -35,19 +43,16 @@ def make_schedule(
       decay_every: updates after which "step" halves the rate, at least 1.
 
     Raises:
-      InputError: a value outside its range.
+      SettingError: a value outside its range.
     """
-    if learning_rate <= 0:
-        raise InputError(f"learning_rate is {learning_rate}; it has to be above 0.")
-    if not 0 <= warmup_steps < num_steps:
-        raise InputError(
-            f"warmup_steps is {warmup_steps}; with num_steps {num_steps} it has to be in "
-            f"[0, {num_steps})."
-        )
-    if schedule not in get_args(Schedule):
-        raise InputError(f"schedule is {schedule!r}; choose one of {list(get_args(Schedule))}.")
-    if schedule == "step" and (decay_every is None or decay_every < 1):
-        raise InputError(f"decay_every is {decay_every}; schedule 'step' needs at least 1.")
+    check("learning_rate", learning_rate, Positive)
+    check("num_steps", num_steps, Count)
+    check("warmup_steps", warmup_steps, CountFromZero)
+    check("schedule", schedule, Schedule)
+    if warmup_steps >= num_steps:
+        raise SettingError("warmup_steps", warmup_steps, f"less than the {num_steps} steps")
+    if schedule == "step":
+        check("decay_every", decay_every, Count)
 
     def rate(update):
         warm = (update + 1) / (warmup_steps + 1)
@@ -84,7 +89,15 @@ def make_optimizer(
       eps: Adam's constant in the denominator.
       decay_filter: (path, leaf) -> whether the leaf decays; path as in `jax.tree_util`. None
         decays every leaf, as the released code does.
+
+    Raises:
+      SettingError: a value outside its range.
     """
+    check("weight_decay", weight_decay, NonNegative)
+    check("clip_norm", clip_norm, Positive | None)
+    check("b1", b1, ShareBelowOne)
+    check("b2", b2, ShareBelowOne)
+    check("eps", eps, Positive)
     mask = None
     if decay_filter is not None:
 

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import jax.numpy as jnp
 
@@ -12,6 +12,18 @@ from neuroadapter_jax.cortex.parcellation import Parcels
 from neuroadapter_jax.diffusion.sampling import Sampling
 from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.files import INPUTS, RECORDED, json_values
+from neuroadapter_jax.ranges import (
+    Count,
+    CountFromZero,
+    NonNegative,
+    Positive,
+    Seed,
+    SettingError,
+    Share,
+    ShareBelowOne,
+    check_fields,
+    named,
+)
 from neuroadapter_jax.training.loop import Intervals
 from neuroadapter_jax.training.step import Objective
 
@@ -75,7 +87,8 @@ class Settings:
         log_every, evaluate_every, checkpoint_every: in steps; see `Intervals`.
 
     Raises:
-        InputError: a setting that is none of its choices, or settings that exclude each other.
+        SettingError: a setting that is none of its choices or out of its range.
+        InputError: settings that exclude each other.
     """
 
     prepared: str | tuple[str, ...]
@@ -83,49 +96,57 @@ class Settings:
     parcels: Parcels = "own"
     backbone: str = "tiny-sd"
     precision: Precision = "fp32"
-    num_regions: int = 200
+    num_regions: Count = 200
     per_hemisphere: bool = True
     banks: Banks = "shared"
     groupwise: bool = True
     region_structure: bool = True
-    token_queries: int | None = None
-    max_vertices: int | None = None
+    token_queries: Count | Annotated[None, "for a token per region"] = None
+    max_vertices: Count | Annotated[None, "for the largest region's"] = None
     initial: Initial = "per_region"
-    seed: int = 0
-    batch_size: int = 16
-    num_steps: int | None = 1000
-    num_epochs: float | None = None
-    learning_rate: float = 1e-4
-    warmup_steps: int = 0
+    seed: Seed = 0
+    batch_size: Count = 16
+    num_steps: Count | Annotated[None, "for num_epochs"] = 1000
+    num_epochs: Positive | Annotated[None, "for num_steps"] = None
+    learning_rate: Positive = 1e-4
+    warmup_steps: CountFromZero = 0
     schedule: Literal["cosine", "constant"] = "cosine"
-    weight_decay: float = 1e-6
-    b2: float = 0.999
-    clip_norm: float | None = 1.0
-    accumulate: int = 1
+    weight_decay: NonNegative = 1e-6
+    b2: ShareBelowOne = 0.999
+    clip_norm: Positive | Annotated[None, "for no clipping"] = 1.0
+    accumulate: Count = 1
     remat: bool = False
-    fsdp: int = 1
-    gamma: float | None = 5.0
-    drop_rate: float | Literal["uniform"] = "uniform"
-    drop_all: float = 0.0
-    ema_decay: float | None = None
+    fsdp: Count = 1
+    gamma: Positive | Annotated[None, "for no weighting"] = 5.0
+    drop_rate: Share | Literal["uniform"] = "uniform"
+    drop_all: Share = 0.0
+    ema_decay: ShareBelowOne | Annotated[None, "for no average"] = None
     repeats: Literal["average", "random"] = "average"
     sampling: Sampling = dataclasses.field(default_factory=Sampling)
-    num_candidates: int = 1
-    sample_steps: int = 20
-    log_every: int = 20
-    evaluate_every: int = 500
-    checkpoint_every: int = 500
+    num_candidates: Count = 1
+    sample_steps: Count = 20
+    log_every: Count = 20
+    evaluate_every: Count = 500
+    checkpoint_every: Count = 500
 
     def __post_init__(self):
-        for name, allowed in {
-            "precision": tuple(PRECISIONS),
-            "parcels": get_args(Parcels),
-            "banks": get_args(Banks),
-        }.items():
-            if (value := getattr(self, name)) not in allowed:
-                raise InputError(f"{name} is {value!r}; expected one of {list(allowed)}.")
+        check_fields(self)
+        if len(self.parcellation) not in (0, 2):
+            raise SettingError("parcellation", self.parcellation, "a left and a right label file")
         if self.num_steps is None and self.num_epochs is None:
             raise InputError("num_steps and num_epochs are both None; give one of them.")
+        if self.num_steps is not None and self.warmup_steps >= self.num_steps:
+            raise SettingError(
+                "warmup_steps", self.warmup_steps, f"less than num_steps, {self.num_steps}"
+            )
+        if self.batch_size % self.accumulate:
+            raise SettingError(
+                "accumulate", self.accumulate, f"a divisor of batch_size, {self.batch_size}"
+            )
+        if self.per_hemisphere and self.num_regions % 2:
+            raise SettingError(
+                "num_regions", self.num_regions, "an even number, or per_hemisphere=False"
+            )
         if self.banks == "shared" and not self.groupwise and not isinstance(self.prepared, str):
             raise InputError(
                 "groupwise is False, so a token stands for another region in each subject, but "
@@ -163,7 +184,8 @@ class Settings:
             given = {name: values.pop(name) for name in _FLAT_SAMPLING if name in values}
         if not isinstance(given, Sampling):
             _refuse_unknown("sampling setting(s)", given, Sampling)
-            given = Sampling(**given)
+            with named("sampling."):
+                given = Sampling(**given)
         return values | {"sampling": given.to_dict()}
 
     @classmethod

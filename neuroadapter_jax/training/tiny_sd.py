@@ -37,6 +37,13 @@ from neuroadapter_jax.training.backbone import (
 from neuroadapter_jax.training.loop import Evaluation, Intervals, fit
 from neuroadapter_jax.training.optimizers import make_optimizer, make_schedule
 from neuroadapter_jax.training.run_config import RunConfig, claim_export
+from neuroadapter_jax.training.tiny_sd_settings import (
+    WARMUP,
+    TextSettings,
+    UNetSettings,
+    VAESettings,
+    check_settings,
+)
 
 _NUM_VALIDATION = 512
 _EXPORTED = ("model_index.json", "scheduler", "text_encoder", "tokenizer", "unet", "vae")
@@ -50,9 +57,9 @@ def pretrain(
     seed: int,
     num_scenes: int,
     scene_seed: int,
-    vae: dict[str, Any],
-    text_encoder: dict[str, Any],
-    unet: dict[str, Any],
+    vae: VAESettings,
+    text_encoder: TextSettings,
+    unet: UNetSettings,
     command: str,
 ) -> None:
     """Train the autoencoder, then U-Net and text encoder, and export a diffusers folder.
@@ -67,7 +74,11 @@ def pretrain(
         text_encoder: widths of the text encoder and length of a caption in tokens.
         unet: widths and training settings of the U-Net.
         command: what was typed, for the card.
+
+    Raises:
+        SettingError: see `check_settings`.
     """
+    check_settings(vae, text_encoder, unet, seed=seed, scene_seed=scene_seed, num_scenes=num_scenes)
     export, workdir = Path(export), Path(workdir)
     claim_export(export, workdir, (*_EXPORTED, "README.md", "samples.png"))
     scenes = sample_scenes(num_scenes + _NUM_VALIDATION, scene_seed)
@@ -111,7 +122,7 @@ def pretrain(
 
 
 def _train_autoencoder(
-    settings: dict[str, Any],
+    settings: VAESettings,
     images: UInt8[np.ndarray, "n y x 3"],
     seed: int,
     workdir: Path,
@@ -189,8 +200,8 @@ def _latents(
 
 
 def _train_text_to_image(
-    settings: dict[str, Any],
-    text_settings: dict[str, Any],
+    settings: UNetSettings,
+    text_settings: TextSettings,
     tokenizer: CLIPTokenizer,
     latents: Float[np.ndarray, "n y x c"],
     ids: np.ndarray,
@@ -224,7 +235,7 @@ def _train_text_to_image(
         rngs=nnx.Rngs(seed + 1),
     )
     schedule = NoiseSchedule(timestep_spacing="leading")
-    optimizer = _optimizer(settings)
+    optimizer = _optimizer(settings, settings.get("b2", 0.999))
 
     step = make_text_to_image_step(
         unet,
@@ -307,10 +318,10 @@ def _validation(
     return evaluate
 
 
-def _optimizer(settings: dict[str, Any]):
+def _optimizer(settings: VAESettings | UNetSettings, b2: float = 0.999):
     return make_optimizer(
-        make_schedule(settings["learning_rate"], settings["num_steps"], warmup_steps=100),
+        make_schedule(settings["learning_rate"], settings["num_steps"], WARMUP),
         weight_decay=1e-4,
         clip_norm=1.0,
-        b2=settings.get("b2", 0.999),
+        b2=b2,
     )

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypedDict
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from annotated_types import Gt
 from flax import nnx
 from jaxtyping import Array, Float, Float16
 
@@ -16,6 +17,17 @@ from neuroadapter_jax.encoder.features import Features, prepare_images
 from neuroadapter_jax.encoder.vit import Dinov2Config, Dinov2Model
 from neuroadapter_jax.encoder.weights import load_dinov2, save_dinov2
 from neuroadapter_jax.locks import runs_alone
+from neuroadapter_jax.ranges import (
+    Count,
+    NonNegative,
+    Positive,
+    Seed,
+    SettingError,
+    ShareBelowOne,
+    check,
+    check_values,
+    named,
+)
 from neuroadapter_jax.readers import read_json_lines
 from neuroadapter_jax.sharding import ShardedBatches, make_mesh, replicate
 from neuroadapter_jax.simulation.scenes import (
@@ -33,7 +45,50 @@ from neuroadapter_jax.training.optimizers import make_optimizer, make_schedule
 from neuroadapter_jax.training.run_config import RunConfig, claim_export
 
 _NUM_VALIDATION = 512
+_WARMUP = 100
 _SETTINGS = (("place", PLACES), ("ground", GROUNDS), ("sky", SKIES))
+
+
+class ModelSettings(TypedDict):
+    """Widths of the transformer; fields of `Dinov2Config`."""
+
+    hidden_size: Count
+    num_hidden_layers: Count
+    num_attention_heads: Count
+    image_size: Count
+    patch_size: Count
+
+
+class ViTSettings(TypedDict):
+    """How it is trained."""
+
+    batch_size: Count
+    num_steps: Annotated[int, Gt(_WARMUP)]
+    learning_rate: Positive
+    weight_decay: NonNegative
+    ema_decay: ShareBelowOne
+    pixel_weight: NonNegative
+
+
+def check_settings(model: ModelSettings, training: ViTSettings, **others: Any) -> None:
+    """Refuse settings of `pretrain_vit` that are out of range, before anything is made.
+
+    Raises:
+        SettingError: a setting that is.
+    """
+    for name, hint in {"seed": Seed, "scene_seed": Seed, "num_scenes": Count}.items():
+        check(name, others[name], hint)
+    with named("training."):
+        check_values(training, ViTSettings, "a setting of the training")
+        if (size := training["batch_size"]) > others["num_scenes"]:
+            raise SettingError("batch_size", size, f"at most num_scenes, {others['num_scenes']}")
+    with named("model."):
+        check_values(model, ModelSettings, "a setting of the model")
+        if model["image_size"] % model["patch_size"]:
+            raise SettingError("patch_size", model["patch_size"], "a divisor of image_size")
+        if model["hidden_size"] % model["num_attention_heads"]:
+            heads = model["num_attention_heads"]
+            raise SettingError("num_attention_heads", heads, "a divisor of hidden_size")
 
 
 class _Heads(nnx.Module):
@@ -108,8 +163,8 @@ def pretrain_vit(
     seed: int,
     num_scenes: int,
     scene_seed: int,
-    model: dict[str, Any],
-    training: dict[str, Any],
+    model: ModelSettings,
+    training: ViTSettings,
     command: str,
 ) -> dict[str, float]:
     """Train a small vision transformer to say what stands where in scenes, and export it (fp16).
@@ -120,13 +175,17 @@ def pretrain_vit(
         seed: of weights and batches.
         num_scenes: scenes to train on; 512 more are held out.
         scene_seed: of the scenes; the simulated subject looks at others.
-        model: fields of `Dinov2Config`.
-        training: batch_size, num_steps, learning_rate, weight_decay, pixel_weight.
+        model: the transformer's widths.
+        training: how it is trained.
         command: what was typed, for the card.
 
     Returns:
         The losses on the held-out scenes.
+
+    Raises:
+        SettingError: see `check_settings`.
     """
+    check_settings(model, training, seed=seed, scene_seed=scene_seed, num_scenes=num_scenes)
     claim_export(export, workdir, ("config.json", "model.safetensors", "README.md"))
     config = Dinov2Config(**model)
     features = Features("", config.image_size, config.image_size)
@@ -143,7 +202,7 @@ def pretrain_vit(
         **{name: getattr(scenes, name) for name, _ in _SETTINGS},
     }
     optimizer = make_optimizer(
-        make_schedule(training["learning_rate"], training["num_steps"], warmup_steps=100),
+        make_schedule(training["learning_rate"], training["num_steps"], _WARMUP),
         weight_decay=training["weight_decay"],
     )
     loss_fn = make_loss(graphs, features, training["pixel_weight"])

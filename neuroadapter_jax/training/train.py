@@ -11,9 +11,12 @@ from neuroadapter_jax.cortex import read_parcellation
 from neuroadapter_jax.datasets.input_pipeline import make_batches
 from neuroadapter_jax.diffusion.hub import is_hub_id
 from neuroadapter_jax.diffusion.identity import COMMIT, FINGERPRINT, backbone_identity
-from neuroadapter_jax.errors import InputError, MissingFileError, reading
+from neuroadapter_jax.diffusion.samplers import plan
+from neuroadapter_jax.diffusion.weights import backbone_folder, load_schedule
+from neuroadapter_jax.errors import MissingFileError
 from neuroadapter_jax.files import refuse_foreign
 from neuroadapter_jax.locks import runs_alone
+from neuroadapter_jax.ranges import SettingError, named
 from neuroadapter_jax.readers import read_json
 from neuroadapter_jax.sharding import ShardedBatches, gather_to_host, make_mesh, shard
 from neuroadapter_jax.training.checkpoints import CheckpointStore
@@ -50,14 +53,41 @@ def check_before_preparing(
 
     Raises:
         MissingFileError: a label file is not there.
+        SettingError: more denoising steps than the backbone's schedule has.
         InputError: a work folder of another run, a drop rate out of its range, or a
             parcellation of another mesh.
     """
     run_config(settings).require_same(workdir)
+    schedule = load_schedule(backbone_folder(settings.backbone))
+    for key, sampling in (
+        ("sample_steps", settings.validation_sampling),
+        ("sampling.num_steps", settings.sampling),
+    ):
+        if sampling.num_steps > (most := schedule.num_train_timesteps):
+            raise SettingError(
+                key, sampling.num_steps, f"at most {most}, the timesteps of {settings.backbone}"
+            )
+        plan(schedule, sampling)
     check_rates(settings.drop_rate, settings.drop_all)
     if num_vertices is not None:
         left, right = settings.parcellation
         read_parcellation(left, right, num_vertices, settings.parcels)
+
+
+def require_even_batches(settings: Settings) -> None:
+    """Refuse a batch that the devices of this run cannot share evenly.
+
+    Raises:
+        SettingError: so it is.
+    """
+    num_devices = make_mesh(settings.fsdp).size
+    multiple = num_devices * settings.accumulate
+    if settings.batch_size % multiple:
+        raise SettingError(
+            "batch_size",
+            settings.batch_size,
+            f"a multiple of {multiple}, for {num_devices} devices in {settings.accumulate} parts",
+        )
 
 
 @runs_alone("workdir", "a training")
@@ -94,12 +124,7 @@ def train(
         recorded={COMMIT: identity[COMMIT]} if COMMIT in identity else {},
     )
     mesh = make_mesh(settings.fsdp)
-    if settings.batch_size % (mesh.size * settings.accumulate):
-        raise InputError(
-            f"batch_size is {settings.batch_size}, which {mesh.size} devices in "
-            f"{settings.accumulate} parts cannot share evenly; choose a multiple of "
-            f"{mesh.size * settings.accumulate}."
-        )
+    require_even_batches(settings)
     frozen = shard(setup.frozen, mesh)
     jitted = make_train_step(
         setup.adapter_graph,
@@ -138,6 +163,24 @@ def train(
     return setup.trained(gather_to_host(state))
 
 
+def read_settings(workdir: str | Path) -> Settings:
+    """The settings of a finished or running work folder.
+
+    Raises:
+        MissingFileError: the folder holds no run.
+        InputError: a setting that is unknown or out of its range.
+    """
+    path = Path(workdir) / "config.json"
+    if not path.is_file():
+        raise MissingFileError(
+            f"{path}: not found, so {workdir} is no training run; name the folder given to "
+            "`neuroadapter train` as --workdir."
+        )
+    values = read_json(path, "the settings of `neuroadapter train`")
+    with named(f"{path}: "):
+        return Settings.from_dict(values)
+
+
 def load_run(workdir: str | Path, *, last: bool = False) -> tuple[TrainingSetup, NeuroAdapter, int]:
     """What a finished or running work folder trains, its best adapter and that one's step.
 
@@ -151,16 +194,7 @@ def load_run(workdir: str | Path, *, last: bool = False) -> tuple[TrainingSetup,
         InputError: the checkpoint holds arrays of another shape, such as another p or v, or the
             records, the backbone or the parcellation are no longer those it was trained with.
     """
-    path = Path(workdir) / "config.json"
-    if not path.is_file():
-        raise MissingFileError(
-            f"{path}: not found, so {workdir} is no training run; name the folder given to "
-            "`neuroadapter train` as --workdir."
-        )
-    expected = "the settings of `neuroadapter train`"
-    values = read_json(path, expected)
-    with reading(path, expected):
-        settings = Settings.from_dict(values)
+    settings = read_settings(workdir)
     run_config(settings).require_same(
         workdir, "put back the records and the backbone that it was trained with"
     )

@@ -82,7 +82,7 @@ def test_sampling_settings_that_do_not_go_together_are_refused():
     values = CommandFlags([])
     define_sampling(values)
     values(["command", "--eta=0.5"])
-    with pytest.raises(ValueError, match=r"eta is 0.5 with ddpm"):
+    with pytest.raises(ValueError, match=r"--eta is 0\.5; expected 0 with ddpm"):
         sampling_from(values, Sampling(sampler="ddpm"))
 
 

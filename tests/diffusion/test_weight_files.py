@@ -16,7 +16,7 @@ from safetensors.numpy import load_file, save_file
 
 from neuroadapter_jax.diffusion import weights
 from neuroadapter_jax.diffusion.tokenizer import CLIPTokenizer
-from neuroadapter_jax.errors import InputError
+from neuroadapter_jax.errors import InputError, NotFiniteError
 
 OLD = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
 
@@ -269,3 +269,19 @@ def test_a_random_backbone_is_whole(random_backbone):
     for name in ("unet", "vae", "text_encoder"):
         ours = weights.parameter_shapes(getattr(backbone, name))
         assert ours == weights.parameter_shapes(getattr(truth, name))
+
+
+@pytest.mark.parametrize("name", ["unet", "vae", "text_encoder"])
+def test_weights_that_are_not_finite_are_refused_by_name(random_backbone, tmp_path, name):
+    shutil.copytree(random_backbone, tmp_path / "backbone")
+    path = weights.find_weights(tmp_path / "backbone", name)
+    tensors = load_file(path)
+    first = sorted(tensors)[0]
+    tensors[first].reshape(-1)[-1] = np.nan
+    save_file(tensors, path)
+    with pytest.raises(NotFiniteError) as error:
+        weights.load_component(tmp_path / "backbone", name)
+    size = tensors[first].size
+    assert str(error.value).startswith(
+        f"{path}: 1 of {size} numbers of {first} are NaN or infinite"
+    )

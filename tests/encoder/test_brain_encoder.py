@@ -7,6 +7,7 @@ import shutil
 import jax
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 from scipy import special, stats
 from tiny_backbone import random_network
 from tiny_encoder import parcellation
@@ -24,6 +25,7 @@ from neuroadapter_jax.encoder.brain_encoder import (
 from neuroadapter_jax.encoder.region_encoder import RegionEncoder, RegionEncoderConfig, make_rows
 from neuroadapter_jax.encoder.vit import Dinov2Config, Dinov2Model
 from neuroadapter_jax.encoder.weights import dinov2_identity, save_dinov2
+from neuroadapter_jax.errors import NotFiniteError
 
 VIT = Dinov2Config(20, 2, 5, 4, image_size=15, patch_size=3)
 N = 19 + 13
@@ -154,6 +156,17 @@ def test_a_folder_is_read_strictly(folder, tmp_path):
     (other / "config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match="linear1"):
         BrainEncoder.from_pretrained(other)
+
+
+def test_weights_that_are_not_finite_are_refused(folder, tmp_path):
+    shutil.copytree(folder[0], tmp_path / "model")
+    path = sorted((tmp_path / "model").glob("*.safetensors"))[1]
+    tensors = load_file(path)
+    name = sorted(tensors)[0]
+    tensors[name].reshape(-1)[0] = np.inf
+    save_file(tensors, path)
+    with pytest.raises(NotFiniteError, match=rf"{path.name}: 1 of \d+ numbers of {name} are NaN"):
+        BrainEncoder.from_pretrained(tmp_path / "model")
 
 
 def test_what_does_not_fit_is_refused(folder):

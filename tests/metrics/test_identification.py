@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
 
+from neuroadapter_jax.errors import NotFiniteError
 from neuroadapter_jax.metrics.identification import set_two_way, two_way, two_way_pixels
+from neuroadapter_jax.metrics.pixels import correlation_distance
 
 
 def looped(true, reconstructions, orientation):
@@ -38,6 +40,20 @@ def test_the_orientations_differ_and_swap_with_the_arguments():
     )
     assert (columns != rows).any()
     np.testing.assert_array_equal(two_way(reconstructions, true, "rows"), columns)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("side", [0, 1])
+def test_features_that_are_not_finite_are_refused(bad, side):
+    """A NaN row would lose every comparison, and by that win for the others."""
+    pair = features(2)
+    pair[side][5, 3] = bad
+    words = "1 of 11 rows hold NaN or infinite numbers, first row 5; expected finite numbers"
+    for score in (two_way, correlation_distance):
+        with pytest.raises(NotFiniteError, match=words):
+            score(*pair)
+    with pytest.raises(NotFiniteError, match=words):
+        set_two_way(pair[0], pair[1][:, None])
 
 
 def test_ties_are_misses():

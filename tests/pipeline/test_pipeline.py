@@ -154,7 +154,7 @@ def test_wrong_responses_are_answered(as_user, pipeline, fmri):
         pipeline(bad)
     with pytest.raises(ValueError, match="sampler is 'euler'; expected one of"):
         pipeline(fmri, Sampling(sampler="euler"))
-    with pytest.raises(ValueError, match="num_steps is 0; expected at least 1"):
+    with pytest.raises(ValueError, match="num_steps is 0; expected a whole number of at least 1"):
         pipeline(fmri, Sampling(num_steps=0))
     with pytest.raises(ValueError, match="num_steps is 1001; expected 1 to 1000"):
         pipeline(fmri, Sampling(num_steps=1001))

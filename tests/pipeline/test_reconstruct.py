@@ -11,7 +11,7 @@ from neuroadapter_jax.cortex.parcellation import Parcellation
 from neuroadapter_jax.datasets.prepared.records import PreparedDataset
 from neuroadapter_jax.diffusion.sampling import Sampling
 from neuroadapter_jax.encoder.brain_encoder import BrainEncoder
-from neuroadapter_jax.errors import InputError
+from neuroadapter_jax.errors import InputError, NotFiniteError
 from neuroadapter_jax.interrupts import Interrupted
 from neuroadapter_jax.pipeline import (
     LowLevelStart,
@@ -22,6 +22,7 @@ from neuroadapter_jax.pipeline import (
     reconstruct_split,
     write_reconstructions,
 )
+from neuroadapter_jax.pipeline.checks import NotFiniteLatentsError
 
 LH, RH, SIDE, COUNT = 5, 3, 7, 11
 FOURS = ReconstructionSettings(batch_size=4)
@@ -443,6 +444,22 @@ def test_an_encoder_of_other_data_is_refused(dataset, tmp_path):
             painter, dataset, tmp_path / "out", ranking=Ranking(Judge(mesh, "fsaverage5"))
         )
     assert not (tmp_path / "out").exists()
+
+
+def test_images_whose_latents_overflow_are_named_and_those_before_are_kept(dataset, tmp_path):
+    class Overflowing(Painter):
+        def _sampler(self, fmri, sampling, num_candidates, seed, sample_ids, keep, low_level):
+            if 5 in sample_ids:
+                raise NotFiniteLatentsError(np.array([1, 3]))
+            return super()._sampler(
+                fmri, sampling, num_candidates, seed, sample_ids, keep, low_level
+            )
+
+    with pytest.raises(NotFiniteError, match=rf"^image {IDS[5]}, image {IDS[7]}: the sampled"):
+        reconstruct_split(Overflowing(), dataset, tmp_path / "out", FOURS, progress=False)
+    images = sorted(path.name for path in (tmp_path / "out" / "images").iterdir())
+    assert images == [f"{i:06d}_c0.png" for i in IDS[:4]]
+    assert not (tmp_path / "out" / "index.json").exists()
 
 
 def test_halving_keeps_what_was_sampled_to_the_end(dataset, tmp_path):

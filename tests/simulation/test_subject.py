@@ -189,9 +189,9 @@ def test_the_seed_decides(monkeypatch):
     [
         ({"num_repeats": 1}, "num_repeats is 1"),
         ({"num_images": 70}, "num_shared is 250"),
-        ({"trials_per_session": 700}, "7500 trials do not fill whole sessions"),
-        ({"snr": 0.0}, "snr must be positive"),
-        ({"noise_smoothness": 1.0}, "noise_smoothness in [0, 1)"),
+        ({"trials_per_session": 700}, "trials_per_session is 700; expected a divisor of"),
+        ({"snr": 0.0}, "snr is 0.0; expected a number above 0"),
+        ({"noise_smoothness": 1.0}, "noise_smoothness is 1.0; expected a number from 0 to below 1"),
     ],
 )
 def test_impossible_configurations_are_refused(values, said):

@@ -15,6 +15,7 @@ from neuroadapter_jax.datasets.responses import fill_nan_vertices, mgh_shape, zs
 from neuroadapter_jax.datasets.source import Betas
 from neuroadapter_jax.datasets.text_table import read_text_table
 from neuroadapter_jax.errors import InputError, MissingFileError, reading
+from neuroadapter_jax.ranges import Count
 from neuroadapter_jax.readers import read_rgb
 
 NORMALIZATIONS = ("run", "session", "none")
@@ -94,7 +95,7 @@ class NSDImagery:
     def __init__(
         self,
         root: str | Path,
-        subject: int = 1,
+        subject: Count = 1,
         space: str = "fsaverage",
         beta_version: str = "nsdimagerybetas_fithrf_GLMdenoise_RR",
         normalize: str = "run",

@@ -3,18 +3,21 @@
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+from annotated_types import Interval, MinLen
 from jaxtyping import Float32, Int, Int64, UInt8
 
-from neuroadapter_jax.datasets.normalization import NORMALIZATIONS
+from neuroadapter_jax.datasets.normalization import NORMALIZATIONS, Normalization
 from neuroadapter_jax.datasets.nsd.checks import Check, check_responses, check_subject
-from neuroadapter_jax.datasets.nsd.splits import RANDOM_VALIDATION, split_images
+from neuroadapter_jax.datasets.nsd.splits import RANDOM_VALIDATION, NSDSplit, split_images
 from neuroadapter_jax.datasets.nsd.subject import NSDSubject
 from neuroadapter_jax.datasets.nsd.trials import NSDTrials
 from neuroadapter_jax.datasets.session_agreement import SessionAgreement
 from neuroadapter_jax.datasets.source import Betas
 from neuroadapter_jax.errors import InputError
+from neuroadapter_jax.ranges import Count, Seed, check_fields
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,14 +35,17 @@ class NSDSelection:
         seed: determines which images those are.
     """
 
-    subject: int = 1
+    subject: Annotated[int, Interval(ge=1, le=8)] = 1
     space: str = "fsaverage"
     beta_version: str = "betas_fithrf_GLMdenoise_RR"
-    sessions: Sequence[int] | None = None
-    normalize: str = "session"
-    split: str = "shared"
-    num_validation: int = 485
-    seed: int = 0
+    sessions: Annotated[Sequence[Count], MinLen(1)] | Annotated[None, "for all"] = None
+    normalize: Normalization = "session"
+    split: NSDSplit = "shared"
+    num_validation: Count = 485
+    seed: Seed = 0
+
+    def __post_init__(self):
+        check_fields(self)
 
     def open(self, root: str | Path) -> "NSDSource":
         """The source of this selection in NSD's folder; raises what `NSDSource` raises."""

@@ -1,5 +1,7 @@
 """NSD's images in training, validation and test, by the names the field knows them by."""
 
+from typing import Literal, get_args
+
 import numpy as np
 from jaxtyping import Int64
 
@@ -8,7 +10,8 @@ from neuroadapter_jax.datasets.nsd.subject import NSDSubject
 from neuroadapter_jax.datasets.prepared.records import SPLITS
 from neuroadapter_jax.errors import InputError
 
-NSD_SPLITS = ("shared", "shared1000", "shared982", "special515", "algonauts")
+NSDSplit = Literal["shared", "shared1000", "shared982", "special515", "algonauts"]
+NSD_SPLITS: tuple[str, ...] = get_args(NSDSplit)
 RANDOM_VALIDATION = tuple(name for name in NSD_SPLITS if name != "special515")
 _SPECIAL_SESSIONS = 30  # what all eight subjects finished
 _EARLY_SESSIONS = 37  # of 40, before the last three were published

@@ -9,7 +9,29 @@ import numpy as np
 from flax import nnx
 
 from neuroadapter_jax.datasets.prepared.images import ImageEncoder
-from neuroadapter_jax.diffusion.weights import backbone_folder, load_component
+from neuroadapter_jax.diffusion.unet import UNetConfig
+from neuroadapter_jax.diffusion.vae import AutoencoderConfig
+from neuroadapter_jax.diffusion.weights import backbone_folder, load_component, read_config
+from neuroadapter_jax.ranges import SettingError
+
+
+def require_image_size(backbone: str | Path, image_size: int) -> None:
+    """Refuse a size of images that a backbone's networks cannot halve as often as they do.
+
+    Args:
+        backbone: see `backbone_folder`; no weights are read. Without a U-Net, which preparing does
+            not need, the autoencoder alone counts.
+        image_size: rows and columns.
+
+    Raises:
+        SettingError: another size than a multiple of what the autoencoder and the U-Net divide by.
+    """
+    folder = backbone_folder(backbone)
+    multiple = read_config(folder / "vae" / "config.json", AutoencoderConfig).downscale
+    if (path := folder / "unet" / "config.json").is_file():
+        multiple *= 2 ** (len(read_config(path, UNetConfig).block_out_channels) - 1)
+    if image_size % multiple:
+        raise SettingError("image_size", image_size, f"a multiple of {multiple} for {backbone}")
 
 
 def load_image_encoder(backbone: str | Path) -> ImageEncoder:

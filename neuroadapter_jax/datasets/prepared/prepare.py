@@ -36,6 +36,7 @@ from neuroadapter_jax.datasets.source import DirectSource, Source
 from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.files import refuse_foreign, require_same_settings, write_json, write_npz
 from neuroadapter_jax.locks import locked
+from neuroadapter_jax.ranges import Count, check_fields
 
 _FORMAT = 1
 # What folders of older versions were made with, where they do not say.
@@ -54,11 +55,14 @@ class PreparationSettings:
         progress: whether to show progress bars and tables.
     """
 
-    image_size: int = 512
-    batch_size: int = 16
+    image_size: Count = 512
+    batch_size: Count = 16
     accept_differences: bool = False
     compare_disk: bool = False
     progress: bool = True
+
+    def __post_init__(self):
+        check_fields(self)
 
 
 def prepare_subject(

@@ -3,10 +3,13 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from annotated_types import MinLen
 
 from neuroadapter_jax.datasets.belonging import Origin, made_for
 from neuroadapter_jax.datasets.prepared.records import PROVENANCE, SPLITS, PreparedDataset
+from neuroadapter_jax.diffusion.sampling import Sampler
 from neuroadapter_jax.files import (
     INPUTS,
     refuse_foreign,
@@ -17,6 +20,7 @@ from neuroadapter_jax.files import (
 from neuroadapter_jax.fingerprints import of_files, of_values
 from neuroadapter_jax.locks import runs_alone
 from neuroadapter_jax.pipeline import Reconstructions, load_reconstructions
+from neuroadapter_jax.ranges import Count, Seed, SettingError, check_fields
 from neuroadapter_jax.readers import read_json
 from neuroadapter_jax.simulation.truth import TRUTH, truth_fingerprint
 from neuroadapter_jax.studies.ablation.results import ablation_results
@@ -46,13 +50,20 @@ class AblationPlan:
     """
 
     variants: Mapping[str, Mapping[str, Any]]
-    seeds: Sequence[int]
-    num_images: int
-    num_candidates: int
-    sampler: str
-    num_steps: int
+    seeds: Annotated[Sequence[Seed], MinLen(1)]
+    num_images: Count
+    num_candidates: Count
+    sampler: Sampler
+    num_steps: Count
     encoder_config: str
-    encoder: str | None = None
+    encoder: str | Annotated[None, "to train one"] = None
+
+    def __post_init__(self):
+        check_fields(self)
+        if FULL not in self.variants:
+            raise SettingError("variants", list(self.variants), f"{FULL!r} among them")
+        if len(set(self.seeds)) < len(self.seeds):
+            raise SettingError("seeds", tuple(self.seeds), "each seed once")
 
     def to_dict(self) -> dict[str, Any]:
         """The plan as JSON values."""

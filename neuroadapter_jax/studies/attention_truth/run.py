@@ -31,6 +31,7 @@ from neuroadapter_jax.pipeline import (
     interpret_split,
     load_views,
 )
+from neuroadapter_jax.ranges import Count, Seed, check_fields
 from neuroadapter_jax.simulation.nsd_writer import load_truth
 from neuroadapter_jax.simulation.truth import truth_fingerprint
 from neuroadapter_jax.studies.attention_truth.categories import category_table
@@ -79,15 +80,18 @@ class AttentionTruthSettings:
             `datasets.belonging.made_for`.
     """
 
-    num_images: int = 200
-    num_ranked: int = 40
-    num_ordered: int = 16
-    num_replaced: int = 60
-    num_moved: int = 30
-    num_random: int = 2
-    batch_size: int = 40
-    seed: int = 0
+    num_images: Count = 200
+    num_ranked: Count = 40
+    num_ordered: Count = 16
+    num_replaced: Count = 60
+    num_moved: Count = 30
+    num_random: Count = 2
+    batch_size: Count = 40
+    seed: Seed = 0
     allow_other: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        check_fields(self)
 
 
 @runs_alone("out", "a study of attention")

@@ -5,6 +5,7 @@ from typing import Any
 
 from neuroadapter_jax.diffusion.sampling import Sampling
 from neuroadapter_jax.errors import InputError
+from neuroadapter_jax.ranges import Count, Seed, ShareAboveZero, check_fields
 
 METHODS = {
     "mean_image": "Floor: mean training image",
@@ -40,15 +41,16 @@ class BaselineSettings:
     """
 
     methods: tuple[str, ...] = tuple(METHODS)
-    strength: float | None = None
+    strength: ShareAboveZero | None = None
     linear_guidance_scale: float | None = None
     sampling: Sampling | None = None
-    num_candidates: int = 8
-    seed: int = 0
-    batch_size: int = 20
+    num_candidates: Count = 8
+    seed: Seed = 0
+    batch_size: Count = 20
     allow_other: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if unknown := sorted(set(self.methods) - set(METHODS)):
             raise InputError(
                 f"There is no method {', '.join(unknown)}; choose of {', '.join(METHODS)}."

@@ -61,6 +61,19 @@ def simulated_captions(root: str | Path) -> dict[int, list[str]]:
     return {i: [text] for i, text in enumerate(load_truth(root)["captions"].tolist())}
 
 
+def require_choices(settings: BaselineSettings, root: str | Path | None) -> None:
+    """Refuse settings that are to be chosen on validation images where nothing tells which is best.
+
+    Raises:
+        InputError: strength or guidance is not given, and there is no simulated subject.
+    """
+    if root is None and (settings.strength is None or settings.linear_guidance_scale is None):
+        raise InputError(
+            "Without the simulated subject's folder nothing tells what a low-level start costs in "
+            "meaning, so name strength and linear_guidance_scale."
+        )
+
+
 @runs_alone("out", "a comparison of baselines")
 def run_baselines(
     pipeline: NeuroAdapterPipeline,
@@ -102,11 +115,7 @@ def run_baselines(
             gallery; or captions or responses are missing.
     """
     settings = settings or BaselineSettings()
-    if root is None and (settings.strength is None or settings.linear_guidance_scale is None):
-        raise InputError(
-            "Without the simulated subject's folder nothing tells what a low-level start costs in "
-            "meaning, so name strength and linear_guidance_scale."
-        )
+    require_choices(settings, root)
     missing = {
         name: "no captions were given for the training images"
         for name in ("linear", "linear_low_level")

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from neuroadapter_jax.datasets.prepared.image_encoder import load_image_encoder
+from neuroadapter_jax.datasets.prepared.image_encoder import load_image_encoder, require_image_size
 from neuroadapter_jax.datasets.prepared.records import PreparedDataset
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
@@ -52,6 +52,23 @@ def expected_moments(vae, images):
     with torch.no_grad():
         latents = vae.encode(pixels).latent_dist
     return [m.permute(0, 2, 3, 1).numpy() for m in (latents.mean, latents.std)]
+
+
+@pytest.mark.parametrize(
+    ("backbone", "right", "wrong", "multiple"),
+    [
+        # Stable Diffusion 1.5: the VAE halves three times, the U-Net three times more.
+        ("random", (64, 512), (8, 520), 64),
+        ("tiny-sd", (8, 64), (20, 65), 8),
+    ],
+)
+def test_a_size_that_the_networks_cannot_halve_is_refused(backbone, right, wrong, multiple):
+    for size in right:
+        require_image_size(backbone, size)
+    for size in wrong:
+        said = rf"^image_size is {size}; expected a multiple of {multiple} for {backbone}\.$"
+        with pytest.raises(ValueError, match=said):
+            require_image_size(backbone, size)
 
 
 def test_moments_agree_with_diffusers(vae, tmp_path, rng):
