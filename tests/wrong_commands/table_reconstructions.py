@@ -13,7 +13,10 @@ RANKED = (
     "reconstruct --model {model} --prepared {prepared} --num_steps 1 --num_candidates 2 "
     f"--encoder {{tmp}}/model {FLAGS}"
 )
-AGAIN = "reconstruct --noprogress --num_steps 1 --seed 1 --out {tmp}/other_recon"
+AGAIN = (
+    "reconstruct --noprogress --num_steps 1 --num_candidates 2 --encoder {encoder} "
+    "--keep_candidates --out {tmp}/recon"
+)
 VIEWS = (
     "interpret --model {model} --prepared {prepared} --rois {rois} --num_steps 1 --num_shown 1 "
     "--noeffects --out {out}"
@@ -174,17 +177,17 @@ RECONSTRUCT: tuple[Row, ...] = (
     row(13, RECORDS, "provenance.json", "shapes",
         steps=[COPIED, d.edit("prepared/provenance.json", shapes=None)]),
     row(2, f"{AGAIN} --model {{model}} --prepared {{prepared}} --num_steps 2", "num_steps",
-        "{tmp}/other_recon",
-        steps=[d.copy("other_recon")]),
+        "{tmp}/recon",
+        steps=[RECON]),
     row(2, f"{AGAIN} --model {{model}} --prepared {{prepared}} --split validation", "split",
-        "{tmp}/other_recon",
-        steps=[d.copy("other_recon")]),
-    row(2, f"{AGAIN} --model {{tmp}}/model --prepared {{prepared}}", "{tmp}/other_recon",
-        steps=[d.copy("other_recon"), MADE, d.tensors("model/adapter.safetensors",
+        "{tmp}/recon",
+        steps=[RECON]),
+    row(2, f"{AGAIN} --model {{tmp}}/model --prepared {{prepared}}", "{tmp}/recon",
+        steps=[RECON, MADE, d.tensors("model/adapter.safetensors",
                d.one_value(0.5))]),
-    row(2, f"{AGAIN} --model {{model}} --prepared {{tmp}}/prepared", "{tmp}/other_recon",
+    row(2, f"{AGAIN} --model {{model}} --prepared {{tmp}}/prepared", "{tmp}/recon",
         "prepared|records",
-        steps=[d.copy("other_recon"), COPIED, d.responses(lambda x: x * 0.5)]),
+        steps=[RECON, COPIED, d.responses(lambda x: x * 0.5)]),
     row(17, "reconstruct --model {model} --prepared {prepared} --num_steps 1 --noprogress "
         "--out {tmp}/mine", "{tmp}/mine",
         steps=[d.picture("mine/images/holiday.png")]),
@@ -260,7 +263,7 @@ INTERPRET: tuple[Row, ...] = (
 
 EVALUATE: tuple[Row, ...] = (
     row(21, "evaluate", "folder", "0"),
-    row(21, "evaluate {recon} {other_recon}", "2", "--compare"),
+    row(21, "evaluate {recon} {recon}", "2", "--compare"),
     row(21, "evaluate --compare {recon}", "1", "two|2"),
     row(21, "evaluate {tmp}/none", "{tmp}/none"),
     row(21, "evaluate {model}", "{model}", "index.json"),
@@ -269,7 +272,7 @@ EVALUATE: tuple[Row, ...] = (
     row(4, "evaluate {recon} --convention mindeye2", "convention", "mindeye2", "mindeye"),
     row(21, "evaluate {recon} --weights {tmp}/none", "weights", "{tmp}/none"),
     row(21, "evaluate {recon} --root {root}", "--prepared"),
-    row(8, "evaluate {recon} --permuted {other_recon}", "permuted", "--root"),
+    row(8, "evaluate {recon} --permuted {recon}", "permuted", "--root"),
     row(8, "evaluate {recon} --model {model}", "model", "--root"),
     row(21, "evaluate {recon} --prepared {tmp}/none", "{tmp}/none"),
     row(1, "evaluate {recon} --prepared {tmp}/prepared", "image|stimul", "{tmp}/prepared",
@@ -312,7 +315,7 @@ EVALUATE: tuple[Row, ...] = (
     row(22, SCORE, "..", "index.json",
         steps=[RECON, d.picture("secret.png"), d.edit("recon/index.json",
                images__1__candidates=["../secret.png"] * 2)]),
-    row(21, "evaluate --compare {recon} {other_recon} --out {out}", "results.json|per_image.csv",
+    row(21, "evaluate --compare {recon} {recon} --out {out}", "results.json|per_image.csv",
         "evaluate|score"),
     row(21, "evaluate --compare {recon} {tmp}/none", "{tmp}/none"),
     row(21, "evaluate {recon}/images", "images"),
