@@ -23,9 +23,12 @@ VERDICTS = (GOOD, WEAK, TRACEBACK, ACCEPTED, DESTROYED)
 REMEDY = re.compile(
     r"\b(expected|give|choose|delete|copy|again|name|names|fetch|pull|use|set|takes?|needs?|"
     r"needed|must|did you mean|only|from|between|at (least|most)|one of|add|leave|pass|install|"
-    r"should|has to|have to|is not there|does not exist|instead|another|other|lists|--\w+)\b|--",
+    r"should|has to|have to|is not there|does not exist|instead|another|other|lists|"
+    r"the \w+ (are|has))\b|--",
     re.IGNORECASE,
 )
+# A bar of progress, of work before the fault was found.
+BAR = re.compile(r"^.*\d%\|.*$", re.MULTILINE)
 # What the operating system or a library says by itself.
 RAW = re.compile(r"\[Errno|Traceback|Error:|Exception|<class|object at 0x")
 # Seconds of computing and of waiting: a command that is refused is refused sooner, one that is not
@@ -91,7 +94,7 @@ def judge(row: Row, world: World, tmp: Path) -> Outcome:
         code, error = _end_of(arguments)
     seconds = time.monotonic() - start
     after = files_of(tmp) | files_of(world.folder)
-    sentence = said.getvalue().strip()
+    sentence = re.sub(r"\n\s*\n", "\n", BAR.sub("", said.getvalue())).strip()
     if isinstance(code, str):  # the interpreter writes it
         sentence, code = "\n".join(filter(None, [sentence, code])), 1
     changed = sorted(path for path in before if after.get(path) != before[path])

@@ -40,7 +40,7 @@ TRAIN: tuple[Row, ...] = (
         drop_all="-0.1", warmup_steps="-1", batch_size__1="0", learning_rate__1="0",
         learning_rate__2="-1e-3", num_steps__1="-3", precision="fp8", initial="zeros",
         repeats="all", log_every="0", evaluate_every="0", checkpoint_every="-1", num_candidates="0",
-        token_queries="-2", fsdp="0", max_vertices="0"),
+        fsdp="0", max_vertices="0"),
     *settings(3, NEW, "train.", learning_rate__1="nan", learning_rate__2="inf", gamma="nan",
         weight_decay="nan", b2="nan", clip_norm="nan", drop_all="nan"),
     *settings(3, NEW, "train.sampling.", guidance_scale__1="nan", guidance_scale__2="inf"),

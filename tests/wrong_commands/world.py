@@ -47,13 +47,15 @@ def get_config():
     config.data.root = {root!r}
     config.data.prepared = {prepared!r}
     config.data.num_validation = 2
+    config.data.parcels = "own"
     config.data.parcellation = {parcellation!r}
     config.{section}.update({settings})
     return config
 """
 TRAINING = (
     "num_regions=4, batch_size=2, num_steps=2, warmup_steps=1, learning_rate=3e-3, "
-    "log_every=1, evaluate_every=2, checkpoint_every=2, sample_steps=1"
+    "log_every=1, evaluate_every=2, checkpoint_every=2, sample_steps=1, "
+    "precision='fp32', num_candidates=1"
 )
 ENCODER = (
     "backbone={vit!r}, image_size=32, padded_size=32, blocks=(1,), num_heads=2, mlp_width=7, "
