@@ -63,7 +63,7 @@ class Bar(tqdm):
         self._check()
         return shown
 
-    def display(self, msg: str | None = None, pos: int | None = None) -> bool | None:
+    def display(self, msg: str | None = None, pos: int | None = None) -> Any:
         """Show the state, in a log file at most every ten seconds."""
         if not self._lines:
             return super().display(msg, pos)

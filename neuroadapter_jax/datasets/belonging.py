@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from neuroadapter_jax.cortex.parcellation import HEMISPHERES
+from neuroadapter_jax.cortex.surface_files import read_mgh
 from neuroadapter_jax.datasets.nsd.files import betas_folder
-from neuroadapter_jax.datasets.responses import read_mgh
 from neuroadapter_jax.errors import InputError, reading
 from neuroadapter_jax.files import differing_keys, json_values
 
@@ -146,8 +146,7 @@ def require_same_root(root: str | Path, records: "PreparedDataset") -> None:
         return
     parts = []
     for file in files:
-        with reading(file, "NSD's noise-ceiling SNR of one hemisphere"):
-            parts.append(read_mgh(file).reshape(-1))
+        parts.append(read_mgh(file, "NSD's noise-ceiling SNR of one hemisphere").reshape(-1))
     ncsnr = np.concatenate(parts)
     if ncsnr.shape != records.ncsnr.shape or not np.allclose(
         ncsnr, records.ncsnr, rtol=0, atol=_SAME_NCSNR, equal_nan=True

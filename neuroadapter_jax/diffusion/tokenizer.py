@@ -102,7 +102,7 @@ class CLIPTokenizer:
                 "model's own file."
             )
         self.length, self.vocab_size = length, self._tokenizer.get_vocab_size()
-        self.start, self.end, self.pad = ids[_START], ids[_END], ids[pad]
+        self.start, self.end, self.pad = (int(ids[name] or 0) for name in (_START, _END, pad))
 
     def __call__(self, texts: Sequence[str]) -> Int[np.ndarray, "b k"]:
         """Ids of the texts, cut to the model's length."""

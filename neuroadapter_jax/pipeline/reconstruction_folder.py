@@ -109,7 +109,6 @@ def reconstruct_split(
     record = _check_folder(out, record | ({"other_data": other_data} if other_data else {}))
     folder = _Folder(out, record, ranking is not None, _read_scores(out))
     split = read_split(dataset, "betas", "image")
-    folder.begin()
     fmri, stimuli = split["betas"], split["image"]
     starts = low_level
     if order is not None:

@@ -16,8 +16,8 @@ from neuroadapter_jax.cortex.packing import pack
 from neuroadapter_jax.cortex.parcellation import Parcellation, Parcels
 from neuroadapter_jax.datasets.input_pipeline import make_batches, split_batches
 from neuroadapter_jax.datasets.prepared.records import PreparedDataset
+from neuroadapter_jax.diffusion.config_files import read_config
 from neuroadapter_jax.diffusion.identity import COMMIT, FINGERPRINT
-from neuroadapter_jax.diffusion.weights import read_config
 from neuroadapter_jax.encoder.accuracy import vertex_correlation
 from neuroadapter_jax.encoder.brain_encoder import refuse_other_encoder, save_brain_encoder
 from neuroadapter_jax.encoder.features import Features

@@ -9,9 +9,8 @@ import numpy as np
 from flax import nnx
 
 from neuroadapter_jax.datasets.prepared.images import ImageEncoder
-from neuroadapter_jax.diffusion.unet import UNetConfig
-from neuroadapter_jax.diffusion.vae import AutoencoderConfig
-from neuroadapter_jax.diffusion.weights import backbone_folder, load_component, read_config
+from neuroadapter_jax.diffusion.config_files import component_config
+from neuroadapter_jax.diffusion.weights import backbone_folder, load_component
 from neuroadapter_jax.ranges import SettingError
 
 
@@ -27,9 +26,9 @@ def require_image_size(backbone: str | Path, image_size: int) -> None:
         SettingError: another size than a multiple of what the autoencoder and the U-Net divide by.
     """
     folder = backbone_folder(backbone)
-    multiple = read_config(folder / "vae" / "config.json", AutoencoderConfig).downscale
-    if (path := folder / "unet" / "config.json").is_file():
-        multiple *= 2 ** (len(read_config(path, UNetConfig).block_out_channels) - 1)
+    multiple = component_config(folder, "vae").downscale
+    if (folder / "unet" / "config.json").is_file():
+        multiple *= 2 ** (len(component_config(folder, "unet").block_out_channels) - 1)
     if image_size % multiple:
         raise SettingError("image_size", image_size, f"a multiple of {multiple} for {backbone}")
 
