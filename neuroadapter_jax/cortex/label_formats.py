@@ -58,7 +58,7 @@ def read_surface_values(path: str | os.PathLike) -> np.ndarray:
     """
     if not Path(path).exists():
         raise MissingFileError(f"The surface file {path} does not exist; check its folder.")
-    with reading(path, "a surface file of FreeSurfer (.mgz, .mgh)"):
+    with reading(Path(path), "a surface file of FreeSurfer (.mgz, .mgh)"):
         image: Any = nib.load(path)  # nibabel's type is that of any image
         values = np.asanyarray(image.dataobj)
     if values.size != max(values.shape):

@@ -37,7 +37,7 @@ KNOWN_ATLASES: dict[str, tuple[str, ...]] = {
 
 def read_label_table(path: str | os.PathLike) -> dict[int, str]:
     """Reads a .ctab file: one "index name" pair a line, further columns ignored."""
-    with reading(path, "a table of label names as text"):
+    with reading(Path(path), "a table of label names as text"):
         lines = Path(path).read_text(encoding="utf-8").splitlines()
     table: dict[int, str] = {}
     for number, line in enumerate(lines, start=1):
