@@ -172,14 +172,14 @@ def test_templateflow_names_promise_their_parcels(tmp_path, hemisphere):
         (b"", "is empty"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "git lfs pull"),
         (b"<!DOCTYPE html><html>Log in</html>", "is a web page"),
-        (b"\x00\x00\x00\x05" * 9, "is damaged, cut short or of another format"),
+        (b"\x00\x00\x00\x05" * 9, "(is damaged, cut short or of another format|is truncated)"),
     ],
 )
 def test_files_that_are_something_else(tmp_path, name, content, said):
     path = tmp_path / name
     path.write_bytes(content)
     (tmp_path / "x.ctab").write_text("1 V1\n")
-    with pytest.raises(InputError, match=f"{name}: .*{said}") as caught:
+    with pytest.raises(InputError, match=f"{name}.*{said}") as caught:
         read_label_file(path)
     assert "\n" not in str(caught.value)
 
