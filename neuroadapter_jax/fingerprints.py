@@ -53,7 +53,7 @@ def of_arrays(arrays: Mapping[str, Any]) -> str:
     def of_one(name: str) -> str:
         array = np.ascontiguousarray(arrays[name])
         digest = xxhash.xxh3_128(f"{name} {array.dtype.str} {array.shape}\n".encode())
-        digest.update(memoryview(array.reshape(-1).view(np.uint8)))
+        digest.update(array.reshape(-1).view(np.uint8).data)
         return digest.hexdigest()
 
     with ThreadPoolExecutor(_THREADS) as pool:
