@@ -3,10 +3,11 @@ r"""NSD-Imagery, for a model that was trained on NSD: prepared only, nothing is 
     neuroadapter prepare --config nsd_imagery \
         --config.data.reader.root=<NSD's folder>
     neuroadapter reconstruct --model DIR --prepared runs/nsd-sd15/imagery-subj01 \
-        --split imagery --out runs/nsd-sd15/imagery
+        --split imagery --allow_other dataset --out runs/nsd-sd15/imagery
 
 Hardware: any; the responses of one subject are 0.9 GB. Splits: vision and imagery (sets A and B),
-vision_concepts and imagery_concepts (set C, without images).
+vision_concepts and imagery_concepts (set C, without images). --allow_other dataset says that the
+records are meant to be of another dataset than the model's.
 """
 
 from ml_collections import ConfigDict

@@ -163,7 +163,7 @@ def write_reconstructions(
         out: the folder.
         dataset: the split, whose order `reconstructions` has.
         reconstructions: one image per stimulus, of its size.
-        settings: how they were made.
+        settings: how they were made; under "inputs" with fingerprints, see `require_same_settings`.
         save_grid: called at the end with (folder, reconstructions).
 
     Raises:
@@ -185,7 +185,7 @@ def write_reconstructions(
         "num_candidates": 1,
         "own_responses": True,
         **settings,
-        INPUTS: {"prepared": dataset.fingerprint},
+        INPUTS: {"prepared": dataset.fingerprint, **settings.get(INPUTS, {})},
     }
     folder = _Folder(out, _check_folder(out, record), ranked=False, scores={})
     files = []

@@ -43,16 +43,26 @@ def prepare(name, *overrides):
     return prepare_records(values.config)
 
 
-def export(backbone, regions, folder):
-    """A model of random weights with these regions."""
+NSD = {
+    "dataset": "nsd",
+    "subject": 5,
+    "space": "fsaverage3",
+    "beta_version": "betas_fithrf_GLMdenoise_RR",
+    "normalize": "session",
+}
+
+
+def export(backbone, regions, folder, **data):
+    """A model of random weights with these regions, as if trained on some data."""
     loaded = load_pretrained(str(backbone))
     packing = make_packing(regions)
     adapter = NeuroAdapter.for_unet(
         loaded.unet, *packing.index.shape, "per_region", None, rngs=nnx.Rngs(0)
     )
-    NeuroAdapterPipeline(adapter, loaded, regions, backbone_name=str(backbone)).save_pretrained(
-        folder
+    pipeline = NeuroAdapterPipeline(
+        adapter, loaded, regions, backbone_name=str(backbone), provenance={"data": data}
     )
+    pipeline.save_pretrained(folder)
     return folder
 
 
@@ -97,12 +107,12 @@ def worlds(random_backbone, tmp_path_factory):
     )  # fmt: skip
     rois = PreparedDataset(deeprecon, "test").regions
     models = [
-        export(random_backbone, surface, folder / "model"),
+        export(random_backbone, surface, folder / "model", **NSD),
         export(random_backbone, rois, folder / "rois-model"),
     ]
     runs = [
         start("--model", models[0], "--prepared", imagery, "--split", "imagery_concepts",
-              "--out", folder / "reconstructed-imagery"),
+              "--allow_other", "dataset", "--out", folder / "reconstructed-imagery"),
         start("--model", models[1], "--prepared", deeprecon,
               "--out", folder / "reconstructed-rois"),
     ]  # fmt: skip
@@ -118,6 +128,8 @@ def test_concepts_are_reconstructed_without_a_target(worlds):
     assert [e["name"] for e in entries] == [f"C_{c}" for c in "SZMYNF"]
     assert all(e["stimulus"] is None for e in entries)
     assert not list((reconstructions / "stimuli").iterdir())
+    settings = json.loads((reconstructions / "index.json").read_text())["settings"]
+    assert settings["other_data"] == {"dataset": ["nsd", "nsd_imagery"]}
     third = Image.open(reconstructions / entries[2]["candidates"][0])
     assert np.asarray(third).shape == (64, 64, 3)
     assert (reconstructions / "grid.png").exists()

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -30,7 +31,7 @@ class Records(PreparedDataset):
 
     def __init__(self):
         rng = np.random.default_rng(0)
-        self.path, self.split, self.image_ids = "prepared", "test", IDS
+        self.path, self.split, self.image_ids = Path("prepared"), "test", IDS
         self.provenance, self.fingerprint = {"request": {"subject": 1}}, "records"
         self.num_vertices = (LH, RH)
         self.betas = rng.standard_normal((len(IDS), 2, LH + RH)).astype(np.float16)

@@ -235,7 +235,8 @@ def test_a_folder_goes_on_with_the_same_content_only(world, pipeline, tmp_path):
     options = {"encoder": encoder, "progress": False}
     results = run_baselines(pipeline, records, out, floor, **options)
     moved = records.rename(tmp_path / "moved")
-    assert run_baselines(pipeline, moved, out, floor, **options) == results
+    again = run_baselines(pipeline, moved, out, floor, **options)
+    assert again["methods"] == results["methods"]
     encoder.fingerprint = "trained again"
     with pytest.raises(ValueError, match="the content of encoder_weights is another than then"):
         run_baselines(pipeline, moved, out, floor, **options)

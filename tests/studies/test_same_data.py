@@ -19,7 +19,7 @@ IDS = {"train": [0, 3], "validation": [1], "test": [2, 5]}
 
 
 @pytest.fixture
-def records(tmp_path):
+def records(tmp_path, as_user):
     return write_prepared(tmp_path / "records", 1, IDS, (19, 13), beta_version="betas_v")
 
 

@@ -357,7 +357,9 @@ class _Methods:
             progress=self.progress,
         )
         images = self.gallery.read(found.rows)
-        self._write("retrieval", images, gallery=self.gallery.name, size=len(self.gallery))
+        inputs = {"gallery": self.gallery.fingerprint, "encoder_weights": self.encoder.fingerprint}
+        gallery = {"gallery": self.gallery.name, "size": len(self.gallery)}
+        self._write("retrieval", images, **gallery, **{INPUTS: inputs})
 
     def _linear_latents(self) -> None:
         if self.low is None:

@@ -10,7 +10,7 @@ from neuroadapter_jax.datasets.prepared.source_files import TABLE, fingerprint_s
 
 
 @pytest.fixture
-def source(tmp_path, rng):
+def source(tmp_path, rng, as_user):
     root = tmp_path / "root"
     (root / "deep").mkdir(parents=True)
     files = [root / "deep" / "a.mgh", root / "b.csv", tmp_path / "images.hdf5"]
