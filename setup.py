@@ -42,7 +42,7 @@ CORE = [
     "tensorflow-datasets>=4.9.10",
     "tokenizers",
     "tqdm",
-    "xarray",
+    "xarray>=2026.9",
 ]
 
 # TensorFlow writes the TFDS records; nothing that reads them needs it.
