@@ -44,7 +44,7 @@ CORE = [
     "tensorflow-datasets>=4.9.10",
     "tokenizers",
     "tqdm",
-    "xarray",
+    "xarray>=2026.9",
     "xxhash>=3.2",
 ]
 

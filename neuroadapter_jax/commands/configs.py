@@ -47,17 +47,17 @@ def find_config(name: str) -> Path:
         InputError: a file of another suffix than .py.
     """
     path = Path(name)
-    if path.is_file():
-        if path.suffix != ".py":
-            raise InputError(
-                f"the config file {name} ends in {path.suffix!r}; expected a Python file with "
-                "get_config(), whose name ends in .py, since it is run."
-            )
+    if path.is_file() and path.suffix == ".py":
         return path
     if path.parent in (Path(), Path("configs")) and path.suffix in ("", ".py"):
         carried = configs_folder() / f"{path.stem}.py"
         if carried.is_file():
             return carried
+    if path.is_file():
+        raise InputError(
+            f"the config file {name} ends in {path.suffix!r}; expected a Python file with "
+            "get_config(), whose name ends in .py, since it is run."
+        )
     near = difflib.get_close_matches(path.stem, config_names(), n=1)
     hint = f"did you mean {near[0]}?" if near else f"the package has {', '.join(config_names())}."
     raise MissingFileError(f"the config file {name} is not there; {hint}")

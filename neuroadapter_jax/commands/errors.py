@@ -52,7 +52,7 @@ def _disk_sentence(error: BaseException) -> str | None:
             if isinstance(cause, OSError) and cause.errno == number:
                 return f"{cause.filename or 'the output'}: {said}; {remedy}."
             if said in text:
-                return f"{text[:300]}; {remedy}."
+                return f"{said} ({text[:200]}); {remedy}."
     return str(error) if isinstance(error, OSError) else None
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from neuroadapter_jax.encoder.ranking import ROUNDING, pairwise_correlation
 from neuroadapter_jax.errors import InputError, MissingFileError, reading
 from neuroadapter_jax.files import write_npz
 from neuroadapter_jax.fingerprints import of_values
+from neuroadapter_jax.locks import only_run
 from neuroadapter_jax.progress import Bar
 from neuroadapter_jax.readers import read_npz, read_rgb
 
@@ -173,9 +175,11 @@ def retrieve(
         with reading(state, expected, f"delete {state}"):
             first = int(file["first"])
             leaders = Leaders(file["responses"], file["rows"], file["scores"])
-    with Bar(
+    alone = nullcontext() if state is None else only_run(state.parent, "a retrieval")
+    bar = Bar(
         total=len(gallery), initial=first, desc="Retrieval", unit="image", disable=not progress
-    ) as bar:
+    )
+    with alone, bar:
         while first < len(gallery):
             part = np.arange(first, min(first + chunk, len(gallery)))
             images = gallery.read(part)

@@ -216,8 +216,9 @@ def _group_views(
 
 
 def _write_netcdf(path: Path, views: xarray.Dataset) -> None:
-    encoding = _compressed(views)
-    write_file(path, lambda p: views.to_netcdf(p, engine="h5netcdf", encoding=encoding))
+    # By way of memory: HDF5 brings the process down where a disk gets full while it writes.
+    content: Any = views.to_netcdf(engine="h5netcdf", encoding=_compressed(views))
+    write_file(path, lambda partial: partial.write_bytes(content))
 
 
 def views_dataset(

@@ -88,7 +88,11 @@ def test_a_wrong_flag_is_one_sentence(command, arguments, sentence):
         (OSError(30, "Read-only file system", "runs"), "runs: Read-only file system; name", 1),
         (PermissionError(13, "Permission denied", "b"), "b: Permission denied; change", 1),
         # As tensorstore and ArrayRecord say it, in exceptions of their own.
-        (ValueError("RESOURCE_EXHAUSTED:\nNo space left on device"), "RESOURCE_EXHAUSTED: No", 1),
+        (
+            ValueError("RESOURCE_EXHAUSTED:\nNo space left on device"),
+            "No space left on device (RESOURCE_",
+            1,
+        ),
         (ImportError("needs x: pip install x"), "needs x: pip install x", 1),
         (
             ModuleNotFoundError("No module named 'tensorflow'", name="tensorflow"),
