@@ -158,7 +158,11 @@ def _as_a_process(folder: Path, environment: Mapping[str, str]) -> Iterator[None
     """In a folder, for a limited time; signals and environment as they were afterwards."""
 
     def stop(number, frame):
-        raise StillWorking
+        # A module that is imported by half cannot be imported again.
+        while frame is not None and "<frozen importlib" not in frame.f_code.co_filename:
+            frame = frame.f_back
+        if frame is None:
+            raise StillWorking
 
     kept, here = dict(os.environ), Path.cwd()
     handlers = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)}

@@ -1,5 +1,7 @@
 """All wrong commands, and the kinds of mistakes they are."""
 
+from collections import Counter
+
 from wrong_commands.row import Row
 from wrong_commands.table_data import PREPARE, ROIS
 from wrong_commands.table_reconstructions import (
@@ -45,3 +47,14 @@ ROWS: tuple[Row, ...] = (
     *EVALUATE_ENCODER, *BASELINES, *ABLATIONS, *ATTENTION_TRUTH, *BENCHMARKS, *CONVERT,
     *SHIPPED, *DEMO, *DOCTOR,
 )  # fmt: skip
+
+
+def chosen_rows() -> tuple[Row, ...]:
+    """Every third row, and all of a command or a kind of which there are few."""
+    commands, kinds, found = Counter(), Counter(), []
+    for number, row in enumerate(ROWS):
+        commands[row.name] += 1
+        kinds[row.kind] += 1
+        if number % 3 == 0 or commands[row.name] <= 10 or kinds[row.kind] <= 6:
+            found.append(row)
+    return tuple(found)
