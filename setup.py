@@ -44,6 +44,7 @@ CORE = [
     "tensorflow-datasets>=4.9.10",
     "tokenizers",
     "tqdm",
+    "typing_extensions>=4.12",
     "xarray>=2026.9",
     "xxhash>=3.2",
 ]
