@@ -220,14 +220,7 @@ def component_config(folder: str | Path, name: str) -> Any:
     path = Path(folder) / name / "config.json"
     if not path.is_file():
         raise MissingFileError(f"{path}: not found; expected a folder in the diffusers layout.")
-    config: Any = read_config(path, *_COMPONENTS[name])
-    if name == "unet" and config.in_channels != config.out_channels:
-        raise InputError(
-            f"{path}: in_channels is {config.in_channels}, out_channels {config.out_channels}; "
-            "expected as many, since a U-Net of inpainting, for one, is given more than the noisy "
-            "latents, so take a text-to-image model."
-        )
-    return config
+    return read_config(path, *_COMPONENTS[name])
 
 
 def check_backbone(folder: Path) -> None:
@@ -237,6 +230,13 @@ def check_backbone(folder: Path) -> None:
         InputError: so they don't. MissingFileError: a configuration is not there.
     """
     unet, vae, text = (component_config(folder, name) for name in _COMPONENTS)
+    path = folder / "unet" / "config.json"
+    if unet.in_channels != unet.out_channels:
+        raise InputError(
+            f"{path}: in_channels is {unet.in_channels}, out_channels {unet.out_channels}; "
+            "expected as many, since a U-Net of inpainting, for one, is given more than the noisy "
+            "latents, so take a text-to-image model."
+        )
     for key, found, other, expected in (
         ("in_channels", unet.in_channels, "vae's latent_channels", vae.latent_channels),
         (
@@ -248,8 +248,8 @@ def check_backbone(folder: Path) -> None:
     ):
         if found != expected:
             raise InputError(
-                f"{folder / 'unet' / 'config.json'}: {key} is {found}, but the {other} beside it "
-                f"is {expected}; expected the same number, so take all parts of one model."
+                f"{path}: {key} is {found}, but the {other} beside it is {expected}; expected the "
+                "same number, so take all parts of one model."
             )
 
 

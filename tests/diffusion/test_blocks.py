@@ -236,7 +236,12 @@ def test_transformer(rng, width, heads, context, groups):
         ),
         seed=8,
     )
-    config = UNetConfig(cross_attention_dim=context, norm_num_groups=groups)
+    config = UNetConfig(
+        block_out_channels=(width,) * 4,
+        attention_head_dim=heads,
+        cross_attention_dim=context,
+        norm_num_groups=groups,
+    )
     ours = carried(lambda rngs: _Transformer2D(width, heads, config, rngs=rngs), reference)
     x, states = normal(rng, 3, 5, 7, width), normal(rng, 3, 13, context)
     truth = reference(nchw(x), torch.from_numpy(states)).sample
