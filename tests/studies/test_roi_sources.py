@@ -10,6 +10,7 @@ from real_files import real_file
 from neuroadapter_jax.cortex.parcellation import Parcellation
 from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.studies.interpretation import ROISource, folder_rois
+from neuroadapter_jax.studies.roi_counts import count_regions_in_rois
 
 
 def save(path, values):
@@ -61,6 +62,19 @@ def test_atlases_and_maps_of_a_folder_become_weights_over_regions(folder, region
 def test_rois_come_from_one_place_with_the_flags_of_that_place(given, said):
     with pytest.raises(InputError, match=said):
         ROISource(**given)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"atlases": ["x"]}, "--atlases is x, but --label_dir names no folder of them"),
+        ({"label_dir": "a", "extra_atlases": ["x"]}, "--extra_atlases is x, which --label_dir"),
+    ],
+)
+def test_counting_takes_the_flags_of_one_place(given, said, as_user):
+    """Before anything is read."""
+    with pytest.raises(InputError, match=said):
+        count_regions_in_rois(None, [], **given)
 
 
 def test_a_folder_without_names_of_files_is_refused(folder):
