@@ -250,6 +250,26 @@ class EncoderTrainingSetup:
         return gather_to_host(state.get("ema", state["params"]))
 
 
+def _folder_of(workdir: Path, block: int, run: int) -> Path:
+    return workdir / f"block{block}_run{run}"
+
+
+def _run_config(settings: EncoderSettings, block: int, run: int) -> RunConfig:
+    return RunConfig(settings.to_dict() | {"block": block, "run": run}, {"parcels": "own"})
+
+
+def check_encoders_before_preparing(settings: EncoderSettings, workdir: str | Path) -> None:
+    """Refuse what can be refused before any data are prepared.
+
+    Raises:
+        InputError: what `read_backbone_config` refuses, or a work folder of other settings.
+    """
+    read_backbone_config(settings)
+    for block in settings.blocks:
+        for run in range(settings.num_runs):
+            _run_config(settings, block, run).require_same(_folder_of(Path(workdir), block, run))
+
+
 def train_encoders(
     settings: EncoderSettings, workdir: str | Path, *, progress: bool = True
 ) -> Path:
@@ -263,6 +283,7 @@ def train_encoders(
         InputError: a parcellation of another mesh, or a work folder of other settings.
     """
     workdir = Path(workdir)
+    check_encoders_before_preparing(settings, workdir)
     setup = EncoderTrainingSetup(settings)
     members, blocks, correlations = [], [], []
     for block in settings.blocks:
@@ -277,7 +298,7 @@ def train_encoders(
             for name, split in (("train", setup.train), ("validation", setup.validation))
         }
         for run in range(settings.num_runs):
-            folder = workdir / f"block{block}_run{run}"
+            folder = _folder_of(workdir, block, run)
             member, correlation = _train_one(setup, cached, block, run, folder, progress)
             members.append(member)
             blocks.append(block)
@@ -329,7 +350,7 @@ def _train_one(
         workdir=folder,
         num_steps=setup.num_steps,
         intervals=settings.intervals,
-        config=RunConfig(settings.to_dict() | {"block": block, "run": run}, {"parcels": "own"}),
+        config=_run_config(settings, block, run),
         evaluation=Evaluation(evaluate, "validation/correlation", best_is_highest=True),
         progress=progress,
     )
