@@ -282,7 +282,9 @@ def test_slurm_without_srun_is_told_a_way_out(monkeypatch):
 def test_a_mesh_that_does_not_divide_is_refused():
     from neuroadapter_jax.sharding import make_mesh
 
-    with pytest.raises(ValueError, match="fsdp is 3, which does not divide the 1 device"):
+    with pytest.raises(
+        ValueError, match="fsdp is 3; expected a divisor of the number of devices, 1"
+    ):
         make_mesh(3)
 
 

@@ -12,6 +12,7 @@ killed run goes on. docs/does-attention-tell-the-truth.md explains.
 
 from absl import flags
 
+from neuroadapter_jax.commands.given import SIMULATED, holds
 from neuroadapter_jax.commands.machine import use_cpu_cores
 from neuroadapter_jax.commands.shared_flags import CommandFlags, define_shared
 
@@ -30,6 +31,7 @@ def define(values: CommandFlags) -> None:
             "batch_size": "Images per call; more need more memory.",
         },
     )  # fmt: skip
+    holds(values, "root", *SIMULATED)
     for name, default, help in (
         ("num_ranked", 40, "Of these, for the effect of every region."),
         ("num_ordered", 16, "Of those, for deletion and insertion."),

@@ -16,7 +16,7 @@ from pathlib import Path
 from absl import flags
 
 from neuroadapter_jax.commands.choices import METHODS
-from neuroadapter_jax.commands.given import must_exist, needs
+from neuroadapter_jax.commands.given import SIMULATED, holds, must_exist, needs
 from neuroadapter_jax.commands.machine import use_cpu_cores
 from neuroadapter_jax.commands.shared_flags import (
     CommandFlags,
@@ -65,6 +65,7 @@ def define(values: CommandFlags) -> None:
     within(values, "strength", ShareAboveZero)
     within(values, "linear_guidance_scale", float)
     needs(values, "nsd_root", "captions")
+    holds(values, "root", *SIMULATED)
     must_exist(values, "captions", "nsd_root", "gallery")
 
 

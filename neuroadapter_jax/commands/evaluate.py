@@ -16,7 +16,7 @@ from pathlib import Path
 from absl import flags
 
 from neuroadapter_jax.commands.choices import CONVENTIONS
-from neuroadapter_jax.commands.given import excludes, must_exist, needs
+from neuroadapter_jax.commands.given import SIMULATED, excludes, holds, must_exist, needs
 from neuroadapter_jax.commands.shared_flags import CommandFlags, define_shared
 from neuroadapter_jax.errors import InputError
 
@@ -54,6 +54,7 @@ def define(values: CommandFlags) -> None:
     needs(values, "out", "compare")
     scoring = ("convention", "weights", "download", "set_level", "prepared", "root")
     excludes(values, "compare", *scoring)
+    holds(values, "root", *SIMULATED)
     must_exist(values, "permuted", "weights")
 
 

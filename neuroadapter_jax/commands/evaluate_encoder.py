@@ -9,6 +9,7 @@ fsaverage5, correlation.png.
 
 from pathlib import Path
 
+from neuroadapter_jax.commands.given import SIMULATED, holds
 from neuroadapter_jax.commands.shared_flags import CommandFlags, define_shared
 
 
@@ -21,6 +22,7 @@ def define(values: CommandFlags) -> None:
             "out": "Folder for the results; the encoder's when not given.",
         },
     )  # fmt: skip
+    holds(values, "root", *SIMULATED)
 
 
 def main(values: CommandFlags, arguments: list[str]) -> None:

@@ -17,6 +17,8 @@ _FOLDERS = {
     "encoder": ("config.json", "`neuroadapter train-encoder`"),
     "prepared": ("index.npz", "`neuroadapter prepare`"),
 }
+# For `holds`: what knows the truth about a simulated subject.
+SIMULATED = ("truth.npz", "a folder into which `neuroadapter prepare` simulated a subject")
 
 
 def is_given(values: CommandFlags, name: str) -> bool:
@@ -51,6 +53,26 @@ def exactly_one(values: CommandFlags, *names: str) -> None:
     def rule() -> None:
         if sum(values[name].value is not None for name in names) != 1:
             raise InputError(f"give either {_any_of(names)}.")
+
+    values.rules.append(rule)
+
+
+def holds(values: CommandFlags, name: str, file: str, what: str) -> None:
+    """Refuse a folder that is given but does not hold a file.
+
+    Args:
+        values: the command's flags.
+        name: of the flag.
+        file: in the folder.
+        what: the folder is expected to be, for the message.
+    """
+
+    def rule() -> None:
+        path = values[name].value
+        if path is not None and not (Path(path) / file).is_file():
+            raise MissingFileError(
+                f"--{name} is {path}, in which there is no {file}; expected {what}."
+            )
 
     values.rules.append(rule)
 

@@ -32,10 +32,13 @@ def main(values: CommandFlags, arguments: list[str]) -> None:
     use_cpu_cores(settings.batch_size)
 
     from neuroadapter_jax.commands.prepare import prepare_records
-    from neuroadapter_jax.training.brain_encoder import read_backbone_config, train_encoders
+    from neuroadapter_jax.training.brain_encoder import (
+        check_encoders_before_preparing,
+        train_encoders,
+    )
 
     with named("config.encoder."):
-        read_backbone_config(settings)
+        check_encoders_before_preparing(settings, workdir)
     prepare_records(config, allow_pickle=values.allow_pickle)
     folder = train_encoders(settings, workdir, progress=config.progress)
     print(f"Trained: {folder}")

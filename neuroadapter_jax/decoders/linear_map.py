@@ -17,6 +17,7 @@ from neuroadapter_jax.decoders.captions import caption_states, captions_of
 from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.files import write_npz
 from neuroadapter_jax.fingerprints import of_tree, of_values
+from neuroadapter_jax.finite import require_finite_rows
 from neuroadapter_jax.pipeline import NeuroAdapterPipeline
 from neuroadapter_jax.progress import Bar
 from neuroadapter_jax.readers import read_npz
@@ -111,12 +112,15 @@ def fit_linear_map(
 
     Raises:
         InputError: the counts differ, or there are fewer than three images.
+        NotFiniteError: responses or targets are NaN or infinite.
     """
     if not len(responses) == len(targets) == len(image_ids) >= 3:
         raise InputError(
             "The linear map needs at least 3 images with one response and one target each, found "
             f"{len(image_ids)} images, {len(responses)} responses and {len(targets)} targets."
         )
+    require_finite_rows(responses, "responses to fit")
+    require_finite_rows(targets, "targets to fit")
     x = np.asarray(responses, np.float32)
     y = np.asarray(targets, np.float32).reshape(len(targets), -1)
     weights = np.empty((len(vertices), y.shape[1]), np.float32)

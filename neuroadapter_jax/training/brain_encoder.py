@@ -253,6 +253,39 @@ class EncoderTrainingSetup:
         return gather_to_host(state.get("ema", state["params"]))
 
 
+def _folder_of(workdir: Path, block: int, run: int) -> Path:
+    return workdir / f"block{block}_run{run}"
+
+
+def _run_config(
+    settings: EncoderSettings,
+    block: int,
+    run: int,
+    inputs: Mapping[str, Any],
+    recorded: Mapping[str, Any] | None = None,
+) -> RunConfig:
+    return RunConfig(
+        settings.to_dict() | {"block": block, "run": run},
+        {"parcels": "own"},
+        inputs=inputs,
+        recorded=recorded or {},
+    )
+
+
+def check_encoders_before_preparing(settings: EncoderSettings, workdir: str | Path) -> None:
+    """Refuse what can be refused before any data are prepared.
+
+    Raises:
+        InputError: what `read_backbone_config` refuses, or a work folder of other settings.
+    """
+    read_backbone_config(settings)
+    inputs = record_inputs(settings.prepared, settings.parcellation, settings.parcels)
+    for block in settings.blocks:
+        for run in range(settings.num_runs):
+            folder = _folder_of(Path(workdir), block, run)
+            _run_config(settings, block, run, inputs).require_same(folder)
+
+
 @runs_alone("workdir", "a training of brain encoders")
 def train_encoders(
     settings: EncoderSettings, workdir: str | Path, *, progress: bool = True
@@ -269,6 +302,7 @@ def train_encoders(
         ExistingFileError: workdir/model holds another encoder.
     """
     workdir = Path(workdir)
+    check_encoders_before_preparing(settings, workdir)
     setup = EncoderTrainingSetup(settings)
     provenance = {"training": settings.to_dict(), "data": dict(setup.train.origin.data)}
     refuse_other_encoder(workdir / MODEL, provenance)
@@ -289,13 +323,8 @@ def train_encoders(
             for name, split in (("train", setup.train), ("validation", setup.validation))
         }
         for run in range(settings.num_runs):
-            folder = workdir / f"block{block}_run{run}"
-            config = RunConfig(
-                settings.to_dict() | {"block": block, "run": run},
-                {"parcels": "own"},
-                inputs=inputs,
-                recorded=recorded,
-            )
+            folder = _folder_of(workdir, block, run)
+            config = _run_config(settings, block, run, inputs, recorded)
             member, correlation = _train_one(setup, cached, config, folder, progress)
             members.append(member)
             blocks.append(block)

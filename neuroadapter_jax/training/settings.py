@@ -195,19 +195,15 @@ class Settings:
         The fingerprints of what a run reads, which its config.json holds beside them, are left out.
 
         Raises:
-            InputError: a key that is no setting.
+            SettingError: a value out of its range.
+            InputError: a key that is no setting, or one that is lacking.
         """
         values = {k: x for k, x in cls.upgrade(values).items() if k not in BESIDE}
         _refuse_unknown("training setting(s)", values, cls)
-        prepared = values["prepared"]
-        return cls(
-            **{
-                **values,
-                "prepared": prepared if isinstance(prepared, str) else tuple(prepared),
-                "parcellation": tuple(values["parcellation"]),
-                "sampling": Sampling(**values["sampling"]),
-            }
-        )
+        if lacking := sorted({"prepared", "parcellation"} - values.keys()):
+            raise InputError(f"{lacking[0]} is lacking; expected the data that are trained on.")
+        own = {key: tuple(x) if isinstance(x, list) else x for key, x in values.items()}
+        return cls(**own | {"sampling": Sampling(**values["sampling"])})
 
     @classmethod
     def defaults(cls) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from neuroadapter_jax.adapter.token_dropout import keep_mask
 from neuroadapter_jax.cortex.packing import Packing, pack
 from neuroadapter_jax.diffusion.attention import Stream
 from neuroadapter_jax.diffusion.noise_schedule import NoiseSchedule
+from neuroadapter_jax.ranges import Positive, Share, check_fields
 from neuroadapter_jax.sharding import constrained, gathered
 from neuroadapter_jax.training.loss import denoising_losses, min_snr_weights, sample_noise
 from neuroadapter_jax.training.optimizers import ema_update
@@ -48,9 +49,12 @@ class Objective:
         drop_all: share of samples that lose every token, 0 to 1; see `keep_mask`.
     """
 
-    gamma: float | None = 5.0
-    drop_rate: float | Literal["uniform"] = "uniform"
-    drop_all: float = 0.0
+    gamma: Positive | None = 5.0
+    drop_rate: Share | Literal["uniform"] = "uniform"
+    drop_all: Share = 0.0
+
+    def __post_init__(self):
+        check_fields(self)
 
 
 def latents_from_moments(

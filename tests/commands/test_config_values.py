@@ -59,7 +59,7 @@ def test_every_optional_setting_is_switched_off_by_none(
     for key in sorted(optional - {"num_steps", "num_epochs"}):
         config = read(name, f"--config.{section}.{key}=None")
         assert getattr(settings_of(config), key) is None
-    config = read(name, f"--config.{section}.num_steps=7")
+    config = read(name, f"--config.{section}.num_steps=7", f"--config.{section}.warmup_steps=0")
     assert settings_of(config).num_steps == 7
 
 
@@ -111,7 +111,6 @@ REFUSED = {
         "config.train.fsdp=64": "is 64; expected a divisor of the number of devices, 1.",
         "config.backbone=None": "is None; expected text.",
         "config.data.parcellation=x": "is ('x',); expected a left and a right label file.",
-        "config.data.parcels=left": "is 'left'; expected one of ['own', 'released'].",
         "config.data.image_size=65": "is 65; expected a multiple of 8 for tiny-sd.",
         "config.data.subject=9": "is 9; expected a whole number from 1 to 8.",
         "config.data.normalize=sesion": "is 'sesion'; expected one of ['session', 'run', ",
@@ -121,6 +120,9 @@ REFUSED = {
         "config.data.simulation.num_shared=2501": "is 2501; expected at most num_images, 2500.",
         "config.data.simulation.seed=-1": "is -1; expected a whole number from 0 to below",
         "allow_pickle": "has no effect here; data.dataset is not derived_nsd.",
+    },
+    "train --config nsd": {
+        "config.data.parcels=left": "is 'left'; expected one of ['own', 'released'].",
     },
     "train --config nsd_subjects:shared": {
         "config.data.subjects=(0,2)": "is (0, 2); expected a list, each a whole number of at",

@@ -19,7 +19,14 @@ SIMULATED = "--model neuroadapter-simulated"
 @pytest.fixture
 def place(tmp_path, monkeypatch):
     """A folder with an empty file of each kind that the flags look for."""
-    for name in ("prepared/index.npz", "encoder/config.json", "run/config.json", "a.json", "file"):
+    for name in (
+        "prepared/index.npz",
+        "encoder/config.json",
+        "run/config.json",
+        "a.json",
+        "file",
+        "world/truth.npz",
+    ):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     (tmp_path / "folder").mkdir()
@@ -90,6 +97,10 @@ BASELINES = "baselines --prepared prepared --encoder encoder --out new "
         (BASELINES + "--nsd_root folder", "--nsd_root has no effect without --captions;"),
         (BASELINES + "--captions a.json,none", "--captions is none, which is not there;"),
         ("evaluate folder --root folder", "--root has no effect without --prepared;"),
+        (
+            "evaluate folder --prepared prepared --root folder",
+            "--root is folder, in which there is no truth.npz; expected a folder into which",
+        ),
         ("evaluate folder --permuted folder", "--permuted has no effect without --root;"),
         ("evaluate folder --out new", "--out has no effect without --compare;"),
         ("evaluate --compare a b --set_level", "--set_level has no effect beside --compare;"),
@@ -119,7 +130,7 @@ def test_what_cannot_be_meant_is_refused_and_nothing_is_written(place, line, sen
         INTERPRET + "--root folder --subject 2 --extra_atlases a --threshold 0",
         BASELINES + "--captions a.json --nsd_root folder",
         "evaluate --compare a b --out new",
-        "evaluate folder --prepared prepared --root folder --permuted folder",
+        "evaluate folder --prepared prepared --root world --permuted folder",
         f"convert {SIMULATED} --to ip_adapter --out new/deep/file",
         "benchmark --views --num_steps 3",
         "rois --config demo --out file",

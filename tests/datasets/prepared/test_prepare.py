@@ -289,7 +289,9 @@ def test_failure_leaves_no_prepared_folder(tree, tmp_path):
 
 
 def test_unknown_normalization(tree, tmp_path):
-    with pytest.raises(ValueError, match="'voxel'; choose one of session, run, train-stats, none"):
+    with pytest.raises(
+        ValueError, match=r"'voxel'; expected one of \['session', 'run', 'train-stats'"
+    ):
         prepare(tree, tmp_path / "p", normalize="voxel")
 
 
