@@ -1,7 +1,7 @@
 """Training of the brain encoder on prepared records: from settings to a folder of encoders."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 

@@ -27,6 +27,8 @@ REMEDY = re.compile(
     r"the \w+ (are|has))\b|--",
     re.IGNORECASE,
 )
+# It ends as a sentence does, or with the command that is to be given.
+WHOLE = re.compile(r"([.)?]|: neuroadapter .*)$")
 # A bar of progress, of work before the fault was found.
 BAR = re.compile(r"^.*\d%\|.*$", re.MULTILINE)
 # What the operating system or a library says by itself.
@@ -119,7 +121,7 @@ def _verdict(row, words, code, error, sentence) -> tuple[str, str]:
         return WEAK, "said nothing"
     if "\n" in sentence:
         return WEAK, "more than one line"
-    if not sentence.endswith((".", ")", "?")):
+    if not WHOLE.search(sentence):
         return WEAK, "no whole sentence"
     if found := RAW.search(sentence):
         return WEAK, f"not in words: {found[0]}"

@@ -297,8 +297,6 @@ EVALUATE: tuple[Row, ...] = (
                images__0__stimulus="big.png")]),
     row(13, SCORE, "image",
         steps=[RECON, d.edit("recon/index.json", images__0__image_id=3, images__1__image_id=3)]),
-    row(13, SCORE, "stimulus|without",
-        steps=[RECON, d.edit("recon/index.json", images__0__stimulus=False)]),
     row(13, SCORE, "index.json", "0|no ", steps=[RECON, d.edit("recon/index.json", images=[])]),
     row(3, SCORE, "scores", "nan|finite",
         steps=[RECON, d.edit("recon/index.json", images__0__scores=[float("nan"), 0.5])]),

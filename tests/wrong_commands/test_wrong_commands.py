@@ -15,7 +15,11 @@ from wrong_commands.world import World
 from neuroadapter_jax.commands.program import NAMES
 
 pytest.importorskip("tensorflow")
-pytestmark = pytest.mark.slow
+# A command that is stopped, because it was not refused, leaves files open.
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 TRIED = ROWS if os.environ.get("NEUROADAPTER_ALL_WRONG_COMMANDS") else chosen_rows()
 
 
