@@ -6,7 +6,7 @@ from typing import Any
 
 from absl import flags
 
-from neuroadapter_jax.diffusion.sampling import SAMPLERS, STARTS, Sampling
+from neuroadapter_jax.diffusion.sampling import SAMPLERS, SPACINGS, STARTS, Sampling
 
 _OWN = "the model's own when not given."
 
@@ -64,6 +64,11 @@ SAMPLING = {
         flags.DEFINE_enum, f"Noise, or a noised grey image; {_OWN}", options={"enum_values": STARTS}
     ),
     "eta": SharedFlag(flags.DEFINE_float, f"Noise of the sampler ddim, 0 (none) to 1; {_OWN}"),
+    "spacing": SharedFlag(
+        flags.DEFINE_enum,
+        f"Which timesteps the steps fall on; {_OWN}",
+        options={"enum_values": SPACINGS},
+    ),
 }
 GENERAL = {
     "traceback": SharedFlag(
