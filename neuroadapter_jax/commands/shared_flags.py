@@ -6,7 +6,7 @@ from typing import Any
 
 from absl import flags
 
-from neuroadapter_jax.diffusion.sampling import SAMPLERS, STARTS, Sampling
+from neuroadapter_jax.diffusion.sampling import SAMPLERS, SPACINGS, STARTS, Sampling
 from neuroadapter_jax.ranges import Seed, Share, expected, fits, named
 
 _OWN = "the model's own when not given."
@@ -74,6 +74,11 @@ SAMPLING = {
     ),
     "eta": SharedFlag(
         flags.DEFINE_float, f"Noise of the sampler ddim, 0 (none) to 1; {_OWN}", range=Share
+    ),
+    "spacing": SharedFlag(
+        flags.DEFINE_enum,
+        f"Which timesteps the steps fall on; {_OWN}",
+        options={"enum_values": SPACINGS},
     ),
 }
 GENERAL = {

@@ -112,6 +112,13 @@ class CLIPTextModel(nnx.Module):
         self.text_model = _TextTransformer(config, rngs=rngs)
 
     def __call__(self, ids: Int[Array, "b k"]) -> Float[Array, "b k c"]:
+        longest = self.config.max_position_embeddings
+        if ids.shape[1] > longest:
+            raise InputError(
+                f"Texts are {ids.shape[1]} tokens long, as model_max_length of the tokenizer says, "
+                f"but max_position_embeddings of the text encoder is {longest}; expected at most "
+                "that, so take both of one model."
+            )
         x = self.text_model.embeddings(ids)
         for layer in self.text_model.encoder.layers:
             x = layer(x)

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int
@@ -91,9 +92,11 @@ class CLIPTokenizer:
         config = read_json(path, "the settings of a CLIP tokenizer")
         # SD 1.x pads with the end token; another pad token is written as text or as an object.
         pad = config.get("pad_token") or _END
-        pad = pad.get("content") if isinstance(pad, dict) else pad
+        pad = str(pad.get("content") if isinstance(pad, dict) else pad)
         length = config.get("model_max_length")
-        ids = {name: self._tokenizer.token_to_id(str(name)) for name in (_START, _END, pad)}
+        ids: dict[str, Any] = {
+            name: self._tokenizer.token_to_id(name) for name in (_START, _END, pad)
+        }
         # transformers writes 10^30 where it knows no length.
         if ids[pad] is None or not isinstance(length, int) or not 2 <= length <= _LONGEST:
             raise InputError(

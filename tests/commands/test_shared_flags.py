@@ -68,6 +68,7 @@ def test_a_shared_flag_has_one_kind_everywhere():
         (["--sampler=ddpm", "--num_steps=7"], {"sampler": "ddpm", "num_steps": 7}),
         (["--guidance_scale=1.5", "--start=grey"], {"guidance_scale": 1.5, "start": "grey"}),
         (["--sampler=ddim", "--eta=0.5"], {"sampler": "ddim", "eta": 0.5}),
+        (["--spacing=trailing"], {"spacing": "trailing"}),
     ],
 )
 def test_sampling_is_the_models_own_but_for_the_flags_given(arguments, changes):

@@ -5,6 +5,7 @@ import inspect
 import json
 import shutil
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import sd15_configs as sd15
@@ -13,6 +14,7 @@ from neuroadapter_jax.adapter.neuroadapter import NeuroAdapterConfig
 from neuroadapter_jax.diffusion import config_files, weights
 from neuroadapter_jax.diffusion.prompt import empty_ids
 from neuroadapter_jax.diffusion.text_encoder import CLIPTextConfig
+from neuroadapter_jax.diffusion.tokenizer import CLIPTokenizer
 from neuroadapter_jax.diffusion.unet import UNetConfig
 from neuroadapter_jax.diffusion.vae import AutoencoderConfig
 from neuroadapter_jax.errors import InputError, MissingFileError
@@ -188,3 +190,13 @@ def test_the_empty_prompt_of_stable_diffusion_1_is_known_without_a_tokenizer(tmp
     (tmp_path / "tokenizer" / "merges.txt").write_text("")
     with pytest.raises(MissingFileError, match="expected a CLIP tokenizer"):
         empty_ids(backbone_of(tmp_path, CLIPTextConfig()))
+
+
+def test_texts_longer_than_the_text_encoder_are_refused(random_backbone, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(random_backbone, folder)
+    path = folder / "tokenizer" / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"model_max_length": 25}))
+    encoder = weights.load_component(folder, "text_encoder")
+    with pytest.raises(InputError, match=r"25 tokens long.* text encoder is 24"):
+        encoder(jnp.asarray(CLIPTokenizer(folder / "tokenizer")([""])))
