@@ -6,10 +6,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NotRequired
+from typing import Annotated, Any, NotRequired
 
 import numpy as np
 from jaxtyping import Int
+from pydantic import Field
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 from typing_extensions import TypedDict  # that of 3.11 lacks what pydantic needs
 
@@ -35,7 +36,7 @@ def _with_clip_rules(model: models.BPE) -> Tokenizer:
 
 
 class _Settings(TypedDict):
-    model_max_length: int
+    model_max_length: Annotated[int, Field(ge=3, le=1 << 16)]
     pad_token: NotRequired[str | dict[str, Any]]
 
 
