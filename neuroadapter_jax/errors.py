@@ -1,5 +1,6 @@
 """Errors that the user can mend: a file, a flag or a setting, each told in one sentence."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,7 +28,7 @@ class NotFiniteError(InputError, FloatingPointError):
 
 
 @contextmanager
-def reading(path: str | Path, expected: str, remedy: str = "") -> Iterator[None]:
+def reading(path: str | os.PathLike, expected: str, remedy: str = "") -> Iterator[None]:
     """Turn whatever a library raises while it reads a file into one sentence with the file's name.
 
     Put the library's call alone inside, so that no mistake of this package is taken for a bad file.
@@ -55,7 +56,7 @@ def reading(path: str | Path, expected: str, remedy: str = "") -> Iterator[None]
         raise InputError(f"{path}: {found}; expected {expected}; {remedy or advice}.") from error
 
 
-def describe(path: str | Path, error: BaseException | None = None) -> tuple[str, str]:
+def describe(path: str | os.PathLike, error: BaseException | None = None) -> tuple[str, str]:
     """What a file that could not be read is, as far as it tells, and what to do about it.
 
     Args:
@@ -74,7 +75,7 @@ def describe(path: str | Path, error: BaseException | None = None) -> tuple[str,
     return sentence, "copy, download or make it again"
 
 
-def stand_in(path: str | Path) -> tuple[str, str] | None:
+def stand_in(path: str | os.PathLike) -> tuple[str, str] | None:
     """What lies in place of the data: a folder, nothing, a Git LFS pointer, a web page.
 
     Returns:

@@ -9,6 +9,7 @@ import functools
 import io
 import json
 import math
+import os
 import struct
 import zipfile
 from collections.abc import Collection, Mapping
@@ -25,7 +26,7 @@ from neuroadapter_jax.errors import InputError, describe, reading, stand_in
 JSONObject = dict[str, Any]
 
 
-def read_text(path: str | Path, expected: str, remedy: str = "") -> str:
+def read_text(path: str | os.PathLike, expected: str, remedy: str = "") -> str:
     """The UTF-8 text of a file; not that of a Git LFS pointer or of a web page.
 
     Args:
@@ -44,7 +45,9 @@ def read_text(path: str | Path, expected: str, remedy: str = "") -> str:
     return text
 
 
-def read_json(path: str | Path, expected: str, form: Any = JSONObject, remedy: str = "") -> Any:
+def read_json(
+    path: str | os.PathLike, expected: str, form: Any = JSONObject, remedy: str = ""
+) -> Any:
     """The content of a JSON file of a given form.
 
     Args:
@@ -68,7 +71,7 @@ def read_json(path: str | Path, expected: str, form: Any = JSONObject, remedy: s
     return content
 
 
-def read_json_lines(path: str | Path, expected: str, form: Any = JSONObject) -> list[Any]:
+def read_json_lines(path: str | os.PathLike, expected: str, form: Any = JSONObject) -> list[Any]:
     """One JSON value a line; a last line without its end, torn by a killed process, is left out.
 
     Raises:
@@ -93,7 +96,7 @@ def read_json_lines(path: str | Path, expected: str, form: Any = JSONObject) -> 
 def as_type(
     form: Any,
     values: Any,
-    path: str | Path,
+    path: str | os.PathLike,
     expected: str = "the values of its kind",
     remedy: str = "",
 ) -> Any:
@@ -140,7 +143,7 @@ def _adapter(form: Any) -> pydantic.TypeAdapter:
 
 
 def read_npz(
-    path: str | Path, expected: str, keys: Collection[str] = (), remedy: str = ""
+    path: str | os.PathLike, expected: str, keys: Collection[str] = (), remedy: str = ""
 ) -> dict[str, np.ndarray]:
     """All arrays of an npz file, each held against its checksum.
 
@@ -179,7 +182,7 @@ def _number_of_members(path: Path, otherwise: int) -> int:
 
 
 def read_npy(
-    path: str | Path, expected: str, *, mapped: bool = False, remedy: str = ""
+    path: str | os.PathLike, expected: str, *, mapped: bool = False, remedy: str = ""
 ) -> np.ndarray:
     """The array of an npy file.
 
@@ -234,7 +237,7 @@ def read_npy_header(file: io.BufferedIOBase) -> tuple[tuple[int, ...], bool, np.
     return read_header(file)
 
 
-def read_picture(path: str | Path, expected: str = "an image") -> Image.Image:
+def read_picture(path: str | os.PathLike, expected: str = "an image") -> Image.Image:
     """A picture of any format and mode that Pillow reads, all of its pixels in memory.
 
     Raises:
@@ -250,7 +253,7 @@ def read_picture(path: str | Path, expected: str = "an image") -> Image.Image:
             return picture.copy()
 
 
-def read_rgb(path: str | Path, expected: str = "an image") -> UInt8[np.ndarray, "y x 3"]:
+def read_rgb(path: str | os.PathLike, expected: str = "an image") -> UInt8[np.ndarray, "y x 3"]:
     """A picture as 8-bit RGB; see `read_picture`."""
     picture = read_picture(path, expected)
     with reading(path, expected):
