@@ -12,7 +12,7 @@ import numpy as np
 
 from neuroadapter_jax.errors import InputError
 
-SECONDS = 20  # after which a case counts as hanging
+SECONDS = 60  # after which a case counts as hanging
 
 
 class Hang(BaseException):
