@@ -10,6 +10,7 @@ import io
 import json
 import math
 import os
+import struct
 import zipfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -76,7 +77,9 @@ def read_json_lines(path: str | os.PathLike, expected: str, form: Any = JSONObje
     Raises:
         InputError: a complete line is damaged or of another form; it is named by its number.
     """
-    lines = read_text(path, expected).split("\n")[:-1]
+    *lines, torn = read_text(path, expected).split("\n")
+    if torn and not torn.startswith(("{", "[")):
+        lines.append(torn)  # no beginning of a line, so that it is told below
     found = []
     for number, line in enumerate(lines, start=1):
         try:
@@ -160,12 +163,22 @@ def read_npz(
             content = archive.read(member)  # whole, so that its checksum is compared
             name = member.filename.removesuffix(".npy")
             arrays[name] = _read_array(io.BytesIO(content), len(content), f"{path}: {name}")
+        if len(arrays) != _number_of_members(Path(path), len(arrays)) or not arrays:
+            raise ValueError("a list of arrays that has lost some")
     if missing := sorted(set(keys) - set(arrays)):
         raise InputError(
             f"{path}: lacks {', '.join(missing)}; expected {expected}; "
             f"{remedy or describe(path)[1]}."
         )
     return arrays
+
+
+def _number_of_members(path: Path, otherwise: int) -> int:
+    """What a zip file's last 22 bytes say; zipfile skips what its directory has lost."""
+    with path.open("rb") as file:
+        file.seek(-22, io.SEEK_END)
+        mark, count = struct.unpack("<4s6xH10x", file.read(22))
+    return count if mark == b"PK\x05\x06" and count < 0xFFFF else otherwise
 
 
 def read_npy(

@@ -67,7 +67,7 @@ def load_dictionary(path: str | Path, *, allow_pickle: bool) -> dict[str, Any]:
         except Exception as error:
             raise InputError(
                 f"{path} is refused: it holds more than arrays and numbers, or is damaged "
-                f"({type(error).__name__}: {error}); nothing of it was run."
+                f"({type(error).__name__}: {' '.join(str(error).split())}); nothing of it was run."
             ) from None
     # np.save pickles the array of no dimension around the dictionary.
     value = value.item() if isinstance(value, np.ndarray) and value.shape == () else value

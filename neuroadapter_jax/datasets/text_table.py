@@ -1,8 +1,8 @@
 """Tables of text (.csv, .tsv), read once they are text and not something in its place."""
 
 import io
+import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from neuroadapter_jax.readers import read_text
 
 
 def read_text_table(
-    path: str | Path, expected: str, remedy: str = "", **options: Any
+    path: str | os.PathLike, expected: str, remedy: str = "", **options: Any
 ) -> pd.DataFrame:
     """A table of text.
 
@@ -33,7 +33,7 @@ def read_text_table(
 
 
 def whole_numbers(
-    table: pd.DataFrame, columns: Sequence[str], path: str | Path, remedy: str
+    table: pd.DataFrame, columns: Sequence[str], path: str | os.PathLike, remedy: str
 ) -> pd.DataFrame:
     """The table with some columns as int64.
 

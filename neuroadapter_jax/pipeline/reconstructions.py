@@ -158,7 +158,8 @@ def load_reconstructions(folder: str | Path, *, require_targets: bool = True) ->
                 f"{folder / name} is {image.shape[0]} x {image.shape[1]} pixels, the images before "
                 f"it are {first[0]} x {first[1]}; expected one size for all, so resize first."
             )
-    if wrong := [e for e in entries if not 0 <= e.get("chosen", 0) < counts[0]]:
+    # Where one candidate is left of several, "chosen" is its number among those.
+    if counts[0] > 1 and (wrong := [e for e in entries if not 0 <= e.get("chosen", 0) < counts[0]]):
         raise InputError(
             f"{folder / INDEX} says that candidate {wrong[0]['chosen']} of image "
             f"{wrong[0]['image_id']} was chosen, of {counts[0]}; expected 0 to {counts[0] - 1}."

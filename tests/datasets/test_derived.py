@@ -181,7 +181,9 @@ def test_files_that_are_no_dictionary(tmp_path):
     with pytest.raises(ValueError, match="NoneType; expected a dictionary"):
         load_dictionary(tmp_path / "b.npy", allow_pickle=True)
     (tmp_path / "c.npy").write_bytes(b"no array")
-    with pytest.raises(ValueError, match=r"is no \.npy file"):
+    with pytest.raises(
+        ValueError, match=r"c\.npy: .*; expected a dictionary as np\.save writes it"
+    ):
         load_dictionary(tmp_path / "c.npy", allow_pickle=True)
     with pytest.raises(FileNotFoundError):
         load_dictionary(tmp_path / "d.npy", allow_pickle=True)

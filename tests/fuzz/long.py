@@ -24,7 +24,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 BLOCK = 2_000  # cases of one child process
 MOST_MEMORY = 1 << 20  # KiB that one case may add to the process
-DEAD = 90  # seconds after which a child that hangs in C ends itself
+DEAD = 240  # seconds after which a child that hangs in C ends itself
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.training.checkpoints import CheckpointStore
 from neuroadapter_jax.training.optimizers import make_optimizer, make_schedule
 
@@ -115,3 +116,16 @@ def test_a_missing_checkpoint_is_named(store):
         store.restore({"w": jnp.ones(3)}, 2)
     with pytest.raises(FileNotFoundError, match="best"):
         store.restore_best({"w": jnp.ones(3)})
+
+
+def test_a_damaged_checkpoint_names_the_older_one_that_is_whole(store):
+    for step in (3, 5):
+        store.save(step, {"w": jnp.arange(7.0) + step})
+    store.wait()
+    for path in (store.root / "5").rglob("*"):
+        if path.is_file() and "_METADATA" not in path.name:
+            path.write_bytes(path.read_bytes()[:-3])
+    with pytest.raises(InputError, match=r"checkpoints/5: .*damaged.*of step 3 .* is whole"):
+        store.restore({"w": jnp.zeros(7)})
+    shutil.rmtree(store.root / "5")
+    assert store.restore({"w": jnp.zeros(7)}, 3)[1]["w"].tolist() == [3, 4, 5, 6, 7, 8, 9]

@@ -130,9 +130,10 @@ def read_design(paths: SubjectPaths) -> Design:
         ("subjectim", found.image_of, np.inf),
         ("sharedix", found.shared, np.inf),
     ):
-        if values.min() < 0 or values.max() >= most:
+        lowest, highest = int(values.min()), int(values.max())
+        if lowest < 0 or highest >= most:
             raise InputError(
-                f"{key} of {path} holds the ids {values.min() + 1} to {values.max() + 1}; "
+                f"{key} of {path} holds the ids {lowest + 1} to {highest + 1}; "
                 f"expected ids from 1"
                 + (f" to {most}" if most < np.inf else "")
                 + f", so {where_from(path)}."

@@ -150,7 +150,7 @@ def verify_checksums(folder: Path) -> list[str]:
     wrong = []
     for number, line in enumerate(read_text(path, "a list of checksums").splitlines(), start=1):
         expected, _, file = line.partition("  ")
-        if not re.fullmatch("[0-9a-f]{64}", expected) or Path(file).name != file:
+        if not re.fullmatch("[0-9a-f]{64}", expected) or not file or Path(file).name != file:
             raise InputError(
                 f"{path} line {number} is {line[:80]!r}; expected a SHA-256 and the name of a file "
                 f"beside it; copy the folder again."
