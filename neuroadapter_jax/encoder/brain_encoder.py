@@ -40,6 +40,7 @@ from neuroadapter_jax.encoder.vit import Dinov2Model
 from neuroadapter_jax.encoder.weights import load_dinov2
 from neuroadapter_jax.errors import InputError, MissingFileError
 from neuroadapter_jax.files import write_json, write_npz
+from neuroadapter_jax.ranges import Count, check
 
 __all__ = [
     "PATCH_TOKENS",
@@ -169,7 +170,13 @@ class BrainEncoder:
         Args:
             images: 0..255, any size.
             batch_size: images per device call; the last call is filled up to it.
+
+        Raises:
+            InputError: no image, or another batch size than one of at least 1.
         """
+        check("batch_size", batch_size, Count)
+        if not len(images):
+            raise InputError("images holds none; expected at least one image.")
         found = []
         for start in range(0, len(images), batch_size):
             batch = images[start : start + batch_size]
