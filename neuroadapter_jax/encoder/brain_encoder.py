@@ -42,6 +42,7 @@ from neuroadapter_jax.encoder.weights import dinov2_identity, load_dinov2
 from neuroadapter_jax.errors import InputError, MissingFileError, reading
 from neuroadapter_jax.files import json_values, refuse_foreign, whole_folder, write_json, write_npz
 from neuroadapter_jax.fingerprints import of_tree, of_values
+from neuroadapter_jax.ranges import Count, check
 from neuroadapter_jax.readers import as_type, read_json, read_npz
 
 __all__ = [
@@ -195,7 +196,13 @@ class BrainEncoder:
         Args:
             images: 0..255, any size.
             batch_size: images per device call; the last call is filled up to it.
+
+        Raises:
+            InputError: no image, or another batch size than one of at least 1.
         """
+        check("batch_size", batch_size, Count)
+        if not len(images):
+            raise InputError("images holds none; expected at least one image.")
         found = []
         for start in range(0, len(images), batch_size):
             batch = images[start : start + batch_size]

@@ -202,7 +202,9 @@ class Settings:
         _refuse_unknown("training setting(s)", values, cls)
         if lacking := sorted({"prepared", "parcellation"} - values.keys()):
             raise InputError(f"{lacking[0]} is lacking; expected the data that are trained on.")
-        own = {key: tuple(x) if isinstance(x, list) else x for key, x in values.items()}
+        own: dict[str, Any] = {
+            key: tuple(x) if isinstance(x, list) else x for key, x in values.items()
+        }
         return cls(**own | {"sampling": Sampling(**values["sampling"])})
 
     @classmethod

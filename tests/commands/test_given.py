@@ -169,3 +169,44 @@ def test_wrong_flags_and_paths_are_said_before_jax_is_loaded(tmp_path):
     )
     assert done.stderr.startswith("reconstruct: --prepared is none, in which there is no index.npz")
     assert done.stdout == "1 []\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        (RECONSTRUCT + "--sampler ddpm --eta 0.5", "--eta is 0.5; expected 0 with ddpm;"),
+        (RECONSTRUCT + "--encoder encoder --halving 9", "--halving is 9; expected STEPS:KEPT,..."),
+        (
+            RECONSTRUCT + "--encoder encoder --halving 3:2 --num_candidates 2",
+            "halving is ((3, 2),) with 2 candidates",
+        ),
+        (INTERPRET + "--root folder --sampler ddpm --eta 0.5", "--eta is 0.5; expected 0 with"),
+        (INTERPRET + "--root folder --subject zwei", "--subject is 'zwei'; expected a number from"),
+        (BASELINES + "--eta 0.5", "--eta is 0.5; expected 0 with dpmsolver++;"),
+        (BASELINES + "--strength 0.5", "so name strength and linear_guidance_scale."),
+    ],
+)
+def test_settings_that_do_not_fit_the_model_are_said_before_its_weights_are_read(
+    place, monkeypatch, capsys, line, sentence
+):
+    """The model's own sampling is read from its config.json."""
+    from neuroadapter_jax.datasets.prepared import records
+    from neuroadapter_jax.pipeline.pipeline import NeuroAdapterPipeline
+    from neuroadapter_jax.studies import baselines, interpretation  # noqa: F401
+    from neuroadapter_jax.training import train  # noqa: F401 (before PreparedDataset is replaced)
+
+    def load(folder):
+        raise AssertionError("the model was loaded")
+
+    class NoRecords:
+        def __init__(self, prepared, split):
+            pass
+
+    monkeypatch.setattr(NeuroAdapterPipeline, "from_pretrained", load)
+    monkeypatch.setattr(records, "PreparedDataset", NoRecords)
+    monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=1")
+    name, *arguments = shlex.split(line)
+    with pytest.raises(SystemExit) as end:
+        runner.run(name, program.command_module(name), arguments)
+    assert end.value.code == 1 and sentence in capsys.readouterr().err
+    assert not (place / "new").exists()

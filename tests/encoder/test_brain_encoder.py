@@ -25,7 +25,7 @@ from neuroadapter_jax.encoder.brain_encoder import (
 from neuroadapter_jax.encoder.region_encoder import RegionEncoder, RegionEncoderConfig, make_rows
 from neuroadapter_jax.encoder.vit import Dinov2Config, Dinov2Model
 from neuroadapter_jax.encoder.weights import dinov2_identity, save_dinov2
-from neuroadapter_jax.errors import NotFiniteError
+from neuroadapter_jax.errors import InputError, NotFiniteError
 
 VIT = Dinov2Config(20, 2, 5, 4, image_size=15, patch_size=3)
 N = 19 + 13
@@ -167,6 +167,14 @@ def test_weights_that_are_not_finite_are_refused(folder, tmp_path):
     save_file(tensors, path)
     with pytest.raises(NotFiniteError, match=rf"{path.name}: 1 of \d+ numbers of {name} are NaN"):
         BrainEncoder.from_pretrained(tmp_path / "model")
+
+
+def test_an_empty_batch_is_refused(as_user, folder, images):
+    encoder = BrainEncoder.from_pretrained(folder[0])
+    with pytest.raises(InputError, match="images holds none; expected at least one"):
+        encoder.predict(images[0, :0])
+    with pytest.raises(InputError, match="batch_size is 0; expected a whole number of at least 1"):
+        encoder.predict(images[0], batch_size=0)
 
 
 def test_what_does_not_fit_is_refused(folder):
