@@ -100,6 +100,8 @@ def reconstruct_split(
     require_same_regions(dataset, decoder.regions)
     if ranking is not None:
         check_fits(ranking.encoder, decoder.regions, decoder.provenance)
+        encoder = Origin.of("the encoder", ranking.encoder.provenance)
+        other_data |= made_for(encoder, dataset.origin, settings.allow_other)
         if ranking.halving and not isinstance(decoder, RankingDecoder):
             raise InputError(
                 f"halving is {tuple(ranking.halving)}, but {type(decoder).__name__} samples every "

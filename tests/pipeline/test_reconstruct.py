@@ -433,6 +433,13 @@ def test_an_encoder_of_other_data_is_refused(dataset, tmp_path):
         reconstruct_split(
             painter, dataset, tmp_path / "out", ranking=Ranking(Judge(painter.regions))
         )
+    # A model that says nothing of its data leaves the encoder and the records to be compared.
+    dataset.provenance["request"]["space"] = "fsaverage6"
+    with pytest.raises(ValueError, match="space is 'fsaverage' for the encoder, 'fsaverage6' for"):
+        reconstruct_split(
+            Painter(), dataset, tmp_path / "out", ranking=Ranking(Judge(painter.regions))
+        )
+    del dataset.provenance["request"]["space"]
     other = Parcellation(("a",), ("lh",), (np.array([2], np.int32),), (LH, RH))
     with pytest.raises(ValueError, match="another parcellation: it has no region 'a'"):
         reconstruct_split(
