@@ -63,13 +63,12 @@ class Bar(tqdm):
         self._check()
         return shown
 
-    def display(self, msg: str | None = None, pos: int | None = None) -> Any:
+    def display(self, msg: str | None = None, pos: int | None = None) -> None:
         """Show the state, in a log file at most every ten seconds."""
         if not self._lines:
-            return super().display(msg, pos)
-        if msg is None and time.monotonic() - self._last_line >= SECONDS_IN_LOGS:
+            super().display(msg, pos)
+        elif msg is None and time.monotonic() - self._last_line >= SECONDS_IN_LOGS:
             self._print_line()
-        return False
 
     def close(self) -> None:
         """Show the last state and end the bar; in a log file only where it lasted long."""

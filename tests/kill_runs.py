@@ -3,7 +3,7 @@
     python tests/kill_runs.py --out DIR [--kills 100] [--seed 0] [--commands train,reconstruct]
 
 For each of train, train-encoder, prepare, reconstruct and interpret: one run that nothing disturbs,
-then chains of runs that SIGKILL ends after a random time, each started again in the folder that the
+then chains of runs that SIGKILL ends at a random moment, each started again in the folder that the
 last one left, until it may come to its end. All files of the result are then compared with those of
 the undisturbed run; timing.jsonl, which holds seconds, is left out, and checkpoints are compared
 array by array. DIR/kills.jsonl has a line for every kill and every comparison; the same command
@@ -61,8 +61,21 @@ ENCODER = {
 }  # fmt: skip
 
 
-def in_fork(work: Callable[[], object], log: pathlib.Path, kill_after: float | None = None) -> int:
-    """Runs work in a fork whose output goes to a file; its exit code, or minus the signal."""
+def in_fork(
+    work: Callable[[], object], log: pathlib.Path, kill_after: float | None = None
+) -> tuple[int, float]:
+    """Runs work in a fork whose output goes to a file.
+
+    Time is the fork's own on the processor, so that it does not matter what else runs beside it.
+
+    Args:
+        work: what to run.
+        log: the file.
+        kill_after: seconds after which SIGKILL ends it; None for never.
+
+    Returns:
+        Its exit code, or minus the signal; and how many seconds it ran.
+    """
     child = os.fork()
     if child == 0:
         code = 70
@@ -81,14 +94,15 @@ def in_fork(work: Callable[[], object], log: pathlib.Path, kill_after: float | N
         finally:
             sys.stdout.flush()
             os._exit(code)
-    until = None if kill_after is None else time.monotonic() + kill_after
+    ticks = os.sysconf("SC_CLK_TCK")
     while True:
-        ended, status = os.waitpid(child, 0 if until is None else os.WNOHANG)
+        ended, status, used = os.wait4(child, 0 if kill_after is None else os.WNOHANG)
         if ended:
-            return os.waitstatus_to_exitcode(status)
-        if until is not None and time.monotonic() >= until:
+            return os.waitstatus_to_exitcode(status), used.ru_utime + used.ru_stime
+        fields = pathlib.Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()
+        if kill_after is not None and sum(map(int, fields[11:13])) >= kill_after * ticks:
             os.kill(child, signal.SIGKILL)
-            until = None
+            kill_after = None
         time.sleep(0.002)
 
 
@@ -227,10 +241,8 @@ def kill_chain(
     rng = np.random.default_rng([seed, COMMANDS.index(name), chain])
     done = 0
     while done < kills:
-        after, fresh, start = float(rng.uniform(0, seconds)), not out.exists(), time.monotonic()
-        code = in_fork(world.command(name, out), log, kill_after=after)
-        if code == 0 and fresh:  # the machine is less busy than it was
-            seconds = min(seconds, time.monotonic() - start)
+        after = float(rng.uniform(0, seconds))
+        code, _ = in_fork(world.command(name, out), log, kill_after=after)
         if code not in (0, -signal.SIGKILL):
             note(command=name, chain=chain, failed=code, log=str(log))
             return
@@ -239,7 +251,7 @@ def kill_chain(
         if code == 0:  # it was faster than the clock: the kills that are left begin anew
             finish(world, name, out, chain, note)
             out = out.with_name(f"{out.name}-{done}")
-    code = in_fork(world.command(name, out), log)
+    code, _ = in_fork(world.command(name, out), log)
     if code:
         note(command=name, chain=chain, failed=code, log=str(log))
         return
@@ -251,7 +263,7 @@ def finish(world: World, name: str, out: pathlib.Path, chain: int, note: Callabl
     report = world.folder / "logs" / f"{out.name}.json"
     whole = world.folder / "whole" / name
     log = world.folder / "logs" / "compare.log"
-    assert in_fork(lambda: compare(out, whole, report), log) == 0, log
+    assert in_fork(lambda: compare(out, whole, report), log)[0] == 0, log
     note(command=name, chain=chain, **json.loads(report.read_text()))
 
 
@@ -279,7 +291,7 @@ def main() -> None:
     import_everything()
     world = World(folder)
     if not (folder / "encoder.py").exists():
-        assert in_fork(world.make, folder / "logs" / "make.log") == 0, folder / "logs/make.log"
+        assert in_fork(world.make, folder / "logs" / "make.log")[0] == 0, folder / "logs/make.log"
     commands = [name for name in COMMANDS if name in options.commands.split(",")]
     per_command = -(-options.kills // len(commands))
     for name in commands:
@@ -287,12 +299,11 @@ def main() -> None:
         seconds = next((x["seconds"] for x in known if x.get("whole") == name), None)
         if seconds is None:
             log = folder / "logs" / f"{name}.log"
-            code = in_fork(world.command(name, out), log)
+            code, _ = in_fork(world.command(name, out), log)
             assert code == 0, f"{name} ended with {code}; see {log}"
-            start = time.monotonic()  # once more, now that everything is compiled
-            again = folder / "whole" / f"{name}-again"
-            assert in_fork(world.command(name, again), log) == 0, log
-            seconds = time.monotonic() - start
+            again = folder / "whole" / f"{name}-again"  # now that everything is compiled
+            code, seconds = in_fork(world.command(name, again), log)
+            assert code == 0, log
             note(whole=name, seconds=round(seconds, 2))
             finish(world, name, again, -1, note)
         chains = -(-per_command // KILLS_PER_CHAIN)

@@ -49,6 +49,7 @@ def test_flat_sampling_keys_of_an_older_version_are_read(settings):
 def test_a_work_folder_of_an_older_version_is_the_same_run(settings, tmp_path):
     path = tmp_path / "config.json"
     path.write_text(json.dumps(of_version_0_1_0(settings)))
+    (tmp_path / "checkpoints" / "400").mkdir(parents=True)
     before = path.read_bytes()
     run_config(settings).require_same(tmp_path)
     other = dataclasses.replace(settings, sampling=OWN.replace(guidance_scale=2.0))
