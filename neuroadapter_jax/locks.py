@@ -50,7 +50,7 @@ def only_run(folder: str | Path, work: str) -> Iterator[None]:
     if key in _held or not _is_first_process():
         yield
         return
-    made = not folder.exists()
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with _acquired(path, folder, holder):
@@ -62,9 +62,9 @@ def only_run(folder: str | Path, work: str) -> Iterator[None]:
                 _held.remove(key)
                 _remove(holder)
     finally:
-        if made:  # what was refused leaves nothing behind
-            with contextlib.suppress(OSError):
-                folder.rmdir()
+        with contextlib.suppress(OSError):  # what was refused leaves nothing behind
+            for place in made:
+                place.rmdir()
 
 
 def runs_alone(argument: str, work: str) -> Callable[[Callable[P, R]], Callable[P, R]]:

@@ -78,7 +78,7 @@ def test_import_contracts_hold():
     ("part", "homes"),
     [
         ("nilearn.plotting", {"figures"}),
-        ("nilearn.datasets", {"figures", "simulation"}),
+        ("nilearn.datasets", {"cortex", "figures", "simulation"}),
         ("launch", set()),
         ("configs", set()),
         ("data", set()),

@@ -1,5 +1,6 @@
 """The networks of a pipeline as one pytree, which every function of the pipeline takes first."""
 
+import dataclasses
 import functools
 import math
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from neuroadapter_jax.diffusion.unet import UNet2DConditionModel
 from neuroadapter_jax.diffusion.vae import AutoencoderKL
 from neuroadapter_jax.diffusion.weights import Backbone
 from neuroadapter_jax.errors import InputError
-from neuroadapter_jax.fingerprints import of_arrays, of_tree
+from neuroadapter_jax.fingerprints import of_tree, of_values
 from neuroadapter_jax.sharding import ROWS, make_mesh, replicate
 
 
@@ -111,8 +112,7 @@ class Networks:
         parts = {"adapter": self.adapter, "unet": self.unet, "vae": self.vae}
         parts["regions"] = self.packing
         found = {name: of_tree(part) for name, part in parts.items()}
-        schedule = {"alphas": self.schedule.alphas_cumprod}
-        return found | {"schedule": of_arrays(schedule)}
+        return found | {"schedule": of_values(dataclasses.asdict(self.schedule))}
 
     def pack(self, fmri: Float[Array, "b n"]) -> Float[Array, "b p v"]:
         """Responses of the whole cortex by region, zero in empty vertex slots."""

@@ -121,7 +121,10 @@ def test_captions_come_from_files(tmp_path):
     with pytest.raises(ValueError, match=r"coco\.json holds captions by COCO id; name NSD's"):
         read_captions([coco])
     own.write_text(json.dumps(["a dog"]))
-    with pytest.raises(ValueError, match=r"own\.json: neither a table of captions by image id"):
+    with pytest.raises(
+        ValueError,
+        match=r"own\.json: its content is \['a dog'\], which should be an object; expected captions",
+    ):
         read_captions([own])
     with pytest.raises(FileNotFoundError, match=r"none\.json: not found"):
         read_captions([tmp_path / "none.json"])
@@ -214,7 +217,7 @@ def test_starts_come_from_files_and_folders(random_backbone, tmp_path, rng):
     with pytest.raises(ValueError, match=r"latents of shape \(8, 16, 4\); the model samples"):
         load_low_level_start(path, np.array([5]), pipeline)
     np.savez(path, ids=np.arange(3))
-    with pytest.raises(ValueError, match=r"low\.npz lacks image_ids, latents"):
+    with pytest.raises(ValueError, match=r"low\.npz: lacks image_ids, latents"):
         load_low_level_start(path, np.array([5]), pipeline)
     with pytest.raises(FileNotFoundError, match="nothing: not found; expected an npz file or a"):
         load_low_level_start(tmp_path / "nothing", np.array([5]), pipeline)

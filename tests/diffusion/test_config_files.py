@@ -144,7 +144,7 @@ def test_networks_that_do_not_fit_are_refused_before_weights_are_read(
 def test_a_file_that_holds_no_object_is_named(tmp_path, text):
     path = write(tmp_path, "unet", {}) / "unet" / "config.json"
     path.write_text(text)
-    with pytest.raises(InputError, match=r"config\.json: .*expected a JSON"):
+    with pytest.raises(InputError, match=r"config\.json: .*expected the settings of a network"):
         weights.abstract_component(tmp_path, "unet")
 
 

@@ -100,7 +100,7 @@ def test_clips_own_vocabulary_in_a_folder_of_transformers_5():
             lambda text: text.replace('"pad_', '"pad_token": "zyx", "'),
             "zyx",
         ),
-        ("tokenizer_config.json", lambda _: "[]", "holds a list"),
+        ("tokenizer_config.json", lambda _: "[]", "its content is []"),
     ],
 )
 def test_another_tokenizer_is_refused(tmp_path, file, edit, found):

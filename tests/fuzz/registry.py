@@ -28,11 +28,9 @@ import tiny_pipeline
 import tiny_prepared
 from outcome import Reader
 
-from neuroadapter_jax.cortex.label_files import (
-    read_label_table,
-    read_parcellation,
-    read_surface_values,
-)
+from neuroadapter_jax.cortex.label_files import read_parcellation
+from neuroadapter_jax.cortex.label_formats import read_surface_values
+from neuroadapter_jax.cortex.label_tables import read_label_table
 from neuroadapter_jax.cortex.parcellation import Parcellation
 from neuroadapter_jax.cortex.roi import read_rois
 from neuroadapter_jax.datasets.algonauts import Algonauts2023

@@ -41,7 +41,9 @@ def test_dry_run_of_a_simulated_subject(tmp_path, capsys):
 def test_verify(tmp_path, capsys):
     folder = tmp_path / "nsd/1.0.0"
     folder.mkdir(parents=True)
-    (tmp_path / "provenance.json").write_text(json.dumps({"records": "nsd/1.0.0"}))
+    (tmp_path / "provenance.json").write_text(
+        json.dumps({"records": "nsd/1.0.0", "request": {}, "shapes": {}})
+    )
     with pytest.raises(FileNotFoundError, match="SHA256SUMS does not exist"):
         command.verify(tmp_path)
     # sha256sum of the four bytes "abcd"

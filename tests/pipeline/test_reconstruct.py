@@ -305,7 +305,9 @@ def test_an_index_of_something_else_is_named(dataset, tmp_path):
     (tmp_path / "out").mkdir()
     for text in ('{"weight_map": {}}', "[]", "<!doctype html>"):
         (tmp_path / "out" / "index.json").write_text(text)
-        with pytest.raises(InputError, match=r"index\.json: .*expected the settings and images"):
+        with pytest.raises(
+            InputError, match=r"index\.json: .*expected how the images of a folder were made"
+        ):
             reconstruct_split(Painter(), dataset, tmp_path / "out", progress=False)
         assert (tmp_path / "out" / "index.json").read_text() == text
 

@@ -95,6 +95,7 @@ def test_a_run_goes_on_with_the_same_records_and_backbone_only(tmp_path, random_
     settings = Settings(str(records), ("lh.annot", "rh.annot"), backbone=str(backbone))
     workdir = tmp_path / "run"
     run_config(settings).write(workdir)
+    (workdir / "metrics.jsonl").write_text("{}\n")  # it has begun
     config = json.loads((workdir / "config.json").read_text())
     assert Settings.from_dict(config) == settings and len(config["inputs"]["prepared"]) == 2
 
