@@ -123,7 +123,7 @@ def test_captions_come_from_files(tmp_path):
     own.write_text(json.dumps(["a dog"]))
     with pytest.raises(
         ValueError,
-        match=r"own\.json: its content is \['a dog'\], which should be an object; expected captions",
+        match=r"own\.json: its content is \['a dog'\], which should be an object",
     ):
         read_captions([own])
     with pytest.raises(FileNotFoundError, match=r"none\.json: not found"):

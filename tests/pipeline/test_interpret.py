@@ -134,6 +134,7 @@ def test_a_call_that_failed_before_its_first_views_binds_nobody(tmp_path, rois, 
     other = dataclasses.replace(SETTINGS, seed=7)
     (tmp_path / "out").mkdir()
     note = {key: None for key in json.loads(json.dumps(dataclasses.asdict(other)))}
+    del note["allow_other"]
     (tmp_path / "out" / "settings.json").write_text(json.dumps(note | {"seed": 9}))
     with pytest.raises(ValueError, match="num_steps is 0"):  # and not that seed is 9 there
         interpret_split(failing, Records(), tmp_path / "out", rois, other, progress=False)
