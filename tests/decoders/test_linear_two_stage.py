@@ -121,7 +121,9 @@ def test_captions_come_from_files(tmp_path):
     with pytest.raises(ValueError, match=r"coco\.json holds captions by COCO id; name NSD's"):
         read_captions([coco])
     own.write_text(json.dumps(["a dog"]))
-    with pytest.raises(ValueError, match=r"own\.json: neither a table of captions by image id"):
+    with pytest.raises(
+        ValueError, match=r"own\.json: its content .* expected captions by image id"
+    ):
         read_captions([own])
     with pytest.raises(FileNotFoundError, match=r"none\.json: not found"):
         read_captions([tmp_path / "none.json"])
