@@ -167,7 +167,7 @@ def read_npz(
             raise ValueError("a list of arrays that has lost some")
     if missing := sorted(set(keys) - set(arrays)):
         raise InputError(
-            f"{path}: lacks {', '.join(missing)}; expected {expected}; "
+            f"{path} lacks {', '.join(missing)}; expected {expected}; "
             f"{remedy or describe(path)[1]}."
         )
     return arrays

@@ -73,10 +73,13 @@ def define(values: CommandFlags) -> None:
         "licence", "", "Of the pictures; a sentence under the report.", flag_values=values
     )
     within(values, "threshold", ShareBelowOne)
-    exactly_one(values, "rois", "root")
-    for name in ("subject", "extra_atlases", "threshold"):
+    exactly_one(values, "rois", "root", "label_dir")
+    for name in ("subject", "extra_atlases"):
         needs(values, name, "root")
-    must_exist(values, "rois")
+    for name in ("threshold", "maps"):
+        needs(values, name, "root", "label_dir")
+    needs(values, "atlases", "label_dir")
+    must_exist(values, "rois", "label_dir")
 
 
 def read_subject(text: str | None) -> int | None:

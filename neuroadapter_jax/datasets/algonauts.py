@@ -132,7 +132,8 @@ class Algonauts2023:
             self._responses[part], self._places, self.num_vertices, strict=True
         ):
             rows = read_npy(path, _RESPONSES, mapped=True)
-            values = rows[first : first + _BLOCK].astype(np.float32)
+            with np.errstate(over="ignore"):  # what becomes infinite is refused below
+                values = rows[first : first + _BLOCK].astype(np.float32)
             nan = fill_nan_vertices(values, path)
             side = np.zeros((len(values), count), np.float32)
             side[:, places] = values

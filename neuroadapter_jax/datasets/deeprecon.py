@@ -282,7 +282,8 @@ class Deeprecon:
     def _read(self, block: str) -> tuple[Float32[np.ndarray, "trials n"], Int64[np.ndarray, " m"]]:
         part, first, last = self._blocks[block]
         data = self._parts[part]
-        betas = data.read(self._columns[part], first, last).astype(np.float32)
+        with np.errstate(over="ignore"):  # what becomes infinite is refused below
+            betas = data.read(self._columns[part], first, last).astype(np.float32)
         return betas, fill_nan_vertices(betas, data.path)
 
     def _training_statistics(self) -> tuple[Float64[np.ndarray, " n"], Float64[np.ndarray, " n"]]:

@@ -125,7 +125,8 @@ class DerivedNSD:
         for path, key in self._betas.values():
             with open_hdf5(path, _BETAS) as file:
                 rows = hdf5_dataset(file, key)[first : first + _TRIALS_PER_SESSION]
-                part = rows.astype(np.float32)
+                with np.errstate(over="ignore"):  # what becomes infinite is refused below
+                    part = rows.astype(np.float32)
             empty.append(start + fill_nan_vertices(part, path))
             if self._normalize == "session":
                 zscore(part)
