@@ -207,6 +207,9 @@ def contents(folder: pathlib.Path) -> dict[str, bytes]:
     import jax
     import orbax.checkpoint as ocp
 
+    from neuroadapter_jax.commands.machine import use_cpu_cores
+
+    use_cpu_cores(TRAIN["batch_size"])  # the devices that the checkpoints were written on
     found = {}
     for path in sorted(folder.rglob("*")):
         parts = path.relative_to(folder).parts
