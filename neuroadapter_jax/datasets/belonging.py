@@ -6,7 +6,6 @@ written by hand, is not compared.
 """
 
 import dataclasses
-import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,8 +15,9 @@ import numpy as np
 from neuroadapter_jax.cortex.parcellation import HEMISPHERES
 from neuroadapter_jax.cortex.surface_files import read_mgh
 from neuroadapter_jax.datasets.nsd.files import betas_folder
-from neuroadapter_jax.errors import InputError, reading
+from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.files import differing_keys, json_values
+from neuroadapter_jax.readers import read_json
 
 if TYPE_CHECKING:
     from neuroadapter_jax.datasets.prepared.records import PreparedDataset
@@ -114,8 +114,8 @@ def simulation_of(root: str | Path) -> dict[str, Any] | None:
     path = Path(root) / _SIMULATION
     if not path.is_file():
         return None
-    with reading(path, "the configuration of a simulated subject"):
-        return dict(json.loads(path.read_text()))
+    found: dict[str, Any] = read_json(path, "the configuration of a simulated subject")
+    return found
 
 
 def require_same_root(root: str | Path, records: "PreparedDataset") -> None:

@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32, Float64, Int64
 
+from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.files import write_npz
+from neuroadapter_jax.readers import read_npz
 
 _VERTICES = 2_000  # of a hemisphere, those of the highest SNR
 _FEWEST_VERTICES = 100
@@ -57,8 +59,14 @@ class SessionAgreement:
     def load(self, path: Path) -> None:
         """Adds sums that were stored; without the file, of an older version's work, nothing."""
         if path.exists():
-            with np.load(path) as stored:
-                self._sums += stored["sums"]
+            remedy = f"delete {path.parent}, and it is made again"
+            stored = read_npz(path, "sums over the trials of sessions", ("sums",), remedy)["sums"]
+            if stored.shape != self._sums.shape or stored.dtype.kind != "f":
+                raise InputError(
+                    f"{path}: sums is {stored.dtype} of shape {stored.shape}; expected numbers of "
+                    f"shape {self._sums.shape}; {remedy}."
+                )
+            self._sums += stored
 
     def means(self) -> Float64[np.ndarray, "hemispheres s"]:
         """Mean r of each hemisphere and session; NaN where there are too few trials to tell."""

@@ -1,14 +1,20 @@
 """Which backbone it was: fingerprints of its networks' files, and the commit of the Hub."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from neuroadapter_jax import fingerprints
 from neuroadapter_jax.diffusion.hub import commit_of
-from neuroadapter_jax.diffusion.weights import COMPONENTS, backbone_folder, find_weights, is_random
-from neuroadapter_jax.errors import InputError, reading
+from neuroadapter_jax.diffusion.weights import (
+    COMPONENTS,
+    backbone_folder,
+    find_weights,
+    is_random,
+    list_shards,
+)
+from neuroadapter_jax.errors import InputError
+from neuroadapter_jax.readers import read_json
 
 _VERSIONS = ("transformers_version",)
 # Keys of a config.json that names a backbone.
@@ -50,14 +56,11 @@ def of_network(config: Path, weights: Path | None = None) -> str:
 
     Keys that tell which version of a library wrote the configuration do not count.
     """
-    with reading(config, "the configuration of a network, in JSON"):
-        values = json.loads(config.read_text())
-        kept = {k: x for k, x in values.items() if not k.startswith("_") and k not in _VERSIONS}
+    values = read_json(config, "the configuration of a network")
+    kept = {k: x for k, x in values.items() if not k.startswith("_") and k not in _VERSIONS}
     files = [] if weights is None else [weights]
     if weights is not None and weights.suffix == ".json":
-        with reading(weights, "an index of safetensors shards"):
-            shards = set(json.loads(weights.read_text())["weight_map"].values())
-        files = [weights.parent / shard for shard in sorted(shards)]
+        files = list_shards(weights)
     return fingerprints.of_values({"config": kept, "weights": list(fingerprints.of_files(files))})
 
 

@@ -226,8 +226,22 @@ class _ShardIndex(TypedDict):
     weight_map: dict[str, str]
 
 
+def _shard_of_tensors(index: Path) -> dict[str, str]:
+    return read_json(index, "an index of weights in several files", _ShardIndex)["weight_map"]
+
+
+def list_shards(index: Path) -> list[Path]:
+    """The files that an index of shards names, in the order of their names.
+
+    Raises:
+        InputError: it is no such index, or a name leads out of its folder.
+    """
+    shards = sorted(set(_shard_of_tensors(index).values()))
+    return [inside(index.parent, shard, index) for shard in shards]
+
+
 def _load_shards(index: Path) -> dict[str, np.ndarray]:
-    places = read_json(index, "an index of weights in several files", _ShardIndex)["weight_map"]
+    places = _shard_of_tensors(index)
     tensors: dict[str, np.ndarray] = {}
     for shard in sorted(set(places.values())):
         path = inside(index.parent, shard, index)

@@ -1,6 +1,5 @@
 """Features of the training images, computed once: what the brain encoder trains on."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, SupportsIndex
@@ -14,10 +13,10 @@ from neuroadapter_jax.datasets.prepared.records import PreparedDataset
 from neuroadapter_jax.diffusion.identity import FINGERPRINT
 from neuroadapter_jax.encoder.features import Features, prepare_images, read_features
 from neuroadapter_jax.encoder.weights import dinov2_identity, load_dinov2
-from neuroadapter_jax.errors import InputError, reading
+from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.files import INPUTS, require_same_settings, write_file, write_json
 from neuroadapter_jax.progress import Bar
-from neuroadapter_jax.readers import read_npy
+from neuroadapter_jax.readers import read_json, read_npy
 
 
 class FeatureDataset:
@@ -79,8 +78,7 @@ def compute_features(
     }
     note = path.with_suffix(".json")
     if path.is_file() and note.is_file():
-        with reading(note, "what the features beside it were made from"):
-            found = json.loads(note.read_text())
+        found = read_json(note, "what the features beside it were made from")
         remedy = "delete both files, or choose another work folder"
         require_same_settings(path, found, made_from, "image features", remedy)
     if not path.is_file():

@@ -5,11 +5,10 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
-from tqdm import tqdm
-
 from neuroadapter_jax import fingerprints
 from neuroadapter_jax.datasets.source import Source
 from neuroadapter_jax.files import write_json
+from neuroadapter_jax.progress import Bar
 
 TABLE = "source_files.json"
 _PREFIX = "xxh3:"
@@ -38,7 +37,7 @@ def fingerprint_source(
     for folder in folders:
         fingerprints.read_table(folder / TABLE)
     sizes = [path.stat().st_size for path in files]
-    bar = tqdm(
+    bar = Bar(
         total=sum(sizes), desc="Comparing files", unit="B", unit_scale=True, delay=1,
         disable=not progress,
     )  # fmt: skip
