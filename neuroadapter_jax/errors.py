@@ -71,7 +71,7 @@ def describe(path: str | os.PathLike, error: BaseException | None = None) -> tup
     said = " ".join(str(error).split()) if error is not None else ""
     sentence = "is damaged, cut short or of another format"
     if said:
-        sentence += f" ({type(error).__name__}: {said[:200]})"
+        sentence += f" ({said if len(said) <= 200 else said[:197] + '...'})"
     return sentence, "copy, download or make it again"
 
 

@@ -37,7 +37,7 @@ def test_what_the_library_said_stands_in_brackets(tmp_path):
     path = tmp_path / "counts.json"
     path.write_text('{"a": ')
     said = sentence(path, lambda p: json.loads(p.read_text()))
-    assert "(JSONDecodeError: Expecting value" in said and "\n" not in said
+    assert "(Expecting value" in said and "\n" not in said
 
 
 def test_a_missing_file_is_told_from_a_damaged_one(tmp_path):

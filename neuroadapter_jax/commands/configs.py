@@ -72,7 +72,12 @@ def load_config(argument: str) -> ConfigDict:
     """
     name, *variant = argument.split(":", 1)
     path = find_config(name)
-    get_config = _load_module(path).get_config
+    get_config = getattr(_load_module(path), "get_config", None)
+    if get_config is None:
+        raise InputError(
+            f"{path} has no function get_config(); expected one that returns a ConfigDict, as in "
+            "the shipped configs."
+        )
     if variant and not inspect.signature(get_config).parameters:
         raise InputError(f"{path.name} has no variants, but :{variant[0]} was given.")
     try:

@@ -123,6 +123,11 @@ def _require_folder(name: str, path: Path) -> None:
 
 
 def _require_writable(name: str, path: Path, is_file: bool) -> None:
+    if not is_file and (path / "provenance.json").is_file():
+        raise ExistingFileError(
+            f"--{name} is {path}, which holds records of `neuroadapter prepare`; name another "
+            "folder."
+        )
     if path.is_dir() == is_file and path.exists():
         found, wanted = ("folder", "file") if is_file else ("file", "folder")
         raise ExistingFileError(f"--{name} is {path}, which is a {found}; name a {wanted}.")

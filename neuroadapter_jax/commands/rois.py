@@ -15,6 +15,7 @@ from typing import Annotated
 
 from absl import flags
 from annotated_types import MinLen
+from ml_collections.config_flags import get_config_filename
 
 from neuroadapter_jax.commands.config_values import (
     open_nsd_subject,
@@ -54,7 +55,10 @@ def main(values: CommandFlags, arguments: list[str]) -> None:
 
     config, thresholds = values.config, read_thresholds(values.thresholds)
     if "train" not in config:
-        raise InputError("the config has no section `train`, which says what is chosen.")
+        raise InputError(
+            f"the config {get_config_filename(values['config'])} has no section `train`, which "
+            "says what is chosen, so no label files can be read for it; give a config of a training."
+        )
     if "dataset" in config.data:
         raise InputError(
             f"data.dataset is {config.data.dataset!r}; this command reads the label files of NSD's "

@@ -12,6 +12,7 @@ from neuroadapter_jax.commands.errors import exit_code_of, sentence_of
 from neuroadapter_jax.commands.given import check_given
 from neuroadapter_jax.commands.help_text import command_help
 from neuroadapter_jax.commands.shared_flags import CommandFlags, define_shared
+from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.interrupts import of_program
 
 HELP = {"-h", "-?", "-help", "--help", "--helpshort", "--helpfull"}
@@ -95,7 +96,7 @@ def parse(name: str, module: ModuleType, arguments: list[str]) -> tuple[CommandF
             raise flags.Error(f"found {rest[0]!r}, which belongs to no flag; expected flags alone")
     except flags.Error as error:
         sys.exit(f"{name}: {_flag_sentence(error)} (neuroadapter {name} --help lists the flags)")
-    except FileNotFoundError as error:
+    except InputError as error:
         sys.exit(f"{name}: {error}")
     except (AttributeError, KeyError) as error:
         sys.exit(f"{name}: {_unknown_key(arguments, error)}")
@@ -124,7 +125,8 @@ def _unknown_key(arguments: list[str], error: Exception) -> str:
     missing, _, hint = message.partition("\n")
     keys = [a.lstrip("-").split("=")[0] for a in arguments]
     key = next((k for k in keys if k.startswith("config.") and missing.strip("'") in k), missing)
-    return f"{key} is no key of the config file. {hint}".rstrip()
+    hint = hint.strip() or "the file itself shows the keys that there are."
+    return f"{key} is no key of the config file; {hint[0].lower()}{hint[1:]}"
 
 
 def _quiet_libraries(verbosity: int) -> None:

@@ -42,7 +42,8 @@ def pipeline_of_run(
         )
     if subject is not None and str(subject) not in known:
         raise InputError(
-            f"{workdir} was trained on subjects {', '.join(known)}; {subject} is not among them."
+            f"{workdir} was trained on subjects {', '.join(known)}; {subject} is not among them; "
+            "name one of these."
         )
     index = 0 if subject is None else known.index(str(subject))
     if adapter.config.num_subjects > 1:

@@ -84,7 +84,8 @@ class CheckpointStore:
         if step is None or step not in self._last.all_steps():
             raise MissingFileError(
                 f"{self._last.directory} holds no complete checkpoint"
-                + ("." if step is None else f" of step {step}.")
+                + ("" if step is None else f" of step {step}")
+                + "; go on with the training, or name another run."
             )
         try:
             return step, *self._read(step, like)
@@ -115,7 +116,10 @@ class CheckpointStore:
         """Reads (step, state) of the best checkpoint; raises as `restore` does."""
         step = self.best_step()
         if step is None:
-            raise MissingFileError(f"{self._best.directory} holds no complete checkpoint.")
+            raise MissingFileError(
+                f"{self._best.directory} holds no complete checkpoint; go on with the training, or "
+                "take the last one (--last)."
+            )
         try:
             return step, _restore(self._best, step, like)[0]
         except InputError:

@@ -13,7 +13,7 @@ from neuroadapter_jax.diffusion.hub import is_hub_id
 from neuroadapter_jax.diffusion.identity import COMMIT, FINGERPRINT, backbone_identity
 from neuroadapter_jax.diffusion.samplers import plan
 from neuroadapter_jax.diffusion.weights import backbone_folder, load_schedule
-from neuroadapter_jax.errors import MissingFileError
+from neuroadapter_jax.errors import InputError, MissingFileError
 from neuroadapter_jax.files import refuse_foreign
 from neuroadapter_jax.locks import runs_alone
 from neuroadapter_jax.ranges import SettingError, named
@@ -177,6 +177,11 @@ def read_settings(workdir: str | Path) -> Settings:
             "`neuroadapter train` as --workdir."
         )
     values = read_json(path, "the settings of `neuroadapter train`")
+    if {"regions_fingerprint", "encoder"} & values.keys():
+        raise InputError(
+            f"{workdir} is an export, no training run; expected the folder given to `neuroadapter "
+            "train` as --workdir, so give a model as --model."
+        )
     with named(f"{path}: "):
         return Settings.from_dict(values)
 
