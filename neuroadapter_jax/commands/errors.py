@@ -53,6 +53,9 @@ def _disk_sentence(error: BaseException) -> str | None:
                 return f"{cause.filename or 'the output'}: {said}; {remedy}."
             if said in text:
                 return f"{said} ({text[:200]}); {remedy}."
+    if isinstance(error, OSError) and error.strerror is not None:
+        places = " and ".join(str(x) for x in (error.filename, error.filename2) if x is not None)
+        return f"{places or 'a file'}: {error.strerror}; name another place, or look at its folder."
     return str(error) if isinstance(error, OSError) else None
 
 

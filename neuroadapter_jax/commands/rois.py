@@ -57,7 +57,7 @@ def main(values: CommandFlags, arguments: list[str]) -> None:
     if "train" not in config:
         raise InputError(
             f"the config {get_config_filename(values['config'])} has no section `train`, which "
-            "says what is chosen, so no label files can be read for it; give a config of a training."
+            "says what is chosen; give the config of a training on label files and data."
         )
     if "dataset" in config.data:
         raise InputError(

@@ -199,8 +199,8 @@ def from_tensors(abstract: nnx.Module, tensors: dict[str, np.ndarray], source: s
     if problems:
         shown = "; ".join(problems[:10]) + ("; ..." if len(problems) > 10 else "")
         raise InputError(
-            f"{source}: {len(problems)} tensor(s) do not fit the configuration: {shown}. "
-            "Check that config.json and the weights belong together."
+            f"{source}: {len(problems)} tensor(s) do not fit the configuration: {shown}; "
+            "copy config.json and the weights again, together."
         )
     require_finite_tensors(tensors, source, "copy or download the file again")
     filled = [
@@ -237,18 +237,20 @@ def list_shards(index: Path) -> list[Path]:
         InputError: it is no such index, or a name leads out of its folder.
     """
     shards = sorted(set(_shard_of_tensors(index).values()))
-    return [inside(index.parent, shard, index) for shard in shards]
+    paths = [inside(index.parent, shard, index) for shard in shards]
+    if lacking := [path for path in paths if not path.is_file()]:
+        raise MissingFileError(
+            f"{lacking[0]}: not found, but {index.name} beside it names it; copy all shards."
+        )
+    return paths
 
 
 def _load_shards(index: Path) -> dict[str, np.ndarray]:
     places = _shard_of_tensors(index)
     tensors: dict[str, np.ndarray] = {}
-    for shard in sorted(set(places.values())):
-        path = inside(index.parent, shard, index)
-        if not path.is_file():
-            raise MissingFileError(f"{path}: not found, but {index.name} beside it names it.")
+    for path in list_shards(index):
         found = load_safetensors(path)
-        listed = {name for name, place in places.items() if place == shard}
+        listed = {name for name, place in places.items() if index.parent / place == path}
         if differing := sorted(listed ^ found.keys()):
             raise InputError(
                 f"{path}: {index.name} beside it lists other tensors in this file "

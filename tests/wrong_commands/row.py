@@ -99,7 +99,12 @@ def judge(row: Row, world: World, tmp: Path) -> Outcome:
     sentence = re.sub(r"\n\s*\n", "\n", BAR.sub("", said.getvalue())).strip()
     if isinstance(code, str):  # the interpreter writes it
         sentence, code = "\n".join(filter(None, [sentence, code])), 1
-    changed = sorted(path for path in before if after.get(path) != before[path])
+    # source_files.json notes which files need not be read again: whoever finds it may write it.
+    changed = sorted(
+        path
+        for path in before
+        if after.get(path) != before[path] and Path(path).name != "source_files.json"
+    )
     verdict, reason = _verdict(row, words, code, error, sentence)
     if changed:
         verdict, reason = DESTROYED, f"{verdict}; changed {changed[:3]}; {reason}"
