@@ -46,7 +46,7 @@ def only_run(folder: str | Path, work: str) -> Iterator[None]:
     """
     folder = Path(folder).absolute()
     path, holder = folder / LOCK, folder / HOLDER
-    key = (path.resolve(), threading.get_ident())
+    key = (Path(os.path.realpath(path)), threading.get_ident())
     if key in _held or not _is_first_process():
         yield
         return

@@ -35,7 +35,13 @@ def variant_of(config: ConfigDict, name: str, seed: int) -> ConfigDict:
     """The training configuration that FILE:name and a seed give."""
     variant = config.copy_and_resolve_references()
     with variant.ignore_type():
-        variant.train.update(config.ablation.variants[name])
+        changes = config.ablation.variants[name]
+        if unknown := sorted(changes.keys() - variant.train.keys()):
+            raise InputError(
+                f"config.ablation.variants.{name} has {unknown[0]!r}, which is no key of "
+                "config.train; expected settings of the training alone."
+            )
+        variant.train.update(changes)
     variant.train.seed = seed
     return variant
 

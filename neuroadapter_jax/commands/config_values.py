@@ -5,6 +5,7 @@ under the name that the user typed, such as config.train.gamma.
 """
 
 import contextlib
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 from ml_collections import ConfigDict
@@ -95,6 +96,24 @@ def encoder_settings(config: ConfigDict) -> "EncoderSettings":
     with named("config.encoder.", _ELSEWHERE):
         check_values(values, EncoderSettings, "a setting of the brain encoder")
         return EncoderSettings(**values)
+
+
+def require_keys(config: ConfigDict, keys: Collection[str], shipped: str) -> None:
+    """Refuse a config that was written for another command.
+
+    Args:
+        config: that the flag --config names.
+        keys: those that the command reads.
+        shipped: the config of this kind that comes with the package, for the message.
+
+    Raises:
+        InputError: a key is lacking.
+    """
+    if lacking := [key for key in keys if key not in config]:
+        raise InputError(
+            f"the config has no {lacking[0]!r}, so it is one for another command; expected "
+            f"{', '.join(keys)}, as --config {shipped} has them."
+        )
 
 
 def dataset_readers() -> dict[str, type]:

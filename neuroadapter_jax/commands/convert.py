@@ -8,6 +8,7 @@ Reads and writes this package's folders and the released PyTorch code's checkpoi
 IP-Adapter's file. docs/checkpoints.md says what each holds.
 """
 
+import os
 from typing import TYPE_CHECKING
 
 from absl import flags
@@ -64,6 +65,8 @@ def read_model(values: CommandFlags) -> "NeuroAdapterPipeline":
 def main(values: CommandFlags, arguments: list[str]) -> None:
     from neuroadapter_jax.interop import save_ip_adapter, save_released
 
+    if values.model is not None and os.path.realpath(values.out) == os.path.realpath(values.model):
+        raise InputError(f"--out is {values.out}, the model itself; name another folder.")
     pipeline = read_model(values)
     if values.to == "released":
         save_released(pipeline, values.out)

@@ -9,7 +9,7 @@ is a folder in the diffusers layout, named by config.export.
 import math
 from pathlib import Path
 
-from neuroadapter_jax.commands.config_values import plain
+from neuroadapter_jax.commands.config_values import plain, require_keys
 from neuroadapter_jax.commands.configs import define_config
 from neuroadapter_jax.commands.machine import use_cpu_cores
 from neuroadapter_jax.commands.shared_flags import CommandFlags
@@ -25,11 +25,14 @@ def main(values: CommandFlags, arguments: list[str]) -> None:
     from neuroadapter_jax.training.tiny_sd_settings import check_settings
 
     config = values.config
+    sections = ("vae", "text_encoder", "unet")
+    keys = ("seed", "num_scenes", "scene_seed", *sections, "export", "workdir")
+    require_keys(config, keys, "tiny_sd")
     settings = {
         "seed": config.seed,
         "num_scenes": config.num_scenes,
         "scene_seed": config.scene_seed,
-        **{name: plain(config[name]) for name in ("vae", "text_encoder", "unet")},
+        **{name: plain(config[name]) for name in sections},
     }
     with named("config."):
         check("export", config.export, str)

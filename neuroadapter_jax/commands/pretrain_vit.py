@@ -8,7 +8,7 @@ transformers' layout, named by config.export.
 
 from pathlib import Path
 
-from neuroadapter_jax.commands.config_values import plain
+from neuroadapter_jax.commands.config_values import plain, require_keys
 from neuroadapter_jax.commands.configs import define_config
 from neuroadapter_jax.commands.machine import use_cpu_cores
 from neuroadapter_jax.commands.shared_flags import CommandFlags
@@ -24,6 +24,8 @@ def main(values: CommandFlags, arguments: list[str]) -> None:
     from neuroadapter_jax.training.tiny_vit import card, check_settings, pretrain_vit
 
     config = values.config
+    keys = ("seed", "num_scenes", "scene_seed", "model", "training", "export", "workdir")
+    require_keys(config, keys, "tiny_vit")
     settings = {
         "seed": config.seed,
         "num_scenes": config.num_scenes,

@@ -206,7 +206,7 @@ def test_weights_of_another_shape_are_refused(saved, key, value):
     for word in (
         "adapter.safetensors",
         f"region_projection.weights is (4, {V}, 8), expected ({p}, {v}, 8)",
-        "Check that config.json and the weights belong together",
+        "copy config.json and the weights again, together",
     ):
         assert word in str(error.value)
 
