@@ -36,7 +36,7 @@ def variant_of(config: ConfigDict, name: str, seed: int) -> ConfigDict:
     variant = config.copy_and_resolve_references()
     with variant.ignore_type():
         changes = config.ablation.variants[name]
-        if unknown := sorted(changes.keys() - variant.train.keys()):
+        if unknown := sorted(set(changes) - set(variant.train)):
             raise InputError(
                 f"config.ablation.variants.{name} has {unknown[0]!r}, which is no key of "
                 "config.train; expected settings of the training alone."

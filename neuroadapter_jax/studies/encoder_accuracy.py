@@ -55,8 +55,8 @@ def evaluate_encoder(
     roi = np.full(encoder.num_vertices, "") if root is None else load_truth(root)["roi"]
     if len(roi) != encoder.num_vertices:
         raise InputError(
-            f"the truth of {root} is of {len(roi)} vertices, the encoder of {encoder.num_vertices}; "
-            "name the folder of the subject that the records are of."
+            f"the truth of {root} is of {len(roi)} vertices, the encoder of "
+            f"{encoder.num_vertices}; name the folder of the subject that the records are of."
         )
     found = read_split(split, "image", "betas")
     num_trials = np.shape(split[0]["betas"])[0]

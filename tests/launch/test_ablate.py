@@ -46,15 +46,16 @@ with open("calls", "a") as file:
 exec(pathlib.Path(sys.argv.pop(1) + ".py").read_text())
 """
 TRAIN = """
-import pathlib, sys, time
+import os, pathlib, sys, time
+from neuroadapter_jax.locks import only_run
 given = dict(zip(sys.argv[1::2], sys.argv[2::2]))
 run = pathlib.Path(given["--workdir"])
-run.mkdir(parents=True, exist_ok=True)
-if run.parts[-2:] == ("no_min_snr", "seed5") and not pathlib.Path("go").exists():
-    pathlib.Path("pid.new").write_text(str(__import__("os").getpid()))
-    pathlib.Path("pid.new").rename("pid")
-    time.sleep(600)
-(run / "metrics.jsonl").touch()
+with only_run(run, "a training"):  # as the command does
+    if run.parts[-2:] == ("no_min_snr", "seed5") and not pathlib.Path("go").exists():
+        pathlib.Path("pid.new").write_text(str(os.getpid()))
+        pathlib.Path("pid.new").rename("pid")
+        time.sleep(600)
+    (run / "metrics.jsonl").touch()
 """
 # The scores are there already: 1 for the full model's, 0.5 and 0.75 for the others.
 RECONSTRUCT = """
@@ -133,16 +134,17 @@ def test_a_killed_call_goes_on_and_what_is_done_stays_done(folder, first):
     table = json.loads((folder / "out" / "results.json").read_text())
     assert table["seeds"] == [3]
 
-    # Its training lives on, and no second one joins it.
+    # Its training lives on, and the one that is tried beside it is refused.
     second = start(folder)
-    _, err = second.communicate()
-    assert second.returncode == 1 and err.startswith("ablate: out is being written by")
-    assert calls(folder) == before
+    _, err = second.communicate(timeout=120)
+    assert second.returncode == 1 and "out/no_min_snr/seed5 is in use: a training by process" in err
+    assert calls(folder) == [*before, before[-1]]
+    before = calls(folder)
 
     os.kill(int((folder / "pid").read_text()), signal.SIGKILL)
     (folder / "go").touch()
     third = start(folder)
-    out, err = third.communicate()
+    out, err = third.communicate(timeout=120)
     assert third.returncode == 0, err
     assert [(call[0], call[-1]) for call in calls(folder)[len(before) :]] == expected[-2:]
     assert out.count("[done]") == 6

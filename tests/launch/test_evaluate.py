@@ -54,6 +54,7 @@ def scored(folder, values):
 def test_scores_differences_and_refusals(tmp_path):
     folder, grey = write(tmp_path / "reconstructions"), write(tmp_path / "grey", "L")
     a, b = scored(tmp_path / "a", [0.25, 0.5, 0.5]), scored(tmp_path / "b", [0.5, 0.75, 0.75])
+    (tmp_path / "nothing").mkdir()
     weights = ("--weights", tmp_path / "nothing")
     running = [
         start(folder, *weights, "--convention", "neuroadapter"),
