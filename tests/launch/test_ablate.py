@@ -55,7 +55,7 @@ with only_run(run, "a training"):  # as the command does
         pathlib.Path("pid.new").write_text(str(os.getpid()))
         pathlib.Path("pid.new").rename("pid")
         time.sleep(600)
-    (run / "metrics.jsonl").write_text("{}\\n")
+    (run / "metrics.jsonl").touch()
 """
 # The scores are there already: 1 for the full model's, 0.5 and 0.75 for the others.
 RECONSTRUCT = """
@@ -156,6 +156,7 @@ def test_a_killed_call_goes_on_and_what_is_done_stays_done(folder, first):
     assert "2 of 2 seeds" in (folder / "out" / "tables.md").read_text()
 
     # Runs of other settings are named before anything is done.
+    (folder / "out" / "full" / "seed5" / "metrics.jsonl").write_text("{}\n")
     (folder / "out" / "full" / "seed5" / "config.json").write_text('{"batch_size": 8}')
     fourth = start(folder)
     _, err = fourth.communicate()
