@@ -10,6 +10,7 @@ import xarray
 from jaxtyping import Float
 
 from neuroadapter_jax.datasets.belonging import Origin, made_for
+from neuroadapter_jax.datasets.hdf5 import open_hdf5
 from neuroadapter_jax.datasets.input_pipeline import eval_batches
 from neuroadapter_jax.datasets.prepared.records import PreparedDataset
 from neuroadapter_jax.diffusion.sampling import Sampling
@@ -324,7 +325,7 @@ def load_views(folder: str | Path) -> xarray.Dataset:
     expected = "views of `neuroadapter interpret` (netCDF)"
     groups = []
     for path in paths:
-        with reading(path, expected):
+        with open_hdf5(path, expected):  # h5netcdf's own complaint about no HDF5 file has no name
             groups.append(_current_words(xarray.load_dataset(path, engine="h5netcdf")))
             json.loads(groups[-1].attrs["sampling"])
     with reading(paths[-1], f"{expected} that go with those beside them"):
