@@ -82,7 +82,7 @@ BASELINES: tuple[Row, ...] = (
     row(1, RECORDS, "subject", "2", steps=d.records_of(subject=2)),
     row(1, RECORDS, "normali", "run", steps=d.records_of(normalize="run")),
     row(1, RECORDS, "algonauts2023", steps=d.records_of(dataset="algonauts2023")),
-    row(5, RECORDS, "index.npz", "image_id|id",
+    row(5, RECORDS, "index.npz", "image",
         steps=[COPIED, d.arrays("prepared/index.npz", train=lambda ids: ids[::-1])]),
     row(3, RECORDS.replace("mean_image", "linear_latents"), "nan|finite", "response|betas",
         steps=[COPIED, d.responses(d.first_value(np.nan), "train")]),

@@ -63,9 +63,9 @@ _OPEN: list[list] = json.loads((Path(__file__).parent / "open.json").read_text(e
 
 
 def chosen_rows() -> tuple[Row, ...]:
-    """Every sixth row, and all of a command or a kind of which there are few."""
+    """Every sixth row that is not open, and all of a command or a kind of which there are few."""
     commands, kinds, found = Counter(), Counter(), []
-    for number, row in enumerate(ROWS):
+    for number, row in enumerate(row for row in ROWS if not is_open(row)):
         commands[row.name] += 1
         kinds[row.kind] += 1
         if number % 6 == 0 or commands[row.name] <= 10 or kinds[row.kind] <= 6:
