@@ -1,6 +1,6 @@
 # make demo   the whole method at small size, from nothing to a report in runs/demo
 # make test   format, lint, types, import contracts, then every test, with what they cover
-# make check  the same without the slow tests and without coverage: about three minutes
+# make check  the same without the slow tests and without coverage
 # make lint   format, lint, types and import contracts alone
 # make wheel  builds the wheel into dist/ and tries it in a fresh environment outside the checkout
 # make clean  removes what the above made, except runs/
