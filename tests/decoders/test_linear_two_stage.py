@@ -216,7 +216,7 @@ def test_starts_come_from_files_and_folders(random_backbone, tmp_path, rng):
     with pytest.raises(ValueError, match=r"latents of shape \(8, 16, 4\); the model samples"):
         load_low_level_start(path, np.array([5]), pipeline)
     np.savez(path, ids=np.arange(3))
-    with pytest.raises(ValueError, match=r"low\.npz: lacks image_ids, latents"):
+    with pytest.raises(ValueError, match=r"low\.npz lacks image_ids, latents"):
         load_low_level_start(path, np.array([5]), pipeline)
     with pytest.raises(FileNotFoundError, match="nothing: not found; expected an npz file or a"):
         load_low_level_start(tmp_path / "nothing", np.array([5]), pipeline)
