@@ -136,6 +136,69 @@ def refuse_foreign(folder: str | Path, names: Iterable[str], *, ours: bool = Fal
         )
 
 
+# Kind of folder -> a file or folder by which it is known, and what it is.
+_KINDS = {
+    "records": ("provenance.json", "records of `neuroadapter prepare`"),
+    "run": ("checkpoints", "a training run"),
+    "encoder run": ("block*_run*", "a run of `neuroadapter train-encoder`"),
+    "model": ("adapter.safetensors", "a model of `neuroadapter export`"),
+    "encoder": ("encoder_0.safetensors", "a brain encoder"),
+    "backbone": ("model_index.json", "a backbone"),
+    "reconstructions": ("index.json", "images of `neuroadapter reconstruct`"),
+    "views": ("views-*.nc", "views of `neuroadapter interpret`"),
+}
+
+
+def refuse_other_kind(folder: str | Path, kind: str) -> None:
+    """Refuse to write into a folder of another kind, whose files would be mixed; writes nothing.
+
+    Args:
+        folder: the folder; it need not be there.
+        kind: of what is to be written, a key of `_KINDS`.
+
+    Raises:
+        ExistingFileError: it holds something of another kind.
+    """
+    for other, (mark, what) in _KINDS.items():
+        if other != kind and (found := sorted(Path(folder).glob(mark))):
+            raise ExistingFileError(
+                f"{folder} holds {what} ({found[0].name}), which files of another kind would be "
+                f"mixed with; name another folder for the {kind}."
+            )
+
+
+def require_folder_place(name: str, path: str | Path) -> None:
+    """Refuse a place where no folder can be written; writes nothing.
+
+    Args:
+        name: of the flag or setting, for the message.
+        path: of the folder; it need not be there.
+
+    Raises:
+        ExistingFileError: it is a file, or lies below one.
+        InputError: its folder may not be written.
+    """
+    path = Path(path)
+    if path.exists() and not path.is_dir():
+        raise ExistingFileError(f"{name} is {path}, which is a file; name a folder.")
+    require_writable_place(name, path)
+
+
+def require_writable_place(name: str, path: Path) -> None:
+    """Refuse a place below a file or in a folder without permission; see `require_folder_place`."""
+    there = next(each for each in (path, *path.absolute().parents) if each.exists())
+    if not there.is_dir() and there != path:
+        raise ExistingFileError(
+            f"{name} is {path}, but {there} is a file, so nothing can be written into it; name "
+            "another place."
+        )
+    if not os.access(there, os.W_OK):
+        raise InputError(
+            f"{name} is {path}, but {there} may not be written by this user; name another place "
+            "or change its permissions."
+        )
+
+
 def inside(folder: str | Path, name: str, listed_in: str | Path) -> Path:
     """The path of a file that another file names, which has to lie in a folder.
 
@@ -151,10 +214,15 @@ def inside(folder: str | Path, name: str, listed_in: str | Path) -> Path:
     place = os.path.normpath(str(name))
     if os.path.isabs(place) or Path(place).parts[:1] == (os.pardir,):
         raise InputError(
-            f"{listed_in} names {str(name)!r}, which lies outside {folder}; expected a file inside "
+            f"{listed_in} names {str(name)!r}, which {_where(place, folder)}; expected a file in "
             "it, so mend the name, if you trust where the folder came from."
         )
     return Path(folder) / str(name)
+
+
+def _where(place: str, folder: str | Path) -> str:
+    absolute = os.path.isabs(place)
+    return f"is an absolute path and not one in {folder}" if absolute else f"lies outside {folder}"
 
 
 def json_values(content: Any) -> Any:

@@ -11,7 +11,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from neuroadapter_jax.errors import InputError
-from neuroadapter_jax.ranges import SettingError
+from neuroadapter_jax.ranges import Count, SettingError, check
 
 DATA, FSDP = "data", "fsdp"
 ROWS = PartitionSpec((DATA, FSDP))
@@ -179,6 +179,7 @@ def start_processes(
         process_id: 0 ... num_processes - 1.
 
     Raises:
+        SettingError: an address without a port, or a number that is out of its range.
         InputError: an address without the two numbers, or the reverse; SLURM's variables in a
             process that srun did not start; or the processes do not find one another.
     """
@@ -191,15 +192,30 @@ def start_processes(
                 f"coordinator, num_processes and process_id are {given}; give all three, or none "
                 "under SLURM or with one process."
             )
+        _check_processes(coordinator, num_processes, process_id)
         _initialize(coordinator, num_processes, process_id)
-    elif (tasks := int(os.environ.get("SLURM_NTASKS") or 1)) > 1 and "SLURM_PROCID" in os.environ:
-        # sbatch and salloc set the others too, but start one process only.
-        if "SLURM_STEP_NODELIST" not in os.environ:
+    elif (tasks := int(os.environ.get("SLURM_NTASKS") or 1)) > 1:
+        # sbatch and salloc set the number too, but start one process only.
+        if not {"SLURM_PROCID", "SLURM_STEP_NODELIST"} <= os.environ.keys():
             raise InputError(
                 f"SLURM_NTASKS is {tasks}, but srun did not start this process, so the others are "
                 "not there; put srun before the command, or give --num_processes=1 to run it alone."
             )
         _initialize()
+
+
+def _check_processes(
+    coordinator: str | None, num_processes: int | None, process_id: int | None
+) -> None:
+    """Refuse by name what JAX would wait for in vain."""
+    if re.fullmatch(r".+:\d+", coordinator or "") is None:
+        raise SettingError(
+            "coordinator", coordinator, 'the host and port of process 0, as in "node1:1234"'
+        )
+    check("num_processes", num_processes, Count)
+    if process_id not in range(num_processes or 0):
+        last = (num_processes or 0) - 1
+        raise SettingError("process_id", process_id, f"a number from 0 to {last}, one per process")
 
 
 def _initialize(*arguments: Any) -> None:

@@ -6,7 +6,9 @@ from neuroadapter_jax.errors import ExistingFileError, InputError
 from neuroadapter_jax.files import (
     inside,
     refuse_foreign,
+    refuse_other_kind,
     remove_partial_folders,
+    require_folder_place,
     whole_folder,
     write_file,
 )
@@ -80,7 +82,9 @@ def test_a_name_inside_is_a_path(tmp_path, name):
 
 @pytest.mark.parametrize("name", ["..", "../a", "images/../../a", "/etc/passwd", "//a", "./../a"])
 def test_a_name_that_leads_out_is_refused(tmp_path, name):
-    with pytest.raises(InputError, match=r"index\.json names .* which lies outside"):
+    with pytest.raises(
+        InputError, match=r"index\.json names .* which (lies outside|is an absolute path)"
+    ):
         inside(tmp_path, name, tmp_path / "index.json")
 
 
@@ -90,3 +94,33 @@ def test_a_link_of_the_hubs_cache_is_inside(tmp_path):
     (tmp_path / "snapshot").mkdir()
     (tmp_path / "snapshot" / "model").symlink_to("../blobs/0a")
     assert inside(tmp_path / "snapshot", "model", "index.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("mark", "kind", "words"),
+    [
+        ("model_index.json", "model", "holds a backbone (model_index.json)"),
+        ("index.json", "views", "holds images of `neuroadapter reconstruct`"),
+        ("checkpoints/best", "encoder run", "holds a training run (checkpoints)"),
+        ("views-00000.nc", "reconstructions", "holds views of `neuroadapter interpret`"),
+    ],
+)
+def test_a_folder_of_another_kind_is_left_alone(tmp_path, mark, kind, words):
+    refuse_other_kind(tmp_path / "none", kind)
+    (tmp_path / mark).mkdir(parents=True)
+    with pytest.raises(ExistingFileError) as caught:
+        refuse_other_kind(tmp_path, kind)
+    assert words in str(caught.value)
+    assert f"name another folder for the {kind}." in str(caught.value)
+    own = {"checkpoints/best": "run", "index.json": "reconstructions"}.get(mark)
+    if own:
+        refuse_other_kind(tmp_path, own)
+
+
+def test_a_folder_is_not_made_in_place_of_a_file_or_below_one(tmp_path):
+    require_folder_place("--out", tmp_path / "new" / "folder")
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(ExistingFileError, match=r"--out is .*notes\.txt, which is a file"):
+        require_folder_place("--out", tmp_path / "notes.txt")
+    with pytest.raises(ExistingFileError, match=r"but .*notes\.txt is a file, so nothing can be"):
+        require_folder_place("--out", tmp_path / "notes.txt" / "a" / "b")

@@ -298,3 +298,34 @@ if __name__ == "__main__":
     task, folder, *numbers = sys.argv[1:]
     tasks = {"devices": devices_task, "process": process_task}
     tasks[task](Path(folder), *map(int, numbers))
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (("localhost", 2, 0), "coordinator is 'localhost'; expected the host and port"),
+        (("localhost:1", 2, 2), "process_id is 2; expected a number from 0 to 1"),
+        (("localhost:1", 2, -1), "process_id is -1; expected a number from 0 to 1"),
+        (("localhost:1", 0, 0), "num_processes is 0; expected a whole number of at least 1"),
+    ],
+)
+def test_processes_that_could_never_meet_are_refused_at_once(monkeypatch, given, words):
+    import jax
+
+    from neuroadapter_jax.errors import InputError
+    from neuroadapter_jax.sharding import start_processes
+
+    monkeypatch.setattr(jax.distributed, "initialize", lambda *_: pytest.fail("it would wait"))
+    with pytest.raises(InputError, match=words):
+        start_processes(*given)
+
+
+def test_a_shell_of_salloc_is_told_that_srun_is_lacking(monkeypatch):
+    from neuroadapter_jax.errors import InputError
+    from neuroadapter_jax.sharding import start_processes
+
+    monkeypatch.setenv("SLURM_NTASKS", "2")
+    for name in ("SLURM_PROCID", "SLURM_STEP_NODELIST"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(InputError, match="put srun before the command"):
+        start_processes()

@@ -18,7 +18,7 @@ from absl import flags
 from neuroadapter_jax.commands.choices import CONVENTIONS
 from neuroadapter_jax.commands.given import SIMULATED, excludes, holds, must_exist, needs
 from neuroadapter_jax.commands.shared_flags import CommandFlags, define_shared
-from neuroadapter_jax.errors import InputError
+from neuroadapter_jax.errors import InputError, MissingFileError
 
 ARGUMENTS = "FOLDER [FOLDER]"
 
@@ -65,6 +65,14 @@ def main(values: CommandFlags, arguments: list[str]) -> None:
             "--compare."
         )
 
+    for folder in arguments:
+        if not Path(folder).is_dir():
+            found = "a file" if Path(folder).exists() else "not there"
+            raise MissingFileError(
+                f"{folder} is {found}; expected a folder of `neuroadapter reconstruct`."
+            )
+
+    from neuroadapter_jax.evaluation.features import check_weights
     from neuroadapter_jax.evaluation.results import compare_folders, summary_lines
     from neuroadapter_jax.evaluation.score_folder import score_folder
 
@@ -73,6 +81,8 @@ def main(values: CommandFlags, arguments: list[str]) -> None:
         if values.out is not None:
             print(f"Differences: {Path(values.out) / 'comparison.json'}, comparison.md")
         return
+    if values.weights is not None:
+        check_weights(Path(values.weights))
     results = score_folder(
         arguments[0],
         convention=values.convention,

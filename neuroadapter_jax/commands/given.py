@@ -4,11 +4,11 @@ A command says so where it defines its flags. It is checked before the command's
 before JAX or any model is loaded.
 """
 
-import os
 from pathlib import Path
 
 from neuroadapter_jax.commands.shared_flags import CommandFlags
 from neuroadapter_jax.errors import ExistingFileError, InputError, MissingFileError
+from neuroadapter_jax.files import require_folder_place, require_writable_place
 
 # Flag -> a file that its folder holds, and what makes such a folder.
 _FOLDERS = {
@@ -117,9 +117,15 @@ def _require_folder(name: str, path: Path) -> None:
     file, maker = _FOLDERS[name]
     may_be_shipped = name in ("model", "encoder") and not path.exists() and len(path.parts) == 1
     if not may_be_shipped and not (path / file).is_file():
+        hint = f"; name {path / 'model'}" if name == "encoder" and _has_model(path, file) else ""
         raise MissingFileError(
-            f"--{name} is {path}, in which there is no {file}; expected a folder of {maker}."
+            f"--{name} is {path}, in which there is no {file}; expected a folder of {maker}{hint}."
         )
+
+
+def _has_model(path: Path, file: str) -> bool:
+    """Whether it is the work folder of a training, with the model below it."""
+    return (path / "model" / file).is_file()
 
 
 def _require_writable(name: str, path: Path, is_file: bool) -> None:
@@ -128,20 +134,12 @@ def _require_writable(name: str, path: Path, is_file: bool) -> None:
             f"--{name} is {path}, which holds records of `neuroadapter prepare`; name another "
             "folder."
         )
-    if path.is_dir() == is_file and path.exists():
-        found, wanted = ("folder", "file") if is_file else ("file", "folder")
-        raise ExistingFileError(f"--{name} is {path}, which is a {found}; name a {wanted}.")
-    there = next(each for each in (path, *path.absolute().parents) if each.exists())
-    if not there.is_dir() and there != path:
-        raise ExistingFileError(
-            f"--{name} is {path}, but {there} is a file, so nothing can be written into it; name "
-            "another place."
-        )
-    if not os.access(there, os.W_OK):
-        raise InputError(
-            f"--{name} is {path}, but {there} may not be written by this user; name another place "
-            "or change its permissions."
-        )
+    if not is_file:
+        require_folder_place(f"--{name}", path)
+    elif path.is_dir():
+        raise ExistingFileError(f"--{name} is {path}, which is a folder; name a file.")
+    else:
+        require_writable_place(f"--{name}", path)
 
 
 def _any_of(names: tuple[str, ...]) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 from absl import flags
 
 from neuroadapter_jax.commands.choices import DEFAULT_REDUCTION, REDUCTIONS
-from neuroadapter_jax.commands.given import exactly_one, must_exist, needs
+from neuroadapter_jax.commands.given import exactly_one, is_given, must_exist, needs
 from neuroadapter_jax.commands.machine import use_cpu_cores
 from neuroadapter_jax.commands.shared_flags import (
     CommandFlags,
@@ -26,7 +26,7 @@ from neuroadapter_jax.commands.shared_flags import (
     within,
 )
 from neuroadapter_jax.errors import InputError
-from neuroadapter_jax.ranges import ShareBelowOne
+from neuroadapter_jax.ranges import SettingError, ShareBelowOne
 
 
 def define(values: CommandFlags) -> None:
@@ -104,6 +104,10 @@ def main(values: CommandFlags, arguments: list[str]) -> None:
     out = Path(values.out)
     dataset = PreparedDataset(values.prepared, values.split)
     sampling = sampling_from(values, read_sampling(values.model)[0])
+    if is_given(values, "num_shown") and values.num_shown > sampling.num_steps:
+        raise SettingError(
+            "--num_shown", values.num_shown, f"at most {sampling.num_steps}, the denoising steps"
+        )
     source = ROISource(
         values.rois,
         values.root,
@@ -114,6 +118,7 @@ def main(values: CommandFlags, arguments: list[str]) -> None:
         tuple(values.atlases),
         tuple(values.maps),
     )
+    source.check_files()
     pipeline = NeuroAdapterPipeline.from_pretrained(values.model, allow_other=values.allow_other)
     dataset = PreparedDataset(values.prepared, values.split)
     rois, masks = source.load(pipeline, dataset, values.allow_other)

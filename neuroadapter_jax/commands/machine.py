@@ -4,6 +4,7 @@ import math
 import os
 
 from neuroadapter_jax.commands.shared_flags import CommandFlags
+from neuroadapter_jax.ranges import named
 
 
 def available_cores() -> int:
@@ -27,4 +28,5 @@ def join_processes(values: CommandFlags) -> None:
     """Join the run's other processes, as the flags or SLURM say."""
     from neuroadapter_jax.sharding import start_processes
 
-    start_processes(values.coordinator, values.num_processes, values.process_id)
+    with named("--"):
+        start_processes(values.coordinator, values.num_processes, values.process_id)

@@ -28,6 +28,7 @@ from neuroadapter_jax.commands.config_values import (
 from neuroadapter_jax.commands.configs import define_config
 from neuroadapter_jax.commands.given import excludes
 from neuroadapter_jax.commands.shared_flags import CommandFlags, define_shared
+from neuroadapter_jax.files import require_folder_place
 from neuroadapter_jax.ranges import named
 
 
@@ -77,6 +78,7 @@ def prepare_records(
     # Before the weights, and before anything is simulated: what is wrong is said first.
     check_data(config, allow_pickle)
     source = open_source(data, allow_pickle) if "dataset" in data else None
+    require_folder_place("config.data.prepared", data.prepared)
     with named("config.data."):
         require_image_size(config.backbone, data.image_size)
     if source is None:

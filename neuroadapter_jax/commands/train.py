@@ -64,13 +64,14 @@ def prepare_and_train(
         path = Path(workdir) / "validation" / f"{step:06d}.png"
         save_picture(path, image_grid({"Stimulus": stimuli, "Reconstruction": reconstructions}))
 
-    train(
-        settings,
-        workdir,
-        save_grid=save_grid,
-        progress=config.progress,
-        tensorboard=config.tensorboard,
-    )
+    with named("config.train."):
+        train(
+            settings,
+            workdir,
+            save_grid=save_grid,
+            progress=config.progress,
+            tensorboard=config.tensorboard,
+        )
 
 
 def main(values: CommandFlags, arguments: list[str]) -> None:

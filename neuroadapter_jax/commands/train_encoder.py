@@ -40,5 +40,6 @@ def main(values: CommandFlags, arguments: list[str]) -> None:
     with named("config.encoder."):
         check_encoders_before_preparing(settings, workdir)
     prepare_records(config, allow_pickle=values.allow_pickle)
-    folder = train_encoders(settings, workdir, progress=config.progress)
+    with named("config.encoder."):
+        folder = train_encoders(settings, workdir, progress=config.progress)
     print(f"Trained: {folder}")

@@ -85,10 +85,15 @@ def read_rois(
 
     Raises:
         MissingFileError: a label file, table or transform is missing.
-        InputError: label file and transform do not fit, a label without a name, an ROI that two
-            atlases name, or the other hemisphere's labels.
+        InputError: an atlas that is named twice, label file and transform that do not fit, a label
+            without a name, an ROI that two atlases name, or the other hemisphere's labels.
     """
     label_dir = Path(label_dir)
+    if twice := sorted({name for name in atlases if list(atlases).count(name) > 1}):
+        raise InputError(
+            f"{twice[0]} is among the atlases twice: {', '.join(atlases)}; name each once, and "
+            "those that are read anyway not at all."
+        )
     to_fsaverage = _Transforms(None if transform_dir is None else Path(transform_dir))
     rois: dict[str, Bool[np.ndarray, " n"]] = {}
     origin: dict[str, str] = {}

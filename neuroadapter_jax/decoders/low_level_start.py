@@ -6,8 +6,9 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from neuroadapter_jax.batches import map_batches
-from neuroadapter_jax.errors import InputError, MissingFileError
+from neuroadapter_jax.errors import InputError, MissingFileError, NotFiniteError
 from neuroadapter_jax.files import write_npz
+from neuroadapter_jax.finite import finite_rows
 from neuroadapter_jax.pipeline import NeuroAdapterPipeline, load_reconstructions
 from neuroadapter_jax.readers import read_npz, read_rgb
 
@@ -43,6 +44,7 @@ def load_low_level_start(
     Raises:
         MissingFileError: neither is there, or the image of a stimulus is not.
         InputError: a stimulus is not in the file, or the latents or images have another size.
+        NotFiniteError: the latents of one are NaN or infinite.
     """
     path = Path(path)
     if path.is_dir():
@@ -66,7 +68,14 @@ def load_low_level_start(
             "give latents of the model's VAE at this size."
         )
     rows = {int(i): row for row, i in enumerate(ids)}
-    return latents[[rows[int(i)] for i in image_ids]]
+    found = latents[[rows[int(i)] for i in image_ids]]
+    if not (finite := finite_rows(found)).all():
+        first = int(image_ids[np.argmin(finite)])
+        raise NotFiniteError(
+            f"{path}: the latents of {np.sum(~finite)} images are NaN or infinite, first those of "
+            f"image {first}; expected finite numbers, so look at what they were predicted from."
+        )
+    return found
 
 
 def _from_folder(

@@ -72,8 +72,13 @@ class NoiseSchedule:
                     f"Noise schedule: {name} is {value!r}; expected one of {list(allowed)}."
                 )
         given = self.trained_betas
-        if not all(0.0 < beta < 1.0 for beta in (self.beta_start, self.beta_end, *(given or ()))):
-            raise InputError("Noise schedule: a beta is not above 0 and below 1, as all should be.")
+        betas = [("beta_start", self.beta_start), ("beta_end", self.beta_end)]
+        for name, beta in betas + [("trained_betas", beta) for beta in given or ()]:
+            if not 0.0 < beta < 1.0:
+                found = f"holds {beta}" if name == "trained_betas" else f"is {beta}"
+                raise InputError(
+                    f"Noise schedule: {name} {found}; expected betas above 0 and below 1."
+                )
         if self.num_train_timesteps < 2 or len(given or range(self.num_train_timesteps)) != (
             self.num_train_timesteps
         ):

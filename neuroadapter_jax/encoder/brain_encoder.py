@@ -361,6 +361,7 @@ def save_brain_encoder(
                 "sharpness": sharpness,
                 "regions_fingerprint": regions.fingerprint(),
                 "provenance": provenance or {},
+                **(backbone or {}),
             },
         )
 

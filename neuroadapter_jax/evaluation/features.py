@@ -18,7 +18,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from neuroadapter_jax.encoder.weights import load_dinov2
-from neuroadapter_jax.errors import InputError, MissingFileError
+from neuroadapter_jax.errors import InputError, MissingFileError, stand_in
 
 Extract = Callable[[Float[np.ndarray, "b y x c"]], dict[str, Float[np.ndarray, "b _f"]]]
 
@@ -27,10 +27,35 @@ CLIP_COLOURS = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.
 SWAV_URL = "https://dl.fbaipublicfiles.com/deepcluster/swav_800ep_pretrain.pth.tar"
 CLIP_NAME = "openai/clip-vit-large-patch14"
 TINY_VIT_SIDE = 64
+# The published names, under which a folder of weights holds them.
+FILES = (
+    "alexnet-owt-7be5be79.pth",
+    "inception_v3_google-0cc3c7bd.pth",
+    CLIP_NAME.split("/")[1],
+    "efficientnet_b1-c27df63c.pth",
+    SWAV_URL.rsplit("/", 1)[1],
+)
 
 
 class MissingWeightsError(MissingFileError):
     """A network is not available here; the message says why and what helps."""
+
+
+def check_weights(folder: Path) -> None:
+    """Refuse a folder of weights that holds none, or one that is plainly no file of weights.
+
+    Raises:
+        InputError: so it is; what PyTorch alone can tell, it tells where it reads.
+    """
+    here = [folder / name for name in FILES if (folder / name).exists()]
+    if not here:
+        raise InputError(
+            f"{folder} holds none of the feature networks' weights; expected some of "
+            f"{', '.join(FILES)} (docs/metrics.md says where from)."
+        )
+    for path in here:
+        if path.is_file() and (found := stand_in(path)) is not None:
+            raise InputError(f"{path}: {found[0]}; expected a network's weights; {found[1]}.")
 
 
 @dataclass(frozen=True)

@@ -110,8 +110,8 @@ def _finite(fmri: np.ndarray | Array) -> Float[Array, "b ..."]:
     if not np.isfinite(fmri).all():
         bad = int((~np.isfinite(fmri)).any(axis=0).sum())
         raise InputError(
-            f"fmri has NaN or infinite values at {bad} vertices; replace them (0 is the mean "
-            "of z-scored responses) before reconstructing."
+            f"fmri, the responses, has NaN or infinite values at {bad} vertices; expected finite "
+            "numbers, so put another in their place, such as 0, the mean of z-scored responses."
         )
     if (largest := float(np.abs(fmri).max(initial=0))) > _LARGEST_RESPONSE:
         raise NotFiniteError(

@@ -9,6 +9,7 @@ from typing import Any, NotRequired
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 from PIL import Image
+from pydantic import FiniteFloat
 from typing_extensions import TypedDict
 
 from neuroadapter_jax.datasets.belonging import Origin, made_for
@@ -21,6 +22,7 @@ from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.files import (
     INPUTS,
     json_values,
+    refuse_other_kind,
     require_same_settings,
     write_file,
     write_json,
@@ -351,12 +353,12 @@ _EXPECTED = "how the images of a folder were made"
 
 class _Unfinished(TypedDict):
     settings: dict[str, Any]
-    scores: NotRequired[dict[str, list[float]]]
+    scores: NotRequired[dict[str, list[FiniteFloat]]]
 
 
 class _Scored(TypedDict):
     image_id: int
-    scores: NotRequired[list[float]]
+    scores: NotRequired[list[FiniteFloat]]
 
 
 class _Finished(TypedDict):
@@ -376,6 +378,7 @@ def _read_scores(out: Path) -> dict[str, list[float]]:
 def _check_folder(out: Path, settings: dict[str, Any]) -> dict[str, Any]:
     """The settings as they come back from the index; refuses a folder of other images."""
     settings = json_values(settings)
+    refuse_other_kind(out, "reconstructions")
     if (out / "seen").exists():
         raise InputError(
             f"{out} was written by version 0.1.0, which evaluation still reads; expected a folder "

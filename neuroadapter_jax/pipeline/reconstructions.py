@@ -6,7 +6,7 @@ from typing import Annotated, Any, NotRequired
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
-from pydantic import Field
+from pydantic import Field, FiniteFloat
 from typing_extensions import TypedDict  # that of 3.11 lacks what pydantic needs
 
 from neuroadapter_jax.diffusion.sampling import Sampling
@@ -29,7 +29,7 @@ class _Entry(TypedDict):
     candidates: list[str]
     name: NotRequired[str]
     chosen: NotRequired[int]
-    scores: NotRequired[list[float]]
+    scores: NotRequired[list[FiniteFloat]]
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,10 @@ def load_reconstructions(folder: str | Path, *, require_targets: bool = True) ->
     for name in (n for entry in entries for n in (entry["stimulus"], *entry["candidates"]) if n):
         path = inside(folder, name, folder / INDEX)
         if not path.is_file():
-            raise MissingFileError(f"{path}: listed in {INDEX} but not found.")
+            raise MissingFileError(
+                f"{path}: listed in {INDEX} but not found; copy it again, or take it out of the "
+                "list."
+            )
         images[name] = image = _read_png(path)
         first = next(iter(images.values())).shape
         if image.shape != first:

@@ -30,7 +30,13 @@ from neuroadapter_jax.diffusion.weights import (
     write_safetensors,
 )
 from neuroadapter_jax.errors import InputError, MissingFileError, reading
-from neuroadapter_jax.files import json_values, refuse_foreign, whole_folder, write_json
+from neuroadapter_jax.files import (
+    json_values,
+    refuse_foreign,
+    refuse_other_kind,
+    whole_folder,
+    write_json,
+)
 from neuroadapter_jax.ranges import Count, check, check_values, named
 from neuroadapter_jax.readers import read_json
 
@@ -147,6 +153,7 @@ def refuse_other_model(folder: str | Path, provenance: Mapping[str, Any]) -> Non
     Raises:
         ExistingFileError: the folder holds another model, or files that a model's would replace.
     """
+    refuse_other_kind(folder, "model")
     try:
         found = read_json(Path(folder) / CONFIG, _EXPECTED, _Settings)["provenance"]
         same = {**found, "step": None} == {**json_values(provenance), "step": None}

@@ -19,6 +19,7 @@ from neuroadapter_jax.files import (
     INPUTS,
     json_values,
     refuse_foreign,
+    refuse_other_kind,
     require_same_settings,
     write_file,
     write_json,
@@ -137,6 +138,7 @@ def interpret_split(
             INPUTS: {"prepared": dataset.fingerprint, "weights": pipeline.fingerprint},
         }
     )
+    refuse_other_kind(out, "views")
     names = (REGIONS, ASSIGNMENT, "views-00000.nc", "report.html", "figures")
     refuse_foreign(out, names, ours=(out / SETTINGS).is_file())
     begun = any(out.glob("views-*.nc"))

@@ -14,9 +14,12 @@ from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.figures.cortex_maps import value_figure
 from neuroadapter_jax.figures.interpretation_report import FSAVERAGE5
 from neuroadapter_jax.figures.pictures import save_picture
-from neuroadapter_jax.files import write_file, write_json
+from neuroadapter_jax.files import refuse_foreign, write_file, write_json
 from neuroadapter_jax.pipeline.checks import require_same_regions
+from neuroadapter_jax.readers import read_json
 from neuroadapter_jax.simulation.nsd_writer import load_truth
+
+_FILES = ("accuracy.json", "correlation.npy", "correlation.png")
 
 
 def evaluate_encoder(
@@ -38,10 +41,12 @@ def evaluate_encoder(
 
     Raises:
         MissingFileError: no records, or no truth under `root`.
+        ExistingFileError: the folder holds files of these names that this did not write.
         InputError: records of other data, see `made_for`, or of another surface; or `root` is
             another subject's.
     """
     split, out = PreparedDataset(prepared, "test"), Path(out)
+    refuse_foreign(out, _FILES, ours=_is_ours(out))
     known = Origin.of("the encoder", encoder.provenance)
     other_data = made_for(known, split.origin, encoder.allow_other)
     if root is not None:
@@ -75,3 +80,12 @@ def evaluate_encoder(
         label = f"Pearson's r over {len(split)} test images, {num_trials} trials averaged"
         save_picture(out / "correlation.png", value_figure(correlation.astype(float), label))
     return result
+
+
+def _is_ours(out: Path) -> bool:
+    """Whether a folder's accuracy.json is of an earlier call."""
+    try:
+        found = read_json(out / _FILES[0], "the accuracy of a brain encoder")
+    except InputError:
+        return False
+    return {"num_images", "num_trials", "least_ceiling"} <= found.keys()

@@ -123,6 +123,21 @@ class ROISource:
                     f"{' or '.join(owners)}."
                 )
 
+    def check_files(self) -> None:
+        """Refuse what can be refused before a model is loaded.
+
+        Raises:
+            InputError: the JSON file is damaged, of another form, or names no ROI.
+        """
+        if self.file is not None:
+            self._named_regions()
+
+    def _named_regions(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = read_json(str(self.file), _ROIS, dict[str, list[str]])
+        if not found:
+            raise InputError(f"{self.file} names no ROI; expected {_ROIS}, at least one.")
+        return found
+
     def load(
         self,
         pipeline: NeuroAdapterPipeline,
@@ -141,8 +156,7 @@ class ROISource:
                 see also `assign_regions` and `assign_by_name`.
         """
         if self.file is not None:
-            names = read_json(self.file, _ROIS, dict[str, list[str]])
-            rois = assign_by_name(pipeline.regions, names)
+            rois = assign_by_name(pipeline.regions, self._named_regions())
             named = zip(rois.names, rois.members, strict=True)
             return rois, {
                 name: on_vertices(own.astype(float), pipeline.regions) == 1 for name, own in named

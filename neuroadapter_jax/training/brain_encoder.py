@@ -31,7 +31,7 @@ from neuroadapter_jax.encoder.region_encoder import (
 from neuroadapter_jax.encoder.vit import Dinov2Config
 from neuroadapter_jax.encoder.weights import dinov2_folder, dinov2_identity
 from neuroadapter_jax.errors import InputError
-from neuroadapter_jax.files import json_values
+from neuroadapter_jax.files import json_values, refuse_other_kind
 from neuroadapter_jax.locks import runs_alone
 from neuroadapter_jax.ranges import (
     Count,
@@ -47,10 +47,10 @@ from neuroadapter_jax.sharding import ShardedBatches, gather_to_host, make_mesh,
 from neuroadapter_jax.training.backbone import initial_state, make_step
 from neuroadapter_jax.training.checkpoints import CheckpointStore
 from neuroadapter_jax.training.image_features import FeatureDataset, compute_features
-from neuroadapter_jax.training.inputs import record_inputs
+from neuroadapter_jax.training.inputs import record_inputs, require_images_for_batch
 from neuroadapter_jax.training.loop import Evaluation, Intervals, fit
 from neuroadapter_jax.training.optimizers import Schedule, make_optimizer, make_schedule
-from neuroadapter_jax.training.run_config import RunConfig
+from neuroadapter_jax.training.run_config import RunConfig, require_checkpoints
 
 MODEL = "model"
 
@@ -118,7 +118,7 @@ class EncoderSettings:
     def __post_init__(self):
         check_fields(self)
         if len(self.parcellation) not in (0, 2):
-            raise SettingError("parcellation", self.parcellation, "a left and a right label file")
+            raise SettingError("parcellation", self.parcellation, "two label files, left and right")
         if self.num_steps is None and self.num_epochs is None:
             raise InputError("num_steps and num_epochs are both None; give one of them.")
         if self.num_steps is not None and self.warmup_steps >= self.num_steps:
@@ -210,6 +210,7 @@ class EncoderTrainingSetup:
         self.validation = PreparedDataset(settings.prepared, "validation")
         for split in (self.train, self.validation):
             split.require_images()
+        require_images_for_batch(settings.batch_size, len(self.train), settings.prepared)
         self.regions: Parcellation = self.train.parcellation(
             settings.parcellation, settings.parcels
         )
@@ -278,12 +279,14 @@ def check_encoders_before_preparing(settings: EncoderSettings, workdir: str | Pa
     Raises:
         InputError: what `read_backbone_config` refuses, or a work folder of other settings.
     """
+    refuse_other_kind(workdir, "encoder run")
     read_backbone_config(settings)
     inputs = record_inputs(settings.prepared, settings.parcellation, settings.parcels)
     for block in settings.blocks:
         for run in range(settings.num_runs):
             folder = _folder_of(Path(workdir), block, run)
             _run_config(settings, block, run, inputs).require_same(folder)
+            require_checkpoints(folder, settings.checkpoint_every)
 
 
 @runs_alone("workdir", "a training of brain encoders")

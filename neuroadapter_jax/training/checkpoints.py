@@ -1,6 +1,9 @@
 """Checkpoints of a training run: Orbax, written in the background, the last two and the best."""
 
 import base64
+import contextlib
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +48,7 @@ class CheckpointStore:
         try:
             return float(self._best.restore(step, args=args)["progress"]["value"])
         except Exception as error:
-            raise _damaged(self._best, step, error, "delete it and go on") from error
+            raise _damaged(self._best, step, "delete it and go on") from error
 
     def save(self, step: int, state: Any, data_state: Any = None) -> None:
         """Starts to write the state and the data position; returns once the arrays are copied.
@@ -99,7 +102,7 @@ class CheckpointStore:
                 if whole is not None
                 else "no older one beside it is whole, so start again in another work folder"
             )
-            raise _damaged(self._last, step, error, advice) from error
+            raise _damaged(self._last, step, advice) from error
 
     def _read(self, step: int, like: Any) -> tuple[Any, Any]:
         state, progress = _restore(self._last, step, like)
@@ -125,8 +128,15 @@ class CheckpointStore:
         except InputError:
             raise
         except Exception as error:
-            advice = "take the last checkpoint instead (--last), or train on from it"
-            raise _damaged(self._best, step, error, advice) from error
+            others = sorted(self._last.all_steps(), reverse=True)
+            whole = next((s for s in others if self._is_whole(s, like)), None)
+            advice = (
+                f"that of step {whole} in {self._last.directory} is whole, so take the last "
+                "checkpoint instead (--last), or train on from it"
+                if whole is not None
+                else "no other one is whole, so start again in another work folder"
+            )
+            raise _damaged(self._best, step, advice) from error
 
     def wait(self) -> None:
         """Returns once everything is on disk; raises what a background write raised."""
@@ -157,17 +167,34 @@ def _restore(manager: ocp.CheckpointManager, step: int, like: Any) -> tuple[Any,
     like = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
     _check_same_leaves(manager, step, like)
     args = ocp.args.Composite(state=ocp.args.StandardRestore(like), progress=ocp.args.JsonRestore())
-    restored = manager.restore(step, args=args)
+    with _without_late_errors():
+        restored = manager.restore(step, args=args)
     return restored["state"], restored["progress"]
 
 
-def _damaged(
-    manager: ocp.CheckpointManager, step: int, error: Exception, advice: str
-) -> InputError:
-    said = " ".join(str(error).split())[:200]
+@contextlib.contextmanager
+def _without_late_errors() -> Iterator[None]:
+    """Drops what TensorStore's threads print about reads that nobody waits for any more.
+
+    Orbax reads all arrays at once and gives up at the first that fails; each of the others then
+    prints a traceback about the loop that it would report to, after the failure, so the hook stays.
+    """
+    shown = sys.excepthook
+
+    def hook(kind: Any, error: BaseException, trace: Any) -> None:
+        if kind is not RuntimeError or str(error) != "Event loop is closed":
+            shown(kind, error, trace)
+
+    sys.excepthook = hook
+    yield
+    sys.excepthook = shown
+
+
+def _damaged(manager: ocp.CheckpointManager, step: int, advice: str) -> InputError:
+    # Not what Orbax says, which are C++'s words about its own files; --traceback shows it.
     return InputError(
-        f"{manager.directory / str(step)}: the checkpoint is damaged ({type(error).__name__}: "
-        f"{said}); {advice}."
+        f"{manager.directory / str(step)}: the checkpoint is damaged, as a file in it is missing, "
+        f"empty or cut short; {advice}."
     )
 
 

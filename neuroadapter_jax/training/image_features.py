@@ -82,8 +82,8 @@ def compute_features(
         remedy = "delete both files, or choose another work folder"
         require_same_settings(path, found, made_from, "image features", remedy)
     if not path.is_file():
+        read = _reader(features, block)  # first, since weights that are damaged leave no note
         write_json(note, made_from)
-        read = _reader(features, block)
         write_file(path, lambda partial: _fill(partial, dataset, read, batch_size, progress))
     found = read_npy(path, "features of images", mapped=True, remedy=f"delete {path}")
     if len(found) != len(dataset):

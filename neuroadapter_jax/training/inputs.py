@@ -6,6 +6,23 @@ from typing import Any
 
 from neuroadapter_jax.cortex.parcellation import Parcels
 from neuroadapter_jax.datasets.prepared.records import PROVENANCE, PreparedDataset
+from neuroadapter_jax.ranges import SettingError
+
+
+def require_images_for_batch(batch_size: int, num_images: int, prepared: object) -> None:
+    """Refuse a batch of more images than there are: some would be in it twice.
+
+    Args:
+        batch_size: images per step.
+        num_images: of the training split.
+        prepared: folder or folders of the records, for the message.
+
+    Raises:
+        SettingError: so it is.
+    """
+    if batch_size > num_images:
+        wanted = f"at most {num_images}, the number of training images in {prepared}"
+        raise SettingError("batch_size", batch_size, wanted)
 
 
 def record_inputs(

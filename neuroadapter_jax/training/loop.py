@@ -19,7 +19,7 @@ from neuroadapter_jax.progress import Bar
 from neuroadapter_jax.ranges import Count, check
 from neuroadapter_jax.training.checkpoints import CheckpointStore
 from neuroadapter_jax.training.metrics_log import MetricsLog
-from neuroadapter_jax.training.run_config import RunConfig
+from neuroadapter_jax.training.run_config import RunConfig, require_checkpoints
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,8 @@ def fit(
       The state after num_steps steps.
 
     Raises:
-      InputError: workdir belongs to a run of other settings, or is beyond num_steps.
+      InputError: workdir belongs to a run of other settings, has lost its checkpoints, or is
+        beyond num_steps.
       NotFiniteError: a number of the step or the best metric is not finite.
       Interrupted: SIGTERM or SIGINT came, to any of the run's processes; the step (with several
         processes, the next one that is logged) was finished and saved. A second signal acts at
@@ -114,6 +115,7 @@ def fit(
     """
     workdir = Path(workdir)
     config.require_same(workdir)
+    require_checkpoints(workdir, intervals.checkpoint)
     workdir.mkdir(parents=True, exist_ok=True)
     primary = jax.process_index() == 0
     if primary:

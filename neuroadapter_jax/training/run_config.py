@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from neuroadapter_jax.errors import InputError
+from neuroadapter_jax.errors import InputError, MissingFileError
 from neuroadapter_jax.files import (
     INPUTS,
     RECORDED,
@@ -14,8 +14,9 @@ from neuroadapter_jax.files import (
     write_json,
 )
 from neuroadapter_jax.readers import read_json
+from neuroadapter_jax.training.metrics_log import read_metrics
 
-_FILE = "config.json"
+_FILE, _METRICS = "config.json", "metrics.jsonl"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,10 +80,44 @@ class RunConfig:
 
 def has_begun(workdir: str | Path) -> bool:
     """Whether a folder holds what a run can go on from: a checkpoint, or lines of metrics.jsonl."""
-    checkpoints, metrics = Path(workdir) / "checkpoints", Path(workdir) / "metrics.jsonl"
+    metrics = Path(workdir) / _METRICS
+    return (metrics.is_file() and metrics.stat().st_size > 0) or _has_checkpoint(workdir)
+
+
+def _has_checkpoint(workdir: str | Path) -> bool:
+    checkpoints = Path(workdir) / "checkpoints"
     steps = [*checkpoints.glob("*"), *checkpoints.glob("best/*")]
-    lines = metrics.is_file() and metrics.stat().st_size > 0
-    return lines or any(step.name.isdigit() for step in steps)
+    return any(step.name.isdigit() for step in steps)
+
+
+def keeps_inputs(workdir: str | Path) -> bool:
+    """Whether a folder's config.json is of a version that keeps fingerprints, and regions.npz."""
+    return INPUTS in read_json(Path(workdir) / _FILE, "the settings of a run")
+
+
+def require_checkpoints(workdir: str | Path, checkpoint_every: int) -> None:
+    """Refuse a folder that has lost its checkpoints; from the start, its numbers would be lost too.
+
+    A run that was killed before its first checkpoint has none, either; but that is complete before
+    the first evaluation's line, and before the second checkpoint is begun.
+
+    Args:
+        workdir: the folder.
+        checkpoint_every: steps between checkpoints.
+
+    Raises:
+        MissingFileError: metrics.jsonl goes beyond the first checkpoint, and there is none.
+    """
+    path = Path(workdir) / _METRICS
+    if _has_checkpoint(workdir):
+        return
+    for line in reversed(read_metrics(path)):
+        if line["kind"] == "evaluation" or line["step"] > 2 * checkpoint_every:
+            raise MissingFileError(
+                f"{workdir} holds no checkpoint, though {path.name} goes on to step "
+                f"{line['step']}; expected one, so copy the folder again, or choose another work "
+                "folder to start again."
+            )
 
 
 def claim_export(export: str | Path, workdir: str | Path, names: Iterable[str]) -> None:

@@ -132,7 +132,7 @@ class Settings:
     def __post_init__(self):
         check_fields(self)
         if len(self.parcellation) not in (0, 2):
-            raise SettingError("parcellation", self.parcellation, "a left and a right label file")
+            raise SettingError("parcellation", self.parcellation, "two label files, left and right")
         if self.num_steps is None and self.num_epochs is None:
             raise InputError("num_steps and num_epochs are both None; give one of them.")
         if self.num_steps is not None and self.warmup_steps >= self.num_steps:

@@ -23,9 +23,10 @@ from neuroadapter_jax.datasets.subjects import SubjectsDataset, open_prepared
 from neuroadapter_jax.diffusion.prompt import empty_prompt
 from neuroadapter_jax.diffusion.unet import with_sample_size
 from neuroadapter_jax.diffusion.weights import Backbone, load_pretrained
-from neuroadapter_jax.errors import InputError
+from neuroadapter_jax.errors import InputError, MissingFileError
+from neuroadapter_jax.training.inputs import require_images_for_batch
 from neuroadapter_jax.training.optimizers import make_optimizer, make_schedule
-from neuroadapter_jax.training.run_config import has_begun
+from neuroadapter_jax.training.run_config import has_begun, keeps_inputs
 from neuroadapter_jax.training.settings import PRECISIONS, Settings
 from neuroadapter_jax.training.step import Frozen
 
@@ -66,6 +67,7 @@ class TrainingSetup:
         parts = _parts(self.train)
         for part in (*parts, *_parts(self.validation)):
             part.require_images()
+        require_images_for_batch(settings.batch_size, len(self.train), settings.prepared)
         self.subjects = tuple(part.provenance["request"].get("subject") for part in parts)
         parcellation = parts[0].parcellation(settings.parcellation, settings.parcels)
         # As the work folder stores them: before their vertices are shuffled.
@@ -176,13 +178,19 @@ def read_chosen_regions(
     version that stored no regions, there are none: ().
 
     Raises:
+        MissingFileError: a folder of this version has lost them.
         InputError: another number of regions than the settings', or vertex sets that the
             parcellation lacks.
     """
     if workdir is None or not has_begun(workdir):
         return ()
     files = [_regions_file(Path(workdir), subject, len(subjects) > 1) for subject in subjects]
-    if not all(file.is_file() for file in files):
+    if lacking := [file for file in files if not file.is_file()]:
+        if keeps_inputs(workdir):
+            raise MissingFileError(
+                f"{lacking[0]}: not found, which tells what regions the checkpoints beside it are "
+                "of; copy the work folder again, or choose another one to start again."
+            )
         return ()
     chosen = tuple(Parcellation.load(file) for file in files)
     for file, regions in zip(files, chosen, strict=True):

@@ -14,7 +14,7 @@ from neuroadapter_jax.diffusion.identity import COMMIT, FINGERPRINT, backbone_id
 from neuroadapter_jax.diffusion.samplers import plan
 from neuroadapter_jax.diffusion.weights import backbone_folder, load_schedule
 from neuroadapter_jax.errors import InputError, MissingFileError
-from neuroadapter_jax.files import refuse_foreign
+from neuroadapter_jax.files import refuse_foreign, refuse_other_kind
 from neuroadapter_jax.locks import runs_alone
 from neuroadapter_jax.ranges import SettingError, named
 from neuroadapter_jax.readers import read_json
@@ -22,7 +22,7 @@ from neuroadapter_jax.sharding import ShardedBatches, gather_to_host, make_mesh,
 from neuroadapter_jax.training.checkpoints import CheckpointStore
 from neuroadapter_jax.training.inputs import record_inputs
 from neuroadapter_jax.training.loop import Evaluation, fit
-from neuroadapter_jax.training.run_config import RunConfig
+from neuroadapter_jax.training.run_config import RunConfig, require_checkpoints
 from neuroadapter_jax.training.settings import Settings
 from neuroadapter_jax.training.setup import TrainingSetup, write_chosen_regions
 from neuroadapter_jax.training.step import make_train_step
@@ -57,7 +57,9 @@ def check_before_preparing(
         InputError: a work folder of another run, a drop rate out of its range, or a
             parcellation of another mesh.
     """
+    refuse_other_kind(workdir, "run")
     run_config(settings).require_same(workdir)
+    require_checkpoints(workdir, settings.checkpoint_every)
     schedule = load_schedule(backbone_folder(settings.backbone))
     for key, sampling in (
         ("sample_steps", settings.validation_sampling),
@@ -112,6 +114,7 @@ def train(
     Returns:
         The adapter after the last step; `load_run` gives the one of the best validation loss.
     """
+    refuse_other_kind(workdir, "run")
     config = run_config(settings)
     config.require_same(workdir)
     ours = (Path(workdir) / "config.json").exists()

@@ -161,3 +161,8 @@ def test_numbers_of_names_may_differ_between_hemispheres(tmp_path):
     rois = read_rois(tmp_path, atlases=["places"])
     found = {name: np.flatnonzero(mask).tolist() for name, mask in rois.items()}
     assert found == {"OPA": [1], "PPA": [2, 4], "RSC": [5]}
+
+
+def test_an_atlas_that_is_named_twice_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="prf-visualrois is among the atlases twice"):
+        read_rois(tmp_path, atlases=("prf-visualrois", "wang15", "prf-visualrois"))

@@ -215,6 +215,11 @@ def test_starts_come_from_files_and_folders(random_backbone, tmp_path, rng):
     save_low_level_start(path, np.array([5, 11, 2]), latents[:, :8])
     with pytest.raises(ValueError, match=r"latents of shape \(8, 16, 4\); the model samples"):
         load_low_level_start(path, np.array([5]), pipeline)
+    with_nan = latents.copy()
+    with_nan[2, 3, 5] = np.nan
+    save_low_level_start(path, np.array([5, 11, 2]), with_nan)
+    with pytest.raises(ValueError, match=r"low\.npz: the latents of 1 images are NaN .*image 2;"):
+        load_low_level_start(path, np.array([2, 5]), pipeline)
     np.savez(path, ids=np.arange(3))
     with pytest.raises(ValueError, match=r"low\.npz lacks image_ids, latents"):
         load_low_level_start(path, np.array([5]), pipeline)

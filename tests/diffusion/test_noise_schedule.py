@@ -84,3 +84,17 @@ def test_unknown_kinds_are_refused(field, value):
 def test_impossible_numbers_of_steps_are_refused(num_steps):
     with pytest.raises(ValueError, match="num_steps"):
         NoiseSchedule().inference_timesteps(num_steps)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"beta_start": -1.0}, "beta_start is -1.0; expected betas above 0 and below 1"),
+        ({"beta_end": 1.0}, "beta_end is 1.0"),
+        ({"trained_betas": (0.1, 2.0), "num_train_timesteps": 2}, "trained_betas holds 2.0"),
+        ({"trained_betas": (float("nan"),) * 1000}, "trained_betas holds nan"),
+    ],
+)
+def test_a_beta_out_of_range_is_named(values, words):
+    with pytest.raises(ValueError, match=words):
+        NoiseSchedule(**values)

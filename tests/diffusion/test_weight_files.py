@@ -96,7 +96,9 @@ def test_an_index_of_shards_does_not_lead_out_of_its_folder(tmp_path, place):
     shutil.copy(folder / first, folder.parent / "outside.safetensors")
     places = {k: place if v == first else v for k, v in content["weight_map"].items()}
     index.write_text(json.dumps(content | {"weight_map": places}))
-    with pytest.raises(InputError, match=f"names '{place}', which lies outside"):
+    with pytest.raises(
+        InputError, match=f"names '{place}', which (lies outside|is an absolute path)"
+    ):
         weights.load_component(tmp_path, "vae")
 
 

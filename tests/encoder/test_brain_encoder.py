@@ -229,3 +229,24 @@ def test_the_encoder_runs_as_one_program(folder, images):
         for _ in range(3):
             encoder.rank(images, fmri, encoder.regions)
     assert encoder._scorer(encoder.regions)[0]._cache_size() == 1
+
+
+def test_a_folder_keeps_the_fingerprint_of_its_vision_transformer(folder, images, tmp_path):
+    model, members, correlations = folder
+    vit = shutil.copytree(model.parent / "vit", tmp_path / "vit")
+    loaded = BrainEncoder.from_pretrained(model)
+    save_brain_encoder(
+        tmp_path / "model",
+        Features(str(vit), 13, 15),
+        members,
+        (1, 0),
+        loaded.regions,
+        correlations,
+        backbone=dinov2_identity(vit),
+    )
+    assert BrainEncoder.from_pretrained(tmp_path / "model").blocks == (1, 0)
+    tensors = load_file(vit / "model.safetensors")
+    tensors["embeddings.cls_token"] = tensors["embeddings.cls_token"] + 1
+    save_file(tensors, vit / "model.safetensors")
+    with pytest.raises(InputError, match="vit holds other weights than the one that this was"):
+        BrainEncoder.from_pretrained(tmp_path / "model")

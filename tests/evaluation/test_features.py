@@ -1,6 +1,7 @@
 """The feature metrics beside torchvision's and transformers' own, at random weights."""
 
 import builtins
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,15 +9,18 @@ from scipy.spatial.distance import correlation
 from torchvision_reference import random_checkpoints, torchvision
 
 from neuroadapter_jax.encoder.weights import dinov2_folder
+from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.evaluation import features
 from neuroadapter_jax.evaluation.features import (
     CLIP_COLOURS,
+    FILES,
     IMAGENET,
     NETWORKS,
     PUBLISHED_NETWORKS,
     SWAV_URL,
     TINY_VIT,
     MissingWeightsError,
+    check_weights,
     load_tiny_vit,
 )
 from neuroadapter_jax.evaluation.protocol import CONVENTIONS, metric_labels, prepare, score_images
@@ -257,3 +261,18 @@ def test_a_torchvision_for_another_pytorch_is_named(monkeypatch):
     monkeypatch.setattr(builtins, "__import__", broken)
     with pytest.raises(MissingWeightsError, match=r"does not start beside PyTorch .*nms does not"):
         PUBLISHED_NETWORKS[0].load(None, False)
+
+
+def test_a_folder_without_a_networks_weights_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"holds none of .* alexnet-owt-7be5be79\.pth"):
+        check_weights(tmp_path)
+    (tmp_path / "swav_800ep_pretrain.pth.tar").write_bytes(b"PK")
+    check_weights(tmp_path)
+    (tmp_path / "alexnet-owt-7be5be79.pth").touch()
+    with pytest.raises(InputError, match=r"7be5be79\.pth: is empty; expected a network's weights"):
+        check_weights(tmp_path)
+
+
+def test_the_weights_are_looked_for_under_their_published_names():
+    pages = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
+    assert all(name in pages for name in FILES)

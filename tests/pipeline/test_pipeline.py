@@ -150,7 +150,7 @@ def test_wrong_responses_are_answered(as_user, pipeline, fmri):
         pipeline(fmri[0])
     bad = fmri.copy()
     bad[1, [4, 7]], bad[2, 7] = np.nan, np.inf
-    with pytest.raises(ValueError, match="NaN or infinite values at 2 vertices; replace them"):
+    with pytest.raises(ValueError, match="NaN or infinite values at 2 vertices; expected finite"):
         pipeline(bad)
     with pytest.raises(ValueError, match="sampler is 'euler'; expected one of"):
         pipeline(fmri, Sampling(sampler="euler"))

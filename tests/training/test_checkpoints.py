@@ -129,3 +129,22 @@ def test_a_damaged_checkpoint_names_the_older_one_that_is_whole(store):
         store.restore({"w": jnp.zeros(7)})
     shutil.rmtree(store.root / "5")
     assert store.restore({"w": jnp.zeros(7)}, 3)[1]["w"].tolist() == [3, 4, 5, 6, 7, 8, 9]
+
+
+def test_a_damaged_best_checkpoint_names_the_last_one_that_is_whole(store, capfd):
+    state = {name: jnp.arange(7.0) for name in "abcde"}
+    store.save(4, state)
+    store.save_best(3, state, 0.5)
+    store.wait()
+    for path in (store.root / "best" / "3").rglob("d/*"):
+        path.write_bytes(b"")
+    like = {name: jnp.zeros(7) for name in "abcde"}
+    with pytest.raises(
+        InputError, match=r"best/3: .*of step 4 in .*checkpoints is whole"
+    ) as caught:
+        store.restore_best(like)
+    assert "\n" not in str(caught.value) and "Error" not in str(caught.value)
+    for path in (store.root / "4").rglob("d/*"):
+        path.write_bytes(b"")
+    with pytest.raises(InputError, match="no other one is whole, so start again"):
+        store.restore_best(like)

@@ -4,7 +4,7 @@ import pytest
 
 from neuroadapter_jax.errors import ExistingFileError, InputError
 from neuroadapter_jax.studies.baselines.run import _claim
-from neuroadapter_jax.training.run_config import claim_export, has_begun
+from neuroadapter_jax.training.run_config import claim_export, has_begun, require_checkpoints
 
 
 def test_a_run_has_begun_with_its_first_checkpoint_or_line(tmp_path):
@@ -51,3 +51,25 @@ def test_settings_of_something_else_are_never_replaced(tmp_path):
         with pytest.raises(InputError, match=r"editor|settings of `neuroadapter baselines`"):
             _claim(tmp_path, {"seed": 1})
         assert (tmp_path / "settings.json").read_text() == text
+
+
+LINE = '{"step": %d, "kind": "%s"}\n'
+
+
+@pytest.mark.parametrize(
+    "lines", [[(2, "train"), (2, "evaluation")], [(step, "train") for step in (1, 2, 3, 4, 5)]]
+)
+def test_a_run_that_has_lost_its_checkpoints_does_not_begin_again(tmp_path, lines):
+    text = "".join(LINE % line for line in lines)
+    (tmp_path / "metrics.jsonl").write_text(text)
+    with pytest.raises(InputError, match=r"no checkpoint, though metrics\.jsonl goes on to step"):
+        require_checkpoints(tmp_path, checkpoint_every=2)
+    assert (tmp_path / "metrics.jsonl").read_text() == text
+    (tmp_path / "checkpoints" / "2").mkdir(parents=True)
+    require_checkpoints(tmp_path, checkpoint_every=2)
+
+
+def test_a_run_that_was_killed_before_its_first_checkpoint_begins_again(tmp_path):
+    require_checkpoints(tmp_path, 2)
+    (tmp_path / "metrics.jsonl").write_text("".join(LINE % (s, "train") for s in (1, 2, 3, 4)))
+    require_checkpoints(tmp_path, 2)  # the first may have been on its way to the disk

@@ -53,6 +53,8 @@ class Row:
         mentions: what the sentence has to say; "a|b" is either.
         steps: make or damage files below {tmp} first.
         environment: of the process.
+        leaves: folder of unfinished work that may be left where the fault shows only in what was
+            computed; the same command goes on there once the fault is accepted. "" for none.
     """
 
     kind: int
@@ -60,6 +62,7 @@ class Row:
     mentions: tuple[str, ...]
     steps: tuple[Step, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
+    leaves: str = ""
 
     @property
     def name(self) -> str:
@@ -108,9 +111,14 @@ def judge(row: Row, world: World, tmp: Path) -> Outcome:
     verdict, reason = _verdict(row, words, code, error, sentence)
     if changed:
         verdict, reason = DESTROYED, f"{verdict}; changed {changed[:3]}; {reason}"
-    elif verdict == GOOD and (new := sorted(after.keys() - before.keys())):
+    elif verdict == GOOD and (new := _written(before, after, row.leaves.format(**words))):
         verdict, reason = WEAK, f"wrote {new[:3]} before it refused"
     return Outcome(verdict, reason, sentence, seconds)
+
+
+def _written(before, after, unfinished: str) -> list[str]:
+    new = sorted(after.keys() - before.keys())
+    return [path for path in new if not unfinished or not path.startswith(f"{unfinished}/")]
 
 
 def _verdict(row, words, code, error, sentence) -> tuple[str, str]:
@@ -201,6 +209,7 @@ def row(
     *mentions: str,
     steps: Sequence[Step] = (),
     environment: Mapping[str, str] | None = None,
+    leaves: str = "",
 ) -> Row:
     """A row; see `Row`."""
-    return Row(kind, command, mentions, tuple(steps), environment or {})
+    return Row(kind, command, mentions, tuple(steps), environment or {}, leaves)

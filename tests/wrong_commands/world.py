@@ -30,7 +30,7 @@ VIT = ROOT / "tests" / "older_versions" / "v0_1_0" / "vit"
 SIMULATION = {
     "num_images": 12,
     "num_shared": 3,
-    "num_repeats": 2,
+    "num_repeats": 3,
     "trials_per_session": 12,
     "regions_per_hemisphere": 5,
     "seed": 3,

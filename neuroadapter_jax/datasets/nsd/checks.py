@@ -226,7 +226,7 @@ def _correlation_row(
     found = ", ".join(
         f"{h} {'none' if r is None else f'{r:.4f}'}" for h, r in zip(HEMISPHERES, own, strict=True)
     )
-    what = "  its correlation with the file's"
+    what = "  correlation of the repeats' ncsnr with the file's"
     if None in own:
         return Check(what, found)
     if source.sessions == source.listed_sessions:

@@ -124,6 +124,12 @@ class NSDSubject:
         """Noise-ceiling signal-to-noise ratio per vertex, left then right hemisphere."""
         files = [self._paths.ncsnr_file(h) for h in HEMISPHERES]
         parts = [read_mgh(file, remedy=where_from(file)).reshape(-1) for file in files]
+        for file, part in zip(files, parts, strict=True):
+            if np.isinf(part).any():  # NaN is what is not known
+                raise InputError(
+                    f"{file} is infinite at {np.isinf(part).sum()} vertices; expected numbers from "
+                    f"0 on, so {where_from(file)}."
+                )
         return np.concatenate(parts).astype(np.float32)
 
     def read_session(

@@ -19,7 +19,7 @@ from neuroadapter_jax import fingerprints
 from neuroadapter_jax.cortex.label_files import read_parcellation
 from neuroadapter_jax.cortex.parcellation import Parcellation, Parcels
 from neuroadapter_jax.datasets.belonging import Origin
-from neuroadapter_jax.errors import InputError, MissingFileError, reading
+from neuroadapter_jax.errors import InputError, MissingFileError, NotFiniteError, reading
 from neuroadapter_jax.files import inside
 from neuroadapter_jax.readers import read_json, read_npz
 
@@ -40,6 +40,7 @@ ARRAYS: dict[str, np.dtype] = {
     "latent_mean": np.dtype("<f2"),
     "latent_std": np.dtype("<f2"),
 }
+_FINITE = {"betas": "responses", "latent_mean": "latents", "latent_std": "latents"}
 INTEGERS: dict[str, type[np.signedinteger]] = {"image_id": np.int64, "subject": np.int32}
 
 
@@ -64,6 +65,7 @@ class PreparedDataset:
     Raises:
         MissingFileError: the folder, or the split's records, are not there.
         InputError: an unknown split, or records and index disagree.
+        NotFiniteError: an infinite SNR; or, where a record is read, a number that is not finite.
     """
 
     def __init__(self, prepared: str | Path, split: str):
@@ -82,6 +84,11 @@ class PreparedDataset:
             self.ncsnr: Float32[np.ndarray, " n"] = cortex["ncsnr"]
             lh, rh = cortex["num_vertices"].tolist()
             self.num_vertices: tuple[int, int] = (lh, rh)
+        if infinite := int(np.isinf(self.ncsnr).sum()):  # NaN is what is not known
+            raise NotFiniteError(
+                f"{self.path / CORTEX}: ncsnr is infinite at {infinite} vertices; expected numbers "
+                f"from 0 on, so copy the folder again, or delete it and prepare it again."
+            )
         self._shapes = {key: tuple(shape) for key, shape in self.provenance["shapes"].items()}
         folder = inside(self.path, self.provenance["records"], self.path / PROVENANCE)
         self._files = files = sorted(folder.glob(f"*-{split}.array_record-*"))
@@ -215,6 +222,13 @@ class PreparedDataset:
             for key, dtype in ARRAYS.items():
                 array = np.frombuffer(features[key].bytes_list.value[0], dtype)
                 record[key] = array.reshape(self._shapes[key])
+        for key, words in _FINITE.items():
+            if not np.isfinite(record[key]).all():
+                raise NotFiniteError(
+                    f"{file}: the {words} ({key}) of image {record['image_id']} hold NaN or "
+                    f"infinite numbers; expected finite ones, as `neuroadapter prepare` writes "
+                    f"them, so copy {self.path} again or prepare it again."
+                )
         listed = self.image_ids[index.__index__()]
         if listed != record["image_id"]:
             raise InputError(

@@ -68,7 +68,7 @@ def rows_of(root, work, sessions=None):
     return {row.what: row for row in source.check_responses(ncsnr, {}, agreement)}
 
 
-CORRELATION = "  its correlation with the file's"
+CORRELATION = "  correlation of the repeats' ncsnr with the file's"
 
 
 @pytest.mark.parametrize("sessions", [None, (1, 2, 3, 5)])
@@ -102,7 +102,10 @@ def test_exchanged_files_are_refused_by_the_ncsnr_of_the_repeats(exchanged, tmp_
     with pytest.raises(InputError) as caught:
         refuse_strangers(list(rows.values()), root, accepted=False)
     sentence = str(caught.value)
-    assert f"its correlation with the file's: {rows[CORRELATION].found}, expected" in sentence
+    assert (
+        f"correlation of the repeats' ncsnr with the file's: {rows[CORRELATION].found}, expected"
+        in sentence
+    )
     assert "hemispheres, sessions or subjects are exchanged" in sentence
     assert "--accept_differences" in sentence and "\n" not in sentence
     refuse_strangers(list(rows.values()), root, accepted=True)

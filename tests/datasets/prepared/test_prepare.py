@@ -11,12 +11,15 @@ import numpy as np
 import PIL.Image
 import pytest
 import scipy.stats
+from array_record.python.array_record_module import ArrayRecordWriter
+from prepared_records import write_prepared
 
 from neuroadapter_jax.datasets.nsd.source import NSDSelection
 from neuroadapter_jax.datasets.prepared.images import ImageEncoder
 from neuroadapter_jax.datasets.prepared.prepare import PreparationSettings, prepare_subject
-from neuroadapter_jax.datasets.prepared.records import PreparedDataset
+from neuroadapter_jax.datasets.prepared.records import PreparedDataset, encode_record
 from neuroadapter_jax.datasets.prepared.shards import verify_checksums
+from neuroadapter_jax.errors import NotFiniteError
 
 pytest.importorskip("tensorflow")
 ROOT = pathlib.Path(__file__).resolve().parents[3]
@@ -313,7 +316,9 @@ def test_records_and_index_disagree(prepared):
 def test_the_record_files_lie_inside_the_folder(prepared, place):
     path = prepared / "provenance.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"records": place}))
-    with pytest.raises(ValueError, match=r"provenance\.json names .*, which lies outside"):
+    with pytest.raises(
+        ValueError, match=r"provenance\.json names .*, which (lies outside|is an absolute path)"
+    ):
         PreparedDataset(prepared, "train")
 
 
@@ -460,3 +465,32 @@ def test_speed_is_told_beside_a_plain_copy(tree, tmp_path, capsys):
     assert any("A plain sequential read and write of the same bytes" in line for line in lines)
     assert any("another experiment; no published value applies" in line for line in lines)
     assert not list(folder.glob("*.partial"))
+
+
+def test_records_with_numbers_that_are_not_finite_are_refused(tmp_path):
+    ids = {"train": [3, 5], "validation": [7], "test": [11]}
+    folder = write_prepared(tmp_path / "prepared", 1, ids, (13, 17))
+    with np.load(folder / "cortex.npz") as file:
+        cortex = dict(file)
+    ncsnr = cortex["ncsnr"].copy()
+    ncsnr[4] = np.nan  # not known
+    np.savez(folder / "cortex.npz", **cortex | {"ncsnr": ncsnr})
+    record = PreparedDataset(folder, "train")[1]
+    ncsnr[[2, 9]] = np.inf
+    np.savez(folder / "cortex.npz", **cortex | {"ncsnr": ncsnr})
+    with pytest.raises(NotFiniteError, match=r"cortex\.npz: ncsnr is infinite at 2 vertices"):
+        PreparedDataset(folder, "train")
+    np.savez(folder / "cortex.npz", **cortex)
+    (path,) = (folder / "records").glob("*train*")
+    for key, words in (("betas", "responses"), ("latent_std", "latents")):
+        bad = {**record, key: record[key].copy()}
+        bad[key].flat[5] = np.nan
+        path.unlink()
+        writer = ArrayRecordWriter(str(path), "group_size:1")
+        for one in ({**record, "image_id": 3}, bad):
+            writer.write(encode_record(one))
+        writer.close()
+        dataset = PreparedDataset(folder, "train")
+        assert dataset[0]["image_id"] == 3
+        with pytest.raises(NotFiniteError, match=rf"train.*: the {words} \({key}\) of image 5"):
+            dataset[1]
