@@ -165,9 +165,9 @@ def _save(manager: ocp.CheckpointManager, step: int, state: Any, progress: dict)
 
 def _restore(manager: ocp.CheckpointManager, step: int, like: Any) -> tuple[Any, dict]:
     like = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
-    _check_same_leaves(manager, step, like)
     args = ocp.args.Composite(state=ocp.args.StandardRestore(like), progress=ocp.args.JsonRestore())
     with _without_late_errors():
+        _check_same_leaves(manager, step, like)
         restored = manager.restore(step, args=args)
     return restored["state"], restored["progress"]
 
@@ -179,15 +179,15 @@ def _without_late_errors() -> Iterator[None]:
     Orbax reads all arrays at once and gives up at the first that fails; each of the others then
     prints a traceback about the loop that it would report to, after the failure, so the hook stays.
     """
-    shown = sys.excepthook
+    shown = sys.unraisablehook
 
-    def hook(kind: Any, error: BaseException, trace: Any) -> None:
-        if kind is not RuntimeError or str(error) != "Event loop is closed":
-            shown(kind, error, trace)
+    def hook(found: Any) -> None:
+        if str(found.exc_value) != "Event loop is closed":
+            shown(found)
 
-    sys.excepthook = hook
+    sys.unraisablehook = hook
     yield
-    sys.excepthook = shown
+    sys.unraisablehook = shown
 
 
 def _damaged(manager: ocp.CheckpointManager, step: int, advice: str) -> InputError:
