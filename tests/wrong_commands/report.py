@@ -1,6 +1,6 @@
 """Prints how the wrong commands end: good, weak, traceback, accepted or destroyed.
 
-    python tests/wrong_commands/report.py [--command NAME] [--kind NUMBER] [--open] [--out FILE.jsonl]
+    python tests/wrong_commands/report.py [--command NAME] [--kind NUMBER] [--open] [--out FILE]
 
 A table by command and one by kind of mistake, then every command that is not good.
 """
