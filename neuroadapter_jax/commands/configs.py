@@ -150,7 +150,8 @@ def define_config(values: CommandFlags) -> None:
 
 def unknown_key(values: CommandFlags) -> str | None:
     """One sentence about the first --config.KEY that the config does not have; None without one."""
-    config = values["config"].parser.loaded if "config" in values else None
+    parser = values["config"].parser if "config" in values else None
+    config = parser.loaded if isinstance(parser, _ConfigParser) else None
     if config is None:
         return None
     typed = [each.lstrip("-").partition("=")[0] for each in values.arguments if each[:1] == "-"]

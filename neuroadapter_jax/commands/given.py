@@ -10,12 +10,12 @@ from pathlib import Path
 from neuroadapter_jax.commands.shared_flags import CommandFlags
 from neuroadapter_jax.errors import ExistingFileError, InputError, MissingFileError
 
-# Flag -> a file that its folder holds, and what makes such a folder.
+# Flag -> files that its folder holds, and what makes such a folder.
 _FOLDERS = {
-    "model": ("config.json", "`neuroadapter export`"),
-    "run": ("config.json", "`neuroadapter train`"),
-    "encoder": ("config.json", "`neuroadapter train-encoder`"),
-    "prepared": ("index.npz", "`neuroadapter prepare`"),
+    "model": (("config.json",), "`neuroadapter export`"),
+    "run": (("config.json",), "`neuroadapter train`"),
+    "encoder": (("config.json", "validation.npz"), "`neuroadapter train-encoder`"),
+    "prepared": (("index.npz",), "`neuroadapter prepare`"),
 }
 # For `holds`: what knows the truth about a simulated subject.
 SIMULATED = ("truth.npz", "a folder into which `neuroadapter prepare` simulated a subject")
@@ -32,6 +32,26 @@ def needs(values: CommandFlags, name: str, *others: str) -> None:
     def rule() -> None:
         if is_given(values, name) and not any(is_given(values, other) for other in others):
             raise InputError(f"--{name} has no effect without {_any_of(others)}; give it as well.")
+
+    values.rules.append(rule)
+
+
+def needs_choice(values: CommandFlags, name: str, of: str, *choices: str) -> None:
+    """Refuse a flag that has no effect unless a flag of several choices names one of some.
+
+    Args:
+        values: the command's flags.
+        name: of the flag.
+        of: the flag of several choices.
+        choices: that make use of `name`.
+    """
+
+    def rule() -> None:
+        if is_given(values, name) and not set(choices) & set(values[of].value or ()):
+            raise InputError(
+                f"--{name} has no effect without {' or '.join(choices)} among --{of}; leave it out "
+                "or add the method."
+            )
 
     values.rules.append(rule)
 
@@ -110,16 +130,29 @@ def check_given(values: CommandFlags) -> None:
         elif name == "root" and not Path(value).is_dir():
             raise MissingFileError(f"--root is {value}, which is no folder; check the path.")
         elif name in ("out", "workdir"):
+            _require_own_place(values, name)
             _require_writable(name, Path(value), is_file=name in values.written_files)
 
 
 def _require_folder(name: str, path: Path) -> None:
-    file, maker = _FOLDERS[name]
+    files, maker = _FOLDERS[name]
     may_be_shipped = name in ("model", "encoder") and not path.exists() and len(path.parts) == 1
-    if not may_be_shipped and not (path / file).is_file():
+    lacking = [file for file in files if not (path / file).is_file()]
+    if lacking and not may_be_shipped:
         raise MissingFileError(
-            f"--{name} is {path}, in which there is no {file}; expected a folder of {maker}."
+            f"--{name} is {path}, in which there is no {lacking[0]}; expected a folder of {maker}."
         )
+
+
+def _require_own_place(values: CommandFlags, name: str) -> None:
+    """Refuse to write into what the command reads."""
+    place = values[name].value
+    for other in (*_FOLDERS, "root"):
+        read = values[other].value if other in values else None
+        if isinstance(read, str) and os.path.realpath(read) == os.path.realpath(str(place)):
+            raise ExistingFileError(
+                f"--{name} is {place}, which is read as --{other}; name another folder."
+            )
 
 
 def _require_writable(name: str, path: Path, is_file: bool) -> None:
