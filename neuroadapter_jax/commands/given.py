@@ -7,6 +7,7 @@ before JAX or any model is loaded.
 import os
 from pathlib import Path
 
+import neuroadapter_jax
 from neuroadapter_jax.commands.shared_flags import CommandFlags
 from neuroadapter_jax.errors import ExistingFileError, InputError, MissingFileError
 
@@ -125,22 +126,36 @@ def check_given(values: CommandFlags) -> None:
         value = values[name].value
         if not isinstance(value, str):
             continue
+        if not value and values[name].default != value:
+            raise InputError(f"--{name} is empty; give a name, or leave the flag out.")
         if name in _FOLDERS:
-            _require_folder(name, Path(value))
+            require_folder(f"--{name}", name, Path(value))
         elif name == "root" and not Path(value).is_dir():
             raise MissingFileError(f"--root is {value}, which is no folder; check the path.")
         elif name in ("out", "workdir"):
             _require_own_place(values, name)
-            _require_writable(name, Path(value), is_file=name in values.written_files)
+            require_writable(f"--{name}", Path(value), is_file=name in values.written_files)
 
 
-def _require_folder(name: str, path: Path) -> None:
-    files, maker = _FOLDERS[name]
-    may_be_shipped = name in ("model", "encoder") and not path.exists() and len(path.parts) == 1
+def require_folder(name: str, kind: str, path: Path) -> None:
+    """Refuse a folder that is not of the kind that is expected.
+
+    Args:
+        name: of the flag or the key, as it was typed.
+        kind: model, run, encoder or prepared.
+        path: the folder; of a model or an encoder also the name of one that is shipped.
+
+    Raises:
+        MissingFileError: a file of such a folder is not there.
+    """
+    files, maker = _FOLDERS[kind]
+    may_be_shipped = kind in ("model", "encoder") and not path.exists() and len(path.parts) == 1
+    if kind == "encoder":
+        may_be_shipped &= (Path(neuroadapter_jax.__file__).parent / "assets" / path).is_dir()
     lacking = [file for file in files if not (path / file).is_file()]
     if lacking and not may_be_shipped:
         raise MissingFileError(
-            f"--{name} is {path}, in which there is no {lacking[0]}; expected a folder of {maker}."
+            f"{name} is {path}, in which there is no {lacking[0]}; expected a folder of {maker}."
         )
 
 
@@ -155,24 +170,34 @@ def _require_own_place(values: CommandFlags, name: str) -> None:
             )
 
 
-def _require_writable(name: str, path: Path, is_file: bool) -> None:
+def require_writable(name: str, path: Path, *, is_file: bool = False) -> None:
+    """Refuse a place where nothing can be written; writes nothing.
+
+    Args:
+        name: of the flag or the key, as it was typed.
+        path: the place.
+        is_file: whether a file is to be written, not a folder.
+
+    Raises:
+        ExistingFileError: something is in the way.
+        InputError: this user may not write there.
+    """
     if not is_file and (path / "provenance.json").is_file():
         raise ExistingFileError(
-            f"--{name} is {path}, which holds records of `neuroadapter prepare`; name another "
-            "folder."
+            f"{name} is {path}, which holds records of `neuroadapter prepare`; name another folder."
         )
     if path.is_dir() == is_file and path.exists():
         found, wanted = ("folder", "file") if is_file else ("file", "folder")
-        raise ExistingFileError(f"--{name} is {path}, which is a {found}; name a {wanted}.")
+        raise ExistingFileError(f"{name} is {path}, which is a {found}; name a {wanted}.")
     there = next(each for each in (path, *path.absolute().parents) if each.exists())
     if not there.is_dir() and there != path:
         raise ExistingFileError(
-            f"--{name} is {path}, but {there} is a file, so nothing can be written into it; name "
+            f"{name} is {path}, but {there} is a file, so nothing can be written into it; name "
             "another place."
         )
     if not os.access(there, os.W_OK):
         raise InputError(
-            f"--{name} is {path}, but {there} may not be written by this user; name another place "
+            f"{name} is {path}, but {there} may not be written by this user; name another place "
             "or change its permissions."
         )
 

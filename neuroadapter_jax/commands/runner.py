@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import sys
+from pathlib import Path
 from types import ModuleType
 
 from absl import flags, logging
@@ -16,6 +17,8 @@ from neuroadapter_jax.commands.shared_flags import CommandFlags, define_shared
 from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.interrupts import of_program
 
+# Names the file for the sentence of a command that another one runs.
+SENTENCE = "NEUROADAPTER_SENTENCE"
 HELP = {"-h", "-?", "-help", "--help", "--helpshort", "--helpfull"}
 
 
@@ -52,7 +55,11 @@ def run(name: str, module: ModuleType, arguments: list[str]) -> None:
         if sentence is None or traceback:
             raise
         _drop_output_if_it_fails()
-        print(f"{name}: {sentence}", file=sys.stderr)
+        note = None if isinstance(error, KeyboardInterrupt) else os.environ.get(SENTENCE)
+        if note is not None and Path(note).parent.is_dir():  # the command that runs this one tells
+            Path(note).write_text(sentence, encoding="utf-8")
+        else:
+            print(f"{name}: {sentence}", file=sys.stderr)
         sys.exit(exit_code_of(error))
 
 

@@ -119,6 +119,8 @@ BASELINES = "baselines --prepared prepared --encoder encoder --out new "
             "reconstruct --run run --prepared prepared --encoder run --out new",
             "--encoder is run, in which there is no validation.npz; expected a folder of",
         ),
+        ("demo --out=", "--out is empty; give a name, or leave the flag out."),
+        ("reconstruct --model= --prepared prepared --out new", "--model is empty; give a name"),
         ("rois --config demo --out folder", "--out is folder, which is a folder; name a file."),
         ("train --config demo --workdir file", "--workdir is file, which is a file; name a folder"),
         ("train --config demo --num_processes 0", "flag --num_processes=0: 0 is not a positive"),
