@@ -48,7 +48,7 @@ def reading(path: str | os.PathLike, expected: str, remedy: str = "") -> Iterato
         raise
     except FileNotFoundError as error:
         if Path(path).exists():  # a file that this one names
-            raise InputError(f"{path}: {error}; expected {expected}.") from error
+            raise InputError(f"{path}: {_in_words(error)}; expected {expected}.") from error
         remedy = remedy or "check the path"
         raise MissingFileError(f"{path}: not found; expected {expected}; {remedy}.") from error
     except Exception as error:
@@ -68,11 +68,19 @@ def describe(path: str | os.PathLike, error: BaseException | None = None) -> tup
     """
     if (found := stand_in(path)) is not None:
         return found
-    said = " ".join(str(error).split()) if error is not None else ""
+    said = _in_words(error) if error is not None else ""
     sentence = "is damaged, cut short or of another format"
     if said:
         sentence += f" ({said if len(said) <= 200 else said[:197] + '...'})"
     return sentence, "copy, download or make it again"
+
+
+def _in_words(error: BaseException) -> str:
+    """What an exception says, on one line and without the number of the operating system."""
+    if isinstance(error, OSError) and error.strerror:
+        place = "" if error.filename is None else f"{error.filename}: "
+        return f"{place}{error.strerror}"
+    return " ".join(str(error).split())
 
 
 def stand_in(path: str | os.PathLike) -> tuple[str, str] | None:

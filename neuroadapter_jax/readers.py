@@ -253,6 +253,17 @@ def read_picture(path: str | os.PathLike, expected: str = "an image") -> Image.I
             return picture.copy()
 
 
+def require_picture(path: str | os.PathLike, expected: str = "an image") -> None:
+    """Refuse a file that does not begin as a picture; its pixels are not read.
+
+    Raises:
+        MissingFileError: there is no such file.
+        InputError: it is no picture.
+    """
+    with reading(path, expected), Image.open(path):
+        pass
+
+
 def read_rgb(path: str | os.PathLike, expected: str = "an image") -> UInt8[np.ndarray, "y x 3"]:
     """A picture as 8-bit RGB; see `read_picture`."""
     picture = read_picture(path, expected)

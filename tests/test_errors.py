@@ -40,6 +40,23 @@ def test_what_the_library_said_stands_in_brackets(tmp_path):
     assert "(Expecting value" in said and "\n" not in said
 
 
+def test_what_the_operating_system_said_stands_there_without_its_number(tmp_path):
+    path = tmp_path / "counts.bin"
+    path.write_bytes(b"PK")
+
+    def read(p):
+        raise OSError(22, "Invalid argument")
+
+    said = sentence(path, read)
+    assert "(Invalid argument)" in said and "Errno" not in said
+
+    def lead_on(p):
+        (tmp_path / "other.bin").read_bytes()
+
+    said = sentence(path, lead_on)
+    assert f"{tmp_path / 'other.bin'}: No such file" in said and "Errno" not in said
+
+
 def test_a_missing_file_is_told_from_a_damaged_one(tmp_path):
     with pytest.raises(MissingFileError, match="not found"), reading(tmp_path / "x", "counts"):
         (tmp_path / "x").read_text()

@@ -16,7 +16,7 @@ from pathlib import Path
 from absl import flags
 
 from neuroadapter_jax.commands.choices import METHODS
-from neuroadapter_jax.commands.given import SIMULATED, holds, must_exist, needs
+from neuroadapter_jax.commands.given import SIMULATED, holds, must_exist, needs, needs_choice
 from neuroadapter_jax.commands.machine import use_cpu_cores
 from neuroadapter_jax.commands.shared_flags import (
     CommandFlags,
@@ -65,6 +65,7 @@ def define(values: CommandFlags) -> None:
     within(values, "strength", ShareAboveZero)
     within(values, "linear_guidance_scale", float)
     needs(values, "nsd_root", "captions")
+    needs_choice(values, "gallery", "methods", "retrieval")
     holds(values, "root", *SIMULATED)
     must_exist(values, "captions", "nsd_root", "gallery")
 
@@ -92,12 +93,12 @@ def main(values: CommandFlags, arguments: list[str]) -> None:
         batch_size=values.batch_size,
         allow_other=tuple(values.allow_other),
     )
-    baselines.require_choices(settings, values.root)
     captions = None
     if values.captions:
         captions = read_captions(values.captions, values.nsd_root or values.root)
     elif values.root is not None:
         captions = baselines.simulated_captions(values.root)
+    baselines.require_choices(settings, values.root, settings.wanted(captions is not None))
     pipeline = NeuroAdapterPipeline.from_pretrained(values.model, allow_other=values.allow_other)
     backbone = pipeline.backbone
     side = backbone.unet.config.sample_size * backbone.vae.config.downscale

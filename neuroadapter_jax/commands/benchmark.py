@@ -23,6 +23,7 @@ from neuroadapter_jax.commands.given import excludes
 from neuroadapter_jax.commands.machine import available_cores, use_cpu_cores
 from neuroadapter_jax.commands.shared_flags import CommandFlags, define_shared
 from neuroadapter_jax.errors import InputError
+from neuroadapter_jax.ranges import named
 
 
 def define(values: CommandFlags) -> None:
@@ -69,14 +70,16 @@ def main(values: CommandFlags, arguments: list[str]) -> None:
         print(paper_step())
         return
     if values.views:
-        print(cost_of_views(num_steps=values.num_steps, repeats=values.repeats))
+        with named("--"):
+            print(cost_of_views(num_steps=values.num_steps, repeats=values.repeats))
         return
-    table = compare_sides(
-        values.out,
-        values.sizes,
-        num_steps=values.num_steps,
-        repeats=values.repeats,
-        quick=values.quick,
-    )
+    with named("--"):
+        table = compare_sides(
+            values.out,
+            values.sizes,
+            num_steps=values.num_steps,
+            repeats=values.repeats,
+            quick=values.quick,
+        )
     print(table)
     print(f"Written: {Path(values.out) / 'benchmark.json'}, {Path(values.out) / 'benchmark.md'}")

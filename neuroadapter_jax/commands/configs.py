@@ -125,10 +125,13 @@ def _allow_none(config: ConfigDict) -> None:
 
 
 class _ConfigParser(flags.ArgumentParser):
-    """Loads the config that the flag names."""
+    """Loads the config that the flag names, and keeps it for `unknown_key`."""
+
+    loaded: ConfigDict | None = None
 
     def parse(self, argument: str) -> ConfigDict:
-        return load_config(argument)
+        self.loaded = load_config(argument)
+        return self.loaded
 
     def flag_type(self) -> str:
         return "config"
@@ -139,8 +142,63 @@ def define_config(values: CommandFlags) -> None:
     config_flags.DEFINE_config_file(
         "config", None, HELP, flag_values=values, lock_config=True, sys_argv=values.arguments
     )
-    values["config"].parser = _ConfigParser()
+    parser = _ConfigParser()
+    parser.loaded = None  # absl makes one parser of a class and its arguments, and keeps it
+    values["config"].parser = parser
     values.require("config")
+
+
+def unknown_key(values: CommandFlags) -> str | None:
+    """One sentence about the first --config.KEY that the config does not have; None without one."""
+    parser = values["config"].parser if "config" in values else None
+    config = parser.loaded if isinstance(parser, _ConfigParser) else None
+    if config is None:
+        return None
+    typed = [each.lstrip("-").partition("=")[0] for each in values.arguments if each[:1] == "-"]
+    keys = [each for each in typed if each.startswith("config.")]
+    return next(filter(None, (_unknown(config, key) for key in keys)), None)
+
+
+def _unknown(config: ConfigDict, typed: str) -> str | None:
+    """What is wrong with config.SECTION.KEY; None where the config has it."""
+    place, section = "config", config
+    for part in typed.split(".")[1:]:
+        name, *indices = part.split("[")
+        if not isinstance(section, ConfigDict):
+            return f"{typed} is no key of the config file; {place} has none below it, so give that."
+        if name not in section:
+            return f"{typed} is no key of the config file; {_meant(config, place, name, typed)}"
+        place, section = f"{place}.{name}", section[name]
+        for index in indices:
+            number, length = index.rstrip("]"), len(section) if hasattr(section, "__len__") else 0
+            if not number.isdecimal() or int(number) >= length:
+                return (
+                    f"{typed} is no key of the config file; {place} holds {length} values, so give "
+                    "one of them, counted from 0."
+                )
+            section = section[int(number)]
+    return None
+
+
+def _meant(config: ConfigDict, place: str, name: str, typed: str) -> str:
+    """The nearest key, or those that there are."""
+    section = config
+    for part in place.split(".")[1:]:
+        section = section[part]
+    near = [key for key in section if "".join(word[:1] for word in key.split("_")) == name]  # lr
+    if near := near or difflib.get_close_matches(name, section, n=1):
+        rest = typed.removeprefix(f"{place}.{name}")
+        return f"did you mean --{place}.{near[0]}{rest}?"
+    last = typed.rsplit(".", 1)[1]
+    elsewhere = [f"config.{last}"] if last in config else []
+    elsewhere += [
+        f"config.{key}.{last}"
+        for key, value in config.items()
+        if isinstance(value, ConfigDict) and last in value
+    ]
+    if elsewhere:
+        return f"did you mean --{elsewhere[0]}?"
+    return f"give one that is there: {place} has {', '.join(sorted(section))}."
 
 
 def _load_module(path: Path) -> ModuleType:

@@ -4,18 +4,20 @@ A command says so where it defines its flags. It is checked before the command's
 before JAX or any model is loaded.
 """
 
+import os
 from pathlib import Path
 
+import neuroadapter_jax
 from neuroadapter_jax.commands.shared_flags import CommandFlags
 from neuroadapter_jax.errors import ExistingFileError, InputError, MissingFileError
 from neuroadapter_jax.files import require_folder_place, require_writable_place
 
-# Flag -> a file that its folder holds, and what makes such a folder.
+# Flag -> files that its folder holds, and what makes such a folder.
 _FOLDERS = {
-    "model": ("config.json", "`neuroadapter export`"),
-    "run": ("config.json", "`neuroadapter train`"),
-    "encoder": ("config.json", "`neuroadapter train-encoder`"),
-    "prepared": ("index.npz", "`neuroadapter prepare`"),
+    "model": (("config.json",), "`neuroadapter export`"),
+    "run": (("config.json",), "`neuroadapter train`"),
+    "encoder": (("config.json", "validation.npz"), "`neuroadapter train-encoder`"),
+    "prepared": (("index.npz",), "`neuroadapter prepare`"),
 }
 # For `holds`: what knows the truth about a simulated subject.
 SIMULATED = ("truth.npz", "a folder into which `neuroadapter prepare` simulated a subject")
@@ -32,6 +34,26 @@ def needs(values: CommandFlags, name: str, *others: str) -> None:
     def rule() -> None:
         if is_given(values, name) and not any(is_given(values, other) for other in others):
             raise InputError(f"--{name} has no effect without {_any_of(others)}; give it as well.")
+
+    values.rules.append(rule)
+
+
+def needs_choice(values: CommandFlags, name: str, of: str, *choices: str) -> None:
+    """Refuse a flag that has no effect unless a flag of several choices names one of some.
+
+    Args:
+        values: the command's flags.
+        name: of the flag.
+        of: the flag of several choices.
+        choices: that make use of `name`.
+    """
+
+    def rule() -> None:
+        if is_given(values, name) and not set(choices) & set(values[of].value or ()):
+            raise InputError(
+                f"--{name} has no effect without {' or '.join(choices)} among --{of}; leave it out "
+                "or add the method."
+            )
 
     values.rules.append(rule)
 
@@ -105,41 +127,76 @@ def check_given(values: CommandFlags) -> None:
         value = values[name].value
         if not isinstance(value, str):
             continue
+        if not value and values[name].default != value:
+            raise InputError(f"--{name} is empty; give a name, or leave the flag out.")
         if name in _FOLDERS:
-            _require_folder(name, Path(value))
+            require_folder(f"--{name}", name, Path(value))
         elif name == "root" and not Path(value).is_dir():
             raise MissingFileError(f"--root is {value}, which is no folder; check the path.")
         elif name in ("out", "workdir"):
-            _require_writable(name, Path(value), is_file=name in values.written_files)
+            _require_own_place(values, name)
+            require_writable(f"--{name}", Path(value), is_file=name in values.written_files)
 
 
-def _require_folder(name: str, path: Path) -> None:
-    file, maker = _FOLDERS[name]
-    may_be_shipped = name in ("model", "encoder") and not path.exists() and len(path.parts) == 1
-    if not may_be_shipped and not (path / file).is_file():
-        hint = f"; name {path / 'model'}" if name == "encoder" and _has_model(path, file) else ""
+def require_folder(name: str, kind: str, path: Path) -> None:
+    """Refuse a folder that is not of the kind that is expected.
+
+    Args:
+        name: of the flag or the key, as it was typed.
+        kind: model, run, encoder or prepared.
+        path: the folder; of a model or an encoder also the name of one that is shipped.
+
+    Raises:
+        MissingFileError: a file of such a folder is not there.
+    """
+    files, maker = _FOLDERS[kind]
+    may_be_shipped = kind in ("model", "encoder") and not path.exists() and len(path.parts) == 1
+    if kind == "encoder":
+        may_be_shipped &= (Path(neuroadapter_jax.__file__).parent / "assets" / path).is_dir()
+    lacking = [file for file in files if not (path / file).is_file()]
+    if lacking and not may_be_shipped:
+        model = path / "model"
+        below = kind == "encoder" and all((model / file).is_file() for file in files)
+        hint = f"; name {model}" if below else ""
         raise MissingFileError(
-            f"--{name} is {path}, in which there is no {file}; expected a folder of {maker}{hint}."
+            f"{name} is {path}, in which there is no {lacking[0]}; expected a folder of "
+            f"{maker}{hint}."
         )
 
 
-def _has_model(path: Path, file: str) -> bool:
-    """Whether it is the work folder of a training, with the model below it."""
-    return (path / "model" / file).is_file()
+def _require_own_place(values: CommandFlags, name: str) -> None:
+    """Refuse to write into what the command reads."""
+    place = values[name].value
+    for other in (*_FOLDERS, "root"):
+        read = values[other].value if other in values else None
+        if isinstance(read, str) and os.path.realpath(read) == os.path.realpath(str(place)):
+            raise ExistingFileError(
+                f"--{name} is {place}, which is read as --{other}; name another folder."
+            )
 
 
-def _require_writable(name: str, path: Path, is_file: bool) -> None:
+def require_writable(name: str, path: Path, *, is_file: bool = False) -> None:
+    """Refuse a place where nothing can be written; writes nothing.
+
+    Args:
+        name: of the flag or the key, as it was typed.
+        path: the place.
+        is_file: whether a file is to be written, not a folder.
+
+    Raises:
+        ExistingFileError: something is in the way.
+        InputError: this user may not write there.
+    """
     if not is_file and (path / "provenance.json").is_file():
         raise ExistingFileError(
-            f"--{name} is {path}, which holds records of `neuroadapter prepare`; name another "
-            "folder."
+            f"{name} is {path}, which holds records of `neuroadapter prepare`; name another folder."
         )
     if not is_file:
-        require_folder_place(f"--{name}", path)
+        require_folder_place(name, path)
     elif path.is_dir():
-        raise ExistingFileError(f"--{name} is {path}, which is a folder; name a file.")
+        raise ExistingFileError(f"{name} is {path}, which is a folder; name a file.")
     else:
-        require_writable_place(f"--{name}", path)
+        require_writable_place(name, path)
 
 
 def _any_of(names: tuple[str, ...]) -> str:

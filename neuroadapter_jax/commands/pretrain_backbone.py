@@ -11,6 +11,7 @@ from pathlib import Path
 
 from neuroadapter_jax.commands.config_values import plain, require_keys
 from neuroadapter_jax.commands.configs import define_config
+from neuroadapter_jax.commands.given import require_writable
 from neuroadapter_jax.commands.machine import use_cpu_cores
 from neuroadapter_jax.commands.shared_flags import CommandFlags
 from neuroadapter_jax.ranges import check, named
@@ -38,6 +39,8 @@ def main(values: CommandFlags, arguments: list[str]) -> None:
         check("export", config.export, str)
         check("workdir", config.workdir, str)
         check_settings(**settings)
+    for key in ("export", "workdir"):
+        require_writable(f"config.{key}", Path(config[key]))
     use_cpu_cores(math.gcd(config.vae.batch_size, config.unet.batch_size))
 
     from neuroadapter_jax.figures.grids import caption_grid, save_picture

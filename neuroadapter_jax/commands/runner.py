@@ -4,10 +4,12 @@ import os
 import re
 import signal
 import sys
+from pathlib import Path
 from types import ModuleType
 
 from absl import flags, logging
 
+from neuroadapter_jax.commands.configs import unknown_key
 from neuroadapter_jax.commands.errors import exit_code_of, sentence_of
 from neuroadapter_jax.commands.given import check_given
 from neuroadapter_jax.commands.help_text import command_help
@@ -15,6 +17,8 @@ from neuroadapter_jax.commands.shared_flags import CommandFlags, define_shared
 from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.interrupts import of_program
 
+# Names the file for the sentence of a command that another one runs.
+SENTENCE = "NEUROADAPTER_SENTENCE"
 HELP = {"-h", "-?", "-help", "--help", "--helpshort", "--helpfull"}
 
 
@@ -51,7 +55,11 @@ def run(name: str, module: ModuleType, arguments: list[str]) -> None:
         if sentence is None or traceback:
             raise
         _drop_output_if_it_fails()
-        print(f"{name}: {sentence}", file=sys.stderr)
+        note = None if isinstance(error, KeyboardInterrupt) else os.environ.get(SENTENCE)
+        if note is not None and Path(note).parent.is_dir():  # the command that runs this one tells
+            Path(note).write_text(sentence, encoding="utf-8")
+        else:
+            print(f"{name}: {sentence}", file=sys.stderr)
         sys.exit(exit_code_of(error))
 
 
@@ -89,8 +97,8 @@ def parse(name: str, module: ModuleType, arguments: list[str]) -> tuple[CommandF
         SystemExit: a wrong flag, a wrong key of a config, or arguments that no flag takes.
     """
     arguments = [_with_underscores(argument) for argument in arguments]
+    values = define_flags(module, arguments)
     try:
-        values = define_flags(module, arguments)
         rest = values(["neuroadapter", *arguments])[1:]
         if rest and not getattr(module, "ARGUMENTS", ""):
             raise flags.Error(f"found {rest[0]!r}, which belongs to no flag; expected flags alone")
@@ -98,8 +106,10 @@ def parse(name: str, module: ModuleType, arguments: list[str]) -> tuple[CommandF
         sys.exit(f"{name}: {_flag_sentence(error)} (neuroadapter {name} --help lists the flags)")
     except InputError as error:
         sys.exit(f"{name}: {error}")
-    except (AttributeError, KeyError) as error:
-        sys.exit(f"{name}: {_unknown_key(arguments, error)}")
+    except (AttributeError, KeyError, IndexError):
+        if (sentence := unknown_key(values)) is None:  # what the config file itself raised
+            raise
+        sys.exit(f"{name}: {sentence}")
     return values, rest
 
 
@@ -116,17 +126,6 @@ def _flag_sentence(error: Exception) -> str:
     if missing:
         return "give " + " and ".join(f"--{flag}" for flag in missing)
     return str(error)
-
-
-def _unknown_key(arguments: list[str], error: Exception) -> str:
-    """Names the --config.key that ConfigDict did not find, and the one it takes to be meant."""
-    cause = error.args[0] if error.args else error
-    message = str(cause.args[0]) if isinstance(cause, KeyError) else str(cause)
-    missing, _, hint = message.partition("\n")
-    keys = [a.lstrip("-").split("=")[0] for a in arguments]
-    key = next((k for k in keys if k.startswith("config.") and missing.strip("'") in k), missing)
-    hint = hint.strip() or "the file itself shows the keys that there are."
-    return f"{key} is no key of the config file; {hint[0].lower()}{hint[1:]}"
 
 
 def _quiet_libraries(verbosity: int) -> None:

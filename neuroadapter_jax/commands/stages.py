@@ -4,10 +4,12 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 import neuroadapter_jax
+from neuroadapter_jax.commands.runner import SENTENCE
 from neuroadapter_jax.errors import InputError
 
 # -P: the folder that the user is in holds no module of ours.
@@ -32,7 +34,7 @@ def run_stage(
             stage came to its end.
 
     Raises:
-        InputError: the stage failed; the command line and its exit code.
+        InputError: the stage failed; the command line, and its sentence or its exit code.
     """
     line = " ".join(["neuroadapter", command, *arguments])
     as_in_0_1_0 = " ".join(["python", f"launch/{command.replace('-', '_')}.py", *arguments])
@@ -46,15 +48,26 @@ def run_stage(
         return
     print(f"[run]  {line}", flush=True)
     start = time.monotonic()
-    if code := _exit_code([*PROGRAM, command, *arguments]):
+    code, sentence = _run([*PROGRAM, command, *arguments])
+    if code and sentence:
+        raise InputError(f"`{line}` failed: {sentence}")
+    if code:
         raise InputError(f"`{line}` ended with exit code {code}; the same command goes on there.")
     _write_seconds(record, seconds | {line: round(time.monotonic() - start)})
 
 
-def _exit_code(command: list[str]) -> int:
+def _run(command: list[str]) -> tuple[int, str]:
+    """The exit code of a command, and the sentence that tells why it failed, if it has one."""
+    with tempfile.TemporaryDirectory() as folder:
+        note = Path(folder) / "sentence.txt"
+        code = _exit_code(command, {**_environment(), SENTENCE: str(note)})
+        return code, note.read_text(encoding="utf-8") if note.is_file() else ""
+
+
+def _exit_code(command: list[str], environment: dict[str, str]) -> int:
     """Runs a command; a signal to this process goes on to it, and its end is waited for."""
     # A group of its own: Ctrl-C, which a terminal sends to the whole group, is to reach it once.
-    process = subprocess.Popen(command, env=_environment(), process_group=0)
+    process = subprocess.Popen(command, env=environment, process_group=0)
     try:
         return process.wait()
     except KeyboardInterrupt as error:

@@ -6,7 +6,9 @@ It reads the category in each slot of a scene, and scores of the simulated subje
 --out the one that ships with the package is replaced.
 """
 
-from neuroadapter_jax.commands.config_values import plain
+import inspect
+
+from neuroadapter_jax.commands.config_values import plain, require_keys
 from neuroadapter_jax.commands.configs import define_config
 from neuroadapter_jax.commands.shared_flags import CommandFlags, define_shared
 from neuroadapter_jax.ranges import SettingError, check_values, named
@@ -23,6 +25,8 @@ def main(values: CommandFlags, arguments: list[str]) -> None:
     from neuroadapter_jax.evaluation.scene_reader import ASSET
     from neuroadapter_jax.evaluation.scene_reader_training import make_scene_reader
 
+    keys = [key for key in inspect.signature(make_scene_reader).parameters if key != "out"]
+    require_keys(values.config, keys, "scene_reader")
     out, settings = values.out or ASSET, plain(values.config)
     with named("config."):
         check_values(settings, make_scene_reader, "a setting of the scene reader")

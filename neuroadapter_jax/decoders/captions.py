@@ -18,6 +18,10 @@ from neuroadapter_jax.errors import InputError, MissingFileError
 from neuroadapter_jax.readers import as_type, read_json
 
 _STIM_INFO = "nsddata/experiments/nsd/nsd_stim_info_merged.csv"
+_EXPECTED = (
+    'captions by image id (0-based 73k id), such as {"7": ["a cat on a sofa"]}, or COCO\'s '
+    "annotations of captions"
+)
 
 
 class _Annotation(TypedDict):
@@ -66,19 +70,24 @@ def read_captions(
 
     Raises:
         MissingFileError: a file is not there.
-        InputError: a file is of neither kind, or COCO's without a root.
+        InputError: a file is of neither kind, or COCO's without a root that has the table.
     """
     captions: dict[int, list[str]] = {}
     for path in map(Path, files):
         if not path.is_file():
             raise MissingFileError(f"{path}: not found; expected a JSON file of captions.")
-        content = read_json(path, "captions by image id, or COCO's annotations")
+        content = read_json(path, _EXPECTED)
         if "annotations" in content:
-            as_type(list[_Annotation], content["annotations"], path, "COCO's annotations")
-            if root is None or not (table := Path(root) / _STIM_INFO).is_file():
+            as_type(list[_Annotation], content["annotations"], path, _EXPECTED)
+            if root is None:
                 raise InputError(
-                    f"{path} holds captions by COCO id; name NSD's folder, whose {_STIM_INFO} says "
-                    "which image is which."
+                    f"{path} holds captions by COCO id; give NSD's folder (--nsd_root), whose "
+                    f"{_STIM_INFO} says which image is which."
+                )
+            if not (table := Path(root) / _STIM_INFO).is_file():
+                raise MissingFileError(
+                    f"{path} holds captions by COCO id, but {root} has no {_STIM_INFO}, which says "
+                    "which image is which; give NSD's folder (--nsd_root)."
                 )
             columns, expected = ["cocoId", "nsdId"], "NSD's table of stimuli"
             info = read_text_table(table, expected, usecols=columns)
@@ -89,15 +98,15 @@ def read_captions(
             for entry in content["annotations"]:
                 for nsd in ids.get(int(entry["image_id"]), ()):
                     captions.setdefault(nsd, []).append(entry["caption"].strip())
-        elif all(re.fullmatch(r"\d+", key) for key in content):
-            as_type(dict[str, str | list[str]], content, path, "captions by image id")
+        elif other := [key for key in content if not re.fullmatch(r"\d+", key)]:
+            raise InputError(
+                f"{path} has the key {other[0]!r}, which is no image id; expected {_EXPECTED}."
+            )
+        else:
+            as_type(dict[str, str | list[str]], content, path, _EXPECTED)
             for key, texts in content.items():
                 texts = [texts] if isinstance(texts, str) else list(texts)
                 captions.setdefault(int(key), []).extend(texts)
-        else:
-            raise InputError(
-                f"{path}: neither a table of captions by image id nor COCO's annotations."
-            )
     return captions
 
 
@@ -113,6 +122,7 @@ def captions_of(
     if missing:
         raise InputError(
             f"{len(missing)} of {len(image_ids)} images have no caption, such as image "
-            f"{missing[0]}; the linear baseline needs one for every training image."
+            f"{missing[0]}; the linear baseline needs one for every training image, so add them to "
+            "the files of captions."
         )
     return [list(captions[int(i)]) for i in image_ids]

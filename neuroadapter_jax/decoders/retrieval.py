@@ -20,7 +20,7 @@ from neuroadapter_jax.files import write_npz
 from neuroadapter_jax.fingerprints import of_values
 from neuroadapter_jax.locks import only_run
 from neuroadapter_jax.progress import Bar
-from neuroadapter_jax.readers import read_npz, read_rgb
+from neuroadapter_jax.readers import read_npz, read_rgb, require_picture
 
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp"}
 _THUMBNAIL = 8
@@ -82,6 +82,7 @@ def gallery_of_folder(folder: str | Path, side: int) -> Gallery:
 
     Raises:
         MissingFileError: there is no such folder, or no picture in it.
+        InputError: a file is no picture by its beginning.
     """
     folder = Path(folder)
     files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in _SUFFIXES)
@@ -90,6 +91,8 @@ def gallery_of_folder(folder: str | Path, side: int) -> Gallery:
             f"{folder}: no picture below it; expected files ending in "
             f"{', '.join(sorted(_SUFFIXES))}."
         )
+    for file in files:  # now, and not hours later at its turn
+        require_picture(file, "a picture of the gallery")
 
     def read(rows: Int[np.ndarray, " b"]) -> UInt8[np.ndarray, "b y x c"]:
         bilinear = PIL.Image.Resampling.BILINEAR

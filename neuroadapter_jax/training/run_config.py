@@ -130,7 +130,13 @@ def claim_export(export: str | Path, workdir: str | Path, names: Iterable[str]) 
 
     Raises:
         ExistingFileError: the folder holds one of them, and not from this run.
+        InputError: both folders are the same.
     """
+    if Path(export).resolve() == Path(workdir).resolve():
+        raise InputError(
+            f"export and workdir are both {export}, where they would replace each other's files; "
+            "name another folder for one of them."
+        )
     note = Path(workdir) / "export.json"
     place = {"export": str(Path(export).resolve())}
     ours = note.is_file() and read_json(note, "the place of a run's export") == place

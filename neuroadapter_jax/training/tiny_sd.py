@@ -23,7 +23,7 @@ from neuroadapter_jax.diffusion.weights import (
     save_component,
     save_schedule,
 )
-from neuroadapter_jax.files import write_file, write_json
+from neuroadapter_jax.files import refuse_foreign, write_file, write_json
 from neuroadapter_jax.locks import runs_alone
 from neuroadapter_jax.readers import read_npy
 from neuroadapter_jax.sharding import ShardedBatches, make_mesh, replicate
@@ -77,9 +77,14 @@ def pretrain(
 
     Raises:
         SettingError: see `check_settings`.
+        InputError: the work folder is another run's, or the export's holds other files.
     """
     check_settings(vae, text_encoder, unet, seed=seed, scene_seed=scene_seed, num_scenes=num_scenes)
     export, workdir = Path(export), Path(workdir)
+    # Each stage has a folder of its own in the work folder, so these are another run's.
+    refuse_foreign(workdir, ("config.json", "checkpoints", "metrics.jsonl"))
+    _vae_config(vae, seed, num_scenes).require_same(workdir / "vae")
+    _unet_config(unet, text_encoder, seed).require_same(workdir / "unet")
     claim_export(export, workdir, (*_EXPORTED, "README.md", "samples.png"))
     scenes = sample_scenes(num_scenes + _NUM_VALIDATION, scene_seed)
     export.mkdir(parents=True, exist_ok=True)
@@ -170,7 +175,7 @@ def _train_autoencoder(
         workdir=workdir,
         num_steps=settings["num_steps"],
         intervals=Intervals(log=50, checkpoint=500, evaluate=500),
-        config=RunConfig({"vae": settings, "seed": seed, "num_images": len(train)}),
+        config=_vae_config(settings, seed, len(train)),
         evaluation=Evaluation(evaluate),
     )
     errors = evaluate(state, 0)
@@ -269,7 +274,7 @@ def _train_text_to_image(
         workdir=workdir,
         num_steps=settings["num_steps"],
         intervals=Intervals(log=50, checkpoint=250, evaluate=500),
-        config=RunConfig({"unet": settings, "text_encoder": text_settings, "seed": seed}),
+        config=_unet_config(settings, text_settings, seed),
         evaluation=Evaluation(validate),
     )
     trained = {name: nnx.merge(graphs[name], state["ema"][name]) for name in graphs}
@@ -316,6 +321,14 @@ def _validation(
         return {"validation/loss": float(np.mean(errors))}
 
     return evaluate
+
+
+def _vae_config(settings: VAESettings, seed: int, num_images: int) -> RunConfig:
+    return RunConfig({"vae": settings, "seed": seed, "num_images": num_images})
+
+
+def _unet_config(settings: UNetSettings, text_settings: TextSettings, seed: int) -> RunConfig:
+    return RunConfig({"unet": settings, "text_encoder": text_settings, "seed": seed})
 
 
 def _optimizer(settings: VAESettings | UNetSettings, b2: float = 0.999):

@@ -32,6 +32,7 @@ from neuroadapter_jax.readers import read_json_lines
 from neuroadapter_jax.sharding import ShardedBatches, make_mesh, replicate
 from neuroadapter_jax.simulation.scenes import (
     GROUNDS,
+    IMAGE_SIZE,
     OBJECTS,
     PLACES,
     SKIES,
@@ -84,6 +85,9 @@ def check_settings(model: ModelSettings, training: ViTSettings, **others: Any) -
             raise SettingError("batch_size", size, f"at most num_scenes, {others['num_scenes']}")
     with named("model."):
         check_values(model, ModelSettings, "a setting of the model")
+        if model["image_size"] != IMAGE_SIZE:
+            wanted = f"{IMAGE_SIZE}, the side of the scenes in pixels"
+            raise SettingError("image_size", model["image_size"], wanted)
         if model["image_size"] % model["patch_size"]:
             raise SettingError("patch_size", model["patch_size"], "a divisor of image_size")
         if model["hidden_size"] % model["num_attention_heads"]:
@@ -184,8 +188,11 @@ def pretrain_vit(
 
     Raises:
         SettingError: see `check_settings`.
+        InputError: the work folder is another run's, or the export's holds other files.
     """
     check_settings(model, training, seed=seed, scene_seed=scene_seed, num_scenes=num_scenes)
+    run_config = RunConfig({"model": model, "training": training, "seed": seed})
+    run_config.require_same(workdir)
     claim_export(export, workdir, ("config.json", "model.safetensors", "README.md"))
     config = Dinov2Config(**model)
     features = Features("", config.image_size, config.image_size)
@@ -227,7 +234,7 @@ def pretrain_vit(
         workdir=workdir,
         num_steps=training["num_steps"],
         intervals=Intervals(log=20, checkpoint=250, evaluate=250),
-        config=RunConfig({"model": model, "training": training, "seed": seed}),
+        config=run_config,
         evaluation=Evaluation(evaluate),
     )
     save_dinov2(export, nnx.merge(graphs["model"], state["ema"]["model"]), np.float16)

@@ -56,7 +56,31 @@ def test_every_config_of_the_package_loads_by_its_name():
         (["--config=nsd_subjects:9"], ["expected a subject from 1 to 8"]),
         (
             ["--config=demo", "--config.train.num_step=1"],
-            ["config.train.num_step is no key of the config file", 'mean "num_steps"'],
+            ["config.train.num_step is no key", "did you mean --config.train.num_steps?"],
+        ),
+        (
+            ["--config=demo", "--config.trian.seed=1"],
+            ["config.trian.seed is no key", "did you mean --config.train.seed?"],
+        ),
+        (
+            ["--config=demo", "--config.train.lr=1e-3"],
+            ["config.train.lr is no key", "did you mean --config.train.learning_rate?"],
+        ),
+        (
+            ["--config=demo", "--config.train.prepared=x"],
+            ["config.train.prepared is no key", "did you mean --config.data.prepared?"],
+        ),
+        (
+            ["--config=demo", "--config.qqq=1"],
+            ["config.qqq is no key", "one that is there: config has backbone, data, progress"],
+        ),
+        (
+            ["--config=demo", "--config.train.seed.qqq=1"],
+            ["config.train.seed.qqq is no key", "config.train.seed has none below it"],
+        ),
+        (
+            ["--config=demo", "--config.data.parcellation[5]=x"],
+            ["config.data.parcellation[5] is no key", "holds 2 values"],
         ),
         (["--config=demo", "--config.train.num_steps=many"], ["config.train.num_steps=many"]),
     ],
@@ -91,3 +115,10 @@ def test_a_config_of_another_command_is_refused(name, words, capsys):
         program.main(["train", "--config", name])
     assert end.value.code == 1
     assert words in capsys.readouterr().err
+
+
+def test_what_a_config_file_itself_raises_is_not_taken_for_an_unknown_key(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text("def get_config():\n    return {}['absent']\n")
+    with pytest.raises(KeyError, match="absent"):
+        read(f"--config={path}", "--config.train.num_steps=1")

@@ -156,6 +156,10 @@ REFUSED = {
     },
     "ablate --config ablation": {
         "config.ablation.num_steps=0": "is 0; expected a whole number of at least 1.",
+        "config.ablation.num_steps=1001": "is 1001; expected at most 1000, the timesteps of",
+        "config.ablation.encoder=absent": "is absent, in which there is no config.json; expected",
+        "config.ablation.encoder_config=absent.py": "is absent.py: the config file absent.py is",
+        "config.ablation.encoder_config=demo": "is demo, which has no section `encoder`; name",
         "config.ablation.seeds=(0,0)": "is (0, 0); expected each seed once.",
         "config.train.gamma=-2": "is -2.0; expected a number above 0, or None for no weighting.",
     },
@@ -167,6 +171,7 @@ REFUSED = {
         "config.vae.batch_size=24001": "is 24001; expected at most num_scenes, 24000.",
     },
     "pretrain-vit --config tiny_vit": {
+        "config.model.image_size=32": "is 32; expected 64, the side of the scenes in pixels.",
         "config.model.patch_size=7": "is 7; expected a divisor of image_size.",
         "config.training.ema_decay=1": "is 1.0; expected a number from 0 to below 1.",
     },

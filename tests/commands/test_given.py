@@ -22,6 +22,7 @@ def place(tmp_path, monkeypatch):
     for name in (
         "prepared/index.npz",
         "encoder/config.json",
+        "encoder/validation.npz",
         "run/config.json",
         "a.json",
         "file",
@@ -109,6 +110,17 @@ BASELINES = "baselines --prepared prepared --encoder encoder --out new "
         (f"convert {SIMULATED} --out new --guidance_scale 3", "--guidance_scale has no effect wi"),
         ("prepare --config demo --dry_run --verify", "--verify has no effect beside --dry_run;"),
         ("benchmark --quick --sizes tiny-sd", "--sizes has no effect beside --quick;"),
+        (BASELINES + "--methods linear --gallery folder", "--gallery has no effect without retr"),
+        (
+            "reconstruct --run run --prepared prepared --out ./run",
+            "--out is ./run, which is read as --run; name another folder.",
+        ),
+        (
+            "reconstruct --run run --prepared prepared --encoder run --out new",
+            "--encoder is run, in which there is no validation.npz; expected a folder of",
+        ),
+        ("demo --out=", "--out is empty; give a name, or leave the flag out."),
+        ("reconstruct --model= --prepared prepared --out new", "--model is empty; give a name"),
         ("rois --config demo --out folder", "--out is folder, which is a folder; name a file."),
         ("train --config demo --workdir file", "--workdir is file, which is a file; name a folder"),
         ("train --config demo --num_processes 0", "flag --num_processes=0: 0 is not a positive"),
@@ -183,7 +195,8 @@ def test_wrong_flags_and_paths_are_said_before_jax_is_loaded(tmp_path):
         (INTERPRET + "--root folder --sampler ddpm --eta 0.5", "--eta is 0.5; expected 0 with"),
         (INTERPRET + "--root folder --subject zwei", "--subject is 'zwei'; expected a number from"),
         (BASELINES + "--eta 0.5", "--eta is 0.5; expected 0 with dpmsolver++;"),
-        (BASELINES + "--strength 0.5", "so name strength and linear_guidance_scale."),
+        (BASELINES + "--linear_guidance_scale 2", "so give strength (for neuroadapter_low_level,"),
+        (BASELINES + "--methods linear", "of which none can be run without captions"),
     ],
 )
 def test_settings_that_do_not_fit_the_model_are_said_before_its_weights_are_read(

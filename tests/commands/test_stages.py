@@ -67,6 +67,19 @@ def test_a_stage_that_fails_ends_with_its_command_line(folder):
     assert not (folder / "s.json").exists()
 
 
+def test_the_sentence_of_a_command_that_fails_is_told_by_the_one_that_runs_it(tmp_path, capfd):
+    missing = tmp_path / "absent"
+    with pytest.raises(ValueError, match=r"failed: --model is .*absent, in which there is no conf"):
+        run_stage(
+            tmp_path / "s.json",
+            tmp_path / "made",
+            "convert",
+            f"--model={missing}",
+            f"--out={tmp_path / 'made'}",
+        )
+    assert capfd.readouterr().err == ""
+
+
 # Notes that it is there; at a signal, notes it after a while, as one that saves its state.
 PATIENT = """
 import pathlib, signal, sys, time

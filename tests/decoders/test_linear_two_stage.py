@@ -118,8 +118,16 @@ def test_captions_come_from_files(tmp_path):
     assert captions_of(found, np.array([11, 2])) == [["a cat", "cats"], ["a boat"]]
     with pytest.raises(ValueError, match="1 of 2 images have no caption, such as image 5"):
         captions_of(found, np.array([2, 5]))
-    with pytest.raises(ValueError, match=r"coco\.json holds captions by COCO id; name NSD's"):
+    with pytest.raises(
+        ValueError, match=r"coco\.json holds captions by COCO id; give NSD's folder"
+    ):
         read_captions([coco])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"empty has no nsddata.*merged\.csv"):
+        read_captions([coco], tmp_path / "empty")
+    own.write_text(json.dumps({"first": "a dog"}))
+    with pytest.raises(ValueError, match=r"own\.json has the key 'first'.*such as {\"7\": \["):
+        read_captions([own])
     own.write_text(json.dumps(["a dog"]))
     with pytest.raises(
         ValueError, match=r"own\.json: its content .* expected captions by image id"

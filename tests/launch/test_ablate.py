@@ -93,6 +93,9 @@ def folder(tmp_path):
     (tmp_path / "train.py").write_text(TRAIN)
     (tmp_path / "reconstruct.py").write_text(RECONSTRUCT)
     (tmp_path / "config.py").write_text(CONFIG)
+    (tmp_path / "encoder").mkdir()
+    (tmp_path / "encoder" / "config.json").write_text("{}")
+    (tmp_path / "encoder" / "validation.npz").touch()
     for name, value in {"full": 1.0, "other": 0.5, "mean": 0.75}.items():
         row = {"pixcorr": np.full(7, value)}
         one = {"pixcorr": np.ones(7)}

@@ -319,7 +319,10 @@ def test_an_unknown_key(world):
     refused(
         world,
         "--config.train.num_step=1",
-        words=("config.train.num_step is no key of the config file", 'did you mean "num_steps"'),
+        words=(
+            "config.train.num_step is no key of the config file",
+            "did you mean --config.train.num_steps?",
+        ),
     )
 
 

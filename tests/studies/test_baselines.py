@@ -205,7 +205,7 @@ def test_what_cannot_be_run_is_said(world, pipeline, tmp_path):
     options = {"encoder": RedLover(pipeline.regions), "progress": False}
     with pytest.raises(ValueError, match=r"There is no method oracle; choose of mean_image, "):
         settings(pipeline, methods=("oracle",))
-    with pytest.raises(ValueError, match="so name strength and linear_guidance_scale"):
+    with pytest.raises(ValueError, match=r"so give strength \(for neuroadapter_low_level"):
         run_baselines(pipeline, prepared, tmp_path / "out", settings(pipeline), **options)
     assert not (tmp_path / "out").exists()
     # Without captions the linear decoder is missing, and the table says so.
@@ -330,3 +330,54 @@ def test_the_table_of_version_0_1_0_has_the_new_column():
     }
     assert "|  | SSIM | Object identity |\n" in tables(old)
     assert "| NeuroAdapter | 0.500 [0.250, 0.750] | 50.0% [25.0%, 75.0%] |\n" in tables(old)
+
+
+def test_a_setting_is_asked_for_only_where_a_chosen_method_needs_it(world, pipeline, tmp_path):
+    prepared, _, _ = world
+    options = {"encoder": RedLover(pipeline.regions), "progress": False}
+    floor = settings(pipeline, methods=("mean_image",))
+    assert "mean_image" in run_baselines(pipeline, prepared, tmp_path, floor, **options)["methods"]
+    text = settings(pipeline, methods=("linear",))
+    with pytest.raises(ValueError, match=r"so give linear_guidance_scale \(for linear\), or leave"):
+        captions = {i: ["a cat"] for i in range(20)}
+        run_baselines(pipeline, prepared, tmp_path / "x", text, captions=captions, **options)
+
+
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+def test_responses_that_are_no_numbers_are_refused_and_nothing_is_written(
+    world, pipeline, tmp_path, monkeypatch, split
+):
+    read = PreparedDataset.__getitem__
+
+    def damaged(self, index):
+        record = read(self, index)
+        if self.split == split:
+            record["betas"] = np.array(record["betas"])
+            record["betas"][0, 0] = np.nan
+        return record
+
+    monkeypatch.setattr(PreparedDataset, "__getitem__", damaged)
+    with pytest.raises(ValueError, match=f"responses of split '{split}' that are NaN or infinite"):
+        run_baselines(
+            pipeline,
+            world[0],
+            tmp_path / "out",
+            settings(pipeline, methods=("linear_latents",)),
+            encoder=RedLover(pipeline.regions),
+            progress=False,
+        )
+    assert not [path for path in (tmp_path / "out").glob("*") if path.name[0] != "."]
+
+
+def test_more_steps_than_the_backbone_was_trained_with_are_refused_first(world, pipeline, tmp_path):
+    prepared, _, _ = world
+    with pytest.raises(ValueError, match="num_steps is 1001; expected 1 to 1000"):
+        run_baselines(
+            pipeline,
+            prepared,
+            tmp_path / "out",
+            settings(pipeline, 1001, methods=("mean_image",)),
+            encoder=RedLover(pipeline.regions),
+            progress=False,
+        )
+    assert not [path for path in (tmp_path / "out").glob("*") if path.name[0] != "."]

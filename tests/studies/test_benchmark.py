@@ -14,6 +14,7 @@ from neuroadapter_jax.diffusion.weights import num_parameters, to_tensors
 from neuroadapter_jax.studies.benchmark.compiled import train_step_cost
 from neuroadapter_jax.studies.benchmark.measure import Size, alternate, cases, networks
 from neuroadapter_jax.studies.benchmark.ours import Ours
+from neuroadapter_jax.studies.benchmark.run import compare_sides, cost_of_views
 
 torch = pytest.importorskip("torch")
 
@@ -142,3 +143,18 @@ def test_a_step_has_the_operations_that_pytorch_counts(sides, inputs):
     # The U-Net once, the adapter with Adam's two moments; batch, text and packing are small.
     least = 4 * (num_parameters(backbone.unet) + 3 * num_parameters(adapter))
     assert least < once.argument_bytes < 1.05 * least
+
+
+def test_files_that_are_no_benchmark_are_not_replaced(tmp_path):
+    (tmp_path / "benchmark.json").write_text('{"mine": 1}')
+    with pytest.raises(FileExistsError, match=r"holds benchmark\.json already"):
+        compare_sides(tmp_path, quick=True)
+    assert (tmp_path / "benchmark.json").read_text() == '{"mine": 1}'
+
+
+def test_steps_that_the_networks_do_not_have_are_refused_before_they_are_made(tmp_path):
+    with pytest.raises(ValueError, match="num_steps is 1001; expected 1 to 1000"):
+        compare_sides(tmp_path / "new", num_steps=1001)
+    with pytest.raises(ValueError, match="num_steps is 1; expected at least 2"):
+        cost_of_views(num_steps=1)
+    assert not (tmp_path / "new").exists()

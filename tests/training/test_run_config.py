@@ -3,7 +3,8 @@
 import pytest
 
 from neuroadapter_jax.errors import ExistingFileError, InputError
-from neuroadapter_jax.studies.baselines.run import _claim
+from neuroadapter_jax.files import write_json
+from neuroadapter_jax.studies.baselines.checks import SETTINGS, require_own_folder
 from neuroadapter_jax.training.run_config import claim_export, has_begun, require_checkpoints
 
 
@@ -28,6 +29,18 @@ def test_a_run_writes_over_its_own_export_alone(tmp_path):
     assert not (tmp_path / "other").exists()
 
 
+def test_a_run_does_not_export_into_its_own_work_folder(tmp_path):
+    with pytest.raises(InputError, match="export and workdir are both"):
+        claim_export(tmp_path / "run", tmp_path / "x" / ".." / "run", ("config.json",))
+    assert not list(tmp_path.iterdir())
+
+
+def _claim(folder, settings):
+    """As a comparison of baselines does it."""
+    require_own_folder(folder, settings)
+    write_json(folder / SETTINGS, settings)
+
+
 def test_baselines_that_failed_before_their_first_result_bind_nobody(tmp_path):
     _claim(tmp_path, {"seed": 1})
     _claim(tmp_path, {"seed": 2})
@@ -37,7 +50,9 @@ def test_baselines_that_failed_before_their_first_result_bind_nobody(tmp_path):
         _claim(tmp_path, {"seed": 3})
 
 
-@pytest.mark.parametrize("name", ["results.json", "table.md", "methods.png"])
+@pytest.mark.parametrize(
+    "name", ["results.json", "table.md", "methods.png", "retrieval", "validation.json"]
+)
 def test_results_of_someone_else_are_no_baselines(tmp_path, name):
     (tmp_path / name).write_text("mine")
     with pytest.raises(ExistingFileError, match=f"holds {name} already"):

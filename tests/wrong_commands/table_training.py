@@ -54,6 +54,8 @@ TRAIN: tuple[Row, ...] = (
     row(4, f"{NEW} --config.train.lr=0.1", "train.lr"),
     row(4, "train --config {ablation} --workdir {out} --config.train.region_structure=perhaps",
         "region_structure", "perhaps"),
+    row(4, f"{NEW} --config.train.region_structure=perhaps", "region_structure",
+        "config.train has"),
     row(8, f"{NEW} --config.train.seed=-1", "seed", "-1"),
     row(8, f"{NEW} --config.train.seed=4294967296", "seed", "4294967296"),
     row(21, "train --config tiny_vit", "train", "section"),

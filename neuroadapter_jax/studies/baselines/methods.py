@@ -56,6 +56,25 @@ class BaselineSettings:
                 f"There is no method {', '.join(unknown)}; choose of {', '.join(METHODS)}."
             )
 
+    def wanted(self, with_captions: bool) -> list[str]:
+        """The methods that can be run, in the order of `METHODS`.
+
+        Args:
+            with_captions: whether captions of the training images are given.
+
+        Raises:
+            InputError: none can.
+        """
+        lacking = () if with_captions else ("linear", "linear_low_level")
+        found = [name for name in METHODS if name in self.methods and name not in lacking]
+        if not found:
+            raise InputError(
+                f"methods is {', '.join(self.methods) or 'empty'}, of which none can be run "
+                f"without captions of the training images; give captions, or name others of "
+                f"{', '.join(METHODS)}."
+            )
+        return found
+
     def of_reconstruction(self, sampling: Sampling) -> dict[str, Any]:
         """What the images depend on, as JSON values.
 

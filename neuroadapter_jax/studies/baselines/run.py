@@ -3,8 +3,6 @@
 Every method's images lie in their own folder, as `neuroadapter reconstruct` writes them.
 """
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,21 +12,25 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from neuroadapter_jax.batches import map_batches
-from neuroadapter_jax.datasets.belonging import Origin, made_for, require_same_root
 from neuroadapter_jax.datasets.input_pipeline import read_split
 from neuroadapter_jax.datasets.prepared.records import PreparedDataset
+from neuroadapter_jax.decoders.captions import captions_of
 from neuroadapter_jax.decoders.floors import mean_image, random_rows
-from neuroadapter_jax.decoders.linear_map import LinearMap, fit_latents, fit_states
+from neuroadapter_jax.decoders.linear_map import (
+    LinearMap,
+    fit_latents,
+    fit_states,
+    require_finite_responses,
+)
 from neuroadapter_jax.decoders.linear_two_stage import LinearTwoStage
 from neuroadapter_jax.decoders.low_level_start import save_low_level_start
 from neuroadapter_jax.decoders.retrieval import Gallery, gallery_of_records, retrieve
+from neuroadapter_jax.diffusion.samplers import plan
 from neuroadapter_jax.diffusion.sampling import Sampling
-from neuroadapter_jax.encoder.brain_encoder import BrainEncoder, check_fits
+from neuroadapter_jax.encoder.brain_encoder import BrainEncoder
 from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.files import (
     INPUTS,
-    refuse_foreign,
-    require_same_settings,
     write_json,
     write_text,
 )
@@ -43,14 +45,19 @@ from neuroadapter_jax.pipeline import (
     reconstruct_split,
     write_reconstructions,
 )
-from neuroadapter_jax.pipeline.checks import require_same_regions, require_same_surface
 from neuroadapter_jax.pipeline.contract import recorded_sampling
 from neuroadapter_jax.pipeline.reconstruction_folder import SaveGrid
 from neuroadapter_jax.progress import Bar
-from neuroadapter_jax.readers import read_json
 from neuroadapter_jax.simulation.nsd_writer import load_truth
 from neuroadapter_jax.simulation.truth import truth_fingerprint
-from neuroadapter_jax.studies.baselines.methods import METHODS, BaselineSettings
+from neuroadapter_jax.studies.baselines.checks import (
+    SETTINGS,
+    digest,
+    require_choices,
+    require_own_folder,
+    require_same_data,
+)
+from neuroadapter_jax.studies.baselines.methods import BaselineSettings
 from neuroadapter_jax.studies.baselines.scores import make_score, summarise
 from neuroadapter_jax.studies.baselines.tables import tables
 from neuroadapter_jax.studies.baselines.validation import ValidationImages, choose_on_validation
@@ -59,19 +66,6 @@ from neuroadapter_jax.studies.baselines.validation import ValidationImages, choo
 def simulated_captions(root: str | Path) -> dict[int, list[str]]:
     """The captions of all images of a simulated root, by id."""
     return {i: [text] for i, text in enumerate(load_truth(root)["captions"].tolist())}
-
-
-def require_choices(settings: BaselineSettings, root: str | Path | None) -> None:
-    """Refuse settings that are to be chosen on validation images where nothing tells which is best.
-
-    Raises:
-        InputError: strength or guidance is not given, and there is no simulated subject.
-    """
-    if root is None and (settings.strength is None or settings.linear_guidance_scale is None):
-        raise InputError(
-            "Without the simulated subject's folder nothing tells what a low-level start costs in "
-            "meaning, so name strength and linear_guidance_scale."
-        )
 
 
 @runs_alone("out", "a comparison of baselines")
@@ -115,63 +109,70 @@ def run_baselines(
             gallery; or captions or responses are missing.
     """
     settings = settings or BaselineSettings()
-    require_choices(settings, root)
+    wanted = settings.wanted(captions is not None)
     missing = {
         name: "no captions were given for the training images"
-        for name in ("linear", "linear_low_level")
-        if captions is None and name in settings.methods
+        for name in settings.methods
+        if name not in wanted
     }
-    wanted = [name for name in METHODS if name in settings.methods and name not in missing]
     sampling = settings.sampling or pipeline.sampling.replace(sampler="dpmsolver++", num_steps=10)
     how, out = settings.of_reconstruction(recorded_sampling(pipeline, sampling)), Path(out)
-    train = PreparedDataset(prepared, "train")
-    test = _Split.read(prepared, "test")
-    other_data = _require_same_data(pipeline, encoder, train, root, settings.allow_other)
-    gallery = gallery or gallery_of_records(train)
-    splits = (train, PreparedDataset(prepared, "validation"), test.dataset)
-    _claim(
-        out,
-        {
-            "model": pipeline.provenance,
-            "encoder": encoder.provenance,
-            "prepared": train.provenance["request"],
-            "gallery": [gallery.name, len(gallery)],
-            "captions": None if captions is None else _digest(captions),
-            **how,
-            **({"other_data": other_data} if other_data else {}),
-            INPUTS: {
-                "prepared": [split.fingerprint for split in splits],
-                "weights": pipeline.fingerprint,
-                "encoder_weights": encoder.fingerprint,
-                "gallery": gallery.fingerprint,
-                **({} if root is None else {"root": truth_fingerprint(root)}),
-            },
-        },
+    train, validation, held_out = (
+        PreparedDataset(prepared, split) for split in ("train", "validation", "test")
     )
+    other_data = require_same_data(pipeline, encoder, train, root, settings.allow_other)
+    plan(pipeline.backbone.schedule, sampling)
+    with_text = bool({"linear", "linear_low_level"} & set(wanted))
+    if captions is not None and with_text:
+        captions_of(captions, train.image_ids)
+    require_choices(settings, root, wanted)
+    gallery = gallery or gallery_of_records(train)
+    known = {
+        "model": pipeline.provenance,
+        "encoder": encoder.provenance,
+        "prepared": train.provenance["request"],
+        "gallery": [gallery.name, len(gallery)],
+        "captions": None if captions is None else digest(captions),
+        **how,
+        **({"other_data": other_data} if other_data else {}),
+        INPUTS: {
+            "prepared": [split.fingerprint for split in (train, validation, held_out)],
+            "weights": pipeline.fingerprint,
+            "encoder_weights": encoder.fingerprint,
+            "gallery": gallery.fingerprint,
+            **({} if root is None else {"root": truth_fingerprint(root)}),
+        },
+    }
+    require_own_folder(out, known)
+    train[0]  # raises where index and records do not belong together
+    test, chosen_on = _Split.read(held_out), _Split.read(validation)
     with_start = any(name.endswith("_low_level") for name in wanted)
     latents = low = None
     if with_start or "linear_latents" in wanted:
         latents = fit_latents(prepared, pipeline, out / "linear", progress=progress)
         low = latents(test.fmri)
-        save_low_level_start(out / "low_level_test.npz", test.dataset.image_ids, low)
     decoders: dict[str, Decoder] = {"neuroadapter": pipeline}
     samplings = {"neuroadapter": sampling}
-    if captions is not None and {"linear", "linear_low_level"} & set(wanted):
+    if captions is not None and with_text:
         states = fit_states(prepared, pipeline, captions, out / "linear", progress=progress)
         scale = settings.linear_guidance_scale or 1.0
         samplings["linear"] = sampling.replace(guidance_scale=scale, start="noise")
-        known = {"fitted_on": len(states.image_ids), "data": train.provenance["request"]}
+        fitted = {"fitted_on": len(states.image_ids), "data": train.provenance["request"]}
         decoders["linear"] = LinearTwoStage(
             pipeline.backbone,
             pipeline.regions,
             states,
             sampling=samplings["linear"],
-            provenance=known,
+            provenance=fitted,
         )
+    # Now that responses and captions were found to be usable, the folder is this run's.
+    write_json(out / SETTINGS, known)
+    if low is not None:
+        save_low_level_start(out / "low_level_test.npz", test.dataset.image_ids, low)
     chosen = choose_on_validation(
         decoders,
         samplings,
-        _validation_images(prepared, latents if with_start else None, root),
+        _validation_images(chosen_on, latents if with_start else None, root),
         settings,
         out / "validation.json",
         progress=progress,
@@ -215,25 +216,6 @@ def run_baselines(
     return results
 
 
-def _require_same_data(
-    pipeline: NeuroAdapterPipeline,
-    encoder: BrainEncoder,
-    records: PreparedDataset,
-    root: str | Path | None,
-    allow_other: Sequence[str],
-) -> dict[str, Any]:
-    """Refuses what is not of the same data; returns what differs and may."""
-    model = Origin.of("the model", pipeline.provenance)
-    found = made_for(model, records.origin, allow_other)
-    found |= made_for(Origin.of("the encoder", encoder.provenance), records.origin, allow_other)
-    require_same_surface(records, pipeline.regions)
-    require_same_regions(records, pipeline.regions)
-    check_fits(encoder, pipeline.regions, pipeline.provenance)
-    if root is not None:
-        require_same_root(root, records)
-    return found
-
-
 @dataclass(frozen=True)
 class _Split:
     dataset: PreparedDataset
@@ -242,16 +224,15 @@ class _Split:
     stimuli: UInt8[np.ndarray, "b Y X 3"]
 
     @classmethod
-    def read(cls, prepared: str | Path, name: str) -> "_Split":
-        dataset = PreparedDataset(prepared, name)
+    def read(cls, dataset: PreparedDataset) -> "_Split":
         found = read_split(dataset, "betas", "latent_mean", "image")
+        require_finite_responses(dataset, found["betas"])
         return cls(dataset, found["betas"].astype(np.float32), found["latent_mean"], found["image"])
 
 
 def _validation_images(
-    prepared: str | Path, latents: LinearMap | None, root: str | Path | None
+    split: _Split, latents: LinearMap | None, root: str | Path | None
 ) -> ValidationImages:
-    split = _Split.read(prepared, "validation")
     low = None if latents is None else latents(split.fmri)
     score = None if root is None else make_score(split.stimuli, split.dataset.image_ids, root)
     return ValidationImages(split.fmri, low, score)
@@ -369,21 +350,3 @@ class _Methods:
     def _autoencoder(self) -> None:
         scale = self.pipeline.backbone.vae.config.scaling_factor
         self._write("autoencoder", self._decode(scale * self.test.latents))
-
-
-def _digest(captions: Mapping[int, Sequence[str]]) -> str:
-    text = json.dumps({str(key): list(captions[key]) for key in sorted(captions)})
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _claim(out: Path, settings: dict[str, Any]) -> None:
-    """Refuses a folder of another run; else notes the settings."""
-    path = out / "settings.json"
-    refuse_foreign(out, ["results.json", "table.md", "methods.png"], ours=path.is_file())
-    # What a call noted that ended before its first result binds nobody.
-    if path.is_file():
-        found = read_json(path, "the settings of `neuroadapter baselines`")
-        begun = any(p != path and not p.name.startswith(".") for p in out.iterdir())
-        if begun or found.keys() - settings.keys():
-            require_same_settings(out, found, settings, "baselines")
-    write_json(path, settings)

@@ -12,11 +12,14 @@ from typing import Any
 import jax
 import numpy as np
 
+from neuroadapter_jax.diffusion.noise_schedule import NoiseSchedule
 from neuroadapter_jax.errors import InputError
-from neuroadapter_jax.files import write_json, write_text
+from neuroadapter_jax.files import refuse_foreign, write_json, write_text
 from neuroadapter_jax.ibbi.views import Reduction
 from neuroadapter_jax.pipeline import NeuroAdapterPipeline
 from neuroadapter_jax.progress import Bar
+from neuroadapter_jax.ranges import SettingError
+from neuroadapter_jax.readers import read_json
 from neuroadapter_jax.studies.benchmark.compiled import PEAKS, train_step_cost
 from neuroadapter_jax.studies.benchmark.measure import (
     CASES,
@@ -29,6 +32,7 @@ from neuroadapter_jax.studies.benchmark.measure import (
 from neuroadapter_jax.studies.benchmark.views import views_cost, views_table
 from neuroadapter_jax.tables import markdown_table
 
+_RESULTS, _TABLE = "benchmark.json", "benchmark.md"
 REDUCTIONS: tuple[Reduction, ...] = ("attention", "value_norm", "difference", "gradient")
 
 
@@ -57,18 +61,24 @@ def compare_sides(
 
     Raises:
         ImportError: PyTorch or diffusers is not installed.
-        InputError: an unknown size.
+        InputError: an unknown size, or more steps than the networks have timesteps.
+        ExistingFileError: `out` holds files of these names that are no benchmark's.
     """
     import torch
 
+    out = Path(out)
+    refuse_foreign(out, [_RESULTS, _TABLE], ours=_is_ours(out))
+    most = NoiseSchedule().num_train_timesteps
+    if not 1 <= num_steps <= most:
+        raise SettingError("num_steps", num_steps, f"1 to {most}, the timesteps of the networks")
     threads = len(os.sched_getaffinity(0))
     torch.set_num_threads(threads)
     names = ["tiny-sd", "middle"] if quick else list(sizes)
     if unknown := sorted(set(names) - SIZES.keys()):
         raise InputError(f"unknown size(s) {unknown}; choose from {sorted(SIZES)}.")
     # Candidates would take the full size half an hour here, and more than one step hours.
-    most = {"sd15": 1} | ({"middle": 5} if quick else {})
-    steps = {name: min(most.get(name, num_steps), num_steps) for name in names}
+    fewer = {"sd15": 1} | ({"middle": 5} if quick else {})
+    steps = {name: min(fewer.get(name, num_steps), num_steps) for name in names}
     results: dict[str, Any] = {
         "machine": platform.processor() or platform.machine(),
         "threads": threads,
@@ -97,9 +107,18 @@ def compare_sides(
                     row[side]["gib"] = found["gib"]
             results["sizes"][name]["cases"][case] = row
     text = sides_table(results)
-    write_json(Path(out) / "benchmark.json", results)
-    write_text(Path(out) / "benchmark.md", text)
+    write_json(out / _RESULTS, results)
+    write_text(out / _TABLE, text)
     return text
+
+
+def _is_ours(out: Path) -> bool:
+    """Whether a folder holds an earlier benchmark, which the new one replaces."""
+    try:
+        found = read_json(out / _RESULTS, "an earlier benchmark")
+    except InputError:
+        return False
+    return {"machine", "threads", "repeats", "sizes"} <= found.keys()
 
 
 def sides_table(results: Mapping[str, Any]) -> str:
@@ -163,7 +182,12 @@ def cost_of_views(
         repeats: timed calls per side.
         num_images: random responses, reconstructed at once.
         num_rois: random ROIs.
+
+    Raises:
+        SettingError: too few steps, or more than the model has.
     """
+    if num_steps < 2:
+        raise SettingError("num_steps", num_steps, "at least 2, since half of them are run, too")
     pipeline = NeuroAdapterPipeline.from_pretrained("neuroadapter-simulated")
     rng = np.random.default_rng(0)
     fmri = rng.standard_normal((num_images, pipeline.num_vertices), np.float32)
