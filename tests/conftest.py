@@ -7,11 +7,15 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 # Before JAX is imported: the tests run on the CPU, and compiled programs are kept between runs.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache" / "jax"))
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("MPLBACKEND", "Agg")
 # No test reaches for a model hub.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# Processes of xdist share the cores; more threads in each of them only wait for one another.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    for library in ("OMP", "MKL", "OPENBLAS"):
+        os.environ.setdefault(f"{library}_NUM_THREADS", "1")
 
 # A shell that starts the tests in the background has them, and what they start, ignore Ctrl-C.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -25,6 +29,30 @@ import shape_checks
 shape_checks.enforce("neuroadapter_jax")
 
 STRICT = {"adapter", "cortex", "diffusion"}
+# Compiling takes most of the time of the tests, and half of it goes into optimisations. They are
+# left out where the order of things is tested, and not where the mathematics is.
+OPTIMISED = {"adapter", "cortex", "diffusion", "encoder", "ibbi", "interop", "metrics"}
+# With two processes the longest files go first, so that none is left over at the end.
+LONGEST = (
+    "launch/test_train",
+    "pipeline/test_pipeline",
+    "older_versions",
+    "wrong_commands",
+    "training",
+    "launch",
+    "studies",
+    "fuzz",
+)
+
+
+def pytest_collection_modifyitems(items):
+    """The longest files first; within a file and among the others the order stays."""
+
+    def place(item):
+        path = pathlib.Path(item.path).relative_to(ROOT / "tests").as_posix()
+        return next((i for i, name in enumerate(LONGEST) if path.startswith(name)), len(LONGEST))
+
+    items.sort(key=place)
 
 
 @pytest.fixture(autouse=True)
@@ -35,6 +63,17 @@ def strict_promotion(request):
     else:
         with jax.numpy_dtype_promotion("strict"):
             yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compilation(request):
+    """XLA's optimisations are left out in most folders, in the commands that they start as well."""
+    quickly = OPTIMISED.isdisjoint(pathlib.Path(request.path).relative_to(ROOT).parts)
+    quickly &= "NEUROADAPTER_OPTIMISED" not in os.environ
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", str(int(quickly)))
+        jax.config.update("jax_disable_most_optimizations", quickly)
+        yield
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from neuroadapter_jax.abstract import abstract_network
 from neuroadapter_jax.diffusion.noise_schedule import NoiseSchedule
 from neuroadapter_jax.diffusion.text_encoder import CLIPTextConfig, CLIPTextModel
 from neuroadapter_jax.diffusion.tokenizer import CLIPTokenizer
@@ -22,7 +23,7 @@ from neuroadapter_jax.diffusion.weights import ASSETS, save_component, save_sche
 def random_network(make: Callable[[nnx.Rngs], nnx.Module], seed: int) -> nnx.Module:
     """A module drawn by NumPy, so that nothing is compiled, no bias is 0 and no norm is 1."""
     rng = np.random.default_rng(seed)
-    graph, state = nnx.split(nnx.eval_shape(lambda: make(nnx.Rngs(0))))
+    graph, state = nnx.split(abstract_network(make))
 
     def fill(path, leaf):
         noise = rng.standard_normal(leaf.shape).astype(np.float32)

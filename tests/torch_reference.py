@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from neuroadapter_jax.abstract import abstract_network
 from neuroadapter_jax.diffusion.weights import from_tensors
 
 pytest.importorskip("torch")
@@ -35,7 +36,7 @@ def numpy_tensors(module: torch.nn.Module, prefix: str = "") -> dict[str, np.nda
 
 def carried(make: Callable[[nnx.Rngs], nnx.Module], reference: torch.nn.Module) -> nnx.Module:
     """The Flax module with the weights of the PyTorch one, by the package's own strict rule."""
-    abstract = nnx.eval_shape(lambda: make(nnx.Rngs(0)))
+    abstract = abstract_network(make)
     return from_tensors(abstract, numpy_tensors(reference), "reference", np.float32)
 
 

@@ -13,6 +13,7 @@ from safetensors import safe_open
 from safetensors.numpy import save
 from typing_extensions import TypedDict  # that of 3.11 lacks what pydantic needs
 
+from neuroadapter_jax.abstract import abstract_network
 from neuroadapter_jax.diffusion.config_files import (
     SCHEDULE_FILE,
     check_backbone,
@@ -174,7 +175,7 @@ def from_tensors(abstract: nnx.Module, tensors: dict[str, np.ndarray], source: s
     """Fill an abstract module: each tensor used once, each parameter filled, each shape checked.
 
     Args:
-        abstract: a module made under `nnx.eval_shape`.
+        abstract: a module of `abstract_network`.
         tensors: arrays under PyTorch's names, in PyTorch's axis order.
         source: name for messages.
         dtype: of the parameters.
@@ -305,7 +306,7 @@ def abstract_component(folder: str | Path, name: str) -> nnx.Module:
     """A component with its shapes only; allocates no array."""
     cls, config = _CLASSES[name][0], component_config(folder, name)
     with reading(Path(folder) / name / "config.json", "sizes of which a network can be made"):
-        return nnx.eval_shape(lambda: cls(config, rngs=nnx.Rngs(0)))
+        return abstract_network(lambda rngs: cls(config, rngs=rngs))
 
 
 def load_component(backbone: str | Path, name: str, dtype: Any = jnp.float32) -> nnx.Module:

@@ -13,6 +13,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, UInt8
 from typing_extensions import TypedDict  # that of 3.11 lacks what pydantic needs
 
+from neuroadapter_jax.abstract import abstract_network
 from neuroadapter_jax.cortex.packing import pack, unpack_slots
 from neuroadapter_jax.cortex.parcellation import Parcellation
 from neuroadapter_jax.diffusion.identity import FINGERPRINT, require_same_backbone
@@ -289,7 +290,7 @@ class BrainEncoder:
             require_same_backbone(folder / _CONFIG, settings, features.backbone, found)
         config = as_type(RegionEncoderConfig, settings["encoder"], folder / _CONFIG)
         with reading(folder / _CONFIG, "sizes that a brain encoder can have"):
-            abstract = nnx.eval_shape(lambda: RegionEncoder(config, rngs=nnx.Rngs(0)))
+            abstract = abstract_network(lambda rngs: RegionEncoder(config, rngs=rngs))
         members = []
         for i in range(len(settings["blocks"])):
             path = folder / _WEIGHTS.format(i)

@@ -7,8 +7,8 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 
+from neuroadapter_jax.abstract import abstract_network
 from neuroadapter_jax.diffusion.config_files import read_config
 from neuroadapter_jax.diffusion.hub import is_hub_id, snapshot
 from neuroadapter_jax.diffusion.identity import of_network, with_commit
@@ -103,7 +103,7 @@ def load_dinov2(name: str | Path, dtype: Any = jnp.float32) -> Dinov2Model:
     folder = dinov2_folder(name)
     config = read_config(folder / _CONFIG, Dinov2Config)
     with reading(folder / _CONFIG, "sizes of which a network can be made"):
-        abstract = nnx.eval_shape(lambda: Dinov2Model(config, rngs=nnx.Rngs(0)))
+        abstract = abstract_network(lambda rngs: Dinov2Model(config, rngs=rngs))
     path = weights_in(folder, _STEM)
     if path is None:
         raise MissingFileError(

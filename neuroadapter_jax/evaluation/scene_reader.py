@@ -15,6 +15,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt8
 from safetensors.numpy import save
 
+from neuroadapter_jax.abstract import abstract_network
 from neuroadapter_jax.batches import map_batches
 from neuroadapter_jax.diffusion.weights import load_safetensors
 from neuroadapter_jax.errors import InputError, MissingFileError, reading
@@ -165,7 +166,7 @@ def load_scene_reader(folder: str | os.PathLike = ASSET) -> SceneReader:
     fields = read_json(folder / "config.json", "a scene reader's sizes")
     config = as_type(SceneReaderConfig, fields, folder / "config.json")
     with reading(folder / "config.json", "sizes that a scene reader can have"):
-        reader = nnx.eval_shape(lambda: SceneReader(config, nnx.Rngs(0)))
+        reader = abstract_network(lambda rngs: SceneReader(config, rngs))
     expected = {name: leaf.shape for name, leaf in _named_leaves(reader).items()}
     tensors = load_safetensors(folder / "model.safetensors")
     found = {name: tensor.shape for name, tensor in tensors.items()}

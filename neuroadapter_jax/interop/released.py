@@ -6,8 +6,8 @@ from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 
+from neuroadapter_jax.abstract import abstract_network
 from neuroadapter_jax.adapter.decoupled_attention import cross_attention_shapes
 from neuroadapter_jax.adapter.neuroadapter import NeuroAdapter, NeuroAdapterConfig
 from neuroadapter_jax.cortex.parcellation import Parcellation
@@ -124,7 +124,7 @@ def load_released(
     config = NeuroAdapterConfig(
         p, v, f, widths, heads, "released", condition_width=None if c == f else c
     )
-    abstract = nnx.eval_shape(lambda: NeuroAdapter(config, rngs=nnx.Rngs(0)))
+    abstract = abstract_network(lambda rngs: NeuroAdapter(config, rngs=rngs))
     return NeuroAdapterPipeline(
         from_tensors(abstract, tensors, str(folder), jnp.float32),
         backbone,

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple, NotRequired
 
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 from typing_extensions import TypedDict  # that of 3.11 lacks what pydantic needs
 
+from neuroadapter_jax.abstract import abstract_network
 from neuroadapter_jax.adapter.neuroadapter import NeuroAdapter, NeuroAdapterConfig
 from neuroadapter_jax.cortex.parcellation import Parcellation
 from neuroadapter_jax.diffusion.config_files import read_config
@@ -89,7 +89,7 @@ def load(
     settings = read_json(folder / CONFIG, _EXPECTED, _Settings)
     config = read_config(folder / CONFIG, NeuroAdapterConfig)
     with reading(folder / CONFIG, "sizes that an adapter can have"):
-        abstract = nnx.eval_shape(lambda: NeuroAdapter(config, rngs=nnx.Rngs(0)))
+        abstract = abstract_network(lambda rngs: NeuroAdapter(config, rngs=rngs))
     path = folder / WEIGHTS
     regions = Parcellation.load(folder / REGIONS)
     if regions.fingerprint() != settings["regions_fingerprint"]:

@@ -12,6 +12,7 @@ from annotated_types import MinLen
 from flax import nnx
 from jaxtyping import Array, Float
 
+from neuroadapter_jax.abstract import abstract_network
 from neuroadapter_jax.cortex.packing import pack
 from neuroadapter_jax.cortex.parcellation import Parcellation, Parcels
 from neuroadapter_jax.datasets.input_pipeline import make_batches, split_batches
@@ -228,7 +229,7 @@ class EncoderTrainingSetup:
             dropout=settings.dropout,
         )
         self.graph = nnx.graphdef(
-            nnx.eval_shape(lambda: RegionEncoder(self.config, rngs=nnx.Rngs(0)))
+            abstract_network(lambda rngs: RegionEncoder(self.config, rngs=rngs))
         )
         steps_per_epoch = len(self.train) / settings.batch_size
         self.num_steps = settings.num_steps or round((settings.num_epochs or 0) * steps_per_epoch)

@@ -9,6 +9,7 @@ from tiny_backbone import random_network
 from torch_adapter import TorchNeuroAdapter
 from torch_reference import assert_close, carried, randomise
 
+from neuroadapter_jax.abstract import abstract_network
 from neuroadapter_jax.adapter.decoupled_attention import cross_attention_shapes
 from neuroadapter_jax.adapter.neuroadapter import NeuroAdapter, NeuroAdapterConfig
 from neuroadapter_jax.diffusion.unet import UNet2DConditionModel, UNetConfig
@@ -114,7 +115,7 @@ def test_a_new_adapter_starts_from_the_text_matrices(networks):
 
 def test_shapes_come_from_an_abstract_unet():
     config = UNetConfig(**UNET)
-    unet = nnx.eval_shape(lambda: UNet2DConditionModel(config, rngs=nnx.Rngs(0)))
+    unet = abstract_network(lambda rngs: UNet2DConditionModel(config, rngs=rngs))
     assert cross_attention_shapes(unet) == ([6, 15, 15, 6, 6], [3] * 5)
 
 

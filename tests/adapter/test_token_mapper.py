@@ -5,6 +5,7 @@ from flax import nnx
 from tiny_backbone import random_network
 from torch_reference import assert_close, randomise
 
+from neuroadapter_jax.abstract import abstract_network
 from neuroadapter_jax.adapter.neuroadapter import NeuroAdapter, NeuroAdapterConfig
 from neuroadapter_jax.adapter.token_mapper import TokenMapper
 from neuroadapter_jax.diffusion.weights import from_tensors
@@ -49,7 +50,7 @@ class TorchMapper(torch.nn.Module):
 
 def test_it_is_pytorchs_decoder_layer():
     reference = randomise(TorchMapper(), seed=3)
-    abstract = nnx.eval_shape(lambda: TokenMapper(Q, P, F, rngs=nnx.Rngs(0)))
+    abstract = abstract_network(lambda rngs: TokenMapper(Q, P, F, rngs=rngs))
     mapper = from_tensors(abstract, reference.under_our_names(), "reference", np.float32)
     tokens = np.random.default_rng(1).standard_normal((B, P, F)).astype(np.float32)
     truth = reference(torch.from_numpy(tokens)).detach().numpy()

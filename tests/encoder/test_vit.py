@@ -3,8 +3,8 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 
+from neuroadapter_jax.abstract import abstract_network
 from neuroadapter_jax.diffusion.weights import from_tensors
 from neuroadapter_jax.encoder.vit import Dinov2Config, Dinov2Model, position_matrix
 
@@ -43,7 +43,7 @@ def pair(fields, registers):
             parameter.copy_(torch.randn_like(parameter) / max(parameter.shape[-1], 1) ** 0.5)
     tensors = {name: value.numpy() for name, value in theirs.state_dict().items()}
     tensors.pop("embeddings.mask_token")
-    abstract = nnx.eval_shape(lambda: Dinov2Model(Dinov2Config(**fields), rngs=nnx.Rngs(0)))
+    abstract = abstract_network(lambda rngs: Dinov2Model(Dinov2Config(**fields), rngs=rngs))
     return theirs, from_tensors(abstract, tensors, "test", jnp.float32)
 
 

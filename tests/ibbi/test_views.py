@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 from tiny_backbone import random_network
 
+from neuroadapter_jax.abstract import abstract_network
 from neuroadapter_jax.adapter.guidance import Guidance
 from neuroadapter_jax.diffusion.attention import Stream, Tap
 from neuroadapter_jax.diffusion.unet import UNet2DConditionModel, UNetConfig
@@ -206,7 +206,7 @@ def test_contrast_is_relative_to_the_mean_over_samples():
 
 
 def test_memory_of_the_matrices_at_full_size():
-    unet = nnx.eval_shape(lambda: UNet2DConditionModel(UNetConfig(), rngs=nnx.Rngs(0)))
+    unet = abstract_network(lambda rngs: UNet2DConditionModel(UNetConfig(), rngs=rngs))
     # Heads 8; 5 layers each of 64 x 64, 32 x 32 and 16 x 16 queries, one of 8 x 8.
     queries = 5 * (64**2 + 32**2 + 16**2) + 8**2
     assert views.attention_bytes(unet, 200, 3, 50) == 4 * 3 * 50 * 8 * queries * 200

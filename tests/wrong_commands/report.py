@@ -1,6 +1,6 @@
 """Prints how the wrong commands end: good, weak, traceback, accepted or destroyed.
 
-    python tests/wrong_commands/report.py [--command NAME] [--kind NUMBER] [--open] [--out FILE]
+    python tests/wrong_commands/report.py [--command NAME] [--kind NUMBER] [--out FILE]
 
 A table by command and one by kind of mistake, then every command that is not good.
 """
@@ -26,7 +26,7 @@ for name, value in {
     os.environ.setdefault(name, value)
 
 from wrong_commands.row import GOOD, VERDICTS, judge
-from wrong_commands.tables import KINDS, ROWS, is_open
+from wrong_commands.tables import KINDS, ROWS
 from wrong_commands.world import World
 
 
@@ -44,7 +44,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--command", action="append")
     parser.add_argument("--kind", action="append", type=int)
-    parser.add_argument("--open", action="store_true", help="only those that open.json lists")
     parser.add_argument("--out", type=Path)
     chosen = parser.parse_args()
     rows = [
@@ -52,7 +51,6 @@ def main() -> None:
         for row in ROWS
         if (chosen.command is None or row.name in chosen.command)
         and (chosen.kind is None or row.kind in chosen.kind)
-        and (not chosen.open or is_open(row))
     ]
     by_command: dict[str, Counter] = {}
     by_kind: dict[int, Counter] = {}

@@ -9,7 +9,7 @@ from collections import Counter
 import pytest
 from shape_checks import unchecked
 from wrong_commands.row import GOOD, judge
-from wrong_commands.tables import KINDS, ROWS, chosen_rows, is_open
+from wrong_commands.tables import KINDS, ROWS, chosen_rows
 from wrong_commands.world import World
 
 from neuroadapter_jax.commands.program import NAMES
@@ -20,8 +20,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
-ALL = ROWS if os.environ.get("NEUROADAPTER_ALL_WRONG_COMMANDS") else chosen_rows()
-TRIED = tuple(row for row in ALL if not is_open(row))
+TRIED = ROWS if os.environ.get("NEUROADAPTER_ALL_WRONG_COMMANDS") else chosen_rows()
 
 
 @pytest.fixture(scope="module")

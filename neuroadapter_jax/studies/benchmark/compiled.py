@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from neuroadapter_jax.abstract import abstract_network
 from neuroadapter_jax.adapter.neuroadapter import NeuroAdapter
 from neuroadapter_jax.cortex.packing import Packing
 from neuroadapter_jax.diffusion.noise_schedule import NoiseSchedule
@@ -64,15 +65,10 @@ def train_step_cost(
     Raises:
         RuntimeError: the backend does not analyse compiled programs.
     """
-    unet = nnx.eval_shape(lambda: UNet2DConditionModel(size.unet, rngs=nnx.Rngs(0)))
-    text = nnx.eval_shape(lambda: CLIPTextModel(size.text, rngs=nnx.Rngs(0)))
-    adapter = nnx.eval_shape(
-        lambda: NeuroAdapter.for_unet(
-            UNet2DConditionModel(size.unet, rngs=nnx.Rngs(0)),
-            size.num_regions,
-            size.max_vertices,
-            rngs=nnx.Rngs(0),
-        )
+    unet = abstract_network(lambda rngs: UNet2DConditionModel(size.unet, rngs=rngs))
+    text = abstract_network(lambda rngs: CLIPTextModel(size.text, rngs=rngs))
+    adapter = abstract_network(
+        lambda rngs: NeuroAdapter.for_unet(unet, size.num_regions, size.max_vertices, rngs=rngs)
     )
     (unet_graph, unet_params), (adapter_graph, params) = nnx.split(unet), nnx.split(adapter)
     optimizer = make_optimizer(make_schedule(1e-4, 1000), weight_decay=1e-6)

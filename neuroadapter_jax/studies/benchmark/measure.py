@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from neuroadapter_jax.abstract import abstract_network
 from neuroadapter_jax.adapter.neuroadapter import NeuroAdapter
 from neuroadapter_jax.diffusion.noise_schedule import NoiseSchedule
 from neuroadapter_jax.diffusion.text_encoder import CLIPTextConfig, CLIPTextModel
@@ -104,13 +105,13 @@ def networks(
 ) -> tuple[Backbone, NeuroAdapter, np.ndarray]:
     """Random networks of a size, and the token ids of an empty prompt."""
 
-    def random(build: Callable[[], Module], seed: int, dtype: Any = jnp.float32) -> Module:
-        return random_parameters(nnx.eval_shape(build), seed, dtype)
+    def random(build: Callable[[nnx.Rngs], Module], seed: int, dtype: Any = jnp.float32) -> Module:
+        return random_parameters(abstract_network(build), seed, dtype)
 
     backbone = Backbone(
-        random(lambda: UNet2DConditionModel(size.unet, rngs=nnx.Rngs(0)), 0, unet_dtype),
-        random(lambda: AutoencoderKL(size.vae, rngs=nnx.Rngs(0)), 1),
-        random(lambda: CLIPTextModel(size.text, rngs=nnx.Rngs(0)), 2),
+        random(lambda rngs: UNet2DConditionModel(size.unet, rngs=rngs), 0, unet_dtype),
+        random(lambda rngs: AutoencoderKL(size.vae, rngs=rngs), 1),
+        random(lambda rngs: CLIPTextModel(size.text, rngs=rngs), 2),
         NoiseSchedule(),
         Path(),
     )
