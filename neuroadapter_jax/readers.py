@@ -143,21 +143,27 @@ def _adapter(form: Any) -> pydantic.TypeAdapter:
 
 
 def read_npz(
-    path: str | os.PathLike, expected: str, keys: Collection[str] = (), remedy: str = ""
+    path: str | os.PathLike,
+    expected: str,
+    keys: Collection[str] | Mapping[str, str] = (),
+    remedy: str = "",
 ) -> dict[str, np.ndarray]:
     """All arrays of an npz file, each held against its checksum.
 
     Args:
         path: the file.
         expected: what it should be, for the message.
-        keys: those that it must hold.
+        keys: those that it must hold. A mapping also says what each is: NumPy's letters of the
+            types that it may have and the number of its axes, such as "iu1" for a list of whole
+            numbers or "f4" for a stack of images; "*" is for all that are not named.
         remedy: what to do; when empty, one that fits what was found.
 
     Raises:
         MissingFileError: there is no such file.
-        InputError: it is damaged or something else, lacks a key, or holds pickled objects.
+        InputError: it is damaged or something else, lacks a key, holds pickled objects, or an array
+            is of another type or number of axes.
     """
-    arrays = {}
+    arrays: dict[str, np.ndarray] = {}
     with reading(path, expected, remedy), zipfile.ZipFile(path) as archive:
         for member in archive.infolist():
             content = archive.read(member)  # whole, so that its checksum is compared
@@ -165,12 +171,32 @@ def read_npz(
             arrays[name] = _read_array(io.BytesIO(content), len(content), f"{path}: {name}")
         if len(arrays) != _number_of_members(Path(path), len(arrays)) or not arrays:
             raise ValueError("a list of arrays that has lost some")
-    if missing := sorted(set(keys) - set(arrays)):
+    if missing := sorted(set(keys) - set(arrays) - {"*"}):
         raise InputError(
             f"{path} lacks {', '.join(missing)}; expected {expected}; "
             f"{remedy or describe(path)[1]}."
         )
+    layouts = keys if isinstance(keys, Mapping) else {}
+    for name, array in arrays.items():
+        layout = layouts.get(name, layouts.get("*"))
+        if layout is not None:
+            _require_layout(path, name, array, layout, remedy or describe(path)[1])
     return arrays
+
+
+_KINDS = {"f": "numbers", "i": "whole numbers", "u": "whole numbers", "U": "text", "b": "booleans"}
+
+
+def _require_layout(
+    path: str | os.PathLike, name: str, array: np.ndarray, layout: str, remedy: str
+) -> None:
+    kinds, axes = layout[:-1], int(layout[-1])
+    if array.dtype.kind not in kinds or array.ndim != axes:
+        wanted = " or ".join(dict.fromkeys(_KINDS[kind] for kind in kinds))
+        raise InputError(
+            f"{path}: {name} is {array.dtype} of shape {array.shape}; expected {wanted} on {axes} "
+            f"{'axis' if axes == 1 else 'axes'}; {remedy}."
+        )
 
 
 def _number_of_members(path: Path, otherwise: int) -> int:

@@ -80,6 +80,23 @@ def test_a_missing_array_is_named(tmp_path):
     assert "a.npz lacks y; expected sums" in refused(read_npz, tmp_path / "a.npz", "sums", ("y",))
 
 
+def test_an_array_of_another_type_or_number_of_axes_is_named(tmp_path):
+    layouts = {"x": "iu1", "*": "f2"}
+    for x, others, found in (
+        (np.zeros(3), {}, "a.npz: x is float64 of shape (3,); expected whole numbers on 1 axis"),
+        (np.array(["a"]), {}, "x is <U1 of shape (1,); expected whole numbers on 1 axis"),
+        (
+            np.arange(3),
+            {"z": np.zeros(2)},
+            "z is float64 of shape (2,); expected numbers on 2 axes",
+        ),
+    ):
+        np.savez(tmp_path / "a.npz", x=x, **others)
+        assert found in refused(read_npz, tmp_path / "a.npz", "numbers", layouts)
+    np.savez(tmp_path / "a.npz", x=np.arange(3), z=np.zeros((1, 2)))
+    assert set(read_npz(tmp_path / "a.npz", "numbers", layouts)) == {"x", "z"}
+
+
 def test_a_changed_byte_of_an_npz_is_found_out_wherever_it_lies(tmp_path):
     path = tmp_path / "a.npz"
     np.savez(path, x=np.arange(3), y=np.ones(2))

@@ -147,7 +147,10 @@ class Parcellation:
             MissingFileError: there is no such file.
             InputError: it is no such file, lacks a key, or its arrays contradict one another.
         """
-        keys = ("names", "hemispheres", "vertices", "sizes", "num_vertices")
+        text, count = "U1", "iu1"
+        keys = {"names": text, "hemispheres": text} | dict.fromkeys(
+            ("vertices", "sizes", "num_vertices"), count
+        )
         expected = "regions as Parcellation.save writes them"
         file = read_npz(path, expected, keys)
         with reading(path, expected):

@@ -37,16 +37,14 @@ class RepeatVariance:
 
     def load(self, path: Path) -> None:
         """Adds the sums that were stored."""
-        stored = read_npz(path, "sums over images of this preparation", ("sums", "images"))
+        stored = read_npz(
+            path, "sums over images of this preparation", {"sums": "f1", "images": "iu0"}
+        )
         sums, images = stored["sums"], stored["images"]
-        if (sums.shape, sums.dtype.kind, images.shape, images.dtype.kind) != (
-            *(self.sums.shape, "f"),
-            *((), "i"),
-        ):
+        if sums.shape != self.sums.shape:
             raise InputError(
-                f"{path}: holds sums of shape {sums.shape} ({sums.dtype}) over {images.dtype} of "
-                f"shape {images.shape}; expected {self.sums.shape} numbers over a count of images; "
-                f"delete the folder and prepare it again."
+                f"{path}: holds sums of shape {sums.shape}; expected {self.sums.shape}; delete the "
+                "folder and prepare it again."
             )
         self.sums += sums
         self.images += int(images)

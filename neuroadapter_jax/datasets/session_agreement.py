@@ -60,8 +60,10 @@ class SessionAgreement:
         """Adds sums that were stored; without the file, of an older version's work, nothing."""
         if path.exists():
             remedy = f"delete {path.parent}, and it is made again"
-            stored = read_npz(path, "sums over the trials of sessions", ("sums",), remedy)["sums"]
-            if stored.shape != self._sums.shape or stored.dtype.kind != "f":
+            stored = read_npz(path, "sums over the trials of sessions", {"sums": "f3"}, remedy)[
+                "sums"
+            ]
+            if stored.shape != self._sums.shape:
                 raise InputError(
                     f"{path}: sums is {stored.dtype} of shape {stored.shape}; expected numbers of "
                     f"shape {self._sums.shape}; {remedy}."

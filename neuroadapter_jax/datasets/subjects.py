@@ -109,4 +109,4 @@ def open_prepared(
 
 
 def _ids(part: PreparedDataset, split: str) -> Int64[np.ndarray, " images"]:
-    return read_npz(part.path / INDEX, IDS_OF_SPLITS, (split,))[split]
+    return read_npz(part.path / INDEX, IDS_OF_SPLITS, {split: "iu1"})[split]

@@ -64,11 +64,12 @@ class LinearMap:
     def load(cls, path: str | Path) -> "LinearMap":
         """Read what `save` wrote."""
         # Files of earlier versions do not say what they were made from.
-        names = [f.name for f in dataclasses.fields(cls) if f.name != "made_from"]
+        names = {"vertices": "iu1", "weights": "f2", "bias": "f1", "alphas": "f1"}
+        names |= {"shape": "iu1", "image_ids": "iu1"}
         expected, advice = "a linear map's arrays", f"delete {path}, and it is fitted again"
         file = read_npz(path, expected, names, advice)
         found: dict[str, Any] = {name: file[name] for name in names}
-        found["shape"] = tuple(np.atleast_1d(found["shape"]).tolist())
+        found["shape"] = tuple(found["shape"].tolist())
         found["made_from"] = str(file.get("made_from", ""))
         entries = found["bias"].shape
         if found["weights"].shape != (*found["vertices"].shape, *entries) or entries != (

@@ -52,12 +52,12 @@ def load_low_level_start(
     if not path.is_file():
         raise MissingFileError(f"{path}: not found; expected an npz file or a folder of images.")
     expected = "what `neuroadapter baselines` writes as low_level_test.npz"
-    file = read_npz(path, expected, ("image_ids", "latents"))
+    file = read_npz(path, expected, {"image_ids": "iu1", "latents": "f4"})
     ids, latents = file["image_ids"], file["latents"]
-    if ids.dtype.kind not in "iu" or ids.shape != latents.shape[:1] or latents.dtype.kind != "f":
+    if ids.shape != latents.shape[:1]:
         raise InputError(
-            f"{path}: image_ids is {ids.dtype} of shape {ids.shape}, latents {latents.dtype} of "
-            f"shape {latents.shape}; expected {expected}."
+            f"{path}: image_ids is of shape {ids.shape}, latents is of shape {latents.shape}; "
+            f"expected {expected}."
         )
     _require(path, ids, image_ids)
     config = pipeline.backbone.unet.config

@@ -169,7 +169,7 @@ def retrieve(
     first, leaders = 0, Leaders.of_none(len(fmri))
     if state is not None and state.is_file():
         expected = "the state of a retrieval"
-        file = read_npz(state, expected, ("of",), f"delete {state}")
+        file = read_npz(state, expected, {"of": "U0"}, f"delete {state}")
         if str(file["of"]) != of or "responses" not in file:
             raise InputError(
                 f"{state} belongs to another gallery, encoder or responses, or to an older "

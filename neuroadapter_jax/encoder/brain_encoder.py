@@ -295,9 +295,9 @@ class BrainEncoder:
         for i in range(len(settings["blocks"])):
             path = folder / _WEIGHTS.format(i)
             members.append(from_tensors(abstract, load_safetensors(path), str(path), jnp.float32))
-        stored = read_npz(folder / _VALIDATION, "correlations per vertex", ("correlation",))
+        stored = read_npz(folder / _VALIDATION, "correlations per vertex", {"correlation": "f2"})
         correlations, shape = stored["correlation"], (len(members), sum(regions.num_vertices))
-        if correlations.shape != shape or correlations.dtype.kind != "f":
+        if correlations.shape != shape:
             raise InputError(
                 f"{folder / _VALIDATION}: correlation is {correlations.dtype} of shape "
                 f"{correlations.shape}; expected numbers of shape {shape}, one per encoder and "

@@ -137,7 +137,7 @@ def load_truth(root: str | os.PathLike) -> dict[str, np.ndarray]:
     """
     path = _require_truth(root)
     expected = "the truth of a simulated subject"
-    file = read_npz(path, expected, ("image_size", "masks_packed"))
+    file = read_npz(path, expected, {"image_size": "iu0", "masks_packed": "u3"})
     truth = {_FORMER_ARRAYS.get(key, key): values for key, values in file.items()}
     with reading(path, expected):
         size = int(truth["image_size"])

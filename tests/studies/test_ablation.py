@@ -210,7 +210,7 @@ def test_objects_of_the_simulated_subject(tmp_path, networks):
     np.savez(
         tmp_path / "truth.npz",
         categories=categories,
-        masks_packed=np.zeros((41, 3, 64, 8), np.uint8),
+        masks_packed=np.zeros((41, 3, 512), np.uint8),
         image_size=64,
     )
     stimuli = np.stack([render(scene)[0] for scene in scenes])

@@ -18,7 +18,7 @@ from neuroadapter_jax.files import write_npz
 from neuroadapter_jax.fingerprints import of_file
 from neuroadapter_jax.readers import read_npz
 
-_SCALING = ("mean", "scale", "group", "count")
+_SCALING = {"mean": "f2", "scale": "f2", "group": "iu1", "count": "iu1"}
 
 
 class NSDTrials:
@@ -84,7 +84,8 @@ class NSDTrials:
             arrays = read_npz(
                 work / f"{unit}.npz",
                 "the statistics of a session",
-                ("nan_vertices", *(f"session_{key}" for key in _SCALING)),
+                {"nan_vertices": "iu1"}
+                | {f"session_{key}": axes for key, axes in _SCALING.items()},
                 f"delete {work}, and the same command makes it again",
             )
             parts = {

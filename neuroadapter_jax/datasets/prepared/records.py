@@ -72,14 +72,15 @@ class PreparedDataset:
         self.path = Path(prepared)
         self.split = split
         self.provenance = read_provenance(self.path)
-        index = read_npz(self.path / INDEX, IDS_OF_SPLITS)
+        index = read_npz(self.path / INDEX, IDS_OF_SPLITS, {"*": "iu1"})
         if split not in index:
             raise InputError(
                 f"{self.path} has no split {split!r}; choose one of {', '.join(index)}."
             )
         self.image_ids: Int64[np.ndarray, " images"] = index[split]
         expected = "the vertices of a prepared folder"
-        cortex = read_npz(self.path / CORTEX, expected, ("ncsnr", "num_vertices"))
+        layouts = {"ncsnr": "f1", "num_vertices": "iu1"}
+        cortex = read_npz(self.path / CORTEX, expected, layouts)
         with reading(self.path / CORTEX, expected):
             self.ncsnr: Float32[np.ndarray, " n"] = cortex["ncsnr"]
             lh, rh = cortex["num_vertices"].tolist()
@@ -160,7 +161,8 @@ class PreparedDataset:
         if not (self.path / STIMULI).exists():  # folders of older versions lack it
             return np.full(len(self.image_ids), default)
         path, expected = self.path / STIMULI, "the stimuli of a prepared folder"
-        stimuli = read_npz(path, expected, (key, "ids"))
+        kind = "b1" if isinstance(default, bool) else "U1"
+        stimuli = read_npz(path, expected, {key: kind, "ids": "iu1"})
         with reading(path, expected):
             known = stimuli["ids"]
             if len(lacking := np.setdiff1d(self.image_ids, known)):

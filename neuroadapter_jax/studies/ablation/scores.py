@@ -43,7 +43,7 @@ class ImageScores(NamedTuple):
     def load(cls, path: str | Path) -> "ImageScores":
         """Read a file of `save`; one of version 0.1.0 comes with today's names."""
         parts: dict[str, dict[str, Any]] = {"points": {}, "out_of": {}, "missing": {}}
-        arrays = read_npz(path, "scores of each image", ("image_ids",), f"delete {path}")
+        arrays = read_npz(path, "scores of each image", {"image_ids": "iu1"}, f"delete {path}")
         with reading(path, "scores of each image", f"delete {path}"):
             for key, values in arrays.items():
                 part, _, name = key.partition("/")
