@@ -18,9 +18,9 @@ ROOT = Path(__file__).resolve().parents[2]
 COUNT, SIDE = 3, 17
 
 
-def start(*arguments):
+def start(*arguments, **variables):
     command = [sys.executable, str(ROOT / "launch" / "evaluate.py"), *map(str, arguments)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **variables}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(command, env=environment, **pipes)
 
@@ -54,10 +54,9 @@ def scored(folder, values):
 def test_scores_differences_and_refusals(tmp_path):
     folder, grey = write(tmp_path / "reconstructions"), write(tmp_path / "grey", "L")
     a, b = scored(tmp_path / "a", [0.25, 0.5, 0.5]), scored(tmp_path / "b", [0.5, 0.75, 0.75])
-    (tmp_path / "nothing").mkdir()
-    weights = ("--weights", tmp_path / "nothing")
+    cache = {"TORCH_HOME": str(tmp_path / "cache"), "HF_HOME": str(tmp_path / "cache")}
     running = [
-        start(folder, *weights, "--convention", "neuroadapter"),
+        start(folder, "--convention", "neuroadapter", **cache),
         start("--compare", a, b, "--out", tmp_path / "differences"),
         start(grey),
     ]

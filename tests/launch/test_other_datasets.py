@@ -158,7 +158,7 @@ def test_rois_of_voxels_are_reconstructed_from_and_trained_on(worlds, random_bac
     assert sorted(e["name"] for e in entries) == sorted(set(world.test_names))
     settings = Settings(
         prepared=str(folder / "rois"), parcellation=(), backbone=str(random_backbone),
-        num_regions=3, per_hemisphere=False,
+        num_regions=3, per_hemisphere=False, batch_size=5,
     )  # fmt: skip
     setup = TrainingSetup(settings)
     (regions,) = setup.regions

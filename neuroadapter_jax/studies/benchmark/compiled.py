@@ -68,7 +68,12 @@ def train_step_cost(
     unet = abstract_network(lambda rngs: UNet2DConditionModel(size.unet, rngs=rngs))
     text = abstract_network(lambda rngs: CLIPTextModel(size.text, rngs=rngs))
     adapter = abstract_network(
-        lambda rngs: NeuroAdapter.for_unet(unet, size.num_regions, size.max_vertices, rngs=rngs)
+        lambda rngs: NeuroAdapter.for_unet(
+            UNet2DConditionModel(size.unet, rngs=rngs),
+            size.num_regions,
+            size.max_vertices,
+            rngs=rngs,
+        )
     )
     (unet_graph, unet_params), (adapter_graph, params) = nnx.split(unet), nnx.split(adapter)
     optimizer = make_optimizer(make_schedule(1e-4, 1000), weight_decay=1e-6)
