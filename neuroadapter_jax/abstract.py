@@ -17,7 +17,8 @@ def abstract_network(make: Callable[[nnx.Rngs], Network]) -> Network:
     trace, which takes nine tenths of the time for Stable Diffusion's U-Net.
 
     Args:
-        make: the network's class, called with the random numbers of its parameters.
+        make: the network's class, called with the random numbers of its parameters. A module that
+            keeps them for later, as dropout does, would be left with a single key; none here does.
     """
 
     def build() -> Network:

@@ -26,6 +26,7 @@ for number, handler in (
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, handler)
 
+import coverage
 import jax
 import numpy as np
 import pytest
@@ -37,6 +38,8 @@ STRICT = {"adapter", "cortex", "diffusion"}
 # Compiling takes most of the time of the tests, and half of it goes into optimisations. They are
 # left out where the order of things is tested, and not where the mathematics is.
 OPTIMISED = {"adapter", "cortex", "diffusion", "encoder", "ibbi", "interop", "metrics"}
+# Slow tests are measured by coverage in these folders only.
+MEASURED = {"launch", "studies"}
 # With two processes the longest files go first, so that none is left over at the end.
 LONGEST = (
     "launch/test_train",
@@ -48,6 +51,26 @@ LONGEST = (
     "studies",
     "fuzz",
 )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item):
+    """Coverage is measured in the fast tests and in those of whole commands and studies.
+
+    Python 3.11 tells coverage of every line that JAX runs while it traces, which makes the tracing
+    of a U-Net take half as long again; the slow tests of the mathematics add lines that the others
+    have reached already.
+    """
+    slow = item.get_closest_marker("slow") is not None
+    whole = not MEASURED.isdisjoint(pathlib.Path(item.path).relative_to(ROOT).parts)
+    measuring = coverage.Coverage.current() if slow and not whole else None
+    if measuring is None:
+        return (yield)
+    measuring.stop()
+    try:
+        return (yield)
+    finally:
+        measuring.start()
 
 
 def pytest_collection_modifyitems(items):

@@ -200,12 +200,14 @@ class World:
 
 
 def contents(folder: pathlib.Path) -> dict[str, bytes]:
-    """Every file of a result by its name; of checkpoints, every array.
+    """Every file of a result by its name; of checkpoints and views, every array.
 
+    A netCDF file holds the time at which it was written beside its arrays.
     Hidden files, which a killed run leaves where it was writing one, belong to no result.
     """
     import jax
     import orbax.checkpoint as ocp
+    import xarray
 
     from neuroadapter_jax.commands.machine import use_cpu_cores
 
@@ -215,7 +217,13 @@ def contents(folder: pathlib.Path) -> dict[str, bytes]:
         parts = path.relative_to(folder).parts
         hidden = any(part.startswith(".") for part in parts)
         if path.is_file() and not ("checkpoints" in parts or hidden or path.name == "timing.jsonl"):
-            found["/".join(parts)] = path.read_bytes()
+            name = "/".join(parts)
+            if path.suffix != ".nc":
+                found[name] = path.read_bytes()
+                continue
+            views = xarray.load_dataset(path, engine="h5netcdf")
+            found[name] = json.dumps(views.to_dict(data=False), default=str).encode()
+            found |= {f"{name}:{key}": array.values.tobytes() for key, array in views.items()}
         if path.is_dir() and path.name == "state" and "checkpoints" in parts:
             state = ocp.StandardCheckpointer().restore(path.absolute())
             for place, leaf in jax.tree_util.tree_leaves_with_path(state):

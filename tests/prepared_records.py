@@ -3,7 +3,7 @@
 import json
 
 import numpy as np
-from array_record.python.array_record_module import ArrayRecordWriter
+from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 
 from neuroadapter_jax.datasets.prepared.records import _example_class
 
@@ -44,3 +44,19 @@ def write_prepared(folder, subject, ids, num_vertices, *, side=64, latent=(16, 1
     np.savez(folder / "cortex.npz", ncsnr=ncsnr, num_vertices=np.array(num_vertices))
     np.savez(folder / "index.npz", **{s: np.array(ids[s], np.int64) for s in SPLITS})
     return folder
+
+
+def change_responses(folder, split, change):
+    """Writes a split's records again with change(responses), each image's as one flat array."""
+    (path,) = folder.rglob(f"*-{split}.array_record-*")
+    reader = ArrayRecordReader(str(path))
+    found = [reader.read([i])[0] for i in range(reader.num_records())]
+    reader.close()
+    path.unlink()
+    writer = ArrayRecordWriter(str(path), "group_size:1")
+    for record in found:
+        example = _example_class().FromString(record)
+        values = example.features.feature["betas"].bytes_list.value
+        values[0] = change(np.frombuffer(values[0], "<f2").copy()).astype("<f2").tobytes()
+        writer.write(example.SerializeToString())
+    writer.close()

@@ -3,19 +3,12 @@ import pytest
 from flax import nnx
 
 from neuroadapter_jax.abstract import abstract_network
+from neuroadapter_jax.diffusion.config_files import component_config
 from neuroadapter_jax.diffusion.text_encoder import CLIPTextConfig, CLIPTextModel
-from neuroadapter_jax.diffusion.unet import UNet2DConditionModel, UNetConfig
+from neuroadapter_jax.diffusion.unet import UNet2DConditionModel
+from neuroadapter_jax.diffusion.weights import ASSETS
 
-UNET = UNetConfig(
-    sample_size=8,
-    down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-    up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-    block_out_channels=(6, 12),
-    layers_per_block=1,
-    cross_attention_dim=7,
-    attention_head_dim=3,
-    norm_num_groups=3,
-)
+UNET = component_config(ASSETS / "tiny-sd", "unet")
 TEXT = CLIPTextConfig(29, 8, 13, 2, 2, 11)
 
 

@@ -147,10 +147,8 @@ class Parcellation:
             MissingFileError: there is no such file.
             InputError: it is no such file, lacks a key, or its arrays contradict one another.
         """
-        text, count = "U1", "iu1"
-        keys = {"names": text, "hemispheres": text} | dict.fromkeys(
-            ("vertices", "sizes", "num_vertices"), count
-        )
+        keys = {"names": "U1", "hemispheres": "U1"}
+        keys |= {"vertices": "iu1", "sizes": "iu1", "num_vertices": "iu1"}
         expected = "regions as Parcellation.save writes them"
         file = read_npz(path, expected, keys)
         with reading(path, expected):

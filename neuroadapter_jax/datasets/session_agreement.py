@@ -60,12 +60,11 @@ class SessionAgreement:
         """Adds sums that were stored; without the file, of an older version's work, nothing."""
         if path.exists():
             remedy = f"delete {path.parent}, and it is made again"
-            stored = read_npz(path, "sums over the trials of sessions", {"sums": "f3"}, remedy)[
-                "sums"
-            ]
+            expected = "sums over the trials of sessions"
+            stored = read_npz(path, expected, {"sums": "f3"}, remedy)["sums"]
             if stored.shape != self._sums.shape:
                 raise InputError(
-                    f"{path}: sums is {stored.dtype} of shape {stored.shape}; expected numbers of "
+                    f"{path}: sums is of shape {stored.shape}; expected "
                     f"shape {self._sums.shape}; {remedy}."
                 )
             self._sums += stored

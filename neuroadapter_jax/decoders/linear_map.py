@@ -14,7 +14,7 @@ from neuroadapter_jax.cortex.parcellation import Parcellation
 from neuroadapter_jax.datasets.input_pipeline import read_split
 from neuroadapter_jax.datasets.prepared.records import PreparedDataset
 from neuroadapter_jax.decoders.captions import caption_states, captions_of
-from neuroadapter_jax.errors import InputError, NotFiniteError
+from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.files import write_npz
 from neuroadapter_jax.fingerprints import of_tree, of_values
 from neuroadapter_jax.finite import require_finite_rows
@@ -85,19 +85,6 @@ class LinearMap:
 def region_vertices(regions: Parcellation) -> Int[np.ndarray, " f"]:
     """The vertices of some regions, one region after the other, as indices into the cortex."""
     return np.concatenate([regions.cortex_indices(i) for i in range(len(regions))])
-
-
-def require_finite_responses(records: PreparedDataset, betas: Float[np.ndarray, "b n"]) -> None:
-    """Refuse records of which a response is NaN or infinite.
-
-    Raises:
-        NotFiniteError: so it is.
-    """
-    if not np.isfinite(betas).all():
-        raise NotFiniteError(
-            f"{records.path} holds responses of split {records.split!r} that are NaN or infinite; "
-            "expected finite numbers, so prepare the records again."
-        )
 
 
 def fit_linear_map(
@@ -233,12 +220,7 @@ def _fit_once(
             )
         return known
     # The regions' vertices alone: the whole cortex of all images would fill the memory.
-
-    def inside(betas: Float[np.ndarray, "b n"]) -> Float[np.ndarray, "b f"]:
-        require_finite_responses(train, betas)
-        return betas[:, vertices]
-
-    found = read_split(train, "betas", "latent_mean", of_betas=inside)
+    found = read_split(train, "betas", "latent_mean", of_betas=lambda betas: betas[:, vertices])
     made = fit_linear_map(
         found["betas"],
         targets(train.image_ids, found["latent_mean"]),

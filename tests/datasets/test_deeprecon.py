@@ -11,6 +11,7 @@ from real_files import real_file
 
 from neuroadapter_jax.datasets.bdata import BData
 from neuroadapter_jax.datasets.deeprecon import Deeprecon, stimulus_name
+from neuroadapter_jax.errors import InputError
 
 
 @pytest.fixture
@@ -306,3 +307,18 @@ def test_a_number_that_stands_for_nothing(world):
         del file["vmap/stimulus_name/2.0"]
     with pytest.raises(ValueError, match="uses 2 in column 'stimulus_name'"):
         read(world)
+
+
+def test_strings_of_a_file_that_was_zeroed_in_part_are_refused_and_not_read_for_ever(world):
+    world.write()
+    path = world.path("Training")
+    whole = path.read_bytes()
+    start = whole.index(b"GCOL")
+    with h5py.File(path) as file:
+        count = len(file["metadata/key"])
+    BData(path, "a shop")  # a whole file is none of these
+    first = whole.index(b"VoxelData", start) - 16
+    path.write_bytes(whole[:first] + bytes(16) + whole[first + 16 :])
+    assert count > 3
+    with pytest.raises(InputError, match=rf"Training.*its strings are damaged at byte {first}"):
+        BData(path, "a shop")

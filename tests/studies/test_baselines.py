@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 from PIL import Image
+from prepared_records import change_responses
 from scipy import stats
 from tiny_pipeline import LH, RH, make_pipeline
 from tiny_prepared import SPLITS, write_prepared
@@ -15,6 +16,7 @@ from neuroadapter_jax.decoders import linear_map
 from neuroadapter_jax.decoders.linear_map import fit_latents, fit_states
 from neuroadapter_jax.decoders.retrieval import gallery_of_folder
 from neuroadapter_jax.encoder.brain_encoder import BrainEncoder
+from neuroadapter_jax.errors import NotFiniteError
 from neuroadapter_jax.pipeline import load_reconstructions
 from neuroadapter_jax.studies.baselines import (
     METHODS,
@@ -345,22 +347,15 @@ def test_a_setting_is_asked_for_only_where_a_chosen_method_needs_it(world, pipel
 
 @pytest.mark.parametrize("split", ["train", "validation", "test"])
 def test_responses_that_are_no_numbers_are_refused_and_nothing_is_written(
-    world, pipeline, tmp_path, monkeypatch, split
+    world, pipeline, tmp_path, split
 ):
-    read = PreparedDataset.__getitem__
-
-    def damaged(self, index):
-        record = read(self, index)
-        if self.split == split:
-            record["betas"] = np.array(record["betas"])
-            record["betas"][0, 0] = np.nan
-        return record
-
-    monkeypatch.setattr(PreparedDataset, "__getitem__", damaged)
-    with pytest.raises(ValueError, match=f"responses of split '{split}' that are NaN or infinite"):
+    prepared = tmp_path / "prepared"
+    shutil.copytree(world[0], prepared)
+    change_responses(prepared, split, lambda betas: np.append(np.nan, betas[1:]))
+    with pytest.raises(NotFiniteError, match=rf"-{split}\..*: the responses \(betas\) of image"):
         run_baselines(
             pipeline,
-            world[0],
+            prepared,
             tmp_path / "out",
             settings(pipeline, methods=("linear_latents",)),
             encoder=RedLover(pipeline.regions),

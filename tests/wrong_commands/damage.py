@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from prepared_records import change_responses
 from safetensors.numpy import load_file, save_file
 from wrong_commands.row import Step
 
@@ -201,25 +202,7 @@ def responses(change: Callable[[np.ndarray], np.ndarray], split: str = "test") -
     """{tmp}/prepared with other responses in a split."""
 
     def step(tmp: Path, words: Words) -> None:
-        from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
-
-        from neuroadapter_jax.datasets.prepared.records import _example_class
-
-        (path,) = (tmp / "prepared" / "nsd" / "1.0.0").glob(f"*-{split}.array_record-*")
-        reader = ArrayRecordReader(str(path))
-        found = [reader.read([i])[0] for i in range(reader.num_records())]
-        reader.close()
-        path.unlink()
-        writer = ArrayRecordWriter(str(path), "group_size:1")
-        for record in found:
-            example = _example_class().FromString(record)
-            (values,) = example.features.feature["betas"].bytes_list.value
-            betas = np.frombuffer(values, "<f2").copy()
-            example.features.feature["betas"].bytes_list.value[0] = (
-                change(betas).astype("<f2").tobytes()
-            )
-            writer.write(example.SerializeToString())
-        writer.close()
+        change_responses(tmp / "prepared", split, change)
 
     return step
 

@@ -21,6 +21,8 @@ for name, value in {
     "TF_CPP_MIN_LOG_LEVEL": "2",
     "MPLBACKEND": "Agg",
     "HF_HUB_OFFLINE": "1",
+    # What is computed does not matter, and compiling takes most of the time.
+    "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
     "JAX_COMPILATION_CACHE_DIR": str(TESTS.parent / ".cache" / "jax"),
 }.items():
     os.environ.setdefault(name, value)

@@ -12,7 +12,6 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-import jax
 import numpy as np
 from tiny_backbone import random_network
 
@@ -104,8 +103,6 @@ class World:
         self._write_configs()
         self._make_records()
         words = self.words
-        # What is computed does not matter, and compiling takes most of the time.
-        jax.config.update("jax_disable_most_optimizations", True)
         for line in (
             "prepare --config {config}",
             "train --config {config}",
@@ -116,7 +113,6 @@ class World:
             "convert --model {model} --to released --out {released}",
         ):
             run(line, self.words)
-        jax.config.update("jax_disable_most_optimizations", False)
         self._write_files(words)
         shutil.copytree(self.folder, self._spare)
         self._files = files_of(self.folder)

@@ -345,6 +345,8 @@ def read_columns(
             f"{path} has no column {missing[0]!r}; it has {', '.join(map(str, table))}; "
             f"{where_from(path)}."
         )
+    if table.empty:
+        raise InputError(f"{path} has a heading and no row below it; {where_from(path)}.")
     return whole_numbers(table[[*columns, *others]], columns, path, where_from(path))
 
 

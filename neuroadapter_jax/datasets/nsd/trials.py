@@ -85,7 +85,7 @@ class NSDTrials:
                 work / f"{unit}.npz",
                 "the statistics of a session",
                 {"nan_vertices": "iu1"}
-                | {f"session_{key}": axes for key, axes in _SCALING.items()},
+                | {f"session_{key}": layout for key, layout in _SCALING.items()},
                 f"delete {work}, and the same command makes it again",
             )
             parts = {

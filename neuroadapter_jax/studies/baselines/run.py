@@ -16,12 +16,7 @@ from neuroadapter_jax.datasets.input_pipeline import read_split
 from neuroadapter_jax.datasets.prepared.records import PreparedDataset
 from neuroadapter_jax.decoders.captions import captions_of
 from neuroadapter_jax.decoders.floors import mean_image, random_rows
-from neuroadapter_jax.decoders.linear_map import (
-    LinearMap,
-    fit_latents,
-    fit_states,
-    require_finite_responses,
-)
+from neuroadapter_jax.decoders.linear_map import LinearMap, fit_latents, fit_states
 from neuroadapter_jax.decoders.linear_two_stage import LinearTwoStage
 from neuroadapter_jax.decoders.low_level_start import save_low_level_start
 from neuroadapter_jax.decoders.retrieval import Gallery, gallery_of_records, retrieve
@@ -226,7 +221,6 @@ class _Split:
     @classmethod
     def read(cls, dataset: PreparedDataset) -> "_Split":
         found = read_split(dataset, "betas", "latent_mean", "image")
-        require_finite_responses(dataset, found["betas"])
         return cls(dataset, found["betas"].astype(np.float32), found["latent_mean"], found["image"])
 
 

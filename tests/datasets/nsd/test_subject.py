@@ -232,6 +232,12 @@ def test_responses_disagree_with_the_design(tree):
     )
 
 
+def test_responses_without_a_trial(tree):
+    tree.responses.write_text(tree.responses.read_text().splitlines()[0])
+    with pytest.raises(ValueError, match=r"responses\.tsv has a heading and no row below it"):
+        read(tree)
+
+
 def test_responses_with_a_trial_too_few(tree):
     lines = tree.responses.read_text().splitlines()
     tree.responses.write_text("\n".join(lines[:-1]))
