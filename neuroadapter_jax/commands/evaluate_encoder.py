@@ -4,7 +4,7 @@
     neuroadapter evaluate-encoder --encoder DIR --prepared DIR --root DIR --out DIR
 
 Per vertex, per ROI, and as a map of the cortex. Writes accuracy.json, correlation.npy and, on
-fsaverage5, correlation.png.
+one of FreeSurfer's average surfaces, correlation.png.
 """
 
 from pathlib import Path

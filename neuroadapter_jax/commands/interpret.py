@@ -148,4 +148,4 @@ def main(values: CommandFlags, arguments: list[str]) -> None:
     if (out / "report.html").exists():
         print(f"Report: {out / 'report.html'}, and pictures in {out / 'figures'}")
     else:
-        print("No report: its maps of the cortex are of fsaverage5 only.")
+        print("No report: its maps of the cortex are of FreeSurfer's average surfaces only.")

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import matplotlib
 
+from neuroadapter_jax.cortex.shown_surface import SHOWN, ShownSurface
 from neuroadapter_jax.errors import InputError
 
 matplotlib.use("Agg")
@@ -29,10 +30,12 @@ def roi_figure(
     order: Sequence[str] | None = None,
     title: str = "",
 ) -> Figure:
-    """Named ROIs on the inflated fsaverage5, a row of views per hemisphere.
+    """Named ROIs on the inflated cortex, a row of views per hemisphere.
 
     Args:
-        roi: name of the ROI of each vertex, left hemisphere then right, "" for none.
+        roi: name of the ROI of each vertex of one of FreeSurfer's average surfaces, left
+            hemisphere then right, "" for none. Any of them is shown on fsaverage5, see
+            `ShownSurface`.
         views: nilearn's names of the views, one column each.
         order: names in the order of the legend and colours; alphabetical if left out.
         title: text over the figure.
@@ -41,7 +44,7 @@ def roi_figure(
         The figure; the caller closes it.
 
     Raises:
-        InputError: if the number of vertices is not fsaverage5's, or ``order`` misses an ROI.
+        InputError: if no average surface has so many vertices, or ``order`` misses an ROI.
     """
     present = sorted(set(np.unique(roi).tolist()) - {""})
     names = list(order) if order is not None else present
@@ -79,10 +82,11 @@ def value_figure(
     views: Sequence[str] = VIEWS,
     outlines: Mapping[str, Bool[np.ndarray, " n"]] | None = None,
 ) -> Figure:
-    """One number per vertex on the inflated or flat fsaverage5, with a colour bar.
+    """One number per vertex on the inflated or flat cortex, with a colour bar.
 
     Args:
-        values: left hemisphere then right; NaN is not painted.
+        values: of the vertices of one of FreeSurfer's average surfaces, left hemisphere then right;
+            NaN is not painted. Any of them is shown on fsaverage5, see `ShownSurface`.
         label: what the numbers are, with their unit, beside the colour bar.
         low: value of the darkest colour.
         high: value of the brightest.
@@ -93,7 +97,7 @@ def value_figure(
         The figure; the caller closes it.
 
     Raises:
-        InputError: if the number of vertices is not fsaverage5's.
+        InputError: if no average surface has so many vertices.
     """
     return _scaled([(view, view, values) for view in views], label, low, high, outlines)
 
@@ -158,16 +162,19 @@ def _on_the_cortex(
     outlines: Mapping[str, np.ndarray],
 ) -> Figure:
     """A row per hemisphere, a column per (title, view, values)."""
-    meshes = load_fsaverage("fsaverage5")
-    sulci = load_fsaverage_data("fsaverage5", data_type="sulcal")
-    split = meshes["inflated"].parts["left"].n_vertices
-    total = split + meshes["inflated"].parts["right"].n_vertices
+    total = len(columns[0][2])
     for found in [values for *_, values in columns] + list(outlines.values()):
         if found.shape != (total,):
             raise InputError(
-                f"Maps are on fsaverage5, which has {total} vertices, found an array of "
-                f"shape {found.shape}: give one entry per vertex, left hemisphere then right."
+                f"The first map has {total} vertices, found an array of shape {found.shape}: give "
+                "one entry per vertex, left hemisphere then right."
             )
+    surface = ShownSurface.of_cortex(total)
+    columns = [(title, view, surface(values)) for title, view, values in columns]
+    outlines = {name: surface(mask) for name, mask in outlines.items()}
+    meshes = load_fsaverage(SHOWN)
+    sulci = load_fsaverage_data(SHOWN, data_type="sulcal")
+    split = meshes["inflated"].parts["left"].n_vertices
     colours = _outline_colours(list(outlines))
     figure, axes = plt.subplots(
         2,

@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 import xarray
-from jaxtyping import Bool, Shaped, UInt8
+from jaxtyping import Bool, Float, Shaped, UInt8
 from nilearn.datasets import load_fsaverage, load_fsaverage_data
 from PIL import Image
 
 from neuroadapter_jax.cortex.parcellation import Parcellation
+from neuroadapter_jax.cortex.shown_surface import SHOWN, ShownSurface
 from neuroadapter_jax.diffusion.weights import ASSETS
 from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.figures.cortex_maps import FLAT, steps_figure, value_figure
@@ -28,15 +29,13 @@ from neuroadapter_jax.figures.timelines import (
 from neuroadapter_jax.files import write_text
 from neuroadapter_jax.ibbi.views import DEFINITIONS
 
-FSAVERAGE5 = (10_242, 10_242)
-
 _TEMPLATE = ASSETS / "report" / "interpretation.html"
 _NOTES = (
     "Share of the attention, reduction {reduction}: {definition}; mean over queries, conditional "
     "half of guidance only, layers weighted by {weighting}; it sums to 1 over regions. Maps: the "
     "same per query, mean over the ROI's regions, resized bilinearly to the latents, each layer "
     "over its sum, layers weighted equally; painted from 0 to the maximum, squared opacity. "
-    "Attention is not influence: docs/does-attention-tell-the-truth.md. {licence}"
+    "Attention is not influence: docs/does-attention-tell-the-truth.md. {surface} {licence}"
 )
 
 
@@ -53,18 +52,15 @@ def write_interpretation_report(
     Args:
         path: the HTML file.
         views: from `load_views`; about 1 MB of page per 4 samples.
-        regions: the model's, in the order of the views, on fsaverage5.
+        regions: the model's, in the order of the views, on one of FreeSurfer's average surfaces;
+            any of them is shown on fsaverage5, see `ShownSurface`.
         title: what was reconstructed, under the headline.
         licence: of the pictures.
 
     Raises:
         InputError: regions of another surface, or another number of them.
     """
-    if regions.num_vertices != FSAVERAGE5:
-        raise InputError(
-            f"The report shows fsaverage5, 10242 vertices per hemisphere; the regions are of "
-            f"{regions.num_vertices}. Give regions of that surface."
-        )
+    surface = ShownSurface.of(regions.num_vertices)
     if len(regions) != views.sizes["region"]:
         raise InputError(
             f"The views are of {views.sizes['region']} regions, but {len(regions)} were given; "
@@ -84,6 +80,7 @@ def write_interpretation_report(
             weighting=weighting,
             reduction=reduction,
             definition=DEFINITIONS[reduction],
+            surface=surface.sentence(),
             licence=licence,
         ),
         "timesteps": views["timestep"].values.tolist(),
@@ -96,7 +93,7 @@ def write_interpretation_report(
         "members": _packed(views["roi_weight"].values > 0, np.uint8),
         "effect": _packed(views["effect"].values, np.float32) if "effect" in views else None,
         "samples": [_sample(views.isel(sample=i)) for i in range(count)],
-        "mesh": _mesh(regions),
+        "mesh": _mesh(regions, surface),
     }
     page = _TEMPLATE.read_text(encoding="utf-8")
     script = page[page.rindex("<script>") + len("<script>") : page.rindex("</script>")]
@@ -116,7 +113,7 @@ def write_interpretation_figures(
     Args:
         folder: gets ID.png, ID.gif, shares.png, cortex.png and cortex_steps.png.
         views: from `load_views`.
-        regions: the model's, in the order of the views, on fsaverage5.
+        regions: the model's, in the order of the views, on one of FreeSurfer's average surfaces.
         masks: ROI -> its vertices, for outlines.
         num_timelines: images with a timeline.
     """
@@ -182,26 +179,31 @@ def _sample(views: xarray.Dataset) -> dict[str, Any]:
     }
 
 
-def _mesh(regions: Parcellation) -> list[dict[str, str]]:
-    """Both inflated hemispheres, each centred and of radius 1, with each vertex's region."""
-    mesh = load_fsaverage("fsaverage5")["inflated"]
-    sulci = load_fsaverage_data("fsaverage5", data_type="sulcal")
+def _mesh(regions: Parcellation, surface: ShownSurface) -> list[dict[str, str]]:
+    """Both hemispheres, inflated and flat, each centred and of radius 1, with vertices' regions."""
+    meshes = load_fsaverage(SHOWN)
+    sulci = load_fsaverage_data(SHOWN, data_type="sulcal")
+    every = np.full(sum(regions.num_vertices), -1)
+    for i in range(len(regions)):
+        every[regions.cortex_indices(i)] = i
     result = []
-    for hemisphere, side in (("lh", "left"), ("rh", "right")):
-        part = mesh.parts[side]
-        points = part.coordinates - (part.coordinates.max(0) + part.coordinates.min(0)) / 2
-        region = np.full(part.n_vertices, -1)
-        for i, own in enumerate(regions.hemispheres):
-            if own == hemisphere:
-                region[regions.vertices[i]] = i
+    for side, region in zip(("left", "right"), np.split(surface(every), 2), strict=True):
+        part, flat = meshes["inflated"].parts[side], meshes["flat"].parts[side]
         # Sulci dark, gyri bright.
         depth = -np.clip(np.asarray(sulci.data.parts[side]).ravel(), -1, 1)
         result.append(
             {
-                "points": _packed(points / np.linalg.norm(points, axis=1).max(), np.float32),
+                "points": _packed(_centred(part.coordinates), np.float32),
                 "faces": _packed(part.faces, np.uint16),
+                "flat": _packed(_centred(flat.coordinates)[:, :2], np.float32),
+                "flat_faces": _packed(flat.faces, np.uint16),
                 "depth": _packed(np.round(255 * (depth + 1) / 2), np.uint8),
                 "region": _packed(region, np.int16),
             }
         )
     return result
+
+
+def _centred(points: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3"]:
+    points = points - (points.max(0) + points.min(0)) / 2
+    return points / np.linalg.norm(points, axis=1).max()

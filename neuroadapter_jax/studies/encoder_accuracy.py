@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from neuroadapter_jax.cortex.shown_surface import ShownSurface
 from neuroadapter_jax.datasets.belonging import Origin, made_for, require_same_root
 from neuroadapter_jax.datasets.input_pipeline import read_split
 from neuroadapter_jax.datasets.prepared.records import PreparedDataset
@@ -12,7 +13,6 @@ from neuroadapter_jax.encoder.accuracy import encoding_accuracy
 from neuroadapter_jax.encoder.brain_encoder import BrainEncoder
 from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.figures.cortex_maps import value_figure
-from neuroadapter_jax.figures.interpretation_report import FSAVERAGE5
 from neuroadapter_jax.figures.pictures import save_picture
 from neuroadapter_jax.files import refuse_foreign, write_file, write_json
 from neuroadapter_jax.pipeline.checks import require_same_regions
@@ -28,7 +28,7 @@ def evaluate_encoder(
     out: str | Path,
     root: str | Path | None = None,
 ) -> dict[str, Any]:
-    """Writes accuracy.json, correlation.npy and, on fsaverage5, correlation.png.
+    """Writes accuracy.json, correlation.npy and, on an average surface, correlation.png.
 
     Args:
         encoder: of the records' subject and surface.
@@ -76,7 +76,7 @@ def evaluate_encoder(
         result["other_data"] = other_data
     write_json(out / "accuracy.json", result)
     write_file(out / "correlation.npy", lambda partial: np.save(partial, correlation))
-    if encoder.regions.num_vertices == FSAVERAGE5:
+    if ShownSurface.known(encoder.regions.num_vertices):
         label = f"Pearson's r over {len(split)} test images, {num_trials} trials averaged"
         save_picture(out / "correlation.png", value_figure(correlation.astype(float), label))
     return result

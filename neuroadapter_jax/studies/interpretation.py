@@ -10,11 +10,11 @@ from jaxtyping import Bool
 
 from neuroadapter_jax.cortex.map_rois import MapROI
 from neuroadapter_jax.cortex.roi import NSD_ATLASES, group_rois, read_rois
+from neuroadapter_jax.cortex.shown_surface import ShownSurface
 from neuroadapter_jax.datasets.belonging import Origin, made_for, require_same_root
 from neuroadapter_jax.datasets.prepared.records import PreparedDataset
 from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.figures.interpretation_report import (
-    FSAVERAGE5,
     write_interpretation_figures,
     write_interpretation_report,
 )
@@ -191,7 +191,7 @@ def interpret(
     title: str = "",
     licence: str = "",
 ) -> xarray.Dataset:
-    """Writes the views of a split and, on fsaverage5, report.html and figures/.
+    """Writes the views of a split and, on FreeSurfer's average surfaces, report.html and figures/.
 
     Args:
         pipeline: the model.
@@ -208,7 +208,7 @@ def interpret(
     """
     out = Path(out)
     views = load_views(interpret_split(pipeline, dataset, out, rois, settings))
-    if pipeline.regions.num_vertices == FSAVERAGE5:
+    if ShownSurface.known(pipeline.regions.num_vertices):
         write_interpretation_figures(out / "figures", views, pipeline.regions, masks)
         write_interpretation_report(
             out / "report.html",

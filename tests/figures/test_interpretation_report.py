@@ -13,10 +13,7 @@ import pytest
 import xarray
 
 from neuroadapter_jax.cortex.parcellation import Parcellation
-from neuroadapter_jax.figures.interpretation_report import (
-    FSAVERAGE5,
-    write_interpretation_report,
-)
+from neuroadapter_jax.figures.interpretation_report import write_interpretation_report
 
 # Would end the script element, keep it from ending, and run, were it not text.
 MARKUP = "</title></script><!--<script><img src=x onerror=alert(1)>\u2028 & 'Face'"
@@ -28,7 +25,7 @@ BROWSER = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chr
 def regions():
     sets = tuple(np.arange(100 * i, 100 * i + 60, dtype=np.int32) for i in range(P))
     return Parcellation(
-        tuple(f"r{i}" for i in range(P)), ("lh",) * 4 + ("rh",) * 3, sets, FSAVERAGE5
+        tuple(f"r{i}" for i in range(P)), ("lh",) * 4 + ("rh",) * 3, sets, (10_242, 10_242)
     )
 
 
@@ -78,11 +75,31 @@ def page(views, regions, tmp_path):
 
 
 def test_the_page_needs_nothing_else(page):
-    text = page.read_text(encoding="utf-8")
-    assert not re.search(r"(src|href)=.?https?:", text)
-    data = json.loads(re.search(r'type="application/json">(.*)</script>\n<script>', text)[1])
+    assert not re.search(r"(src|href)=.?https?:", page.read_text(encoding="utf-8"))
+    data = read_data(page)
     assert data["lead"].startswith("Made up. 2 images, 5 steps of ddim, guidance 2.5")
     assert data["rois"][1] == MARKUP and data["shown"] == [1, 4]
+
+
+def read_data(page):
+    text = page.read_text(encoding="utf-8")
+    return json.loads(re.search(r'type="application/json">(.*)</script>\n<script>', text)[1])
+
+
+def test_regions_of_a_finer_surface_are_shown_at_the_vertices_of_fsaverage5(
+    page, views, regions, rng, tmp_path
+):
+    beyond = rng.permutation(np.arange(10_242, 163_842))[: 30 * P].reshape(P, 30)
+    vertices = tuple(
+        np.concatenate([own, np.sort(more)]).astype(np.int32)
+        for own, more in zip(regions.vertices, beyond, strict=True)
+    )
+    fine = Parcellation(regions.names, regions.hemispheres, vertices, (163_842, 163_842))
+    write_interpretation_report(tmp_path / "fine.html", views, fine, title="Made up.")
+    found, expected = read_data(tmp_path / "fine.html"), read_data(page)
+    assert "on fsaverage, 163842 vertices per hemisphere; shown are" in found.pop("notes")
+    assert "vertices per hemisphere" not in expected.pop("notes")
+    assert found == expected
 
 
 def test_names_stay_text_and_nothing_else_may_run(page):
@@ -128,7 +145,7 @@ def test_other_regions_are_refused(views, regions, tmp_path):
     with pytest.raises(ValueError, match="views are of 7 regions, but 6 were given"):
         write_interpretation_report(tmp_path / "x.html", views, regions.subset(range(6)))
     other = Parcellation(("a",), ("lh",), (np.array([1], np.int32),), (13, 17))
-    with pytest.raises(ValueError, match=r"shows fsaverage5, .* regions are of \(13, 17\)"):
+    with pytest.raises(ValueError, match=r"surface has 13 and 17 vertices; expected one of"):
         write_interpretation_report(tmp_path / "x.html", views, other)
     assert not list(tmp_path.iterdir())
 
@@ -142,7 +159,11 @@ window.onload = () => setTimeout(() => {
   const note = (name, act) => { act(); return new Promise(done => setTimeout(() => {
     found[name] = { cortex: state()[0], overlay: state()[1], noisy: $("noisy").src,
       step: $("step-name").textContent, shares: $("rois").innerText,
-      pressed: [...$("rois").children].map(b => b.getAttribute("aria-pressed")) };
+      pressed: [...$("rois").children].map(b => b.getAttribute("aria-pressed")),
+      largest: $("largest").innerText, pointed: $("pointed").textContent,
+      hidden: $("pointed").hidden,
+      scale: $("scale-start").textContent + " " + $("scale-end").textContent,
+      sights: [...$("sights").children].map(b => b.getAttribute("aria-pressed")) };
     done(); }, 150)); };
   (async () => {
     await note("start", () => {});
@@ -150,6 +171,19 @@ window.onload = () => setTimeout(() => {
     await note("roi", () => $("rois").children[1].click());
     await note("sample", () => $("samples").children[1].click());
     await note("turned", () => { turn += 1; drawCortex(); });
+    const choose = name => {
+      $("measure").value = name; $("measure").dispatchEvent(new Event("change")); };
+    for (const name of ["uniform", "mean"]) await note(name, () => choose(name));
+    await note("common", () => $("common").click());
+    for (const [i, name] of ["lateral", "medial", "ventral", "flat"].entries())
+      await note(name, () => $("sights").children[i].click());
+    const at = $("cortex").hit.findIndex(p => p >= 0), box = $("cortex").getBoundingClientRect();
+    const where = { bubbles: true, clientX: box.left + (at % 720) * box.width / 720 + .5,
+      clientY: box.top + Math.floor(at / 720) * box.height / 360 + .5 };
+    await note("pointed", () => $("cortex").dispatchEvent(new PointerEvent("pointermove", where)));
+    await note("played", () => $("play").click());
+    await new Promise(done => setTimeout(done, 700));
+    await note("later", () => $("play").click());
     document.body.innerHTML = "<pre id=found></pre>";
     document.getElementById("found").textContent = JSON.stringify(found);
   })();
@@ -187,6 +221,24 @@ window.onload = () => setTimeout(() => {
         assert found[before]["overlay"] != found[after]["overlay"], after
     for before, after in (("start", "step"), ("step", "roi"), ("sample", "turned")):
         assert found[before]["cortex"] != found[after]["cortex"], after
+    for before, after in (("turned", "mean"), ("mean", "common"), ("common", "lateral")):
+        assert found[before]["cortex"] != found[after]["cortex"], after
+    sights = ("lateral", "medial", "ventral", "flat")
+    assert len({found[name]["cortex"] for name in sights}) == len(sights)
+    for i, name in enumerate(sights):
+        assert found[name]["sights"] == ["true" if k == i else "false" for k in range(4)]
+    order = np.argsort(-brain[1, 1])
+    lines = found["common"]["largest"].split("\n")  # one name has a line separator
+    assert [line.split(" (")[0] for line in lines] == [f"lh r{i}" for i in order]
+    assert lines[0].endswith(f"{100 * brain[1, 1].max():.2f} %")
+    uniform = P * brain[1, 1]
+    assert found["uniform"]["scale"].startswith(f"{uniform.min():.2f} × {uniform.max():.2f} ×")
+    ratio = (brain[1] / brain.mean(0))[1]
+    high = max(ratio.max(), 1 / ratio.min())
+    assert found["mean"]["scale"].startswith(f"{1 / high:.2f} × {high:.2f} ×")
+    assert found["later"]["step"] != found["played"]["step"]
+    assert found["start"]["hidden"] and not found["pointed"]["hidden"]
+    assert re.match(r"lh r\d · .* · [\d.]+ % of the attention", found["pointed"]["pointed"])
     assert found["roi"]["pressed"] == ["false", "true", "false"]
     expected = [f"{100 * brain[1, 1, part].sum():.1f} %" for part in (slice(2), slice(4, 7))]
     for share in expected:
