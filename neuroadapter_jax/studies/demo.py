@@ -15,12 +15,17 @@ from neuroadapter_jax.pipeline import load_reconstructions
 from neuroadapter_jax.readers import read_json
 from neuroadapter_jax.simulation.nsd_writer import load_truth
 from neuroadapter_jax.simulation.subject import ROIS
+from neuroadapter_jax.studies.first_pictures import (
+    EXTRA_ATLAS,
+    LICENCE,
+    SAMPLING,
+    SHIPPED,
+    first_pictures,
+)
 from neuroadapter_jax.studies.resume import RunStage
 from neuroadapter_jax.training.metrics_log import read_metrics
 
-SHIPPED = "neuroadapter-simulated"
 ROOT, PREPARED = "runs/simulated/nsd", "runs/simulated/prepared"
-SAMPLING = ("--sampler", "dpmsolver++", "--num_steps", "19")
 NUM_SHOWN = 30
 # Fewer steps for more candidates: the choice makes up for them (docs/encoder.md).
 CANDIDATES = ("--num_candidates", "8", "--num_steps", "6")
@@ -29,12 +34,22 @@ TITLES = {
     "hour": "an hour of training",
     "chosen": "the encoder's choice of 8",
 }
-LICENCE = "Scenes are composed of OpenMoji artwork (openmoji.org), CC BY-SA 4.0."
+
+
+@runs_alone("out", "a demo")
+def run_quick_demo(out: str | Path, run_stage: RunStage) -> tuple[Path, Path]:
+    """The first pictures alone, see `first_pictures`, in `out`/quick.
+
+    Args:
+        out: folder of a demo.
+        run_stage: runs a command once.
+    """
+    return first_pictures(Path(out) / "quick", run_stage)
 
 
 @runs_alone("out", "a demo")
 def run_demo(out: str | Path, run_stage: RunStage) -> dict[str, Any]:
-    """Every stage, each a command that runs once; then the report.
+    """Every stage after the first pictures, each a command that runs once; then the report.
 
     Args:
         out: folder for everything but the simulated subject, which is under runs/simulated.
@@ -115,5 +130,5 @@ def _run_stages(out: Path, run_stage: RunStage) -> None:
 
     views = out / "interpretation"
     known = ["--model", SHIPPED, "--prepared", PREPARED, *SAMPLING, "--out", str(views)]
-    rois = ["--root", ROOT, "--extra_atlases", "simulated-vtc", "--licence", LICENCE]
+    rois = ["--root", ROOT, "--extra_atlases", EXTRA_ATLAS, "--licence", LICENCE]
     stage(views / "report.html", "interpret", *known, *rois)

@@ -100,7 +100,7 @@ def write_shards(folder: Path, source: RecordSource) -> None:
     def write(unit: str) -> dict[str, Any]:
         split, (start, stop), file = files[unit]
         messages = [encode_record(record) for record in source.records(split, start, stop)]
-        return _write_shard(folder / file, messages)
+        return write_shard(folder / file, messages)
 
     keys = {
         unit: f"{source.key} {file} {start} {stop}"
@@ -111,7 +111,8 @@ def write_shards(folder: Path, source: RecordSource) -> None:
     write_text(folder / CHECKSUMS, "\n".join(lines) + "\n")
 
 
-def _write_shard(path: Path, messages: list[bytes]) -> dict[str, Any]:
+def write_shard(path: Path, messages: list[bytes]) -> dict[str, Any]:
+    """Writes a file of records whole, reads it back, and returns its count, bytes and SHA-256."""
     # The name is fixed, so that what a killed run left of 128 MiB is written over.
     partial = path.with_name(path.name + ".partial")
     writer = ArrayRecordWriter(str(partial), _OPTIONS)
