@@ -28,7 +28,6 @@ from neuroadapter_jax.ranges import named
 
 def define(values: CommandFlags) -> None:
     for name, help in {
-        "quick": "tiny-sd and the middle size only, that in 5 steps.",
         "paper_step": "Compile the paper's training step; run nothing.",
         "views": "What IBBI's views cost, on the shipped pipeline.",
         "full_size": "Run two steps at full size in bfloat16, ours alone.",
@@ -37,11 +36,12 @@ def define(values: CommandFlags) -> None:
     flags.DEFINE_list("sizes", list(NAMES), "Which sizes.", flag_values=values)
     flags.DEFINE_integer("repeats", 5, "Timed calls per side.", lower_bound=5, flag_values=values)
     define_shared(
-        values, "num_steps", "out",
+        values, "num_steps", "out", "quick",
         defaults={"num_steps": 50, "out": "runs/benchmark"},
         helps={
             "num_steps": "Denoising steps of a reconstruction.",
             "out": "Folder for benchmark.json and benchmark.md.",
+            "quick": "tiny-sd and the middle size only, that in 5 steps.",
         },
     )  # fmt: skip
     excludes(

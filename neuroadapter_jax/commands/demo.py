@@ -11,19 +11,19 @@ is one command, printed before it runs; what is done is not done again.
 
 from pathlib import Path
 
-from absl import flags
-
 from neuroadapter_jax.commands.shared_flags import CommandFlags, define_shared
 from neuroadapter_jax.commands.stages import run_stage
 
 
 def define(values: CommandFlags) -> None:
     define_shared(
-        values, "out",
+        values, "out", "quick",
         defaults={"out": "runs/demo"},
-        helps={"out": "Folder for everything but the simulated subject."},
+        helps={
+            "out": "Folder for everything but the simulated subject.",
+            "quick": "The first pictures alone.",
+        },
     )  # fmt: skip
-    flags.DEFINE_bool("quick", False, "The first pictures alone.", flag_values=values)
 
 
 def main(values: CommandFlags, arguments: list[str]) -> None:

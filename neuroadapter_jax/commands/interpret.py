@@ -5,9 +5,10 @@ r"""Show which region drove a reconstruction, and where.
     neuroadapter interpret --model DIR --prepared DIR --rois rois.json --out DIR
 
 Views tell for every step where in the image each ROI looked; they are written as netCDF files, with
-a report and figures. ROIs come from a subject's label files in NSD's layout under --root (visual
-areas and the face, body, place and word areas), from label files on the regions' own surface under
---label_dir, such as atlases on fsaverage, or from --rois, a JSON file {"name": ["region", ...]}.
+a report, figures, and maps (.mgh, .shape.gii) that FreeSurfer and Connectome Workbench show. ROIs
+come from a subject's label files in NSD's layout under --root (visual areas and the face, body,
+place and word areas), from label files on the regions' own surface under --label_dir, such as
+atlases on fsaverage, or from --rois, a JSON file {"name": ["region", ...]}.
 """
 
 import sys
@@ -145,6 +146,10 @@ def main(values: CommandFlags, arguments: list[str]) -> None:
         licence=values.licence,
     )
     print(f"Views: {out} (views-*.nc, regions.npz, rois.csv)")
+    if (out / "maps").exists():
+        print(
+            f"Maps of the regions' shares for FreeSurfer and Connectome Workbench: {out / 'maps'}"
+        )
     if (out / "report.html").exists():
         print(f"Report: {out / 'report.html'}, and pictures in {out / 'figures'}")
     else:

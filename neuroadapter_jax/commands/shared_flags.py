@@ -147,6 +147,7 @@ SHARED = {
         flags.DEFINE_bool, "Read metadata that are a pickle, as arrays and numbers only.", False
     ),
     "progress": SharedFlag(flags.DEFINE_bool, "Show progress bars.", True),
+    "quick": SharedFlag(flags.DEFINE_bool, "Only what is done in minutes.", False),
     "coordinator": SharedFlag(flags.DEFINE_string, "On several hosts: host:port of process 0."),
     "num_processes": SharedFlag(
         flags.DEFINE_integer, "On several hosts: processes of the whole run.", options=_POSITIVE

@@ -3,13 +3,15 @@
 import gzip
 import math
 import os
+import re
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from jaxtyping import Integer
+from jaxtyping import Float, Integer
 
 from neuroadapter_jax.errors import InputError, reading, stand_in
+from neuroadapter_jax.files import write_file
 
 MGH_HEADER_BYTES = 284
 _MOST_LABELS = 1 << 20  # entries of a table of colours; FreeSurfer's own largest number is 14,175
@@ -110,3 +112,56 @@ def read_gifti(path: str | os.PathLike) -> nib.GiftiImage:
         for array in image.darrays:
             np.asarray(array.data)
         return image
+
+
+def write_surface_maps(
+    folder: str | os.PathLike,
+    name: str,
+    values: Float[np.ndarray, " n"],
+    num_vertices: tuple[int, int],
+) -> list[Path]:
+    """Write a number per vertex as files that other programs show, in both of their formats.
+
+    `lh.NAME.mgh` and `rh.NAME.mgh` for FreeSurfer (freeview's overlay) and pycortex;
+    `NAME_hemi-L.shape.gii` and `NAME_hemi-R.shape.gii` for Connectome Workbench and nilearn.
+
+    Args:
+        folder: gets the files.
+        name: of the map, without blanks and slashes.
+        values: left hemisphere then right, written as float32; not a number becomes 0, which
+            FreeSurfer does not paint.
+        num_vertices: of the left and of the right hemisphere.
+
+    Returns:
+        The files.
+
+    Raises:
+        InputError: another number of values, or a name that is no file's.
+    """
+    if values.shape != (sum(num_vertices),):
+        raise InputError(
+            f"values has the shape {values.shape}; expected one per vertex of both hemispheres, "
+            f"({sum(num_vertices)},)."
+        )
+    if not re.fullmatch(r"[\w.+-]+", name) or name.startswith("."):
+        raise InputError(
+            f"name is {name!r}; expected letters, digits, dots, hyphens, plus signs and "
+            "underscores, since it is part of the files' names."
+        )
+    written = []
+    sides = (("lh", "L", "CortexLeft"), ("rh", "R", "CortexRight"))
+    known = np.nan_to_num(np.asarray(values, np.float32), posinf=np.inf, neginf=-np.inf)
+    for (side, letter, structure), own in zip(
+        sides, np.split(known, [num_vertices[0]]), strict=True
+    ):
+        array = nib.gifti.GiftiDataArray(own, intent="NIFTI_INTENT_SHAPE")
+        array.meta["Name"] = name
+        meta = nib.gifti.GiftiMetaData(AnatomicalStructurePrimary=structure)
+        images = {
+            f"{side}.{name}.mgh": nib.MGHImage(own[:, None, None], np.eye(4)),
+            f"{name}_hemi-{letter}.shape.gii": nib.GiftiImage(darrays=[array], meta=meta),
+        }
+        for file, image in images.items():
+            write_file(Path(folder) / file, image.to_filename)
+            written.append(Path(folder) / file)
+    return written

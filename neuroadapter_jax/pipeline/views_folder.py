@@ -139,7 +139,7 @@ def interpret_split(
         }
     )
     refuse_other_kind(out, "views")
-    names = (REGIONS, ASSIGNMENT, "views-00000.nc", "report.html", "figures")
+    names = (REGIONS, ASSIGNMENT, "views-00000.nc", "report.html", "figures", "maps")
     refuse_foreign(out, names, ours=(out / SETTINGS).is_file())
     begun = any(out.glob("views-*.nc"))
     # What a call noted that ended before its first views binds nobody.

@@ -9,8 +9,10 @@ import xarray
 from jaxtyping import Bool
 
 from neuroadapter_jax.cortex.map_rois import MapROI
+from neuroadapter_jax.cortex.parcellation import BOTH
 from neuroadapter_jax.cortex.roi import NSD_ATLASES, group_rois, read_rois
 from neuroadapter_jax.cortex.shown_surface import ShownSurface
+from neuroadapter_jax.cortex.surface_files import write_surface_maps
 from neuroadapter_jax.datasets.belonging import Origin, made_for, require_same_root
 from neuroadapter_jax.datasets.prepared.records import PreparedDataset
 from neuroadapter_jax.errors import InputError
@@ -191,7 +193,10 @@ def interpret(
     title: str = "",
     licence: str = "",
 ) -> xarray.Dataset:
-    """Writes the views of a split and, on FreeSurfer's average surfaces, report.html and figures/.
+    """Writes the views of a split, their maps, and on average surfaces report.html and figures/.
+
+    maps/ holds each region's share of the attention, mean over images and steps, as FreeSurfer and
+    GIFTI files of the model's own surface, see `write_surface_maps`; 0 is in no region.
 
     Args:
         pipeline: the model.
@@ -208,12 +213,17 @@ def interpret(
     """
     out = Path(out)
     views = load_views(interpret_split(pipeline, dataset, out, rois, settings))
-    if ShownSurface.known(pipeline.regions.num_vertices):
-        write_interpretation_figures(out / "figures", views, pipeline.regions, masks)
+    regions = pipeline.regions
+    if BOTH not in regions.hemispheres:  # voxels have no surface
+        share = views["brain_view"].mean(("sample", "step")).values
+        on_cortex = on_vertices(share, regions)
+        write_surface_maps(out / "maps", "attention_share", on_cortex, regions.num_vertices)
+    if ShownSurface.known(regions.num_vertices):
+        write_interpretation_figures(out / "figures", views, regions, masks)
         write_interpretation_report(
             out / "report.html",
             views.isel(sample=slice(NUM_REPORTED)),
-            pipeline.regions,
+            regions,
             title=title,
             licence=licence,
         )

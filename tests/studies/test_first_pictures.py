@@ -2,6 +2,7 @@
 
 import json
 
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -40,3 +41,16 @@ def test_pictures_of_the_shipped_responses(tmp_path):
     views = load_views(tmp_path / "interpretation")
     assert views.sizes["sample"] == 2 and views.sizes["region"] == SIMULATED
     np.testing.assert_allclose(views["brain_view"].sum("region"), 1, atol=1e-5)
+    # The maps hold each region's mean share, at its own vertices and nowhere else.
+    regions = NeuroAdapterPipeline.from_pretrained(module.SHIPPED).regions
+    share = views["brain_view"].values.mean((0, 1))
+    for hemisphere in ("lh", "rh"):
+        path = tmp_path / "interpretation" / "maps" / f"{hemisphere}.attention_share.mgh"
+        left = nib.load(path).get_fdata().ravel()
+        for own, vertices, expected in zip(
+            regions.hemispheres, regions.vertices, share, strict=True
+        ):
+            if own == hemisphere:
+                np.testing.assert_allclose(left[vertices], expected, rtol=1e-5)
+                left[vertices] = 0
+        assert not left.any()
