@@ -2,6 +2,7 @@
 
 import difflib
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from types import ModuleType
@@ -89,6 +90,8 @@ def run_command(name: str, arguments: Sequence[str] | None = None) -> None:
         name: one of `NAMES`.
         arguments: what follows the name; None takes those of this process.
     """
+    # Commands draw into files. In a notebook or a script the user's own backend stays.
+    os.environ.setdefault("MPLBACKEND", "Agg")
     from neuroadapter_jax.commands.runner import run
 
     run(name, command_module(name), list(sys.argv[1:] if arguments is None else arguments))

@@ -3,16 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from neuroadapter_jax.evaluation.appearance import MEASURES
 from neuroadapter_jax.evaluation.old_names import with_new_names
+from neuroadapter_jax.figures.pictures import panels
 
 _VERBS = {
     "silence": "silenced (tokens dropped)",
@@ -22,18 +19,19 @@ _VERBS = {
 _GREY = "#8a8a8a"
 
 
-def deletion_figure(result: Mapping[str, Any]) -> Figure:
+def deletion_figure(result: Mapping[str, Any], *, figure: Figure | None = None) -> Figure:
     """Curves of `deletion_table`: a column for deletion and insertion, a row per measure.
 
     Args:
         result: what `deletion_table` returned, now or in version 0.1.0.
+        figure: an empty one to draw into; a new one when None.
 
     Returns:
         The figure; the caller closes it.
     """
     result = with_new_names(result)
     labels = {"pixel_correlation": "pixel correlation with the stimulus", "recall": "recall"}
-    figure, axes = plt.subplots(2, 2, figsize=(12, 7.4), sharex=True, sharey="row")
+    figure, axes = panels(figure, 2, 2, (12.0, 7.4), sharex=True, sharey="row")
     for row, (measure, label) in enumerate(labels.items()):
         for axis, way in zip(axes[row], ("deletion", "insertion"), strict=True):
             for name, own in result["curves"].items():
@@ -71,20 +69,24 @@ def deletion_figure(result: Mapping[str, Any]) -> Figure:
     return figure
 
 
-def loss_figure(result: Mapping[str, Mapping[str, Any]], images: Mapping[str, int]) -> Figure:
+def loss_figure(
+    result: Mapping[str, Mapping[str, Any]],
+    images: Mapping[str, int],
+    *,
+    figure: Figure | None = None,
+) -> Figure:
     """Dots of `category_table`: objects no longer found, the category's ROI and random sets.
 
     Args:
         result: perturbation, and after a comma which sets, -> what `category_table` returned.
         images: perturbation -> how many images were used.
+        figure: an empty one to draw into; a new one when None.
 
     Returns:
         The figure; the caller closes it.
     """
     result = with_new_names(result)
-    figure, axes = plt.subplots(
-        1, len(result), figsize=(3.4 * len(result) + 1, 4.2), sharex=True, squeeze=False
-    )
+    figure, axes = panels(figure, 1, len(result), (3.4 * len(result) + 1, 4.2), sharex=True)
     for axis, (perturbation, own) in zip(axes[0], result.items(), strict=True):
         names = list(own)
         at = np.arange(len(names))[::-1]
@@ -108,19 +110,20 @@ def loss_figure(result: Mapping[str, Mapping[str, Any]], images: Mapping[str, in
     return figure
 
 
-def change_figure(result: Mapping[str, Mapping[str, Any]], num_images: int) -> Figure:
+def change_figure(
+    result: Mapping[str, Mapping[str, Any]], num_images: int, *, figure: Figure | None = None
+) -> Figure:
     """Dots of `change_table`: how far each set moves a reconstruction, a panel per perturbation.
 
     Args:
         result: what `change_table` returned.
         num_images: how many images were used.
+        figure: an empty one to draw into; a new one when None.
 
     Returns:
         The figure; the caller closes it.
     """
-    figure, axes = plt.subplots(
-        1, len(result), figsize=(4.4 * len(result), 4.8), sharey=True, squeeze=False
-    )
+    figure, axes = panels(figure, 1, len(result), (4.4 * len(result), 4.8), sharey=True)
     for axis, (perturbation, own) in zip(axes[0], result.items(), strict=True):
         region_sets = [name for name in own if not name.endswith(", random")]
         for i, name in enumerate(region_sets):

@@ -3,12 +3,6 @@
 import functools
 from collections.abc import Callable, Mapping, Sequence
 
-import matplotlib
-
-from neuroadapter_jax.cortex.shown_surface import SHOWN, ShownSurface
-from neuroadapter_jax.errors import InputError
-
-matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 from jaxtyping import Bool, Float, Shaped
@@ -18,6 +12,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from nilearn.datasets import load_fsaverage, load_fsaverage_data
 from nilearn.plotting import plot_surf_contours, plot_surf_roi, plot_surf_stat_map
+
+from neuroadapter_jax.cortex.shown_surface import SHOWN, ShownSurface
+from neuroadapter_jax.errors import InputError
+from neuroadapter_jax.figures.pictures import panels
 
 VIEWS = ("lateral", "medial", "ventral")
 FLAT = "flat"
@@ -29,6 +27,7 @@ def roi_figure(
     views: Sequence[str] = VIEWS,
     order: Sequence[str] | None = None,
     title: str = "",
+    figure: Figure | None = None,
 ) -> Figure:
     """Named ROIs on the inflated cortex, a row of views per hemisphere.
 
@@ -39,6 +38,7 @@ def roi_figure(
         views: nilearn's names of the views, one column each.
         order: names in the order of the legend and colours; alphabetical if left out.
         title: text over the figure.
+        figure: an empty one to draw into; a new one when None.
 
     Returns:
         The figure; the caller closes it.
@@ -62,6 +62,7 @@ def roi_figure(
         -0.5,
         len(names) - 0.5,
         {},
+        figure,
     )
     figure.legend(
         handles=[Patch(color=c, label=n) for c, n in zip(colours, names, strict=True)],
@@ -81,6 +82,7 @@ def value_figure(
     high: float = 1.0,
     views: Sequence[str] = VIEWS,
     outlines: Mapping[str, Bool[np.ndarray, " n"]] | None = None,
+    figure: Figure | None = None,
 ) -> Figure:
     """One number per vertex on the inflated or flat cortex, with a colour bar.
 
@@ -92,6 +94,7 @@ def value_figure(
         high: value of the brightest.
         views: nilearn's names of the views of the inflated cortex, or "flat"; one column each.
         outlines: ROIs whose borders are shown, by name.
+        figure: an empty one to draw into; a new one when None.
 
     Returns:
         The figure; the caller closes it.
@@ -99,7 +102,8 @@ def value_figure(
     Raises:
         InputError: if no average surface has so many vertices.
     """
-    return _scaled([(view, view, values) for view in views], label, low, high, outlines)
+    columns = [(view, view, values) for view in views]
+    return _scaled(columns, label, low, high, outlines, figure)
 
 
 def steps_figure(
@@ -111,6 +115,7 @@ def steps_figure(
     high: float = 1.0,
     view: str = FLAT,
     outlines: Mapping[str, Bool[np.ndarray, " n"]] | None = None,
+    figure: Figure | None = None,
 ) -> Figure:
     """Maps of several steps side by side on one colour scale.
 
@@ -122,9 +127,13 @@ def steps_figure(
         high: value of the brightest colour, in all maps.
         view: of all maps; see `value_figure`.
         outlines: ROIs whose borders are shown, by name.
+        figure: an empty one to draw into; a new one when None.
+
+    Returns:
+        The figure; the caller closes it.
     """
     columns = [(title, view, own) for title, own in zip(titles, values, strict=True)]
-    return _scaled(columns, label, low, high, outlines)
+    return _scaled(columns, label, low, high, outlines, figure)
 
 
 def _scaled(
@@ -133,10 +142,11 @@ def _scaled(
     low: float,
     high: float,
     outlines: Mapping[str, np.ndarray] | None,
+    figure: Figure | None,
 ) -> Figure:
     cmap = plt.get_cmap("viridis")
     plot = functools.partial(plot_surf_stat_map, symmetric_cbar=False)
-    figure = _on_the_cortex(columns, plot, cmap, low, high, outlines or {})
+    figure = _on_the_cortex(columns, plot, cmap, low, high, outlines or {}, figure)
     scale = ScalarMappable(Normalize(low, high), cmap)
     axes = figure.add_axes((0.3, 0.14 if outlines else 0.07, 0.4, 0.02))
     figure.colorbar(scale, cax=axes, orientation="horizontal", label=label)
@@ -160,6 +170,7 @@ def _on_the_cortex(
     low: float,
     high: float,
     outlines: Mapping[str, np.ndarray],
+    figure: Figure | None,
 ) -> Figure:
     """A row per hemisphere, a column per (title, view, values)."""
     total = len(columns[0][2])
@@ -176,13 +187,8 @@ def _on_the_cortex(
     sulci = load_fsaverage_data(SHOWN, data_type="sulcal")
     split = meshes["inflated"].parts["left"].n_vertices
     colours = _outline_colours(list(outlines))
-    figure, axes = plt.subplots(
-        2,
-        len(columns),
-        figsize=(2.9 * len(columns), 7.0 if outlines else 6.2),
-        subplot_kw={"projection": "3d"},
-        squeeze=False,
-    )
+    size = (2.9 * len(columns), 7.0 if outlines else 6.2)
+    figure, axes = panels(figure, 2, len(columns), size, subplot_kw={"projection": "3d"})
     for row, (hemi, part) in enumerate(
         {"left": slice(None, split), "right": slice(split, None)}.items()
     ):

@@ -1,15 +1,29 @@
-"""The one writer of pictures."""
+"""The one writer of pictures, and the one maker of panels."""
 
 from pathlib import Path
+from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 from PIL import Image
 
 from neuroadapter_jax.files import write_file
+
+
+def panels(
+    figure: Figure | None, rows: int, columns: int, size: tuple[float, float], **options: Any
+) -> tuple[Figure, Any]:
+    """A figure, the caller's or a new one, and its axes as an array [rows, columns].
+
+    Args:
+        figure: an empty one to draw into; a new one when None.
+        rows: of panels.
+        columns: of panels.
+        size: width and height of a new figure, inches.
+        options: of `Figure.subplots`.
+    """
+    figure = plt.figure(figsize=size) if figure is None else figure
+    return figure, figure.subplots(rows, columns, squeeze=False, **options)
 
 
 def save_picture(path: str | Path, picture: Image.Image | Figure, dpi: int = 110) -> None:

@@ -3,10 +3,6 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import numpy as np
 import xarray
 from jaxtyping import Float, UInt8
@@ -16,6 +12,7 @@ from PIL import Image
 
 from neuroadapter_jax.cortex.parcellation import Parcellation
 from neuroadapter_jax.figures.grids import image_grid
+from neuroadapter_jax.figures.pictures import panels
 from neuroadapter_jax.files import write_file
 from neuroadapter_jax.ibbi.views import DEFINITIONS
 from neuroadapter_jax.metrics.statistics import bootstrap_interval
@@ -105,7 +102,9 @@ def write_animation(
     write_file(path, save)
 
 
-def share_figure(views: xarray.Dataset, rois: Sequence[str]) -> Figure:
+def share_figure(
+    views: xarray.Dataset, rois: Sequence[str], *, figure: Figure | None = None
+) -> Figure:
     """Each ROI's share of the attention over steps, mean over images with 95 % intervals.
 
     The share is divided by the ROI's number of regions over all regions, so that 1 is uniform.
@@ -113,11 +112,12 @@ def share_figure(views: xarray.Dataset, rois: Sequence[str]) -> Figure:
     Args:
         views: from `load_views`.
         rois: names; those without regions are left out.
+        figure: an empty one to draw into; a new one when None.
 
     Returns:
         The figure; the caller closes it.
     """
-    figure, axis = plt.subplots(figsize=(7, 4.2))
+    figure, ((axis,),) = panels(figure, 1, 1, (7.0, 4.2))
     reduction = views.attrs["reduction"]
     brain, steps = views["brain_view"].values, np.arange(views.sizes["step"]) + 1
     for roi in rois:

@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -88,3 +92,25 @@ def test_steps_share_one_scale_on_the_flat_cortex(roi):
             bordered = np.isclose(faces, colour, atol=1e-3).all(axis=1).mean()
             assert (0 < bordered < 0.05) if hemi == "left" else bordered == 0
     plt.close(figure)
+
+
+def test_a_figure_of_the_caller_is_drawn_into(roi):
+    own = plt.figure()
+    assert roi_figure(roi, views=("lateral", "medial"), figure=own) is own
+    assert [axis.get_title() for axis in own.axes] == [
+        f"{side}, {view}" for side in ("left", "right") for view in ("lateral", "medial")
+    ]
+    plt.close(own)
+
+
+def test_the_backend_of_the_user_stays():
+    program = (
+        "import pkgutil, importlib, matplotlib, neuroadapter_jax.figures as figures\n"
+        "for module in pkgutil.iter_modules(figures.__path__):\n"
+        "    importlib.import_module(f'neuroadapter_jax.figures.{module.name}')\n"
+        "print(matplotlib.get_backend())"
+    )
+    environment = os.environ | {"MPLBACKEND": "svg"}
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "svg"

@@ -75,7 +75,9 @@ def test_an_animation_has_a_frame_per_shown_step(views, tmp_path):
 
 
 def test_curves_of_shares(views):
-    figure = timelines.share_figure(views, ["V1", "Face", "none"])
+    own = timelines.Figure()
+    figure = timelines.share_figure(views, ["V1", "Face", "none"], figure=own)
+    assert figure is own
     lines = figure.axes[0].get_lines()
     assert [line.get_label() for line in lines[:2]] == ["V1", "Face"] and len(lines) == 3
     share = views["brain_view"].values[..., 4:].sum(-1).mean(0) / (3 / 7)
