@@ -69,7 +69,7 @@ def main(values: CommandFlags, arguments: list[str]) -> None:
         for problem in problems:
             print(f"doctor: {problem}", file=sys.stderr)
         sys.exit(1)
-    print("The core works. Next: neuroadapter demo")
+    print("The core works. Next: neuroadapter demo --quick")
 
 
 def version_of(distribution: str) -> str | None:
