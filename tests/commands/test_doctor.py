@@ -30,7 +30,7 @@ def test_it_tells_all_parts_and_ends_well(caches, capsys):
     for name in ("tiny-sd", "tiny-vit", "neuroadapter-simulated", "scene_reader"):
         assert f"\n  {name} " in out
     assert "GiB available" in out and "GB free" in out
-    assert out.endswith("The core works. Next: neuroadapter demo\n")
+    assert out.endswith("The core works. Next: neuroadapter demo --quick\n")
 
 
 def test_cached_weights_are_found_and_missing_ones_named(caches):
