@@ -40,6 +40,7 @@ def help_text() -> str:
         "the cortex each part of the image came from.",
         "",
         "    neuroadapter doctor                 what is installed here, and what is missing",
+        "    neuroadapter demo --quick           first pictures, within three minutes",
         "    neuroadapter demo                   the whole method at small size",
         "    neuroadapter train --config nsd     the paper's model",
         "    neuroadapter train --help           a command's flags",
@@ -90,8 +91,8 @@ def run_command(name: str, arguments: Sequence[str] | None = None) -> None:
         name: one of `NAMES`.
         arguments: what follows the name; None takes those of this process.
     """
-    # Commands draw into files. In a notebook or a script the user's own backend stays.
-    os.environ.setdefault("MPLBACKEND", "Agg")
+    # Commands draw into files; a notebook hands its own backend on to what it starts.
+    os.environ["MPLBACKEND"] = "Agg"
     from neuroadapter_jax.commands.runner import run
 
     run(name, command_module(name), list(sys.argv[1:] if arguments is None else arguments))

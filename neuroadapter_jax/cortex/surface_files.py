@@ -122,7 +122,7 @@ def write_surface_maps(
 ) -> list[Path]:
     """Write a number per vertex as files that other programs show, in both of their formats.
 
-    `lh.NAME.mgh` and `rh.NAME.mgh` for FreeSurfer (freeview's overlay) and pycortex;
+    `lh.NAME.mgh` and `rh.NAME.mgh` for FreeSurfer (freeview's overlay);
     `NAME_hemi-L.shape.gii` and `NAME_hemi-R.shape.gii` for Connectome Workbench and nilearn.
 
     Args:

@@ -147,6 +147,8 @@ def _scaled(
     cmap = plt.get_cmap("viridis")
     plot = functools.partial(plot_surf_stat_map, symmetric_cbar=False)
     figure = _on_the_cortex(columns, plot, cmap, low, high, outlines or {}, figure)
+    if sentence := ShownSurface.of_cortex(len(columns[0][2])).sentence():
+        label = f"{label}\n{sentence}"
     scale = ScalarMappable(Normalize(low, high), cmap)
     axes = figure.add_axes((0.3, 0.14 if outlines else 0.07, 0.4, 0.02))
     figure.colorbar(scale, cax=axes, orientation="horizontal", label=label)

@@ -4,6 +4,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from neuroadapter_jax.datasets.prepared.records import (
     CHECKSUMS,
     CORTEX,
@@ -43,12 +45,18 @@ def write_excerpt(prepared: str | Path, split: str, count: int, out: str | Path)
         records = folder / made["records"]
         records.mkdir(parents=True)
         name = f"{made['request'].get('dataset', 'nsd')}-{split}.array_record-00000-of-00001"
-        written = write_shard(records / name, [encode_record(dataset[i]) for i in range(count)])
+        found = [dataset[i] for i in range(count)]
+        written = write_shard(records / name, [encode_record(record) for record in found])
         write_text(records / CHECKSUMS, f"{written['sha256']}  {name}\n")
         index: dict[str, Any] = {split: dataset.image_ids[:count]}
         write_npz(folder / INDEX, **index)
         for table in (CORTEX, STIMULI, REGIONS):
             if (dataset.path / table).is_file():
                 shutil.copy(dataset.path / table, folder)
-        excerpt = {"images": {split: count}, "excerpt_of": dataset.fingerprint}
+        excerpt = {
+            "images": {split: count},
+            "trials": sum(len(np.asarray(record["betas"])) for record in found),
+            "checks": [],  # those of all records are not the excerpt's
+            "excerpt_of": dataset.fingerprint,
+        }
         write_json(folder / PROVENANCE, made | excerpt)

@@ -27,6 +27,7 @@ def test_an_excerpt_holds_the_first_records_of_its_split_alone(prepared, tmp_pat
     np.testing.assert_array_equal(few.ncsnr, whole.ncsnr)
     assert few.origin.data == whole.origin.data
     assert few.provenance["excerpt_of"] == whole.fingerprint
+    assert few.provenance["trials"] == 3 + 1  # repeats: one more than the rest of the id by three
     folder = tmp_path / "few" / few.provenance["records"]
     (file,) = folder.glob("*array_record*")
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
