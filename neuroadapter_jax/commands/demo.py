@@ -27,9 +27,11 @@ def define(values: CommandFlags) -> None:
 
 
 def main(values: CommandFlags, arguments: list[str]) -> None:
-    from neuroadapter_jax.studies.demo import demo_summary, run_demo, run_quick_demo
+    from neuroadapter_jax.studies.demo import check_demo, demo_summary, run_demo, run_quick_demo
 
     out = Path(values.out)
+    if not values.quick:
+        check_demo(out)
     picture, page = run_quick_demo(out, run_stage)
     print(f"\nFirst pictures:  {picture}")
     print(f"Which region:    {page}\n", flush=True)

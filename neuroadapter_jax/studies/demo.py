@@ -9,7 +9,7 @@ from neuroadapter_jax.figures.cortex_maps import roi_figure
 from neuroadapter_jax.figures.grids import image_grid
 from neuroadapter_jax.figures.pictures import save_picture
 from neuroadapter_jax.figures.report import write_report
-from neuroadapter_jax.files import refuse_foreign, write_json
+from neuroadapter_jax.files import refuse_foreign, require_folder_place, write_json
 from neuroadapter_jax.locks import runs_alone
 from neuroadapter_jax.pipeline import load_reconstructions
 from neuroadapter_jax.readers import read_json
@@ -63,8 +63,7 @@ def run_demo(out: str | Path, run_stage: RunStage) -> dict[str, Any]:
         InputError: a command fails.
     """
     out = Path(out)
-    names = ("report.html", "results.json", "reconstructions.png", "rois.png")
-    refuse_foreign(out, names, ours=(out / "seconds.json").is_file())
+    check_demo(out)
     _run_stages(out, run_stage)
     results = {title: read_results(out / label / "own") for label, title in TITLES.items()}
     found = {label: load_reconstructions(out / label / "own") for label in TITLES}
@@ -73,7 +72,7 @@ def run_demo(out: str | Path, run_stage: RunStage) -> dict[str, Any]:
     save_picture(out / "reconstructions.png", image_grid(rows))
     save_picture(out / "rois.png", roi_figure(load_truth(ROOT)["roi"], order=ROIS))
     write_json(out / "results.json", results)
-    seconds = read_json(out / "seconds.json", "seconds of each command", dict[str, float])
+    seconds = _read_seconds(out)
     write_report(
         out / "report.html",
         results=results,
@@ -83,6 +82,30 @@ def run_demo(out: str | Path, run_stage: RunStage) -> dict[str, Any]:
         facts={command: f"{number} s" for command, number in seconds.items()},
     )
     return results
+
+
+def check_demo(out: str | Path) -> None:
+    """Refuse a folder that a whole demo cannot write, before anything is computed.
+
+    Args:
+        out: folder of the demo.
+
+    Raises:
+        InputError: it holds files of others or a damaged list of stages, or the simulated subject
+            has no place.
+    """
+    out = Path(out)
+    names = ("report.html", "results.json", "reconstructions.png", "rois.png")
+    ours = (out / "seconds.json").is_file()
+    refuse_foreign(out, names, ours=ours)
+    if ours:
+        _read_seconds(out)
+    require_folder_place("the simulated subject", Path(ROOT).parent)
+
+
+def _read_seconds(out: Path) -> dict[str, float]:
+    path = out / "seconds.json"
+    return read_json(path, "seconds of each command", dict[str, float], f"delete {path}")
 
 
 def demo_summary(results: dict[str, Any]) -> str:

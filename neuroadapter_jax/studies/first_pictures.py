@@ -6,7 +6,7 @@ from neuroadapter_jax.datasets.prepared.excerpt import write_excerpt
 from neuroadapter_jax.diffusion.weights import ASSETS
 from neuroadapter_jax.figures.grids import image_grid
 from neuroadapter_jax.figures.pictures import save_picture
-from neuroadapter_jax.files import write_json
+from neuroadapter_jax.files import refuse_foreign, write_json
 from neuroadapter_jax.ibbi.roi import assign_regions
 from neuroadapter_jax.pipeline import NeuroAdapterPipeline, load_reconstructions
 from neuroadapter_jax.studies.interpretation import subject_rois
@@ -35,6 +35,7 @@ def first_pictures(out: str | Path, run_stage: RunStage) -> tuple[Path, Path]:
         InputError: a command fails.
     """
     out = Path(out)
+    refuse_foreign(out, ["reconstructions.png"], ours=(out / "seconds.json").is_file())
     own, views, picture = out / "own", out / "interpretation", out / "reconstructions.png"
     known = ["--model", SHIPPED, "--prepared", str(RESPONSES), *SAMPLING]
     run_stage(out / "seconds.json", own / "index.json", "reconstruct", *known, "--out", str(own))

@@ -272,6 +272,12 @@ DEMO: tuple[Row, ...] = (
     row(13, "demo --out {out}", "seconds.json", steps=[d.text("out/seconds.json", "")]),
     row(13, "demo --out {out}", "seconds.json", steps=[d.text("out/seconds.json", "[1]")]),
     row(17, "demo --out {out}", "report.html", steps=[d.text("out/report.html", "my page")]),
+    row(17, "demo --quick --out {out}", "reconstructions.png",
+        steps=[d.text("out/quick/reconstructions.png", "my picture")]),
+    row(13, "demo --quick --out {out}", "seconds.json",
+        steps=[d.text("out/quick/seconds.json", "[1]")]),
+    row(17, "demo --quick --out {out}", "index.json",
+        steps=[d.text("out/quick/own/index.json", "mine")]),
     row(17, "demo --out {out}", "runs/simulated", steps=[d.text("runs/simulated", "my notes")]),
 )
 
