@@ -46,13 +46,13 @@ class ShownSurface:
             InputError: no average surface has so many.
         """
         left, right = num_vertices
-        name = next((k for k, n in AVERAGE_SURFACES.items() if n == left == right), None)
-        if name is None:
+        if not cls.known(num_vertices):
             known = ", ".join(f"{n} ({k})" for k, n in AVERAGE_SURFACES.items())
             raise InputError(
                 f"The surface has {left} and {right} vertices; expected one of FreeSurfer's "
                 f"average surfaces, {known} per hemisphere; prepare the responses on one of them."
             )
+        name = next(k for k, n in AVERAGE_SURFACES.items() if n == left)
         offset = np.arange(2)[:, None] * left
         return cls(name, (left, right), (_vertices(left) + offset).ravel())
 
@@ -63,13 +63,14 @@ class ShownSurface:
         Raises:
             InputError: no average surface has so many.
         """
-        if 2 * (total // 2) != total or total // 2 not in AVERAGE_SURFACES.values():
+        halves = (total // 2, total - total // 2)
+        if not cls.known(halves):
             known = ", ".join(f"{2 * n} ({k})" for k, n in AVERAGE_SURFACES.items())
             raise InputError(
                 f"A map has {total} vertices; expected one entry per vertex of one of FreeSurfer's "
                 f"average surfaces, left hemisphere then right: {known}."
             )
-        return cls.of((total // 2, total // 2))
+        return cls.of(halves)
 
     @classmethod
     def known(cls, num_vertices: tuple[int, int]) -> bool:

@@ -1,6 +1,7 @@
 """ROIs and values on the inflated and the flat cortex."""
 
 import functools
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 
 import matplotlib.pyplot as plt
@@ -70,7 +71,7 @@ def roi_figure(
         ncols=min(6, max(1, len(names))),
         frameon=False,
     )
-    figure.suptitle(title)
+    figure.suptitle(title, y=0.965 if ShownSurface.of_cortex(len(roi)).sentence() else 0.98)
     return figure
 
 
@@ -147,8 +148,6 @@ def _scaled(
     cmap = plt.get_cmap("viridis")
     plot = functools.partial(plot_surf_stat_map, symmetric_cbar=False)
     figure = _on_the_cortex(columns, plot, cmap, low, high, outlines or {}, figure)
-    if sentence := ShownSurface.of_cortex(len(columns[0][2])).sentence():
-        label = f"{label}\n{sentence}"
     scale = ScalarMappable(Normalize(low, high), cmap)
     axes = figure.add_axes((0.3, 0.14 if outlines else 0.07, 0.4, 0.02))
     figure.colorbar(scale, cax=axes, orientation="horizontal", label=label)
@@ -222,7 +221,11 @@ def _on_the_cortex(
                     )
             axis.set_box_aspect(None, zoom=1.2 if flat else 1.4)
             axis.set_title(f"{hemi}, {title}", fontsize=11, y=0.92)
-    figure.subplots_adjust(0, 0.2 if outlines else 0.12, 1, 0.97, wspace=0, hspace=0)
+    # Of a surface that is not shown as it is: how, in lines of the figure's width, over the maps.
+    lines = textwrap.wrap(surface.sentence(), width=int(16 * figure.get_figwidth()))
+    figure.text(0.5, 0.99, "\n".join(lines), ha="center", va="top", fontsize=8, color="#666")
+    bottom, top = 0.2 if outlines else 0.12, 0.97 - 0.02 * len(lines)
+    figure.subplots_adjust(0, bottom, 1, top, wspace=0, hspace=0)
     if outlines:
         figure.legend(
             handles=[Patch(color=c, label=n) for c, n in zip(colours, outlines, strict=True)],

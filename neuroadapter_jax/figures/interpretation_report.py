@@ -183,9 +183,7 @@ def _mesh(regions: Parcellation, surface: ShownSurface) -> list[dict[str, str]]:
     """Both hemispheres, inflated and flat, each centred and of radius 1, with vertices' regions."""
     meshes = load_fsaverage(SHOWN)
     sulci = load_fsaverage_data(SHOWN, data_type="sulcal")
-    every = np.full(sum(regions.num_vertices), -1)
-    for i in range(len(regions)):
-        every[regions.cortex_indices(i)] = i
+    every = np.nan_to_num(on_vertices(np.arange(len(regions), dtype=float), regions), nan=-1)
     result = []
     for side, region in zip(("left", "right"), np.split(surface(every), 2), strict=True):
         part, flat = meshes["inflated"].parts[side], meshes["flat"].parts[side]

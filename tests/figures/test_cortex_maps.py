@@ -114,3 +114,17 @@ def test_the_backend_of_the_user_stays():
     command = [sys.executable, "-c", program]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "svg"
+
+
+def test_a_map_of_a_finer_surface_says_how_it_is_shown(roi):
+    fine = np.full(2 * 163_842, "", "U8")
+    fine[:10_242], fine[163_842 : 163_842 + 10_242] = np.split(roi, 2)
+    coarse, figure = (roi_figure(own, views=("lateral",)) for own in (roi, fine))
+    text = " ".join(figure.texts[0].get_text().split())
+    assert text.startswith("The data is on fsaverage, 163842 vertices") and "10242" in text
+    assert coarse.texts[0].get_text() == ""
+    for found, expected in zip(figure.axes, coarse.axes, strict=True):
+        mesh, truth = (axis.collections[0].get_facecolors() for axis in (found, expected))
+        np.testing.assert_array_equal(mesh, truth)
+    plt.close(coarse)
+    plt.close(figure)
