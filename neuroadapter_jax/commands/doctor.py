@@ -20,6 +20,7 @@ import neuroadapter_jax
 from neuroadapter_jax.commands.configs import config_names, configs_folder
 from neuroadapter_jax.commands.extras import EXTRAS
 from neuroadapter_jax.commands.shared_flags import CommandFlags
+from neuroadapter_jax.cores import available_cores
 
 CORE = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "nilearn", "numpy")
 OPTIONAL = ("torch", "torchvision", "diffusers", "transformers", "tensorflow", "tensorboardX")
@@ -128,8 +129,7 @@ def _memory(device) -> str:
 
 def machine() -> Iterator[str]:
     """Cores, memory and disk."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    yield f"{platform.system()} {platform.machine()}, {cores} CPU cores"
+    yield f"{platform.system()} {platform.machine()}, {available_cores()} CPU cores"
     memory = _available_memory()
     if memory is not None:
         total, free = memory

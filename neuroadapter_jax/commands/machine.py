@@ -4,12 +4,8 @@ import math
 import os
 
 from neuroadapter_jax.commands.shared_flags import CommandFlags
+from neuroadapter_jax.cores import available_cores
 from neuroadapter_jax.ranges import named
-
-
-def available_cores() -> int:
-    """The cores that this process may use; 1 where the system does not say."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
 
 
 def use_cpu_cores(batch_size: int) -> None:

@@ -40,7 +40,8 @@ def make_evaluation(
         (state, step) -> numbers by name, the first of them "validation/loss".
     """
     settings, schedule = setup.settings, setup.backbone.schedule
-    batches = list(eval_batches(setup.validation, min(settings.batch_size, len(setup.validation))))
+    records = setup.needed(setup.validation)
+    batches = list(eval_batches(records, min(settings.batch_size, len(records))))
     sampling = settings.validation_sampling
     steps = plan(schedule, sampling)
     vae_graph, vae_params = nnx.split(setup.backbone.vae)
@@ -100,7 +101,8 @@ def make_evaluation(
             keys = jax.random.split(key, count)
             some = {name: first[name][:count] for name in read if name in first}
             images = reconstructions(params, setup.frozen, vae_params, some, keys)
-            save_grid(step, first["image"][:count], np.asarray(images))
+            stimuli = [setup.validation.read(i, ("image",))["image"] for i in range(count)]
+            save_grid(step, np.stack(stimuli), np.asarray(images))
         found = np.concatenate(values)
         result = {"validation/loss": float(found.mean())}
         if len(setup.subjects) > 1:
