@@ -2,6 +2,7 @@
 
 import math
 import os
+import sys
 
 from neuroadapter_jax.commands.shared_flags import CommandFlags
 from neuroadapter_jax.cores import available_cores
@@ -22,7 +23,11 @@ def use_cpu_cores(batch_size: int) -> None:
 
 def join_processes(values: CommandFlags) -> None:
     """Join the run's other processes, as the flags or SLURM say."""
-    from neuroadapter_jax.sharding import start_processes
+    import jax
+
+    from neuroadapter_jax.processes import describe_processes, start_processes
 
     with named("--"):
         start_processes(values.coordinator, values.num_processes, values.process_id)
+    if jax.distributed.is_initialized():
+        print(describe_processes(), file=sys.stderr, flush=True)
