@@ -26,6 +26,8 @@ from neuroadapter_jax.cores import available_cores
 from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.ranges import named
 
+COMPILES_EACH_TIME = True  # the first call's time is one of the results
+
 
 def define(values: CommandFlags) -> None:
     for name, help in {

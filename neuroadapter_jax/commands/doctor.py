@@ -19,6 +19,7 @@ from pathlib import Path
 import neuroadapter_jax
 from neuroadapter_jax.commands.configs import config_names, configs_folder
 from neuroadapter_jax.commands.extras import EXTRAS
+from neuroadapter_jax.commands.machine import CACHE
 from neuroadapter_jax.commands.shared_flags import CommandFlags
 from neuroadapter_jax.cores import available_cores
 
@@ -134,6 +135,10 @@ def machine() -> Iterator[str]:
     if memory is not None:
         total, free = memory
         yield f"memory {total / 2**30:.1f} GiB, {free / 2**30:.1f} GiB available"
+    programs = Path(os.environ.get(CACHE, ""))
+    if CACHE in os.environ:
+        size = sum(file.stat().st_size for file in programs.glob("*") if file.is_file())
+        yield f"compiled programs are kept in {programs}, {size / 1e6:.0f} MB ({CACHE})"
     disk = shutil.disk_usage(Path.cwd())
     yield f"disk at {Path.cwd()}: {disk.free / 1e9:.0f} of {disk.total / 1e9:.0f} GB free"
 
