@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse
+import scipy.spatial
 from jaxtyping import Bool, Float, Int
 
 from neuroadapter_jax.cortex.medial_wall import medial_walls
@@ -42,6 +43,22 @@ _DISCS = {
     "VTC-food": _ROI(45, (-30, -54, -14), "food"),
     "VTC-animal": _ROI(45, (-37, -64, -16), "animal"),
 }
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Where and how large the ROIs of one hemisphere shall be.
+
+    Attributes:
+        early: vertices of V1, V2 and V3, by name.
+        discs: disc of each of the other ROIs, and of early visual cortex as a whole, by name.
+    """
+
+    early: dict[str, int]
+    discs: dict[str, _ROI]
+
+
+LITERATURE = Plan(_EARLY_SIZES, _DISCS)
 CATEGORY_ROIS = {name: disc.category for name, disc in _DISCS.items() if disc.category is not None}
 ROIS = (
     *(f"{early}{half}" for early in _EARLY_SIZES for half in "vd"),
@@ -171,34 +188,90 @@ def _even_positions(across: np.ndarray, along: np.ndarray) -> tuple[np.ndarray, 
     return first, second
 
 
+def own_plan(rng: np.random.Generator, shift: float = 5.0, spread: float = 0.2) -> Plan:
+    """The plan of one hemisphere of one person: places and sizes drawn around the literature's.
+
+    Args:
+        rng: source of randomness; advanced.
+        shift: sd of a disc's place along each axis, mm. Early visual cortex, which anatomy
+            predicts best (Hinds et al. 2008), moves by half of it.
+        spread: sd of the logarithm of a size. Areas V1 of 15 hemispheres differ by a factor of 2.5
+            (Dougherty et al. 2003).
+    """
+    early = {
+        name: round(size * float(rng.lognormal(0, spread))) for name, size in _EARLY_SIZES.items()
+    }
+    discs = {}
+    for name, disc in _DISCS.items():
+        moved = np.array(disc.mni) + rng.normal(0, shift / (2 if name == "early" else 1), 3)
+        size = round(disc.size * float(rng.lognormal(0, spread)))
+        x, y, z = moved.tolist()
+        discs[name] = _ROI(
+            sum(early.values()) if name == "early" else size, (x, y, z), disc.category
+        )
+    return Plan(early, discs)
+
+
+def fitting_plan(hemisphere: Hemisphere, right: bool, rng: np.random.Generator) -> Plan:
+    """The first plan of `own_plan` whose discs find room.
+
+    Args:
+        hemisphere: the surface.
+        right: whether it is the right one.
+        rng: source of randomness; advanced.
+    """
+    while True:
+        plan = own_plan(rng)
+        try:
+            place_hemisphere(hemisphere, right, plan)
+        except InputError:
+            continue
+        return plan
+
+
+def distance_to(hemisphere: Hemisphere, members: Bool[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    """Distance of each vertex to the nearest member along a sphere of radius 100 mm, in mm."""
+    tree = scipy.spatial.cKDTree(hemisphere.sphere[members])
+    chord = tree.query(hemisphere.sphere)[0]
+    return 100 * 2 * np.arcsin(np.clip(chord / 2, 0, 1))
+
+
 def place_hemisphere(
-    hemisphere: Hemisphere, right: bool
+    hemisphere: Hemisphere, right: bool, plan: Plan = LITERATURE
 ) -> tuple[np.ndarray, Float[np.ndarray, "n 2"]]:
     """ROI name [n] and, for the retinotopic ROIs, eccentric and vertical position [n, 2].
 
     Positions are fractions: 0 the vertical midline to 1 the side of the image; 0 top to 1 bottom.
+
+    Args:
+        hemisphere: the surface.
+        right: whether it is the right one, where places are mirrored.
+        plan: places and sizes.
+
+    Raises:
+        InputError: the discs find no room.
     """
     mirror = np.array([-1 if right else 1, 1, 1])
     seeds = [
         np.linalg.norm(hemisphere.white - mirror * disc.mni, axis=1).argmin()
-        for disc in _DISCS.values()
+        for disc in plan.discs.values()
     ]
     owner = grow_discs(
         hemisphere.sphere,
         hemisphere.sphere[seeds],
-        np.array([disc.size for disc in _DISCS.values()]),
+        np.array([disc.size for disc in plan.discs.values()]),
         ~hemisphere.medial_wall,
     )
     roi = np.full(len(owner), "", dtype=f"<U{max(map(len, ROIS))}")
     position = np.full((len(owner), 2), np.nan)
-    for k, name in enumerate(_DISCS):
+    for k, name in enumerate(plan.discs):
         roi[owner == k] = name
 
     early = np.flatnonzero(roi == "early")
     axes = _anatomical_axes(hemisphere, early)
     radius = np.linalg.norm(axes[early], axis=1)
-    rings = np.split(early[np.argsort(radius)], np.cumsum(list(_EARLY_SIZES.values()))[:-1])
-    for (name, _), ring in zip(_EARLY_SIZES.items(), rings, strict=True):
+    rings = np.split(early[np.argsort(radius)], np.cumsum(list(plan.early.values()))[:-1])
+    for (name, _), ring in zip(plan.early.items(), rings, strict=True):
         for half, members in (("v", ring[axes[ring, 1] < 0]), ("d", ring[axes[ring, 1] >= 0])):
             from_inside = (
                 np.abs(axes[members, 1]) if name == "V1" else np.linalg.norm(axes[members], axis=1)

@@ -94,6 +94,9 @@ PLACES: tuple[str, ...] = tuple(_PLACE_EMOJI)
 GROUNDS: tuple[str, ...] = tuple(_GROUND_COLOURS)
 SKIES: tuple[str, ...] = tuple(_SKY_COLOURS)
 
+BLANK = ""  # as a scene's place, ground and sky: grey all over
+_GREY = 128.0
+
 _PLACE_SIZE = 50
 _PLACE_BASE = 55  # first row below the place
 
@@ -127,7 +130,7 @@ class Scene:
     """What one image shows.
 
     Args:
-        place: one of PLACES.
+        place: one of PLACES, or BLANK like ground and sky.
         ground: one of GROUNDS.
         sky: one of SKIES.
         objects: one to three, in distinct slots; later ones are rendered over earlier ones.
@@ -143,7 +146,8 @@ class Scene:
         """The scene in words, such as "a dog upper left, castle, grass, night" (at most 15)."""
         placed = sorted(self.objects, key=lambda item: item.slot)
         phrases = [f"{_with_article(item.scene_object.name)} {SLOTS[item.slot]}" for item in placed]
-        return ", ".join([*phrases, self.place, self.ground, self.sky])
+        setting = (self.place, self.ground, self.sky)
+        return ", ".join([*phrases, *(word for word in setting if word != BLANK)])
 
 
 @dataclasses.dataclass
@@ -154,9 +158,9 @@ class SceneBatch:
         images: uint8 [n, 64, 64, 3].
         categories: int8 [n, 6], index into CATEGORIES per slot; -1 where the slot is empty.
         objects: int16 [n, 6], index into OBJECTS per slot; -1 where the slot is empty.
-        place: int8 [n], index into PLACES.
-        ground: int8 [n], index into GROUNDS.
-        sky: int8 [n], index into SKIES.
+        place: int8 [n], index into PLACES; -1 for BLANK.
+        ground: int8 [n], index into GROUNDS; -1 for BLANK.
+        sky: int8 [n], index into SKIES; -1 for BLANK.
         masks: bool [n, 3, 64, 64], visible pixels of each object; False where there is none.
         mask_slots: int8 [n, 3], slot of each mask; -1 where there is none.
         captions: n strings.
@@ -235,15 +239,20 @@ def sample_scenes(num: int, seed: int, start: int = 0) -> SceneBatch:
         seed: which sequence, at least 0.
         start: first index, at least 0.
     """
-    scenes = [scene_of_sequence(seed, index) for index in range(start, start + num)]
+    return render_scenes([scene_of_sequence(seed, index) for index in range(start, start + num)])
+
+
+def render_scenes(scenes: list[Scene]) -> SceneBatch:
+    """Renders scenes, with their truth."""
+    num = len(scenes)
     shape = (num, IMAGE_SIZE, IMAGE_SIZE)
     batch = SceneBatch(
         images=np.zeros((*shape, 3), np.uint8),
         categories=np.full((num, len(SLOTS)), -1, np.int8),
         objects=np.full((num, len(SLOTS)), -1, np.int16),
-        place=np.array([PLACES.index(scene.place) for scene in scenes], np.int8),
-        ground=np.array([GROUNDS.index(scene.ground) for scene in scenes], np.int8),
-        sky=np.array([SKIES.index(scene.sky) for scene in scenes], np.int8),
+        place=np.array([_index(PLACES, scene.place) for scene in scenes], np.int8),
+        ground=np.array([_index(GROUNDS, scene.ground) for scene in scenes], np.int8),
+        sky=np.array([_index(SKIES, scene.sky) for scene in scenes], np.int8),
         masks=np.zeros((num, MAX_OBJECTS, *shape[1:]), bool),
         mask_slots=np.full((num, MAX_OBJECTS), -1, np.int8),
         captions=[scene.caption for scene in scenes],
@@ -256,6 +265,10 @@ def sample_scenes(num: int, seed: int, start: int = 0) -> SceneBatch:
             batch.objects[i, item.slot] = OBJECTS.index(item.scene_object)
             batch.categories[i, item.slot] = CATEGORIES.index(item.scene_object.category)
     return batch
+
+
+def _index(names: tuple[str, ...], name: str) -> int:
+    return -1 if name == BLANK else names.index(name)
 
 
 def _with_article(noun: str) -> str:
@@ -368,6 +381,8 @@ def _ground(name: str) -> np.ndarray:
 @functools.cache
 def _background(place: str, ground: str, sky: str) -> np.ndarray:
     """All but the objects, float32 [64, 64, 3] in [0, 255]; do not write into it."""
+    if place == BLANK:
+        return np.full((IMAGE_SIZE, IMAGE_SIZE, 3), _GREY, np.float32)
     image = np.concatenate([_gradient(_SKY_COLOURS[sky], HORIZON), _ground(ground)])
     for emoji, size, top, left in _SKY_GLYPHS[sky]:
         _paste(image, _premultiply(_fit(emoji, size)), top, left)

@@ -41,10 +41,13 @@ from jaxtyping import Float, Float32, Int, Integer
 from neuroadapter_jax.ranges import Count, Positive, Seed, SettingError, ShareBelowOne, check_fields
 from neuroadapter_jax.simulation.layout import (
     CATEGORY_ROIS,
+    LITERATURE,
     ROIS,
+    Plan,
     load_hemispheres,
     place_hemisphere,
 )
+from neuroadapter_jax.simulation.nsd_like import NSDLikeConfig
 from neuroadapter_jax.simulation.scenes import (
     CATEGORIES,
     GROUNDS,
@@ -122,6 +125,9 @@ class SubjectConfig:
         return self.num_images * self.num_repeats // self.trials_per_session
 
 
+AnySubjectConfig = SubjectConfig | NSDLikeConfig
+
+
 def feature_maps(images: Integer[np.ndarray, "i y x 3"]) -> Float32[np.ndarray, "c i y x"]:
     """Luminance, red-green, blue-yellow and edge energy (gradient of luminance) of images."""
     rgb = images.astype(np.float32) / 255
@@ -157,9 +163,11 @@ class Subject:
         signal_sd: sd of the signal over calibration scenes [m], percent signal change.
         baseline: mean response [n], percent signal change.
         noise_sd: of a single trial [n], percent signal change.
+        spread: [m, m], mixes the standardised drives of the areas into those of responsive vertices
+            around them; None where vertices outside the areas are silent.
     """
 
-    config: SubjectConfig
+    config: AnySubjectConfig
     num_vertices: tuple[int, int]
     roi: np.ndarray
     responsive: Int[np.ndarray, " m"]
@@ -174,11 +182,14 @@ class Subject:
     signal_sd: Float[np.ndarray, " m"]
     baseline: Float[np.ndarray, " n"]
     noise_sd: Float[np.ndarray, " n"]
+    spread: scipy.sparse.csr_array | None = None
 
     def signal(self, scenes: SceneBatch) -> Float32[np.ndarray, "i m"]:
         """Noise-free response of the responsive vertices, percent signal change, mean near 0."""
         drive = _drive(self, scenes)
         z = (drive - self.drive_mean) / self.drive_sd
+        if self.spread is not None:
+            z = z @ self.spread.T
         return (self.amplitude * SATURATION * np.tanh(z / SATURATION)).astype(np.float32)
 
 
@@ -216,7 +227,7 @@ def _drive(subject: Subject, scenes: SceneBatch) -> Float[np.ndarray, "i m"]:
     columns = np.flatnonzero(np.abs(subject.scene_tuning).sum(axis=1) > 0)
     one_hot = np.concatenate(
         [
-            np.eye(len(names), dtype=np.float32)[index]
+            np.eye(len(names), dtype=np.float32)[index] * (index >= 0)[:, None]
             for names, index in (
                 (PLACES, scenes.place),
                 (GROUNDS, scenes.ground),
@@ -236,9 +247,35 @@ def make_subject(config: SubjectConfig) -> Subject:
         config: what to simulate; the same config gives the same subject.
     """
     rng = np.random.default_rng(np.random.SeedSequence(config.seed, spawn_key=(0,)))
+    tuned = tuned_subject(config, rng)
+    m, n = len(tuned.responsive), len(tuned.roi)
+    signal_sd = rng.lognormal(0, 0.25, m)
+    snr = config.snr * rng.lognormal(0, 0.25, m)
+    noise_sd = 1.2 * rng.lognormal(0, 0.3, n)
+    noise_sd[tuned.responsive] = signal_sd / snr
+    baseline = rng.normal(0.3, 0.5, n)
+    tuned = replace(tuned, signal_sd=signal_sd, noise_sd=noise_sd, baseline=baseline)
+    scenes = sample_scenes(CALIBRATION_SCENES, config.seed + CALIBRATION_SEED_OFFSET)
+    return calibrated(tuned, scenes)
+
+
+def tuned_subject(
+    config: AnySubjectConfig, rng: np.random.Generator, plans: tuple[Plan, Plan] | None = None
+) -> Subject:
+    """ROIs, receptive fields and tuning; amplitudes and noise are still 1, baselines 0.
+
+    Args:
+        config: what the subject is made from.
+        rng: source of randomness; advanced.
+        plans: places and sizes of the left and the right hemisphere's ROIs; the literature's when
+            None.
+    """
     hemispheres = load_hemispheres()
     placed = [
-        place_hemisphere(h, right) for h, right in zip(hemispheres, (False, True), strict=True)
+        place_hemisphere(h, right, plan)
+        for h, right, plan in zip(
+            hemispheres, (False, True), plans or (LITERATURE, LITERATURE), strict=True
+        )
     ]
     roi = np.concatenate([names for names, _ in placed])
     position = np.concatenate([positions for _, positions in placed])
@@ -285,13 +322,7 @@ def make_subject(config: SubjectConfig) -> Subject:
             strengths = np.repeat(SCENE_STRENGTHS[name], settings)
             scene[rows] = strengths * rng.normal(size=(len(rows), sum(settings)))
 
-    signal_sd = rng.lognormal(0, 0.25, m)
-    snr = config.snr * rng.lognormal(0, 0.25, m)
-    noise_sd = 1.2 * rng.lognormal(0, 0.3, len(roi))
-    noise_sd[responsive] = signal_sd / snr
-    baseline = rng.normal(0.3, 0.5, len(roi))
-
-    uncalibrated = Subject(
+    return Subject(
         config=config,
         num_vertices=num_vertices,
         roi=roi,
@@ -304,13 +335,21 @@ def make_subject(config: SubjectConfig) -> Subject:
         drive_mean=np.zeros(m),
         drive_sd=np.ones(m),
         amplitude=np.ones(m),
-        signal_sd=signal_sd,
-        baseline=baseline,
-        noise_sd=noise_sd,
+        signal_sd=np.ones(m),
+        baseline=np.zeros(len(roi)),
+        noise_sd=np.ones(len(roi)),
     )
-    drive = _drive(
-        uncalibrated, sample_scenes(CALIBRATION_SCENES, config.seed + CALIBRATION_SEED_OFFSET)
-    )
+
+
+def calibrated(subject: Subject, scenes: SceneBatch) -> Subject:
+    """The subject with drives standardised over calibration scenes, and amplitudes from signal_sd.
+
+    Args:
+        subject: of any drive_mean, drive_sd and amplitude; without `spread`.
+        scenes: over which drives and signals get their spread.
+    """
+    drive = _drive(subject, scenes)
     mean, sd = drive.mean(axis=0, dtype=np.float64), drive.std(axis=0, dtype=np.float64)
     saturated_sd = (SATURATION * np.tanh((drive - mean) / sd / SATURATION)).std(axis=0)
-    return replace(uncalibrated, drive_mean=mean, drive_sd=sd, amplitude=signal_sd / saturated_sd)
+    amplitude = subject.signal_sd / saturated_sd
+    return replace(subject, drive_mean=mean, drive_sd=sd, amplitude=amplitude)

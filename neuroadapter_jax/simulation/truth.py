@@ -19,6 +19,7 @@ from neuroadapter_jax.errors import InputError, MissingFileError, reading
 from neuroadapter_jax.files import require_same_settings, write_json, write_npz
 from neuroadapter_jax.fingerprints import of_files, of_values
 from neuroadapter_jax.readers import read_json, read_npz
+from neuroadapter_jax.simulation.nsd_like import NSDLikeConfig
 from neuroadapter_jax.simulation.scenes import (
     CATEGORIES,
     GROUNDS,
@@ -32,9 +33,11 @@ from neuroadapter_jax.simulation.scenes import (
 from neuroadapter_jax.simulation.subject import (
     CHANNELS,
     STIMULUS_SEED_OFFSET,
+    AnySubjectConfig,
     Subject,
-    SubjectConfig,
 )
+from neuroadapter_jax.simulation.unseen import EXPERIMENTS
+from neuroadapter_jax.simulation.unseen_scenes import known_scene_of_sequence
 
 FORMAT_VERSION = 1
 CONFIGURATION, TRUTH = "simulation.json", "truth.npz"
@@ -56,12 +59,13 @@ def read_configuration(root: str | os.PathLike) -> dict[str, Any] | None:
     return None
 
 
-def write_configuration(root: Path, config: SubjectConfig) -> None:
-    """Writes simulation.json."""
-    write_json(root / CONFIGURATION, _identity(config))
+def write_configuration(root: Path, config: AnySubjectConfig, experiment: str = "nsd") -> None:
+    """Writes simulation.json; other experiments than the main one are named in it."""
+    other = {} if experiment == "nsd" else {"experiment": experiment}
+    write_json(root / CONFIGURATION, _identity(config) | other)
 
 
-def holds_subject(root: Path, config: SubjectConfig) -> bool:
+def holds_subject(root: Path, config: AnySubjectConfig) -> bool:
     """Whether a root holds the subject of this configuration; an empty folder is removed.
 
     Raises:
@@ -81,41 +85,86 @@ def holds_subject(root: Path, config: SubjectConfig) -> bool:
 
 def write_truth(root: Path, subject: Subject, scenes: SceneBatch) -> None:
     """Writes truth.npz; arrays per vertex are over the left, then the right hemisphere."""
+    arrays = _of_subject(subject) | _NAMES | _of_scenes(scenes)
+    write_npz(root / TRUTH, compress=True, **arrays)
 
+
+def write_subject_truth(root: Path, subject: Subject, number: int) -> None:
+    """Writes what is true of one of several subjects of a root, beside the truth of its scenes."""
+    write_npz(root / _of_number(number), compress=True, **_of_subject(subject))
+
+
+def write_scene_truth(
+    root: Path, scenes: SceneBatch, ids: Int[np.ndarray, " b"] | None = None, total: int = 0
+) -> None:
+    """Writes truth.npz of scenes that several subjects see.
+
+    Args:
+        root: the folder.
+        scenes: the scenes.
+        ids: their image ids; from 0 on when None. Other images have empty slots and no setting.
+        total: how many ids there are, where there are some.
+    """
+    arrays = _of_scenes(scenes)
+    if ids is not None:
+        for key in _PER_IMAGE:
+            outside: Any = {"captions": "", "masks_packed": 0}.get(key, -1)
+            whole = np.full((total, *arrays[key].shape[1:]), outside, arrays[key].dtype)
+            whole[ids] = arrays[key]
+            arrays[key] = whole
+    write_npz(root / TRUTH, compress=True, **(_NAMES | arrays))
+
+
+_NAMES = {
+    "channel_names": np.array(CHANNELS),
+    "category_names": np.array(CATEGORIES),
+    "object_names": np.array([scene_object.name for scene_object in OBJECTS]),
+    "place_names": np.array(PLACES),
+    "ground_names": np.array(GROUNDS),
+    "sky_names": np.array(SKIES),
+}
+_PER_IMAGE = (
+    *("categories", "objects", "place", "ground", "sky", "captions"),
+    *("masks_packed", "mask_slots"),
+)
+
+
+def _of_number(number: int) -> str:
+    return f"truth-subj{number:02d}.npz"
+
+
+def _of_subject(subject: Subject) -> dict[str, np.ndarray]:
     def on_cortex(values, outside):
         whole = np.full((sum(subject.num_vertices), *values.shape[1:]), outside, np.float32)
         whole[subject.responsive] = values
         return whole
 
-    write_npz(
-        root / TRUTH,
-        compress=True,
-        num_vertices=np.array(subject.num_vertices),
-        roi=subject.roi,
-        channel=on_cortex(subject.channel, -1).astype(np.int8),
-        rf_centre=on_cortex(subject.rf_centre, np.nan),
-        rf_sigma=on_cortex(subject.rf_sigma, np.nan),
-        object_tuning=on_cortex(subject.object_tuning, 0),
-        scene_tuning=on_cortex(subject.scene_tuning, 0),
-        signal_sd=on_cortex(subject.signal_sd, 0),
-        noise_sd=subject.noise_sd.astype(np.float32),
-        baseline=subject.baseline.astype(np.float32),
-        channel_names=np.array(CHANNELS),
-        category_names=np.array(CATEGORIES),
-        object_names=np.array([scene_object.name for scene_object in OBJECTS]),
-        place_names=np.array(PLACES),
-        ground_names=np.array(GROUNDS),
-        sky_names=np.array(SKIES),
-        categories=scenes.categories,
-        objects=scenes.objects,
-        place=scenes.place,
-        ground=scenes.ground,
-        sky=scenes.sky,
-        captions=np.array(scenes.captions),
-        image_size=np.array(scenes.images.shape[1]),
-        masks_packed=np.packbits(scenes.masks.reshape(*scenes.masks.shape[:2], -1), axis=-1),
-        mask_slots=scenes.mask_slots,
-    )
+    return {
+        "num_vertices": np.array(subject.num_vertices),
+        "roi": subject.roi,
+        "channel": on_cortex(subject.channel, -1).astype(np.int8),
+        "rf_centre": on_cortex(subject.rf_centre, np.nan),
+        "rf_sigma": on_cortex(subject.rf_sigma, np.nan),
+        "object_tuning": on_cortex(subject.object_tuning, 0),
+        "scene_tuning": on_cortex(subject.scene_tuning, 0),
+        "signal_sd": on_cortex(subject.signal_sd, 0),
+        "noise_sd": subject.noise_sd.astype(np.float32),
+        "baseline": subject.baseline.astype(np.float32),
+    }
+
+
+def _of_scenes(scenes: SceneBatch) -> dict[str, np.ndarray]:
+    return {
+        "categories": scenes.categories,
+        "objects": scenes.objects,
+        "place": scenes.place,
+        "ground": scenes.ground,
+        "sky": scenes.sky,
+        "captions": np.array(scenes.captions),
+        "image_size": np.array(scenes.images.shape[1]),
+        "masks_packed": np.packbits(scenes.masks.reshape(*scenes.masks.shape[:2], -1), axis=-1),
+        "mask_slots": scenes.mask_slots,
+    }
 
 
 def truth_fingerprint(root: str | os.PathLike) -> str:
@@ -129,13 +178,26 @@ def truth_fingerprint(root: str | os.PathLike) -> str:
     return of_values(list(of_files(p for name in names if (p := Path(root) / name).is_file())))
 
 
-def load_truth(root: str | os.PathLike) -> dict[str, np.ndarray]:
+def load_truth(root: str | os.PathLike, subject: int | None = None) -> dict[str, np.ndarray]:
     """Reads truth.npz of a simulated root; its `masks` are bool [images, 3, y, x].
 
+    Args:
+        root: folder of the simulation.
+        subject: whose ROIs, tuning and noise are read as well, where a root holds several; those
+            of the only one when None, and of none if there are more.
+
     Raises:
-        MissingFileError: the folder is not that of a simulated subject.
+        MissingFileError: the folder is not that of a simulated subject, or of this one.
     """
     path = _require_truth(root)
+    own = sorted(Path(root).glob("truth-subj??.npz"))
+    if subject is not None and own:
+        own = [Path(root) / _of_number(subject)]
+        if not own[0].is_file():
+            raise MissingFileError(
+                f"{own[0]} does not exist: {root} holds no subject {subject}; simulate it into a "
+                f"folder of its own, or name a subject that is there."
+            )
     expected = "the truth of a simulated subject"
     file = read_npz(path, expected, {"image_size": "iu0", "masks_packed": "u3"})
     truth = {_FORMER_ARRAYS.get(key, key): values for key, values in file.items()}
@@ -143,6 +205,8 @@ def load_truth(root: str | os.PathLike) -> dict[str, np.ndarray]:
         size = int(truth["image_size"])
         bits = np.unpackbits(truth.pop("masks_packed"), axis=-1, count=size * size)
         truth["masks"] = bits.reshape(*bits.shape[:-1], size, size).astype(bool)
+    if len(own) == 1:
+        truth |= read_npz(own[0], expected, {"roi": "U1", "noise_sd": "f1"})
     return truth
 
 
@@ -178,9 +242,29 @@ def load_scenes(root: str | os.PathLike, images: Int[np.ndarray, " b"]) -> list[
             f"{Path(root) / CONFIGURATION}: seed is {configuration.get('seed')!r}; expected a "
             f"whole number; copy the folder again."
         )
+    if configuration.get("noise") == "nsd_like":
+        return _nsd_like_scenes(root, configuration, images)
     seed = configuration["seed"] + STIMULUS_SEED_OFFSET
     return [scene_of_sequence(seed, int(index)) for index in images]
 
 
-def _identity(config: SubjectConfig) -> dict[str, Any]:
+def _nsd_like_scenes(
+    root: str | os.PathLike, configuration: dict[str, Any], images: Int[np.ndarray, " b"]
+) -> list[Scene]:
+    """See `load_scenes`; of the main or of another experiment of an `NSDLikeConfig`."""
+    experiment = configuration.get("experiment", "nsd")
+    known = {field.name for field in dataclasses.fields(NSDLikeConfig)}
+    config = NSDLikeConfig(**{k: v for k, v in configuration.items() if k in known})
+    if experiment == "nsd":
+        return [known_scene_of_sequence(config.seed, int(index)) for index in images]
+    if experiment not in EXPERIMENTS:
+        raise InputError(
+            f"{Path(root) / CONFIGURATION}: experiment is {experiment!r}; expected nsd or one of "
+            f"{', '.join(EXPERIMENTS)}; copy the folder again."
+        )
+    scenes = EXPERIMENTS[experiment](config)
+    return [scenes[int(index)] for index in images]
+
+
+def _identity(config: AnySubjectConfig) -> dict[str, Any]:
     return {"format_version": FORMAT_VERSION, **dataclasses.asdict(config)}

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float32, Int64
 
 from neuroadapter_jax.cortex.noise_ceiling import explainable_variance
 from neuroadapter_jax.cortex.surface_files import read_mgh
+from neuroadapter_jax.datasets.belonging import simulation_of
 from neuroadapter_jax.datasets.nsd import published
 from neuroadapter_jax.datasets.nsd.files import HEMISPHERES, fetch_command, mask_path
 from neuroadapter_jax.datasets.nsd.subject import NSDSubject
@@ -16,6 +17,7 @@ from neuroadapter_jax.datasets.session_agreement import SessionAgreement
 from neuroadapter_jax.errors import InputError
 
 _NONE = "-"
+_RESEMBLES = "of NSD, which the simulation is to resemble"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,6 +162,11 @@ def is_published_design(source: NSDSubject) -> bool:
     """Whether the design has the sizes of NSD's."""
     design = source.design
     return (len(design.order), *design.image_of.shape, len(design.shared)) == _DESIGN_SIZE
+
+
+def resembles_nsd(source: NSDSubject) -> bool:
+    """Whether the subject is simulated, and with the SNR of NSD's subject of its number."""
+    return (simulation_of(source.root) or {}).get("noise") == "nsd_like"
 
 
 def table_of(rows: Iterable[Check]) -> list[str]:
@@ -318,6 +325,19 @@ def _ncsnr_rows(source: NSDSubject, applies: bool) -> list[Check]:
         return rows
     median = float(np.nanmedian(values[mask]))
     same_betas = (source.space, source.beta_version) == ("fsaverage", "betas_fithrf_GLMdenoise_RR")
+    if resembles_nsd(source):
+        value, ceiling = published.MEDIAN_NCSNR[source.subject], published.MEDIAN_CEILING
+        of_three = 100 * float(explainable_variance(np.array([median]), np.array([3]))[0])
+        return [
+            Check("vertices of nsdgeneral", _text(int(mask.sum()))),
+            Check("median ncsnr, nsdgeneral", f"{median:.3f}", f"{value:.3f}", _RESEMBLES),
+            Check(
+                "noise ceiling of 3 at the median ncsnr",
+                f"{of_three:.1f} %",
+                f"{ceiling[source.subject]:.1f} %",
+                _RESEMBLES,
+            ),
+        ]
     if not (applies and same_betas):
         return [
             Check("vertices of nsdgeneral", _text(int(mask.sum()))),
