@@ -6,7 +6,7 @@ under the name that the user typed, such as config.train.gamma.
 
 import contextlib
 from collections.abc import Collection
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ml_collections import ConfigDict
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from neuroadapter_jax.datasets.nsd.subject import NSDSubject
     from neuroadapter_jax.datasets.prepared.prepare import PreparationSettings
     from neuroadapter_jax.datasets.source import Source
-    from neuroadapter_jax.simulation.subject import SubjectConfig
+    from neuroadapter_jax.simulation.subject import AnySubjectConfig
     from neuroadapter_jax.training.brain_encoder import EncoderSettings
     from neuroadapter_jax.training.settings import Settings
 
@@ -122,12 +122,14 @@ def dataset_readers() -> dict[str, type]:
     from neuroadapter_jax.datasets.deeprecon import Deeprecon
     from neuroadapter_jax.datasets.derived import DerivedNSD
     from neuroadapter_jax.datasets.nsd.imagery import NSDImagery
+    from neuroadapter_jax.datasets.unseen import SimulatedUnseen
 
     return {
         "nsd_imagery": NSDImagery,
         "deeprecon": Deeprecon,
         "derived_nsd": DerivedNSD,
         "algonauts2023": Algonauts2023,
+        "simulated_unseen": SimulatedUnseen,
     }
 
 
@@ -174,16 +176,45 @@ def nsd_selection(data: ConfigDict) -> "NSDSelection":
         return NSDSelection(**{name: values[name] for name in names if name in values})
 
 
-def simulated_subject(data: ConfigDict) -> "SubjectConfig | None":
-    """The subject that is simulated into data.root; None where its files are real ones."""
+def simulated_subject(data: ConfigDict) -> "AnySubjectConfig | None":
+    """What is simulated into data.root; None where its files are real ones.
+
+    data.simulation.noise says which kind of subject: "clean", which is the default, or "nsd_like".
+
+    Raises:
+        SettingError: another kind, or a value out of its range.
+        InputError: a setting that this kind does not have.
+    """
+    from neuroadapter_jax.simulation.nsd_like import NSDLikeConfig
     from neuroadapter_jax.simulation.subject import SubjectConfig
 
     if data.simulation is None:
         return None
     values = plain(data.simulation)
+    noise = values.pop("noise", "clean")
     with named("config.data.simulation."):
-        check_values(values, SubjectConfig, "a setting of the simulated subject")
-        return SubjectConfig(**values)
+        check("noise", noise, Literal["clean", "nsd_like"])
+        kind = NSDLikeConfig if noise == "nsd_like" else SubjectConfig
+        check_values(values, kind, f"a setting of a simulated subject whose noise is {noise}")
+        return kind(**values)
+
+
+def simulate(data: ConfigDict) -> None:
+    """Simulate the subject of `data` into its root, where `data` says so and it is not there yet.
+
+    With data.simulated_subjects, all these subjects of the cohort are simulated at once.
+    """
+    from neuroadapter_jax.simulation.cohort_writer import write_cohort
+    from neuroadapter_jax.simulation.nsd_like import NSDLikeConfig
+    from neuroadapter_jax.simulation.nsd_writer import write_nsd
+
+    config = simulated_subject(data)
+    if isinstance(config, NSDLikeConfig):
+        subjects = plain(data).get("simulated_subjects") or (data.subject,)
+        check("config.data.simulated_subjects", tuple(subjects), tuple[Count, ...])
+        write_cohort(data.root, config, subjects)
+    elif config is not None:
+        write_nsd(data.root, config)
 
 
 def preparation_settings(config: ConfigDict, **options: bool) -> "PreparationSettings":

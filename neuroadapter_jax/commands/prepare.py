@@ -4,8 +4,9 @@
     neuroadapter prepare --config nsd --config.data.root=DIR --config.data.subject=1 --dry-run
     neuroadapter prepare --config nsd --config.data.root=DIR --config.data.subject=1
 
---config names a subject of NSD (nsd), the simulated one (demo), or another dataset (nsd_imagery,
-deeprecon, derived_nsd, algonauts2023); docs/datasets.md says which files each needs.
+--config names a subject of NSD (nsd), a simulated one (demo, or as noisy as NSD's: nsd_like), or
+another dataset (nsd_imagery, deeprecon, derived_nsd, algonauts2023); docs/datasets.md says which
+files each needs.
 
 A simulated subject is made first. Both steps are skipped where their folder exists and was made
 from the same settings. What is interrupted goes on when the same command is given again. Several
@@ -22,8 +23,9 @@ from neuroadapter_jax.commands.config_values import (
     check_data,
     nsd_selection,
     open_source,
+    per_subject,
     preparation_settings,
-    simulated_subject,
+    simulate,
 )
 from neuroadapter_jax.commands.configs import define_config
 from neuroadapter_jax.commands.given import excludes
@@ -69,7 +71,6 @@ def prepare_records(
         require_image_size,
     )
     from neuroadapter_jax.datasets.prepared.prepare import prepare_source
-    from neuroadapter_jax.simulation.nsd_writer import write_nsd
 
     data = config.data
     settings = preparation_settings(
@@ -82,8 +83,7 @@ def prepare_records(
     with named("config.data."):
         require_image_size(config.backbone, data.image_size)
     if source is None:
-        if (subject := simulated_subject(data)) is not None:
-            write_nsd(data.root, subject)
+        simulate(data)
         source = nsd_selection(data).open(data.root)
     return prepare_source(source, data.prepared, load_image_encoder(config.backbone), settings)
 
@@ -133,14 +133,15 @@ def main(values: CommandFlags, arguments: list[str]) -> None:
         return
     from neuroadapter_jax.datasets.prepared.records import describe
 
-    prepared = prepare_records(
-        config,
-        allow_pickle=values.allow_pickle,
-        accept_differences=values.accept_differences,
-        compare_disk=values.compare_disk,
-    )
     other = "dataset" in config.data
-    subject = config.data.reader.subject if other else config.data.subject
-    print(f"Prepared records of subject {subject}: {prepared}")
-    for line in describe(prepared) if other else []:
-        print(line)
+    for one in per_subject(config):
+        prepared = prepare_records(
+            one,
+            allow_pickle=values.allow_pickle,
+            accept_differences=values.accept_differences,
+            compare_disk=values.compare_disk,
+        )
+        subject = one.data.reader.subject if other else one.data.subject
+        print(f"Prepared records of subject {subject}: {prepared}")
+        for line in describe(prepared) if other else []:
+            print(line)

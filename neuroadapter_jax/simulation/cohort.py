@@ -5,6 +5,8 @@ A subject is the one of module `subject` with these differences:
 * Its ROIs lie around the literature's places and have sizes of their own, in each hemisphere, and
   its receptive fields, tunings and identity preferences are its own draws: anatomy alone aligns no
   two subjects.
+* Retinotopic fields are as large as NSD's subjects', see `COARSE_TUNING`, and objects of a category
+  drive its areas more alike.
 * Vertices within `REACH_MM` of an ROI respond with a mixture of the drives of the nearest ROI
   vertices; all farther ones are silent.
 * The SNR of a single trial is smooth over the cortex, lognormal within ROIs, and falls off
@@ -35,17 +37,26 @@ from neuroadapter_jax.simulation.nsd_like import MEDIAN_NCSNR, NSDLikeConfig
 from neuroadapter_jax.simulation.scenes import SceneBatch
 from neuroadapter_jax.simulation.streams import stream
 from neuroadapter_jax.simulation.subject import (
+    CATEGORY_SIGMA,
     SATURATION,
     Subject,
+    Tuning,
     calibrated,
     tuned_subject,
 )
 from neuroadapter_jax.simulation.unseen_scenes import calibration_scenes
 
 REACH_MM, FALL_OFF_MM = 12.0, 12.0
+# Receptive fields as large as in NSD, whose images are 8.4 degrees wide, so 7.6 pixels a degree:
+# about 0.6, 0.8, 1 and 1.7 degrees near the fovea (Dumoulin and Wandell 2008, figure 8). The clean
+# subject's are less than half as large.
+COARSE_TUNING = Tuning({"V1": 4.5, "V2": 6.0, "V3": 8.0, "hV4": 13.0}, CATEGORY_SIGMA, 0.2)
+_RETINOTOPIC = ("V1v", "V1d", "V2v", "V2d", "V3v", "V3d", "hV4")
 _SOURCES = 6  # ROI vertices whose drives a vertex around mixes
 _SMOOTHING = 12  # steps over the mesh
 _SMOOTH_SD, _ROUGH_SD = 0.2, 0.15  # of the logarithm of the SNR
+# SNR of category and scene areas relative to that of retinotopic ones, and of vertices around.
+_HIGHER_SNR = 0.4
 _NOISE_SD = 1.6  # median, percent signal change; NSD's subject 1 has 1.75 in all
 
 
@@ -72,7 +83,9 @@ def make_cohort_subject(config: NSDLikeConfig, number: int) -> Subject:
         fitting_plan(hemisphere, bool(side), stream(config.seed, "layout", number, side))
         for side, hemisphere in enumerate(load_hemispheres())
     )
-    core = tuned_subject(config, stream(config.seed, "tuning", number), (left, right))
+    core = tuned_subject(
+        config, stream(config.seed, "tuning", number), (left, right), COARSE_TUNING
+    )
     core = calibrated(core, calibration_scenes(config.seed))
     rng = stream(config.seed, "signal and noise", number)
     distance, mix = _surround(core, rng)
@@ -80,6 +93,7 @@ def make_cohort_subject(config: NSDLikeConfig, number: int) -> Subject:
 
     n = len(core.roi)
     shape = np.exp(_SMOOTH_SD * _smooth(rng) + _ROUGH_SD * rng.standard_normal(n))
+    shape *= _area_gain(core)
     shape *= np.where(distance <= REACH_MM, np.exp(-distance / FALL_OFF_MM), 0)
     silent = np.ones(n, bool)
     silent[subject.responsive] = False
@@ -94,6 +108,19 @@ def make_cohort_subject(config: NSDLikeConfig, number: int) -> Subject:
         noise_sd=noise_sd,
         baseline=rng.normal(0.3, 0.5, n),
     )
+
+
+def _area_gain(core: Subject) -> Float[np.ndarray, " n"]:
+    """Relative SNR of a vertex's area, or of the nearest one."""
+    gains = []
+    for hemisphere, roi in zip(
+        load_hemispheres(), np.split(core.roi, [core.num_vertices[0]]), strict=True
+    ):
+        members = np.flatnonzero(roi != "")
+        nearest = scipy.spatial.cKDTree(hemisphere.sphere[members]).query(hemisphere.sphere)[1]
+        retinotopic = np.isin(roi[members[nearest]], _RETINOTOPIC)
+        gains.append(np.where(retinotopic, 1.0, _HIGHER_SNR))
+    return np.concatenate(gains)
 
 
 def _scaled(
@@ -164,6 +191,7 @@ def _with_surround(core: Subject, mix: scipy.sparse.csr_array, scenes: SceneBatc
             (np.ones(len(inside)), (np.arange(len(inside)), inside)), shape=(len(inside), m)
         )
     )
+    spread = scipy.sparse.csr_array(mix[responsive] @ columns)
     subject = replace(
         core,
         responsive=responsive,
@@ -176,16 +204,16 @@ def _with_surround(core: Subject, mix: scipy.sparse.csr_array, scenes: SceneBatc
         drive_sd=widened(core.drive_sd, 1),
         amplitude=np.ones(m),
         signal_sd=np.ones(m),
-        spread=scipy.sparse.csr_array(mix[responsive] @ columns),
+        spread=spread,
     )
-    z = subject.signal(scenes).astype(np.float64)
+    saturated = core.signal(scenes) / core.amplitude / SATURATION
+    z = SATURATION * np.arctanh(saturated.astype(np.float64))  # of the ROIs, sd 1
+    mixed = z @ mix[responsive].T
     # What is mixed gets the sd 1 before it saturates, too.
-    scale = 1 / z.std(axis=0)
-    outside = np.setdiff1d(np.arange(m), inside)
-    rows = np.ones(m)
-    rows[outside] = scale[outside]
-    spread = scipy.sparse.csr_array(subject.spread.multiply(rows[:, None]))
-    mixed = z[:, outside] * rows[outside]
-    amplitude = scale.copy()
-    amplitude[outside] = 1 / (SATURATION * np.tanh(mixed / SATURATION)).std(axis=0)
-    return replace(subject, spread=spread, amplitude=amplitude)
+    scale = 1 / mixed.std(axis=0)
+    signal_sd = (SATURATION * np.tanh(mixed * scale / SATURATION)).std(axis=0)
+    return replace(
+        subject,
+        spread=scipy.sparse.csr_array(spread.multiply(scale[:, None])),
+        amplitude=1 / signal_sd,
+    )

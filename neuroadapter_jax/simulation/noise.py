@@ -3,11 +3,11 @@
 A trial's noise at vertex v is noise_sd[v] * scale[run] times a sum of independent parts of
 variance 1 in all:
 
-* smooth: white noise averaged over neighbours of neighbours of neighbours;
+* smooth: white noise averaged over the neighbours of neighbours, six times;
 * shared: one number per trial for the whole brain, with a smooth positive weight per vertex;
-* signal-like: per area a few directions drawn from the covariance of its signals, so that no number
-  of vertices averages them away (information-limiting correlations; Moreno-Bote et al. 2014,
-  doi:10.1038/nn.3807, where they are the derivatives of the tuning curves);
+* signal-like: per area in directions in which signals change with what a scene shows, so that
+  no number of vertices averages them away (information-limiting correlations; Moreno-Bote et al.
+  2014, doi:10.1038/nn.3807);
 * white: the rest.
 
 To that come a session's offset, trend and gain, as the clean subject has them.
@@ -15,23 +15,25 @@ To that come a session's offset, trend and gain, as the clean subject has them.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 
 import numpy as np
 import scipy.sparse
-from jaxtyping import Float, Float32
+from jaxtyping import Float, Float32, Int
 
 from neuroadapter_jax.simulation.layout import Hemisphere, load_hemispheres
 from neuroadapter_jax.simulation.nsd_files import RUNS_PER_SESSION, run_lengths
 from neuroadapter_jax.simulation.nsd_like import NSDLikeConfig
 from neuroadapter_jax.simulation.streams import stream
 from neuroadapter_jax.simulation.subject import Subject
-from neuroadapter_jax.simulation.unseen_scenes import calibration_scenes
+from neuroadapter_jax.simulation.unseen_scenes import calibration_scenes, changed_scenes
 
 # Sds of a session's drift: offset and linear trend in units of noise_sd, gain around 1.
 OFFSET_SD, TREND_SD, GAIN_SD = 0.5, 0.5, 0.1
 BAD_RUN_SCALE = 2.0
-_NEIGHBOURHOOD = 3  # steps over the mesh of the smooth part
+_LEAST_CHANGE = 1e-3  # mean square, in units of the signal's variance: below, an area ignores it
+_NEIGHBOURHOOD = 6  # steps over the mesh of the smooth part
 
 
 def run_scales(config: NSDLikeConfig, number: int) -> Float[np.ndarray, "sessions r"]:
@@ -71,7 +73,7 @@ class SessionNoise:
         self.subject, self.number, self.experiment = subject, number, experiment
         self.config = config = subject.config
         n = len(subject.roi)
-        self._factors = _signal_factors(subject, number)
+        self._directions = _signal_directions(subject, number) if config.signal_like_noise else None
         weight = np.full(n, 1.0)
         for side, hemisphere in enumerate(load_hemispheres()):
             part = np.split(np.arange(n), [subject.num_vertices[0]])[side]
@@ -121,12 +123,9 @@ class SessionNoise:
                 _smoothing(side) @ values
             )
             start += count
-        if config.signal_like_noise:
-            values = rng("signal-like").standard_normal(
-                (self._factors.shape[1], trials), dtype=np.float32
-            )
+        if self._directions is not None:
             own = self._sds["signal-like"][subject.responsive]
-            noise[subject.responsive] += own * (self._factors @ values)
+            noise[subject.responsive] += own * self._directions.draw(rng("signal-like"), trials)
         if scales is not None:
             noise *= np.repeat(scales, run_lengths(trials)).astype(np.float32)
         if config.drift:
@@ -154,26 +153,60 @@ def _smoothing(side: int) -> scipy.sparse.csr_array:
     return scipy.sparse.csr_array(kernel.multiply(scale[:, None]), dtype=np.float32)
 
 
-def _signal_factors(subject: Subject, number: int) -> Float32[np.ndarray, "m f"]:
-    """Directions [m, areas * factors_per_area] of the signal-like noise, rows of norm 1.
+@dataclasses.dataclass(frozen=True)
+class _Directions:
+    """The directions of the signal-like noise: per area its vertices [k] and loadings [k, f].
 
-    Each direction of an area is a random mixture of its standardised responses to many scenes, so
-    all together have the covariance of its signals. Vertices around areas mix their directions as
-    they mix their signals.
+    `spread` mixes them into the vertices around areas, as it mixes signals; `scale` [m] brings each
+    vertex to variance 1.
+    """
+
+    areas: list[tuple[Int[np.ndarray, " k"], Float32[np.ndarray, "k f"]]]
+    spread: scipy.sparse.csr_array | None
+    scale: Float32[np.ndarray, " m"]
+
+    def draw(self, rng: np.random.Generator, trials: int) -> Float32[np.ndarray, "m trials"]:
+        """Noise of variance 1, independent between areas."""
+        noise = np.zeros((len(self.scale), trials), np.float32)
+        for rows, loadings in self.areas:
+            values = rng.standard_normal((loadings.shape[1], trials), dtype=np.float32)
+            noise[rows] = loadings @ values
+        if self.spread is not None:
+            noise = (self.spread @ noise).astype(np.float32)
+        return noise * self.scale[:, None]
+
+
+def _signal_directions(subject: Subject, number: int) -> _Directions:
+    """Random mixtures of how an area's signals change when one thing in a scene does.
+
+    The thing is an object, which gives way to one of another category (half of the variance) or of
+    the same; in areas that do not respond to objects it is the place, ground or sky. These are the
+    differences that a decoder has to tell from noise, as the derivatives of tuning curves are in
+    Moreno-Bote et al.
     """
     config = subject.config
     assert isinstance(config, NSDLikeConfig)
-    z = subject.signal(calibration_scenes(config.seed)) / subject.signal_sd
-    z = (z - z.mean(axis=0)).astype(np.float32)
+    before = subject.signal(calibration_scenes(config.seed))
+    changes = [
+        (subject.signal(scenes) - before) / subject.signal_sd
+        for scenes in changed_scenes(config.seed)
+    ]
     names = subject.roi[subject.responsive]
-    areas = [str(name) for name in np.unique(names[names != ""])]
-    k = config.factors_per_area
-    factors = np.zeros((len(names), len(areas) * k), np.float32)
-    for j, area in enumerate(areas):
+    areas, variance = [], np.zeros(len(names))
+    for j, area in enumerate(np.unique(names[names != ""])):
         rows = np.flatnonzero(names == area)
         rng = stream(config.seed, "signal-like directions", number, j)
-        weights = rng.standard_normal((len(z), k), dtype=np.float32)
-        factors[rows, j * k : (j + 1) * k] = z[:, rows].T @ weights
-    if subject.spread is not None:
-        factors = (subject.spread @ factors).astype(np.float32)
-    return factors / np.maximum(np.linalg.norm(factors, axis=1, keepdims=True), 1e-12)
+        of_objects = np.square(changes[0][:, rows]).mean() > _LEAST_CHANGE
+        kinds = []
+        for kind in (0, 1) if of_objects else (2,):
+            weights = rng.standard_normal((len(before), config.factors))
+            part = changes[kind][:, rows].T @ weights
+            kinds.append(part / np.maximum(np.linalg.norm(part, axis=1, keepdims=True), 1e-6))
+        loadings = np.concatenate(kinds, axis=1).astype(np.float32)
+        areas.append((rows, loadings))
+        whole = np.zeros((len(names), loadings.shape[1]), np.float32)
+        whole[rows] = loadings
+        mixed = whole if subject.spread is None else subject.spread @ whole
+        variance += np.square(mixed).sum(axis=1)
+    scale = np.maximum(variance, 1e-12) ** -0.5
+    return _Directions(areas, subject.spread, scale.astype(np.float32))

@@ -51,7 +51,7 @@ class NSDLikeConfig:
         smooth_noise: share of a trial's noise variance that neighbours have in common.
         shared_noise: share that the whole brain has in common.
         signal_like_noise: share, in responsive vertices, in directions in which signals vary.
-        factors_per_area: how many such directions each area has.
+        factors: how many such directions each area has, of objects' categories and of identities.
         bad_runs: share of the runs whose noise sd is doubled.
         drift: sds of a session's offset, trend and gain, in units of the clean subject's.
     """
@@ -64,10 +64,10 @@ class NSDLikeConfig:
     num_unseen: Count = 96
     seed: Seed = 1
     regions_per_hemisphere: Count = 320
-    smooth_noise: ShareBelowOne = 0.2
+    smooth_noise: ShareBelowOne = 0.25
     shared_noise: ShareBelowOne = 0.05
-    signal_like_noise: ShareBelowOne = 0.4
-    factors_per_area: Count = 15
+    signal_like_noise: ShareBelowOne = 0.6
+    factors: Count = 300
     bad_runs: Share = 0.05
     drift: NonNegative = 1.0
 

@@ -30,6 +30,7 @@ Module `layout` says where the ROIs lie.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
@@ -77,6 +78,25 @@ SCENE_STRENGTHS = {  # place, ground, sky
     "PPA": (1.0, 0.5, 0.3),
     "RSC": (0.5, 0.4, 1.0),
 }
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """How finely a subject's areas see.
+
+    Attributes:
+        field_sigma: of the retinotopic areas' receptive fields, pixels, at the vertical midline.
+        category_sigma: of the category areas' fields, pixels.
+        identity_strength: sd of a vertex's preferences among the objects of its category, whose
+            mean response is 1.
+    """
+
+    field_sigma: Mapping[str, float]
+    category_sigma: float
+    identity_strength: float
+
+
+FINE_TUNING = Tuning(_SIGMA, CATEGORY_SIGMA, IDENTITY_STRENGTH)
 
 
 @dataclass(frozen=True)
@@ -260,7 +280,10 @@ def make_subject(config: SubjectConfig) -> Subject:
 
 
 def tuned_subject(
-    config: AnySubjectConfig, rng: np.random.Generator, plans: tuple[Plan, Plan] | None = None
+    config: AnySubjectConfig,
+    rng: np.random.Generator,
+    plans: tuple[Plan, Plan] | None = None,
+    tuning: Tuning = FINE_TUNING,
 ) -> Subject:
     """ROIs, receptive fields and tuning; amplitudes and noise are still 1, baselines 0.
 
@@ -269,6 +292,7 @@ def tuned_subject(
         rng: source of randomness; advanced.
         plans: places and sizes of the left and the right hemisphere's ROIs; the literature's when
             None.
+        tuning: how finely areas see.
     """
     hemispheres = load_hemispheres()
     placed = [
@@ -295,13 +319,13 @@ def tuned_subject(
     slots = np.array(SLOT_CENTRES, dtype=float)
     for name in ROIS:
         rows = np.flatnonzero(names == name)
-        if name.removesuffix("v").removesuffix("d") in _SIGMA:
+        if name.removesuffix("v").removesuffix("d") in tuning.field_sigma:
             eccentric, vertical = position[responsive[rows]].T
             side = np.where(right[rows], -1, 1)
             centre[rows] = np.stack(
                 [IMAGE_SIZE * vertical - 0.5, half - 0.5 + side * half * eccentric], axis=1
             )
-            base = _SIGMA[name.removesuffix("v").removesuffix("d")]
+            base = tuning.field_sigma[name.removesuffix("v").removesuffix("d")]
             sigma[rows] = base * (1 + 0.4 * eccentric) * rng.lognormal(0, 0.1, len(rows))
             channel[rows] = rng.choice(len(CHANNELS), size=len(rows), p=CHANNEL_SHARES)
         elif name in CATEGORY_ROIS:
@@ -311,11 +335,11 @@ def tuned_subject(
                 visible = slots[slots[:, 1] <= half] if is_right else slots[slots[:, 1] >= half]
                 chosen = visible[rng.permutation(np.arange(len(own)) % len(visible))]
                 centre[own] = chosen + rng.normal(0, CATEGORY_JITTER, (len(own), 2))
-            sigma[rows] = CATEGORY_SIGMA * rng.lognormal(0, 0.15, len(rows))
+            sigma[rows] = tuning.category_sigma * rng.lognormal(0, 0.15, len(rows))
             preferred = object_category == CATEGORIES.index(CATEGORY_ROIS[name])
             objects[rows] = np.where(
                 preferred,
-                1 + IDENTITY_STRENGTH * rng.normal(size=(len(rows), len(OBJECTS))),
+                1 + tuning.identity_strength * rng.normal(size=(len(rows), len(OBJECTS))),
                 0.05 * rng.normal(size=(len(rows), len(OBJECTS))),
             )
         else:

@@ -1,11 +1,11 @@
 """BOLD time series of a simulated subject whose single-trial responses are known.
 
-    y[t] = level * (1 + (sum over trials k of beta[k] * r(t - onset[k]) + drift[t] + noise[t]) / 100)
+    y[t] = level * (1 + (sum over k of beta[k] * r(t - onset[k]) + drift[t] + noise[t]) / 100)
 
 r is the double-gamma response to three seconds of stimulation, of peak 1, so a beta is in percent
-signal change. Trials begin every four seconds, after three blank ones, as in NSD. The drift is a sum
-of slow cosines and the noise autoregressive of order 1. Least squares with the same regressors
-(`least_squares`) gives the betas back, with the error that the noise makes.
+signal change of its trial k. Trials begin every four seconds, after three blank ones, as in NSD.
+The drift is a sum of slow cosines and the noise autoregressive of order 1. Least squares with the
+same regressors (`least_squares`) gives the betas back, with the error that the noise makes.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import scipy.stats
 from jaxtyping import Float, Float32, Int
 
 from neuroadapter_jax.cortex.parcellation import HEMISPHERES
+from neuroadapter_jax.cortex.surface_files import read_mgh
 from neuroadapter_jax.errors import InputError, MissingFileError
 from neuroadapter_jax.ranges import NonNegative, Positive, Seed, ShareBelowOne, check_fields
 from neuroadapter_jax.simulation.nsd_files import SPACE, betas_folder, subject_name
@@ -84,7 +85,9 @@ def num_volumes(num_trials: int, repetition_time: float) -> int:
     return round(seconds / repetition_time)
 
 
-def trial_regressors(num_trials: int, repetition_time: float) -> Float[np.ndarray, "volumes trials"]:
+def trial_regressors(
+    num_trials: int, repetition_time: float
+) -> Float[np.ndarray, "volumes trials"]:
     """The response to each trial, volume by volume."""
     times = repetition_time * np.arange(num_volumes(num_trials, repetition_time))
     return stimulus_response(times[:, None] - trial_onsets(num_trials))
@@ -178,7 +181,9 @@ def write_time_series(
     """
     root, settings = Path(root), settings or TimeSeriesSettings()
     table = root / "nsddata" / "ppdata" / subject_name(number) / "behav" / "responses.tsv"
-    sources = [betas_folder(root, number) / f"{h}.betas_session{session:02d}.mgh" for h in HEMISPHERES]
+    sources = [
+        betas_folder(root, number) / f"{h}.betas_session{session:02d}.mgh" for h in HEMISPHERES
+    ]
     for path in (table, *sources):
         if not path.is_file():
             raise MissingFileError(
@@ -199,7 +204,7 @@ def write_time_series(
         (folder / name).mkdir(parents=True, exist_ok=True)
     written = []
     for side, (hemisphere, source) in enumerate(zip(HEMISPHERES, sources, strict=True)):
-        betas = np.asarray(nib.load(source).dataobj)[:, 0, 0].T
+        betas = read_mgh(source)[:, 0, 0].T
         for run in runs:
             rng = stream(settings.seed, "time series", number, session, run, side)
             series = simulate_run(betas[run_of == run], rng, settings)
@@ -211,8 +216,8 @@ def write_time_series(
             written.append(folder / "timeseries" / place)
     for run in runs:
         design = design_column(images[run_of == run], settings.repetition_time)
-        place = folder / "design" / f"design_session{session:02d}_run{run:02d}.tsv"
-        place.write_text("".join(f"{value}\n" for value in design))
+        table = folder / "design" / f"design_session{session:02d}_run{run:02d}.tsv"
+        table.write_text("".join(f"{value}\n" for value in design))
     return written
 
 

@@ -7,15 +7,18 @@ scenes as well; the other kinds here are for test sets that ask for more.
 import dataclasses
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from neuroadapter_jax.simulation.scenes import (
     BLANK,
     CATEGORIES,
+    GROUNDS,
     MAX_OBJECTS,
     OBJECTS,
     PLACES,
+    SKIES,
     SLOTS,
     PlacedObject,
     Scene,
@@ -63,6 +66,37 @@ def calibration_scenes(seed: int) -> SceneBatch:
 @functools.cache
 def _calibration_scenes(seed: int, num: int) -> SceneBatch:
     return render_scenes([known_scene(stream(seed, "calibration scenes", i)) for i in range(num)])
+
+
+def changed_scenes(seed: int) -> tuple[SceneBatch, SceneBatch, SceneBatch]:
+    """The calibration scenes with one thing changed.
+
+    In the first, a known object of another category stands for one of theirs; in the second, one of
+    the same category; in the third, place, ground or sky is another one.
+    """
+    return _changed_scenes(seed, CALIBRATION_SCENES)
+
+
+@functools.cache
+def _changed_scenes(seed: int, num: int) -> tuple[SceneBatch, SceneBatch, SceneBatch]:
+    other, same, setting = [], [], []
+    for i, scene in enumerate(_calibration_scenes(seed, num).scenes):
+        rng = stream(seed, "changed scenes", i)
+        k = int(rng.integers(len(scene.objects)))
+        old = scene.objects[k].scene_object
+        for scenes, in_category in ((other, False), (same, True)):
+            choices = [
+                x for x in KNOWN_OBJECTS if x != old and (x.category == old.category) == in_category
+            ]
+            placed = list(scene.objects)
+            new = choices[rng.integers(len(choices))]
+            placed[k] = dataclasses.replace(placed[k], scene_object=new)
+            scenes.append(dataclasses.replace(scene, objects=tuple(placed)))
+        key, names = (("place", PLACES), ("ground", GROUNDS), ("sky", SKIES))[rng.integers(3)]
+        rest = [name for name in names if name != getattr(scene, key)]
+        changed: dict[str, Any] = {key: rest[rng.integers(len(rest))]}
+        setting.append(dataclasses.replace(scene, **changed))
+    return render_scenes(other), render_scenes(same), render_scenes(setting)
 
 
 def unseen_objects_scene(rng: np.random.Generator) -> Scene:

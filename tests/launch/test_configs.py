@@ -26,6 +26,7 @@ def read(name, *overrides):
 
 
 NAMES = ["demo.py", "simulated.py", "nsd.py", "nsd.py:simulated", "ablation.py:no_min_snr"]
+NAMES += ["nsd_like.py", "nsd_like.py:5", "nsd_like.py:cohort"]
 OTHERS = ["algonauts2023.py", "deeprecon.py", "derived_nsd.py"]
 
 
@@ -37,7 +38,9 @@ def test_every_key_of_a_config_is_a_setting(name):
     assert Settings.from_dict(settings.to_dict()) == settings
 
 
-@pytest.mark.parametrize("name", ["nsd_imagery.py", *OTHERS])
+@pytest.mark.parametrize(
+    "name", ["nsd_imagery.py", "nsd_like.py:unseen", "nsd_like.py:imagery", *OTHERS]
+)
 def test_a_reader_takes_what_its_config_says(name):
     data = read(name).data
     inspect.signature(dataset_readers()[data.dataset]).bind(**data.reader.to_dict())

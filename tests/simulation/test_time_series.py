@@ -120,7 +120,7 @@ def test_files_hold_the_betas_of_the_session_in_nsds_layout(root):
 
 
 def test_what_a_time_series_cannot_be_made_of_is_named(root):
-    with pytest.raises(FileNotFoundError, match="betas_session03.mgh does not exist"):
+    with pytest.raises(FileNotFoundError, match=r"betas_session03\.mgh does not exist"):
         write_time_series(root, 2, session=3)
     with pytest.raises(ValueError, match="has the runs 1 to 12, not run 13"):
         write_time_series(root, 2, session=2, runs=(13,))
