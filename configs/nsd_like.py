@@ -38,6 +38,8 @@ def get_config(which: str = "1") -> ConfigDict:
     # The shared images that are not for testing are for validation, and free for alignment.
     config.data.split = "special515"
     config.data.simulation = ConfigDict({"noise": "nsd_like", "seed": 1})
+    config.data.simulation.update(num_images=2560, num_shared=260, num_special=200)
+    config.data.simulation.update(trials_per_session=192, num_unseen=96)
     labels = f"{folder}/nsd/nsddata/freesurfer/fsaverage5/label"
     config.data.parcellation = tuple(
         f"{labels}/{hemisphere}.Simulated640Parcels.annot" for hemisphere in ("lh", "rh")

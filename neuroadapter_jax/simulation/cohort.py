@@ -56,7 +56,7 @@ _SOURCES = 6  # ROI vertices whose drives a vertex around mixes
 _SMOOTHING = 12  # steps over the mesh
 _SMOOTH_SD, _ROUGH_SD = 0.2, 0.15  # of the logarithm of the SNR
 # SNR of category and scene areas relative to that of retinotopic ones, and of vertices around.
-_HIGHER_SNR = 0.4
+_HIGHER_SNR = 0.35
 _NOISE_SD = 1.6  # median, percent signal change; NSD's subject 1 has 1.75 in all
 
 

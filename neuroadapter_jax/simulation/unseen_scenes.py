@@ -79,7 +79,9 @@ def changed_scenes(seed: int) -> tuple[SceneBatch, SceneBatch, SceneBatch]:
 
 @functools.cache
 def _changed_scenes(seed: int, num: int) -> tuple[SceneBatch, SceneBatch, SceneBatch]:
-    other, same, setting = [], [], []
+    other: list[Scene] = []
+    same: list[Scene] = []
+    setting: list[Scene] = []
     for i, scene in enumerate(_calibration_scenes(seed, num).scenes):
         rng = stream(seed, "changed scenes", i)
         k = int(rng.integers(len(scene.objects)))

@@ -42,6 +42,7 @@ from neuroadapter_jax.datasets.prepared.records import PreparedDataset
 from neuroadapter_jax.datasets.prepared.shards import verify_checksums
 from neuroadapter_jax.datasets.prepared.work import share
 from neuroadapter_jax.datasets.repeats import RepeatVariance
+from neuroadapter_jax.datasets.unseen import SimulatedUnseen
 from neuroadapter_jax.decoders.captions import read_captions
 from neuroadapter_jax.decoders.linear_map import LinearMap
 from neuroadapter_jax.decoders.low_level_start import load_low_level_start
@@ -387,6 +388,22 @@ def read_nsd(folder):
     found = NSDSubject(folder, tree.SUBJECT, tree.SPACE, tree.VERSION, sessions=[1, 2])
     betas = found.session_betas(1, "none").betas
     return [found.trial_image_ids(), found.ncsnr(), betas, found.images(np.array([3, 5]))]
+
+
+def write_unseen(folder):
+    tree = nsd_tree.make_tree(folder / "unseen")
+    shown = np.unique(tree.shown)
+    lines = [f"{image}\t{'odd' if image % 2 else 'even'}" for image in shown]
+    (folder / "unseen" / "unseen_sets.tsv").write_text("\n".join(["nsdId\tset", *lines]) + "\n")
+
+
+@reader(
+    "the unseen experiment", write_unseen, "unseen_sets.tsv", rows=("unseen_sets.tsv",), share=9
+)
+def read_unseen(folder):
+    tree = nsd_tree
+    found = SimulatedUnseen(folder, tree.SUBJECT, tree.SPACE, tree.VERSION)
+    return [*found.splits().values(), found.read_block(1).betas]
 
 
 @reader(

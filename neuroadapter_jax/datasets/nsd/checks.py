@@ -326,7 +326,9 @@ def _ncsnr_rows(source: NSDSubject, applies: bool) -> list[Check]:
     median = float(np.nanmedian(values[mask]))
     same_betas = (source.space, source.beta_version) == ("fsaverage", "betas_fithrf_GLMdenoise_RR")
     if resembles_nsd(source):
-        value, ceiling = published.MEDIAN_NCSNR[source.subject], published.MEDIAN_CEILING
+        value, three = (
+            x[source.subject] for x in (published.MEDIAN_NCSNR, published.MEDIAN_CEILING)
+        )
         of_three = 100 * float(explainable_variance(np.array([median]), np.array([3]))[0])
         return [
             Check("vertices of nsdgeneral", _text(int(mask.sum()))),
@@ -334,7 +336,7 @@ def _ncsnr_rows(source: NSDSubject, applies: bool) -> list[Check]:
             Check(
                 "noise ceiling of 3 at the median ncsnr",
                 f"{of_three:.1f} %",
-                f"{ceiling[source.subject]:.1f} %",
+                f"{three:.1f} %",
                 _RESEMBLES,
             ),
         ]
