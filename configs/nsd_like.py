@@ -8,11 +8,11 @@ r"""Simulated subjects as noisy as NSD's: one, or the cohort of subjects 1, 2, 5
     unseen    subject 1's test sets of things that training never showed (prepared only)
     imagery   subject 1's session in the form of NSD-Imagery (prepared only)
     cohort    one model of subjects 1, 2, 5 and 7, a projection bank per subject; all five subjects
-              are simulated into one folder (3.1 GB)
+              are simulated into one folder (about 4 GB)
 
 The training settings are those of configs/demo.py.
 
-Hardware: 2 CPU cores. Simulating a subject takes one to two minutes and 0.8 GB.
+Hardware: 2 CPU cores. Simulating a subject takes minutes and about 0.8 GB.
 """
 
 from ml_collections import ConfigDict, config_dict

@@ -19,7 +19,7 @@ from neuroadapter_jax.simulation.noise import SessionNoise, expected_ncsnr, run_
 from neuroadapter_jax.simulation.nsd_like import COHORT, NSDLikeConfig
 from neuroadapter_jax.simulation.scenes import CATEGORIES, OBJECTS, PLACES
 from neuroadapter_jax.simulation.truth import load_scenes, load_truth
-from neuroadapter_jax.simulation.unseen import IMAGERY_LETTERS, make_designs
+from neuroadapter_jax.simulation.unseen import IMAGERY_LETTERS, imagery_signals, make_designs
 
 CONFIG = NSDLikeConfig(
     num_images=80,
@@ -236,24 +236,28 @@ def test_an_unseen_experiment_that_is_not_there_is_named(tmp_path):
         SimulatedUnseen(tmp_path)
 
 
-def test_imagery_is_read_as_nsd_imagery_and_is_weakest_in_early_areas(root):
+def test_imagery_is_read_as_nsd_imagery_and_is_weakest_in_early_areas(root, subject):
     assert {s: "".join(x) for s, x in TARGETS.items()} == IMAGERY_LETTERS
     assert {s: list(x.values()) for s, x in TARGETS.items() if s != "C"} == _TARGET_FILES
     assert {r: 48 * n for r, n in IMAGERY_RUNS.items()} == dict(_IMAGERY_RUNS)
     source = NSDImagery(root, 1, "fsaverage5", normalize="none")
     shown, roi = source.trial_image_ids(), load_truth(root, 1)["roi"]
     betas = np.concatenate([source.read_block(block).betas for block in source.blocks])
-    means = {
-        kind: np.stack([betas[trials][shown[trials] == k].mean(axis=0) for k in range(12)])
-        for kind, trials in source.splits().items()
-        if kind in ("vision", "imagery")
-    }
-    slopes = []
-    for areas in (["V1v", "V1d"], ["V3v", "V3d"], ["EBA", "LO", "FFA-1"]):
-        inside = np.isin(roi, areas)
-        x, y = (m[:, inside] - m[:, inside].mean(axis=0) for m in means.values())
-        slopes.append((x * y).sum() / (x * x).sum())
-    assert slopes[0] < slopes[1] < slopes[2] and slopes[0] < 0.25 and slopes[2] > 0.3
+    signals = dict(zip(("vision", "imagery"), imagery_signals(subject, CONFIG), strict=True))
+    names = roi[subject.responsive]
+    for areas, gain in ((["V1v", "V1d"], 0.15), (["V3v", "V3d"], 0.25), (["EBA", "LO"], 0.6)):
+        inside = np.isin(names, areas)
+        seen, imagined = (signals[kind][:12, :, inside].mean(axis=1) for kind in signals)
+        np.testing.assert_allclose(imagined, gain * seen, rtol=1e-4, atol=1e-5)
+    # The files hold them: along its own pattern, a target's mean response is as large as planted.
+    cortex = subject.responsive[np.isin(names, ["V1v", "V1d", "V2v", "V2d"])]
+    early = np.searchsorted(subject.responsive, cortex)
+    for kind, planted in signals.items():
+        trials = source.splits()[kind]
+        found = np.stack([betas[trials][shown[trials] == k].mean(axis=0) for k in range(12)])
+        x, y = planted[:12, 0, early], found[:, cortex]
+        x, y = x - x.mean(axis=0), y - y.mean(axis=0)
+        assert (x * y).sum() / (x * x).sum() == pytest.approx(1, abs=0.3), kind
     truth = load_truth(root / "imagery")
     assert (truth["objects"][:6] >= 0).sum(axis=1).tolist() == [1] * 6
     assert truth["captions"][6:11].tolist() == [
