@@ -24,8 +24,10 @@ class Betas:
 class Source(Protocol):
     """Responses of one subject: trials x features, what each trial showed, images, splits.
 
-    A feature is a vertex of the cortical surface, left then right hemisphere, or a voxel. A trial
-    that was not meant to be used (a blank, an attention task) is simply not among the trials.
+    Any class with these attributes and methods is a source; it need not inherit. `prepare_source`
+    reads it, and examples/own_dataset.py is one in thirty lines. A feature is a vertex of the
+    cortical surface, left then right hemisphere, or a voxel. A trial that was not meant to be used
+    (a blank, an attention task) is simply not among the trials.
 
     Attributes:
         name: of the dataset; names the folder of its records.

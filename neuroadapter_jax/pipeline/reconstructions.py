@@ -38,8 +38,8 @@ class Reconstructions:
 
     Attributes:
         image_ids: one per stimulus.
-        stimuli: [b, y, x, 3]; black where there is no image.
-        candidates: all images of each response, [b, s, y, x, 3].
+        stimuli: [b, y, x, 3], 0..255; black where there is no image.
+        candidates: all images of each response, [b, s, y, x, 3], 0..255.
         settings: how they were made.
         chosen: which of `candidates` counts as the reconstruction; the first without an encoder.
         has_target: whether a stimulus has an image.

@@ -153,11 +153,12 @@ class NSDSubject:
 
         Args:
             session: counted from 1.
-            normalize: one of `NORMALIZATIONS`.
-            training: see `session_scaling`.
+            normalize: `"session"`, `"run"`, `"train-stats"` or `"none"`.
+            training: the session's training trials, needed for `"train-stats"` only.
 
         Raises:
-            InputError: as `session_scaling`.
+            InputError: another `normalize`, a session that is not in use, a NaN that does not fill
+                its vertex's session, or a session without training trials.
         """
         scaling = self.session_scaling(session, normalize, training)
         betas = np.empty((self.trials_per_session, sum(self.num_vertices)), np.float32)
