@@ -38,6 +38,13 @@ def make_mesh(fsdp: int = 1, devices: Sequence | None = None) -> Mesh:
 
     Raises:
         SettingError: fsdp does not divide the number of devices.
+
+    Examples:
+        >>> import jax
+        >>> from neuroadapter_jax.sharding import make_mesh
+        >>> mesh = make_mesh(devices=jax.devices()[:1])
+        >>> dict(mesh.shape)
+        {'data': 1, 'fsdp': 1}
     """
     devices = list(jax.devices() if devices is None else devices)
     if fsdp < 1 or len(devices) % fsdp:

@@ -35,6 +35,14 @@ def skip_member(
     )
 
 
+def escape_stars(
+    app: Sphinx, what: str, name: str, member: Any, options: Any, lines: list[str]
+) -> None:
+    """Keep the star of an axis such as "*b n" from beginning an emphasis."""
+    del app, what, name, member, options
+    lines[:] = [x.replace("*", r"\*") if x.startswith(":vartype ") else x for x in lines]
+
+
 def link_short_name(app: Sphinx, env: Any, node: nodes.Element, content: nodes.Element) -> Any:
     """Link `views.Views` or `Views` to the one documented object whose name ends so."""
     if node.get("refdomain") != "py":
@@ -52,5 +60,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
     """Connect them."""
     app.connect("autodoc-process-signature", shorten_annotations)
     app.connect("autodoc-skip-member", skip_member)
+    app.connect("autodoc-process-docstring", escape_stars, priority=900)  # after napoleon
     app.connect("missing-reference", link_short_name)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -14,7 +14,13 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 def is_hub_id(name: str | Path) -> bool:
-    """Whether a name can only be the Hub's: `owner/model`, with or without a revision, not here."""
+    """Whether a name can only be the Hub's: `owner/model`, with or without a revision, not here.
+
+    Examples:
+        >>> from neuroadapter_jax.diffusion.hub import is_hub_id
+        >>> is_hub_id("owner/model@main"), is_hub_id("tiny-sd")
+        (True, False)
+    """
     return _ID.fullmatch(str(name)) is not None and not Path(name).exists()
 
 

@@ -81,6 +81,14 @@ class CLIPTokenizer:
     Raises:
         MissingFileError: one of the files is not there.
         InputError: a file is damaged or of another tokenizer.
+
+    Examples:
+        >>> from neuroadapter_jax.diffusion.tokenizer import CLIPTokenizer
+        >>> from neuroadapter_jax.diffusion.weights import ASSETS
+        >>> tokenizer = CLIPTokenizer(ASSETS / "tiny-sd" / "tokenizer")
+        >>> ids = tokenizer(["a dog upper left, castle, grass, night"])
+        >>> ids.shape[1] == tokenizer.length, int(ids[0, 0]) == tokenizer.start
+        (True, True)
     """
 
     def __init__(self, folder: str | Path):

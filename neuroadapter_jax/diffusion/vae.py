@@ -27,6 +27,14 @@ class AutoencoderConfig:
     Attributes:
         block_out_channels: width per level; each level but the last halves rows and columns.
         scaling_factor: latents times this have about unit variance; the U-Net sees those.
+
+    Raises:
+        InputError: widths that the norm groups do not divide.
+
+    Examples:
+        >>> from neuroadapter_jax.diffusion.vae import AutoencoderConfig
+        >>> AutoencoderConfig().downscale  # 512 pixels become 64 latents
+        8
     """
 
     in_channels: int = 3
@@ -174,7 +182,12 @@ class AutoencoderKL(nnx.Module):
     """Images [b, Y, X, 3] in [-1, 1] <-> latents [b, y, x, c], unscaled.
 
     `encode` gives mean and standard deviation of q(z|x); a latent for the U-Net is
-    `config.scaling_factor * (mean + std * noise)`, and `decode` takes it unscaled again.
+    ``config.scaling_factor * (mean + std * noise)``, and `decode` takes it unscaled again. Names
+    and numbers are those of diffusers' class of this name (Rombach et al. 2022, arXiv 2112.10752).
+
+    Args:
+        config: its sizes.
+        rngs: of the random start; `load_component` and `load_pretrained` fill in stored weights.
     """
 
     config_class = AutoencoderConfig

@@ -43,7 +43,15 @@ _IGNORED_TENSORS = ("text_model.embeddings.position_ids",)
 
 
 class Backbone(NamedTuple):
-    """A Stable Diffusion 1.x model: its networks, noise schedule and folder."""
+    """A Stable Diffusion 1.x model: its networks, noise schedule and folder.
+
+    Attributes:
+        unet: predicts the noise.
+        vae: between images and latents.
+        text_encoder: of which the pipeline uses the empty prompt alone.
+        schedule: the noise schedule it was trained with.
+        folder: where its files lie, in the diffusers layout.
+    """
 
     unet: UNet2DConditionModel
     vae: AutoencoderKL
@@ -63,6 +71,11 @@ def backbone_folder(name: str | Path) -> Path:
 
     Raises:
         MissingFileError: no such folder or shipped name, and not available from the Hub.
+
+    Examples:
+        >>> from neuroadapter_jax.diffusion.weights import backbone_folder
+        >>> backbone_folder("tiny-sd").name
+        'tiny-sd'
     """
     kind, _, architecture = str(name).partition(":")
     if kind == _RANDOM and architecture:
@@ -81,7 +94,13 @@ def backbone_folder(name: str | Path) -> Path:
 
 
 def is_random(name: str | Path) -> bool:
-    """Whether a name stands for an architecture with random weights, see `backbone_folder`."""
+    """Whether a name stands for an architecture with random weights: "random" or "random:NAME".
+
+    Examples:
+        >>> from neuroadapter_jax.diffusion.weights import is_random
+        >>> is_random("random:tiny-sd"), is_random("tiny-sd")
+        (True, False)
+    """
     return str(name).partition(":")[0] == _RANDOM
 
 
@@ -126,7 +145,7 @@ def find_weights(folder: Path, component: str) -> Path | None:
 
 
 def weights_in(folder: Path, stem: str) -> Path | None:
-    """As `find_weights`, of any folder and any stem of its files' names."""
+    """The safetensors file of a stem in a folder, or the index of its shards; float32 first."""
     names = (name for variant in ("", "fp16") for name in weight_files(stem, variant)[:2])
     return next((p for name in names if (p := folder / name).is_file()), None)
 
@@ -157,7 +176,14 @@ def _torch_shape(path: tuple, shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def parameter_shapes(module: nnx.Module) -> dict[str, tuple[int, ...]]:
-    """PyTorch's name and shape of every parameter; works on abstract modules too."""
+    """PyTorch's name and shape of every parameter; works on abstract modules too.
+
+    Examples:
+        >>> from flax import nnx
+        >>> from neuroadapter_jax.diffusion.weights import parameter_shapes
+        >>> parameter_shapes(nnx.Linear(3, 5, rngs=nnx.Rngs(0)))  # PyTorch has outputs first
+        {'bias': (5,), 'weight': (5, 3)}
+    """
     flat = nnx.to_flat_state(nnx.state(module, nnx.Param))
     return {tensor_name(path): _torch_shape(path, leaf.shape) for path, leaf in flat}
 
@@ -215,7 +241,8 @@ def load_safetensors(path: Path) -> dict[str, np.ndarray]:
     """All tensors of a safetensors file, or of the shards that an index (.json) names.
 
     Raises:
-        MissingFileError: a shard is not there. InputError: a shard lacks a tensor of the index.
+        MissingFileError: a shard is not there.
+        InputError: a shard lacks a tensor of the index.
     """
     if path.suffix == ".json":
         return _load_shards(path)
@@ -310,10 +337,22 @@ def abstract_component(folder: str | Path, name: str) -> nnx.Module:
 
 
 def load_component(backbone: str | Path, name: str, dtype: Any = jnp.float32) -> nnx.Module:
-    """Load "unet", "vae" or "text_encoder" of a backbone, see `backbone_folder`.
+    """Load "unet", "vae" or "text_encoder" of a backbone.
+
+    Args:
+        backbone: a folder, a shipped name, a Hub id, or "random:NAME"; see `backbone_folder`.
+        name: of the component.
+        dtype: of its parameters.
 
     Raises:
-        MissingFileError: a file is not there. InputError: it does not fit, see `from_tensors`.
+        MissingFileError: a file is not there.
+        InputError: missing or unknown tensors, or one of another shape; all are named.
+        NotFiniteError: a tensor that holds NaN or infinite numbers.
+
+    Examples:
+        >>> from neuroadapter_jax.diffusion.weights import load_component
+        >>> load_component("tiny-sd", "vae").config.downscale
+        4
     """
     folder = backbone_folder(backbone)
     abstract = abstract_component(folder, name)

@@ -123,7 +123,22 @@ class SubjectConfig:
 
 
 def feature_maps(images: Integer[np.ndarray, "i y x 3"]) -> Float32[np.ndarray, "c i y x"]:
-    """Luminance, red-green, blue-yellow and edge energy (gradient of luminance) of images."""
+    """Luminance, red-green, blue-yellow and edge energy (gradient of luminance) of images.
+
+    Args:
+        images: 0..255.
+
+    Returns:
+        One map per channel, as last axis.
+
+    Examples:
+        >>> import numpy as np
+        >>> from neuroadapter_jax.simulation.subject import feature_maps
+        >>> grey = np.full((1, 64, 64, 3), 128, np.uint8)
+        >>> maps = feature_maps(grey)
+        >>> bool(abs(maps).max() < 1)  # of a grey image no channel but luminance says anything
+        True
+    """
     rgb = images.astype(np.float32) / 255
     luminance = rgb.mean(axis=-1)
     dy, dx = np.gradient(luminance, axis=(1, 2))
