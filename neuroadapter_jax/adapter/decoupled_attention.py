@@ -50,7 +50,11 @@ class DecoupledAttention(nnx.Module):
         self.to_k_ip, self.to_v_ip = bank(), bank()
 
     def start_from_text(self, unet: UNet2DConditionModel) -> None:
-        """Copy the U-Net's text key and value matrices, as the released code does."""
+        """Copy the U-Net's text key and value matrices, as the released code does.
+
+        Args:
+            unet: whose `attn2` layers have the widths of this one
+        """
         layers = [attention for _, attention in unet.cross_attentions()]
         for own, layer in zip(self.to_k_ip, layers, strict=True):
             own.kernel[...] = jnp.asarray(layer.to_k.kernel[...], own.kernel.dtype)

@@ -31,6 +31,23 @@ class Guidance(NamedTuple):
         brain: the samples' stream, batch b.
         unconditional: from `NeuroAdapter.unconditional`, batch 1: all its tokens are the same.
         scale: g; None means no guidance, and no second half is computed.
+
+    Examples:
+        The stream that drops every token comes from the adapter:
+
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from neuroadapter_jax import NeuroAdapter
+        >>> from neuroadapter_jax.adapter.guidance import Guidance
+        >>> from neuroadapter_jax.adapter.neuroadapter import NeuroAdapterConfig
+        >>> config = NeuroAdapterConfig(
+        ...     num_regions=5, max_vertices=7, token_width=16, widths=(32,), heads=(2,)
+        ... )
+        >>> adapter = NeuroAdapter(config, rngs=nnx.Rngs(0))
+        >>> brain = adapter(jnp.ones((3, 5, 7)))
+        >>> guidance = Guidance(None, brain, adapter.unconditional(), scale=4.0)
+        >>> guidance.unconditional.keys[0].shape
+        (1, 2, 5, 16)
     """
 
     text: Stream | None
@@ -41,6 +58,10 @@ class Guidance(NamedTuple):
 
 def expand(stream: Stream, size: int) -> Stream:
     """A stream whose batch of 1 is repeated to `size`, without copying.
+
+    Args:
+        stream: of batch 1.
+        size: of the new batch.
 
     Examples:
         >>> import jax.numpy as jnp

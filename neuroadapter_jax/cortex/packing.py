@@ -153,6 +153,16 @@ def unpack_slots(
         packing: from `make_packing`.
         num_vertices: vertices of both hemispheres; static under jit.
         fill: value of the vertices in no region.
+
+    Examples:
+        >>> import numpy as np
+        >>> from neuroadapter_jax.cortex import Parcellation, make_packing, pack
+        >>> from neuroadapter_jax.cortex.packing import unpack_slots
+        >>> a, b = np.array([0, 2], np.int32), np.array([1], np.int32)
+        >>> packing = make_packing(Parcellation(("A", "B"), ("lh", "rh"), (a, b), (3, 3)))
+        >>> packed = pack(np.arange(10.0, 16.0, dtype=np.float32), packing)
+        >>> unpack_slots(packed, packing, num_vertices=6, fill=0.0).tolist()
+        [10.0, 0.0, 12.0, 0.0, 14.0, 0.0]
     """
     # Empty slots point past the end and are dropped.
     target = jnp.where(packing.mask, packing.index, num_vertices)

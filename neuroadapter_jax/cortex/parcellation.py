@@ -128,7 +128,11 @@ class Parcellation:
         )
 
     def cortex_indices(self, region: int) -> Int32[np.ndarray, " _"]:
-        """Indices of a region's vertices in the left-then-right concatenation of the cortex."""
+        """Indices of a region's vertices in the left-then-right concatenation of the cortex.
+
+        Args:
+            region: which region, from 0.
+        """
         offset = self.num_vertices[0] if self.hemispheres[region] == "rh" else 0
         return (self.vertices[region] + offset).astype(np.int32)
 

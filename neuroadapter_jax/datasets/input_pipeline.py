@@ -156,6 +156,14 @@ def split_batches(
         dataset: a `PreparedDataset`, or what gives the same records.
         batch_size: images per batch.
         num_images: the first so many images only; all when None.
+
+    Examples:
+        >>> from neuroadapter_jax import PreparedDataset
+        >>> from neuroadapter_jax.datasets.input_pipeline import split_batches
+        >>> from neuroadapter_jax.diffusion.weights import ASSETS
+        >>> dataset = PreparedDataset(ASSETS / "simulated-responses", "test")
+        >>> [len(batch["betas"]) for batch in split_batches(dataset, batch_size=5)]
+        [5, 3]
     """
     stop = _count(dataset, num_images)
     for start in range(0, stop, batch_size):

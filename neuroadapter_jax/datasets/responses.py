@@ -13,7 +13,11 @@ _VERTEX_BLOCK = 8192
 
 
 def mgh_shape(path: Path) -> tuple[int, int, int, int]:
-    """Shape [vertices, 1, 1, trials] promised by the header, once the file's length fits it."""
+    """Shape [vertices, 1, 1, trials] promised by the header, once the file's length fits it.
+
+    Args:
+        path: the file.
+    """
     if not path.exists():
         raise MissingFileError(
             f"{path} does not exist; check the root, the subject and the space, or "

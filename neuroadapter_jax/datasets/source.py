@@ -14,7 +14,12 @@ from neuroadapter_jax.datasets.session_agreement import SessionAgreement
 
 @dataclasses.dataclass(frozen=True)
 class Betas:
-    """One block of trials: betas [trials, n] and the features [m] that were NaN in all of them."""
+    """One block of trials: betas [trials, n] and the features [m] that were NaN in all of them.
+
+    Attributes:
+        betas: normalised responses, trials in rows.
+        nan_vertices: features that were NaN in all trials of the block, now 0.
+    """
 
     betas: Float32[np.ndarray, "trials n"]
     nan_vertices: Int64[np.ndarray, " m"]

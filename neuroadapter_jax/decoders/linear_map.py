@@ -101,6 +101,9 @@ class LinearMap:
 def region_vertices(regions: Parcellation) -> Int[np.ndarray, " f"]:
     """The vertices of some regions, one region after the other, as indices into the cortex.
 
+    Args:
+        regions: such as those of a model.
+
     Examples:
         >>> import numpy as np
         >>> from neuroadapter_jax.cortex import Parcellation

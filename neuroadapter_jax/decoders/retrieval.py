@@ -54,6 +54,9 @@ class Gallery:
 def gallery_of_records(dataset: PreparedDataset) -> Gallery:
     """The images of a prepared split.
 
+    Args:
+        dataset: a split of prepared records, not "test".
+
     Raises:
         InputError: it is the test split.
     """

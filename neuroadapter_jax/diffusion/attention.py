@@ -91,6 +91,10 @@ class LayerStream(NamedTuple):
 def split_heads(x: Float[Array, "b k c"], num_heads: int) -> Float[Array, "b h k d"]:
     """Cut the last axis into heads, head-major as in diffusers: c = h * d.
 
+    Args:
+        x: of c = h d channels.
+        num_heads: the number h of heads.
+
     Examples:
         >>> import jax.numpy as jnp
         >>> from neuroadapter_jax.diffusion.attention import merge_heads, split_heads
@@ -103,7 +107,11 @@ def split_heads(x: Float[Array, "b k c"], num_heads: int) -> Float[Array, "b h k
 
 
 def merge_heads(x: Float[Array, "b h q d"]) -> Float[Array, "b q c"]:
-    """Heads side by side in the last axis, c = h * d: the inverse of `split_heads`."""
+    """Heads side by side in the last axis, c = h * d: the inverse of `split_heads`.
+
+    Args:
+        x: by heads.
+    """
     b, h, q, d = x.shape
     return x.swapaxes(1, 2).reshape(b, q, h * d)
 
@@ -112,6 +120,11 @@ def attention_weights(
     q: Float[Array, "*b h q d"], k: Float[Array, "*#b h k d"], mask: Array | None = None
 ) -> Float[Array, "*b h q k"]:
     """softmax over keys of q k' / sqrt(d), in float32; `mask` [q, k] is False where forbidden.
+
+    Args:
+        q: queries.
+        k: keys.
+        mask: [q, k], False where a query may not attend; None for nowhere.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -138,6 +151,12 @@ def attend(
 
     On CPU large attention runs head by head, see `attend_by_head`. Keys and values of batch 1 serve
     every sample.
+
+    Args:
+        q: queries.
+        k: keys.
+        v: values.
+        probe: called with the weights [b, h, q, k]; or a `HeadSum` or `Tap`.
     """
     large = q.shape[2] * k.shape[2] >= _LARGE
     by_head = k.shape[0] == q.shape[0] and jax.default_backend() == "cpu"

@@ -7,6 +7,9 @@ from jaxtyping import Array, Float, UInt8
 def to_model_range(images: UInt8[Array, "b y x c"]) -> Float[Array, "b y x c"]:
     """Bytes 0 ... 255 as numbers in [-1, 1], which the VAE reads.
 
+    Args:
+        images: 0 to 255.
+
     Examples:
         >>> import numpy as np
         >>> from neuroadapter_jax.diffusion.images import to_model_range
@@ -18,6 +21,9 @@ def to_model_range(images: UInt8[Array, "b y x c"]) -> Float[Array, "b y x c"]:
 
 def to_uint8(images: Float[Array, "b y x c"]) -> UInt8[Array, "b y x c"]:
     """Numbers in [-1, 1], which the VAE writes, as bytes 0 ... 255, rounded and clipped.
+
+    Args:
+        images: about -1 to 1.
 
     Examples:
         >>> import jax.numpy as jnp

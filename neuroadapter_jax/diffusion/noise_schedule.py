@@ -47,6 +47,10 @@ class NoiseSchedule:
         lower_order_final, euler_at_final: whether it ends with a step of first order there, the
             former below 15 steps only.
         refused: (sampler, why its steps are not computed here), of what the file says for it alone.
+        beta_start: the first beta, above 0 and below 1.
+        beta_end: the last beta, above 0 and below 1.
+        beta_schedule: "scaled_linear", "linear" or "squaredcos_cap_v2".
+        clip_sample_range: bound of x_0 where it is clipped, above 0.
 
     Raises:
         InputError: a choice that is none of its values, or a number out of its range.

@@ -24,6 +24,17 @@ class SamplingPlan(NamedTuple):
     step's x0. `timesteps` and every weight are [t]; signal and noise_level are sqrt(abar) and
     sqrt(1 - abar) at each timestep. x0, but not the eps beside it, is clipped to +- `clip`, which
     is infinite where nothing is.
+
+    Attributes:
+        timesteps: of the schedule, from most to least noise.
+        signal: sqrt(abar), 0 to 1.
+        noise_level: sqrt(1 - abar), 0 to 1.
+        x_weight: weight of x.
+        clean: weight of x0.
+        noise_weight: weight of eps.
+        earlier: weight of x0_before.
+        sigma: standard deviation of the noise that the step adds.
+        clip: bound of x0; infinite where nothing is clipped.
     """
 
     timesteps: Int[np.ndarray, " t"]
@@ -39,6 +50,10 @@ class SamplingPlan(NamedTuple):
 
 def with_spacing(sampling: Sampling, schedule: NoiseSchedule) -> Sampling:
     """The same settings with the spacing named: their own, the schedule's or the sampler's.
+
+    Args:
+        sampling: whose spacing may be None.
+        schedule: which may name one.
 
     Examples:
         >>> from neuroadapter_jax import Sampling
@@ -219,7 +234,11 @@ class SamplerState(NamedTuple):
 
 
 def start_state(latents: Float[Array, "b *s"]) -> SamplerState:
-    """The state before the first step, from latents [b, ...]."""
+    """The state before the first step, from latents [b, ...].
+
+    Args:
+        latents: scaled and noisy.
+    """
     return SamplerState(latents, jnp.zeros_like(latents))
 
 

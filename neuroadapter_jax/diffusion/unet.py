@@ -32,6 +32,14 @@ class UNetConfig:
         attention_head_dim: as SD 1.x uses the name: the number of heads, one for all levels
             or one per level.
         cross_attention_dim: width of the text states.
+        in_channels: channels of the latents.
+        out_channels: channels of the prediction.
+        down_block_types: one per level, "CrossAttnDownBlock2D" or "DownBlock2D".
+        up_block_types: one per level, "CrossAttnUpBlock2D" or "UpBlock2D".
+        block_out_channels: width per level; each level but the last halves rows and columns.
+        layers_per_block: residual blocks per level; one more on the way up.
+        norm_num_groups: of the group norms.
+        norm_eps: of the group norms.
 
     Raises:
         InputError: widths that heads or norm groups do not divide, or unknown block types.
@@ -344,7 +352,11 @@ class UNet2DConditionModel(nnx.Module):
                 )
 
     def text_context(self, states: Float[Array, "b k c"]) -> Stream:
-        """The stream of the text encoder's states [b or 1, k, cross_attention_dim]."""
+        """The stream of the text encoder's states [b or 1, k, cross_attention_dim].
+
+        Args:
+            states: of the text encoder, batch b or 1.
+        """
         pairs = [attention.keys_values(states) for _, attention in self.cross_attentions()]
         return Stream(tuple(k for k, _ in pairs), tuple(v for _, v in pairs))
 

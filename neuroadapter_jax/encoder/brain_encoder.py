@@ -273,6 +273,9 @@ class BrainEncoder:
     def ranked_vertices(self, regions: Parcellation) -> Bool[np.ndarray, " n"]:
         """The vertices that `rank` compares: those of some regions predicted better than chance.
 
+        Args:
+            regions: those that count, such as the adapter's.
+
         Raises:
             InputError: another mesh, or regions that the encoder was not trained with.
         """

@@ -68,6 +68,11 @@ def sine_positions(rows: int, columns: int, width: int) -> Float[np.ndarray, "k 
     The first half of the code is of the row, the second of the column; feature 2 i of each is
     sin(w_i 2 pi (j + 1) / size), feature 2 i + 1 the cosine, with w_i = 10000^(-4 i / width).
 
+    Args:
+        rows: of the grid.
+        columns: of the grid.
+        width: of the code, a multiple of 4.
+
     Raises:
         InputError: width is no multiple of 4.
     """

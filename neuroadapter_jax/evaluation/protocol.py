@@ -90,6 +90,9 @@ class Scores:
 
         "convention"; "metrics": name -> {"value", "interval"}; "set_level": the same of whole sets
         of candidates, where there were several; "missing": name -> reason.
+
+        Args:
+            seed: of the resampling.
         """
         result: dict[str, Any] = {
             "convention": dataclasses.asdict(self.convention)
@@ -106,6 +109,9 @@ class Scores:
 def metric_labels(networks: Sequence[Network] = NETWORKS) -> dict[str, str]:
     """Every metric's label by its name, in the order of published tables.
 
+    Args:
+        networks: those whose metrics are listed.
+
     Examples:
         >>> from neuroadapter_jax.evaluation.protocol import metric_labels
         >>> list(metric_labels())[:3]
@@ -117,6 +123,9 @@ def metric_labels(networks: Sequence[Network] = NETWORKS) -> dict[str, str]:
 
 def less_is_better(metric: str) -> bool:
     """Whether a metric is a distance, of which less is better.
+
+    Args:
+        metric: its name.
 
     Examples:
         >>> from neuroadapter_jax.evaluation.protocol import less_is_better

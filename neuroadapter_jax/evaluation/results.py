@@ -62,7 +62,12 @@ def read_results(path: str | Path) -> dict[str, Any]:
 
 
 def write_per_image(path: Path, table: PerImage) -> None:
-    """Write a CSV: image_id, then a column per score; values are exact (shortest repr)."""
+    """Write a CSV: image_id, then a column per score; values are exact (shortest repr).
+
+    Args:
+        path: the CSV file.
+        table: to write.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["image_id", *table.columns])
@@ -73,6 +78,9 @@ def write_per_image(path: Path, table: PerImage) -> None:
 
 def read_per_image(path: Path) -> PerImage:
     """Read what `write_per_image` wrote; a file of version 0.1.0 comes with today's names.
+
+    Args:
+        path: the CSV file.
 
     Raises:
         MissingFileError: it is not there.
@@ -310,7 +318,11 @@ def compare_folders(a: str | Path, b: str | Path, out: str | Path | None = None)
 
 
 def difference_table(differences: Mapping[str, Any]) -> str:
-    """`paired_differences` as Markdown."""
+    """`paired_differences` as Markdown.
+
+    Args:
+        differences: from `paired_differences`.
+    """
     labels = metric_labels()
     lines = [
         f"a: {differences['a']}, b: {differences['b']}; {differences['num_images']} images, "

@@ -122,6 +122,13 @@ def caption_grid(
 
     Raises:
         InputError: if there are no images or the captions do not match.
+
+    Examples:
+        >>> import numpy as np
+        >>> from neuroadapter_jax.figures.grids import caption_grid
+        >>> picture = caption_grid(np.zeros((2, 64, 64, 3), np.uint8), ["a dog", "a castle"])
+        >>> picture.mode
+        'RGB'
     """
     if len(images) == 0 or len(images) != len(captions):
         raise InputError(

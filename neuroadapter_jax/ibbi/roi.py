@@ -27,6 +27,16 @@ class ROIAssignment:
         overlap: share of each region's vertices that lie in the ROI, 0 to 1.
         members: True for the regions that are assigned to the ROI.
         vertices: number of vertices of each ROI.
+
+    Examples:
+        >>> import numpy as np
+        >>> from neuroadapter_jax.ibbi.roi import ROIAssignment
+        >>> members = np.array([[True, True, False], [False, False, False]])
+        >>> found = ROIAssignment(("V1", "Word"), members.astype(float), members, np.array([20, 5]))
+        >>> found.weights.tolist()
+        [[0.5, 0.5, 0.0], [0.0, 0.0, 0.0]]
+        >>> len(found.without_regions())  # no region stands for Word
+        1
     """
 
     names: tuple[str, ...]
@@ -197,6 +207,9 @@ def level_counts(assignment: ROIAssignment) -> dict[str, int]:
     """How many regions belong to a low-level ROI, to a high-level one, and to either.
 
     The levels are `cortex.ROI_LEVELS`; ROIs beside them do not count.
+
+    Args:
+        assignment: with the ROI groups of `group_rois`.
     """
     rows = {level: np.isin(assignment.names, groups) for level, groups in ROI_LEVELS.items()}
     rows["labelled"] = np.logical_or.reduce(list(rows.values()))
@@ -237,7 +250,12 @@ def overlap_table(
 
 
 def assignment_table(regions: Parcellation, assignment: ROIAssignment) -> str:
-    """CSV: a row per region with its best ROI, that overlap, and the ROI it is assigned to."""
+    """CSV: a row per region with its best ROI, that overlap, and the ROI it is assigned to.
+
+    Args:
+        regions: the model's.
+        assignment: of these regions.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["region", "hemisphere", "vertices", "best_roi", "overlap", "assigned"])

@@ -415,6 +415,9 @@ def _resizing(rows: int, side: int) -> Float[np.ndarray, "side rows"]:
 def normalised(maps: Maps) -> Maps:
     """Maps divided by their sum over y and x; NaN where that is 0.
 
+    Args:
+        maps: with rows and columns as last axes, at least 0.
+
     Examples:
         >>> import numpy as np
         >>> from neuroadapter_jax.ibbi.views import normalised
@@ -489,6 +492,12 @@ def attention_bytes(
 
     4 * samples * steps * sum over layers of h_l q_l p. At Stable Diffusion 1.5's size with 200
     regions 165 MiB per sample and step.
+
+    Args:
+        unet: whose cross-attention layers count.
+        num_regions: the number p of regions.
+        num_samples: responses.
+        num_steps: denoising steps.
     """
     sides = layer_sides(unet)
     heads = [layer.num_heads for _, layer in unet.cross_attentions()]
@@ -497,7 +506,11 @@ def attention_bytes(
 
 
 def layer_sides(unet: UNet2DConditionModel) -> list[int]:
-    """Rows (and columns) of every cross-attention layer's feature map, in order of execution."""
+    """Rows (and columns) of every cross-attention layer's feature map, in order of execution.
+
+    Args:
+        unet: any.
+    """
     levels = len(unet.config.block_out_channels)
     sides = []
     for name, _ in unet.cross_attentions():

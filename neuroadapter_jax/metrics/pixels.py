@@ -48,6 +48,9 @@ def standardise(values: Real[np.ndarray, "b f"]) -> Float[np.ndarray, "b f"]:
     A constant row becomes zeros: its correlation with anything is 0 (as in the released code,
     which sets an undefined pixel correlation to 0).
 
+    Args:
+        values: a row per image.
+
     Raises:
         NotFiniteError: NaN or infinite values, which would be counted as numbers.
 
@@ -73,6 +76,10 @@ def correlation_matrix(
 
     The features are taken block by block, so that 982 images with the 186,624 values of AlexNet's
     second layer need no second copy in float64. A constant row correlates with nothing: 0.
+
+    Args:
+        a: a row per image.
+        b: a row per image, as wide as a.
 
     Raises:
         NotFiniteError: NaN or infinite values, which would be counted as numbers.

@@ -107,6 +107,13 @@ def chance_recall(read: Int[np.ndarray, "b slot"], truth: Int[np.ndarray, "b slo
 
     Returns:
         A share in [0, 1]; NaN if nothing is shown.
+
+    Examples:
+        >>> import numpy as np
+        >>> from neuroadapter_jax.metrics.recall import chance_recall
+        >>> truth = np.array([[0], [1]])  # two images, each with another category in its slot
+        >>> chance_recall(truth, truth)
+        0.5
     """
     _, shown, _ = semantic_counts(read, truth)
     if not shown.any():

@@ -318,6 +318,9 @@ def views_dataset(
 def load_views(folder: str | Path) -> xarray.Dataset:
     """All groups of a folder of `interpret_split`, read into memory.
 
+    Args:
+        folder: of `interpret_split`.
+
     Raises:
         MissingFileError: there are none.
     """

@@ -36,7 +36,13 @@ SLOT_CENTRES = ((18, 11), (18, 32), (18, 53), (47, 11), (47, 32), (47, 53))  # (
 
 @dataclasses.dataclass(frozen=True)
 class SceneObject:
-    """One kind of object: its caption word, its category and its emoji."""
+    """One kind of object: its caption word, its category and its emoji.
+
+    Args:
+        name: its word in captions.
+        category: one of CATEGORIES.
+        emoji: the character that OpenMoji draws.
+    """
 
     name: str
     category: str

@@ -90,6 +90,13 @@ class SubjectConfig:
         regions_per_hemisphere: regions of the parcellation that is written beside.
         snr: median over vertices of signal sd / noise sd of a single trial.
         noise_smoothness: share of the noise variance that neighbours have in common, in [0, 1).
+
+    Examples:
+        >>> from neuroadapter_jax.simulation.subject import SubjectConfig
+        >>> SubjectConfig(
+        ...     num_images=100, num_shared=20, num_repeats=3, trials_per_session=75
+        ... ).num_sessions
+        4
     """
 
     num_images: Count = 2500

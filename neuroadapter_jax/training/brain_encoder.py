@@ -302,6 +302,11 @@ def train_encoders(
     `fit` writes them. The best checkpoints, by the mean correlation on validation images, go to
     workdir/model; see `BrainEncoder`.
 
+    Args:
+        settings: of the run; a work folder of other settings is refused.
+        workdir: gets a folder per encoder, and the result in `model`.
+        progress: show bars.
+
     Raises:
         InputError: a parcellation of another mesh, a work folder of other settings, or records or a
             backbone that are no longer what they were.

@@ -194,6 +194,9 @@ class Settings:
 
         The fingerprints of what a run reads, which its config.json holds beside them, are left out.
 
+        Args:
+            values: JSON values, such as those of config.json.
+
         Raises:
             SettingError: a value out of its range.
             InputError: a key that is no setting, or one that is lacking.

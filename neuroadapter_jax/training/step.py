@@ -47,6 +47,11 @@ class Objective:
         drop_rate: share of tokens that a sample loses, 0 to 1, or "uniform" for a share drawn
             for each sample; see `keep_mask`.
         drop_all: share of samples that lose every token, 0 to 1; see `keep_mask`.
+
+    Examples:
+        >>> from neuroadapter_jax.training.step import Objective
+        >>> Objective(gamma=5.0, drop_rate="uniform", drop_all=0.1).drop_rate
+        'uniform'
     """
 
     gamma: Positive | None = 5.0

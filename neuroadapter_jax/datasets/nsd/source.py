@@ -35,6 +35,12 @@ class NSDSelection:
             which images each tests with.
         num_validation: number of validation images, where the split samples them.
         seed: determines which images those are.
+
+    Examples:
+        >>> from neuroadapter_jax.datasets.nsd.source import NSDSelection
+        >>> selection = NSDSelection(subject=2, split="shared982")
+        >>> selection.space, selection.normalize
+        ('fsaverage', 'session')
     """
 
     subject: Annotated[int, Interval(ge=1, le=8)] = 1

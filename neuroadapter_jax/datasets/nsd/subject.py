@@ -267,7 +267,11 @@ class NSDSubject:
         return self._paths.session_file(hemisphere, session)
 
     def images(self, ids: Int[np.ndarray, " b"]) -> UInt8[np.ndarray, "b y x 3"]:
-        """Images by 0-based 73k id, in the order of `ids`."""
+        """Images by 0-based 73k id, in the order of `ids`.
+
+        Args:
+            ids: 0-based 73k ids, any order.
+        """
         path = self._paths.images
         with reading(path, "NSD's images", where_from(path)):
             return np.stack([self._brick[int(i)] for i in ids])
