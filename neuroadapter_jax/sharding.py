@@ -1,13 +1,14 @@
 """Where arrays live: a mesh with axes data and fsdp, and rules by parameter path."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array
 
 from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.ranges import SettingError
@@ -106,6 +107,26 @@ def gathered(tree: Any, mesh: Mesh) -> Any:
 def constrained(tree: Any, mesh: Mesh) -> Any:
     """Inside jit: every array where `shardings` puts it, such as gradients beside parameters."""
     return jax.lax.with_sharding_constraint(tree, shardings(tree, mesh))
+
+
+def map_in_turn(
+    function: Callable[[Array], Array], array: Array, mesh: Mesh | None = None
+) -> Array:
+    """Inside jit: a function of samples [b, ...] taken one after the other, on each device its own.
+
+    out[i] = function(array[i : i + 1])[0], with the memory of one sample per device.
+
+    Args:
+        function: of samples [d, ...], each alone.
+        array: the samples; b divides by the number of devices.
+        mesh: whose devices share the samples; one device when None.
+    """
+    count = 1 if mesh is None else mesh.size
+    rows = array.reshape(count, -1, *array.shape[1:])
+    if mesh is not None:
+        rows = jax.lax.with_sharding_constraint(rows, NamedSharding(mesh, ROWS))
+    out = jax.lax.map(function, rows.swapaxes(0, 1)).swapaxes(0, 1)
+    return out.reshape(-1, *out.shape[2:])
 
 
 def gather_to_host(tree: Any) -> Any:
