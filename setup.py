@@ -63,7 +63,7 @@ PYTORCH = ["diffusers>=0.40", "torch>=2.13", "transformers>=5"]
 # nor transformers starts: that of PyPI is, the tests' CPU build the Makefile takes care of.
 NETWORKS = ["torchvision>=0.28"]
 
-# What `make docs` needs.
+# What `make docs` needs; a script of the gallery prepares records.
 DOCS = [
     "myst-parser",
     "pydata-sphinx-theme",
@@ -71,6 +71,7 @@ DOCS = [
     "sphinx-copybutton",
     "sphinx-design",
     "sphinx-gallery",
+    *PREPARE,
 ]
 
 DEV = [

@@ -80,6 +80,7 @@ sphinx_gallery_conf = {
     "image_scrapers": ("matplotlib",),
     "min_reported_time": 1,
     "remove_config_comments": True,
+    "show_signature": False,
     "plot_gallery": os.environ.get("NEUROADAPTER_GALLERY", "1") != "0",
 }
 
