@@ -273,7 +273,7 @@ def _of_sessions(every: Sequence[Run], sessions: Sequence[int] | None, folder: F
         return list(every)
     if unknown := [s for s in sessions if s > last]:
         raise InputError(
-            f"sessions is {tuple(sessions)}, but {folder.name} has sessions 1 to {last}, so there "
-            f"is no session {unknown[0]}."
+            f"sessions is {tuple(sessions)}, but {folder.name} has no session {unknown[0]}; name "
+            f"some of 1 to {last}."
         )
     return [run for run in every if run.session in set(sessions)]

@@ -183,7 +183,7 @@ WRONG = {
     "other subject": (lambda tree: None, {"subject": 1}, ["presentation lists of CSI1"]),
     "fifth subject": (lambda tree: None, {"subject": 5}, ["subjects 1 to 4"]),
     "no roi": (lambda tree: None, {"rois": ("FFA",)}, ["ROI FFA of CSI2", "EarlyVis, LOC, OPA"]),
-    "no session": (lambda tree: None, {"sessions": (2, 4)}, ["sessions 1 to 3", "session 4"]),
+    "no session": (lambda tree: None, {"sessions": (2, 4)}, ["no session 4", "of 1 to 3"]),
     "lost roi": (lambda tree: tree.array("RHRSC").unlink(), {}, ["lacks the files of RHRSC"]),
     "no volumes": (lambda tree: None, {"betas": "volumes"}, ["sub-CSI2"]),
     "lost image": (lambda tree: tree.image(tree.once[0]).unlink(), {}, ["1 of 27 stimuli"]),
