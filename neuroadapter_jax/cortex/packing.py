@@ -81,6 +81,32 @@ def stack_packings(packings: Sequence[Packing]) -> Packing:
     return jax.tree.map(lambda *each: jnp.stack(each), *packings)
 
 
+def compact(packing: Packing) -> tuple[Int32[np.ndarray, "*u m"], Packing]:
+    """The vertices that a packing reads, and the same packing of responses that hold no others.
+
+    pack(betas[vertices], compacted) = pack(betas, packing), so that a reader of large responses
+    can leave the rest of the cortex where it is.
+
+    Args:
+        packing: index and mask [p, v]; [u, p, v] of u subjects.
+
+    Returns:
+        The vertices [m], ascending; of u subjects [u, m], where m is that of the subject with the
+        most and the others' rows are filled up with vertex 0. And the packing by places among
+        them.
+    """
+    index, mask = np.asarray(packing.index), np.asarray(packing.mask)
+    indices, masks = (array.reshape(-1, *index.shape[-2:]) for array in (index, mask))
+    own = [np.unique(i[m]) for i, m in zip(indices, masks, strict=True)]
+    vertices = np.zeros((len(own), max(map(len, own))), np.int32)
+    places = np.zeros_like(indices)
+    for u, each in enumerate(own):
+        vertices[u, : len(each)] = each
+        places[u][masks[u]] = np.searchsorted(each, indices[u][masks[u]])
+    compacted = Packing(jnp.asarray(places.reshape(index.shape)), packing.mask)
+    return vertices.reshape(*index.shape[:-2], -1), compacted
+
+
 def pack(
     betas: Float[Array | np.ndarray, "*b n"],
     packing: Packing,

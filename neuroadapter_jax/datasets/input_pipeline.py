@@ -14,11 +14,14 @@ import numpy as np
 from grain.sources import RandomAccessDataSource
 from jaxtyping import Float16, Float32, PyTree
 
+from neuroadapter_jax.cores import available_cores
 from neuroadapter_jax.errors import InputError
 
 REPEATS = ("average", "random", "single")
 _CARRIED = ("features", "image", "image_id", "subject_index")
-_READ = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)  # counted in batches
+# Threads that make a batch each, and batches that wait.
+_READERS = max(2, min(8, available_cores()))
+_READ = grain.ReadOptions(num_threads=_READERS, prefetch_buffer_size=2 * _READERS)
 Batch = dict[str, Any]
 
 
@@ -300,7 +303,16 @@ def _example(record: Batch, betas: Float16[np.ndarray, "k n"]) -> Batch:
         k: record[k].astype(np.float32) for k in ("latent_mean", "latent_std") if k in record
     }
     return {
-        "betas": betas.mean(axis=0, dtype=np.float32).astype(np.float16),
+        "betas": _mean(betas).astype(np.float16),
         **latents,
         **{key: record[key] for key in _CARRIED if key in record},
     }
+
+
+def _mean(betas: Float16[np.ndarray, "k n"]) -> Float32[np.ndarray, " n"]:
+    """The mean over repeats in float32: `betas.mean(0, np.float32)` to the bit, but faster."""
+    total = betas[0].astype(np.float32)
+    for repeat in betas[1:]:
+        total += repeat.astype(np.float32)
+    total /= np.float32(len(betas))
+    return total

@@ -148,7 +148,8 @@ def assign_by_name(
 ) -> ROIAssignment:
     """ROIs given as lists of region names.
 
-    A name stands for both hemispheres unless it begins with "lh." or "rh.".
+    A name stands for both hemispheres unless it begins with "lh." or "rh."; regions in voxels have
+    their name alone.
 
     Args:
         regions: the model's.
@@ -167,11 +168,11 @@ def assign_by_name(
         >>> rois.weights.tolist()
         [[0.5, 0.5, 0.0], [0.0, 0.5, 0.5]]
     """
-    keys = [f"{h}.{n}" for h, n in zip(regions.hemispheres, regions.names, strict=True)]
+    keys = [(n, f"{h}.{n}") for h, n in zip(regions.hemispheres, regions.names, strict=True)]
     members = np.zeros((len(region_sets), len(regions)), bool)
     for row, (roi, names) in zip(members, region_sets.items(), strict=True):
         for name in names:
-            found = [i for i, key in enumerate(keys) if name in (key, key[3:])]
+            found = [i for i, key in enumerate(keys) if name in key]
             if not found:
                 raise InputError(
                     f"ROI {roi!r} names region {name!r}, which is none of the model's "

@@ -16,7 +16,11 @@ from neuroadapter_jax.ibbi.views import (
     validate_reduction,
 )
 from neuroadapter_jax.pipeline import checks, effects
-from neuroadapter_jax.pipeline.interpret import Interpretation, sample_with_views
+from neuroadapter_jax.pipeline.interpret import (
+    Interpretation,
+    concatenate_samples,
+    sample_with_views,
+)
 from neuroadapter_jax.pipeline.reconstruct import Steps
 from neuroadapter_jax.pipeline.reconstruction_pipeline import ReconstructionPipeline
 from neuroadapter_jax.ranges import CountFromZero, SettingError, check
@@ -135,18 +139,24 @@ class NeuroAdapterPipeline(ReconstructionPipeline):
         request = self._request(fmri, sampling, seed, sample_ids)
         weights = checks.viewable(roi_weights, shown, sampling.num_steps, self.adapter.config)
         reduction, layer_weighting = validate_reduction(reduction, layer_weighting)
-        mesh, networks = self.place(len(fmri))
-        images, views, noisy, clean, latents = sample_with_views(
-            networks,
-            request,
-            weights,
-            jnp.int32(candidate),
-            sampling=Steps.of(sampling).sampling,
-            reduction=reduction,
-            layer_weighting=layer_weighting,
-            shown=tuple(shown),
-            mesh=mesh,
-        )
+        groups = [rows for rows, _ in self.place.groups(len(fmri))]
+
+        def sample_group(rows: slice) -> tuple:
+            own = request if len(groups) == 1 else request.rows(rows)
+            mesh, networks = self.place(len(own.fmri))
+            return sample_with_views(
+                networks,
+                own,
+                weights,
+                jnp.int32(candidate),
+                sampling=Steps.of(sampling).sampling,
+                reduction=reduction,
+                layer_weighting=layer_weighting,
+                shown=tuple(shown),
+                mesh=mesh,
+            )
+
+        images, views, noisy, clean, latents = concatenate_samples(map(sample_group, groups))
         checks.usable_latents(latents)
         timesteps = plan(self.backbone.schedule, sampling).timesteps
         return Interpretation(

@@ -142,7 +142,7 @@ def train(
         mesh=mesh,
     )
     batches = make_batches(
-        setup.train,
+        setup.needed(setup.train),
         settings.batch_size,
         settings.seed,
         repeats=settings.repeats,
