@@ -79,6 +79,7 @@ sphinx_gallery_conf = {
     "backreferences_dir": "gallery/backreferences",
     "image_scrapers": ("matplotlib",),
     "min_reported_time": 1,
+    "write_computation_times": False,  # a page that loads its table's script from elsewhere
     "remove_config_comments": True,
     "show_signature": False,
     "plot_gallery": os.environ.get("NEUROADAPTER_GALLERY", "1") != "0",
@@ -92,6 +93,7 @@ html_css_files = ["site.css"]
 html_favicon = "_static/logo.svg"
 html_copy_source = html_show_sourcelink = False
 html_sidebars = {"index": [], "first_steps": [], "changelog": []}
+html_context = {"default_mode": "auto"}
 html_theme_options = {
     "logo": {"text": "neuroadapter-jax", "image_light": "logo.svg", "image_dark": "logo.svg"},
     "header_links_before_dropdown": 7,
