@@ -38,6 +38,13 @@ def make_mesh(fsdp: int = 1, devices: Sequence | None = None) -> Mesh:
 
     Raises:
         SettingError: fsdp does not divide the number of devices.
+
+    Examples:
+        >>> import jax
+        >>> from neuroadapter_jax.sharding import make_mesh
+        >>> mesh = make_mesh(devices=jax.devices()[:1])
+        >>> dict(mesh.shape)
+        {'data': 1, 'fsdp': 1}
     """
     devices = list(jax.devices() if devices is None else devices)
     if fsdp < 1 or len(devices) % fsdp:
@@ -52,6 +59,11 @@ def partition(path: str, shape: tuple[int, ...], fsdp: int) -> PartitionSpec:
         path: the leaf's path, parts joined by "/".
         shape: of the leaf.
         fsdp: size of that axis of the mesh.
+
+    Examples:
+        >>> from neuroadapter_jax.sharding import partition
+        >>> tuple(partition("region_projection/bias", (5, 16), fsdp=2))  # too small to be cut
+        ()
     """
     if fsdp == 1 or int(np.prod(shape)) < SMALL:
         return WHOLE
@@ -79,12 +91,22 @@ def path_name(path: tuple) -> str:
 
 
 def shard(tree: Any, mesh: Mesh) -> Any:
-    """Every array where `shardings` puts it; each process gives the same whole arrays."""
+    """Every array where `shardings` puts it; each process gives the same whole arrays.
+
+    Args:
+        tree: of whole arrays.
+        mesh: from `make_mesh`.
+    """
     return _put(tree, shardings(tree, mesh))
 
 
 def replicate(tree: Any, mesh: Mesh) -> Any:
-    """Every array whole on every device of the mesh."""
+    """Every array whole on every device of the mesh.
+
+    Args:
+        tree: of whole arrays.
+        mesh: from `make_mesh`.
+    """
     return _put(tree, jax.tree.map(lambda _: NamedSharding(mesh, WHOLE), tree))
 
 

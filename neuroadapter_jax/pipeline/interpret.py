@@ -28,12 +28,12 @@ class Interpretation(NamedTuple):
     """Images, and what the attention to the regions was while they were sampled.
 
     Attributes:
-        images: the reconstructions.
+        images: the reconstructions, 0..255.
         views: both views of every denoising step, [t, b, ...]; see `ibbi.views.Views`.
         timesteps: of the noise schedule, from most to least noise.
-        shown: steps of which the next two are kept.
-        noisy: the latents before each shown step, scaled.
-        predicted_clean: the clean images that the guided prediction implies there.
+        shown: steps, from 0, of which `noisy` and `predicted_clean` are kept.
+        noisy: the latents before each shown step, scaled, channels last.
+        predicted_clean: the clean images that the guided prediction implies there, 0..255.
     """
 
     images: UInt8[np.ndarray, "b y x c"]

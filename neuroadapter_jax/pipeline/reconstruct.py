@@ -33,6 +33,13 @@ class LowLevelStart(NamedTuple):
         strength: share of the steps that are taken, above 0, at most 1, from the latents noised to
             that point on, as in diffusers' image-to-image pipelines. At 1 the latents are not used
             at all (diffusers would keep what the first noise level leaves).
+
+    Examples:
+        >>> import numpy as np
+        >>> from neuroadapter_jax.pipeline import LowLevelStart
+        >>> start = LowLevelStart(np.zeros((2, 16, 16, 4), np.float32), strength=0.6)
+        >>> start.latents.shape, start.strength
+        ((2, 16, 16, 4), 0.6)
     """
 
     latents: Float[Array, "b y x c"] | Float[np.ndarray, "b y x c"]

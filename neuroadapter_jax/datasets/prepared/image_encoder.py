@@ -40,6 +40,9 @@ def load_image_encoder(backbone: str | Path) -> ImageEncoder:
     """Loads the VAE of a backbone, see `backbone_folder`.
 
     Its fingerprint is a hash of the VAE's files.
+
+    Args:
+        backbone: a folder, a shipped name such as "tiny-sd", or a Hub id.
     """
     folder = backbone_folder(backbone)
     graph, state = nnx.split(load_component(backbone, "vae"))

@@ -59,15 +59,25 @@ class PreparedDataset:
         split: a split of the dataset, such as `"train"`, `"validation"` or `"test"`.
 
     Attributes:
-        image_ids: the stimuli.
+        image_ids: the stimuli, ascending.
         num_vertices: features of the left and the right hemisphere.
-        ncsnr: noise-ceiling SNR per feature.
-        provenance: see `read_provenance`.
+        ncsnr: noise-ceiling SNR per feature, at least 0; NaN where it is not known.
+        provenance: what the folder was made from, how, and what it holds: its provenance.json.
 
     Raises:
         MissingFileError: the folder, or the split's records, are not there.
         InputError: an unknown split, or records and index disagree.
         NotFiniteError: an infinite SNR; or, where a record is read, a number that is not finite.
+
+    Examples:
+        >>> from neuroadapter_jax import PreparedDataset
+        >>> from neuroadapter_jax.diffusion.weights import ASSETS
+        >>> dataset = PreparedDataset(ASSETS / "simulated-responses", "test")
+        >>> len(dataset), dataset.num_vertices
+        (8, (10242, 10242))
+        >>> record = dataset[0]
+        >>> record["image"].shape, record["betas"].shape  # three presentations of one image
+        ((64, 64, 3), (3, 20484))
     """
 
     def __init__(self, prepared: str | Path, split: str):
@@ -179,10 +189,13 @@ class PreparedDataset:
 
         Args:
             files: of the left and the right hemisphere; not looked at if it brings regions.
-            parcels: see `read_parcellation`.
+            parcels: "own" for each hemisphere's own file; "released" for the left file's vertex
+                sets in both hemispheres, as the released code has them.
 
         Raises:
-            InputError: neither, or as `read_parcellation`.
+            MissingFileError: a label file is missing.
+            InputError: the dataset brings no regions and there are not two files, or what
+                `read_parcellation` refuses in them.
         """
         if self.regions is not None:
             return self.regions
