@@ -28,6 +28,7 @@ class ArrayBatches:
         arrays: name -> array [n, ...].
         batch_size: records per batch, at most n; none comes twice in a batch.
         seed: of the choice of records, at least 0.
+        position: batches that were taken before, from 0.
 
     Examples:
         >>> import numpy as np
