@@ -122,6 +122,7 @@ def dataset_readers() -> dict[str, type]:
     from neuroadapter_jax.datasets.bold5000 import BOLD5000
     from neuroadapter_jax.datasets.deeprecon import Deeprecon
     from neuroadapter_jax.datasets.derived import DerivedNSD
+    from neuroadapter_jax.datasets.mosaic import Mosaic
     from neuroadapter_jax.datasets.nsd.imagery import NSDImagery
 
     return {
@@ -130,6 +131,7 @@ def dataset_readers() -> dict[str, type]:
         "derived_nsd": DerivedNSD,
         "algonauts2023": Algonauts2023,
         "bold5000": BOLD5000,
+        "mosaic": Mosaic,
     }
 
 

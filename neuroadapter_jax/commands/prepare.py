@@ -5,7 +5,8 @@
     neuroadapter prepare --config nsd --config.data.root=DIR --config.data.subject=1
 
 --config names a subject of NSD (nsd), the simulated one (demo), or another dataset (bold5000,
-nsd_imagery, deeprecon, derived_nsd, algonauts2023); docs/datasets.md says which files each needs.
+mosaic, nsd_imagery, deeprecon, derived_nsd, algonauts2023); docs/datasets.md says which files each
+needs.
 
 A simulated subject is made first. Both steps are skipped where their folder exists and was made
 from the same settings. What is interrupted goes on when the same command is given again. Several

@@ -20,6 +20,7 @@ import bold5000_tree
 import h5py
 import imagery_tree
 import jax.numpy as jnp
+import mosaic_tree
 import nibabel
 import nsd_tree
 import numpy as np
@@ -38,6 +39,7 @@ from neuroadapter_jax.datasets.algonauts import Algonauts2023
 from neuroadapter_jax.datasets.bold5000 import BOLD5000
 from neuroadapter_jax.datasets.deeprecon import Deeprecon
 from neuroadapter_jax.datasets.derived import DerivedNSD
+from neuroadapter_jax.datasets.mosaic import Mosaic
 from neuroadapter_jax.datasets.nsd.imagery import NSDImagery
 from neuroadapter_jax.datasets.nsd.subject import NSDSubject
 from neuroadapter_jax.datasets.prepared.records import PreparedDataset
@@ -406,6 +408,13 @@ def read_imagery(folder):
     betas = found.read_block("imgA_1").betas
     pictures = [x for x in found.images(np.arange(18)) if x is not None]
     return [found.trial_image_ids(), betas, found.ncsnr(), pictures]
+
+
+@reader("MOSAIC", mosaic_tree.make_tree, "*.hdf5", "*hemi-L*.gii", share=0.2)
+def read_mosaic(folder):
+    found = Mosaic(folder, mosaic_tree.cortex_in(folder), 3, num_validation=2)
+    betas = found.read_block(0).betas
+    return [found.trial_image_ids(), found.splits(), betas, found.ncsnr()]
 
 
 def write_berg(folder):
