@@ -147,8 +147,5 @@ def share_figure(
 
 
 def on_vertices(shares: Float[np.ndarray, " p"], regions: Parcellation) -> Float[np.ndarray, " n"]:
-    """A number per region on the vertices of the whole cortex; NaN in no region."""
-    values = np.full(sum(regions.num_vertices), np.nan)
-    for i in range(len(regions)):
-        values[regions.cortex_indices(i)] = shares[i]
-    return values
+    """See `Parcellation.on_vertices`."""
+    return regions.on_vertices(shares)
