@@ -65,6 +65,7 @@ napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 napoleon_use_rtype = False
 python_maximum_signature_line_length = 88
+toc_object_entries_show_parents = "hide"
 doctest_test_doctest_blocks = "default"
 
 # The gallery. A script that fails, or warns, ends the build.
@@ -79,6 +80,7 @@ sphinx_gallery_conf = {
     "backreferences_dir": "gallery/backreferences",
     "image_scrapers": ("matplotlib",),
     "min_reported_time": 1,
+    "write_computation_times": False,  # a page that loads its table's script from elsewhere
     "remove_config_comments": True,
     "show_signature": False,
     "plot_gallery": os.environ.get("NEUROADAPTER_GALLERY", "1") != "0",
@@ -91,7 +93,9 @@ html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_favicon = "_static/logo.svg"
 html_copy_source = html_show_sourcelink = False
-html_sidebars = {"index": [], "first_steps": [], "changelog": []}
+html_show_search_summary = False  # it fetches pages, which a browser refuses to a site on a disk
+html_sidebars = {"index": [], "first_steps": [], "changelog": [], "contributing": []}
+html_context = {"default_mode": "auto"}
 html_theme_options = {
     "logo": {"text": "neuroadapter-jax", "image_light": "logo.svg", "image_dark": "logo.svg"},
     "header_links_before_dropdown": 7,

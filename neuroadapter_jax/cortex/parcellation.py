@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal, SupportsIndex
 
 import numpy as np
-from jaxtyping import Int32, Integer
+from jaxtyping import Float, Int32, Integer
 
 from neuroadapter_jax.errors import InputError, reading
 from neuroadapter_jax.files import write_npz
@@ -116,6 +116,32 @@ class Parcellation:
     def __len__(self) -> int:
         return len(self.names)
 
+    @classmethod
+    def from_labels(
+        cls, left: Integer[np.ndarray, " n"], right: Integer[np.ndarray, " m"]
+    ) -> Parcellation:
+        """A region for each label of two maps, such as those of `parcellate_sphere`.
+
+        Args:
+            left: label of each vertex of the left hemisphere; below 0 is in no region.
+            right: the same of the right hemisphere; a label of both is a region in each.
+
+        Raises:
+            InputError: labels that are not whole numbers, or not one per vertex.
+        """
+        names, hemispheres, vertices = [], [], []
+        for hemisphere, labels in zip(HEMISPHERES, (left, right), strict=True):
+            if labels.ndim != 1 or labels.dtype.kind not in "iu":
+                raise InputError(
+                    f"The labels of {hemisphere} are {labels.dtype} of shape {labels.shape}; "
+                    "expected a whole number per vertex, below 0 for no region."
+                )
+            for label in np.unique(labels[labels >= 0]):
+                names.append(f"{hemisphere.upper()}_{label:03d}")
+                hemispheres.append(hemisphere)
+                vertices.append(np.flatnonzero(labels == label).astype(np.int32))
+        return cls(tuple(names), tuple(hemispheres), tuple(vertices), (len(left), len(right)))
+
     def subset(self, indices: Iterable[SupportsIndex]) -> Parcellation:
         """The regions at `indices` (from 0), in that order, of the same surface and atlas."""
         indices = [int(i) for i in indices]
@@ -135,6 +161,17 @@ class Parcellation:
         """
         offset = self.num_vertices[0] if self.hemispheres[region] == "rh" else 0
         return (self.vertices[region] + offset).astype(np.int32)
+
+    def on_vertices(self, values: Float[np.ndarray, " p"]) -> Float[np.ndarray, " n"]:
+        """A number per region, spread over the region's vertices; NaN at those in no region.
+
+        Args:
+            values: one per region, any unit.
+        """
+        cortex = np.full(sum(self.num_vertices), np.nan)
+        for i, value in enumerate(values):
+            cortex[self.cortex_indices(i)] = value
+        return cortex
 
     def fingerprint(self) -> str:
         """SHA-256 of names, hemispheres and vertex sets, in order."""

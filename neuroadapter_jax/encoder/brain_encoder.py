@@ -282,6 +282,32 @@ class BrainEncoder:
         matching_regions(self.regions, regions)
         return self.reliable() & vertices_inside(regions)
 
+    def of_regions(self, regions: Parcellation) -> "BrainEncoder":
+        """The encoder of some of its regions alone, such as an adapter's; the rest is left out.
+
+        It predicts these regions, and ranks by them, as the whole encoder does, and is as much
+        smaller as they are fewer. Every other vertex is 0 in its predictions.
+
+        Args:
+            regions: regions that the encoder was trained with; see `matching_regions`.
+
+        Raises:
+            InputError: another mesh, or regions that the encoder was not trained with.
+        """
+        chosen = matching_regions(self.regions, regions)
+        own = self.regions.subset(chosen)
+        return BrainEncoder(
+            self._backbone,
+            self.features,
+            [member.part(self.rows, chosen)[0] for member in self._members],
+            self.blocks,
+            own,
+            np.where(vertices_inside(own), self.correlations, np.nan),
+            sharpness=self.sharpness,
+            provenance=self.provenance,
+            allow_other=self.allow_other,
+        )
+
     @classmethod
     def from_pretrained(
         cls,

@@ -176,7 +176,4 @@ def on_vertices(shares: Float[np.ndarray, " p"], regions: Parcellation) -> Float
         >>> on_vertices(np.array([0.75, 0.25]), regions).tolist()
         [0.75, nan, 0.75, nan, 0.25, nan]
     """
-    values = np.full(sum(regions.num_vertices), np.nan)
-    for i in range(len(regions)):
-        values[regions.cortex_indices(i)] = shares[i]
-    return values
+    return regions.on_vertices(shares)

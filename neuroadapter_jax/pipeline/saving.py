@@ -191,7 +191,7 @@ def _find(folder: str | Path) -> Path:
     folder = next((f for f in (Path(folder), shipped) if f.is_dir()), Path(folder))
     for name in (CONFIG, WEIGHTS, REGIONS):
         if not (folder / name).is_file():
-            names = sorted(p.parent.name for p in ASSETS.glob("*/regions.npz"))
+            names = sorted(p.parent.name for p in ASSETS.glob(f"*/{WEIGHTS}"))
             raise MissingFileError(
                 f"{folder / name}: not found; expected a folder written by save_pretrained or "
                 f"`neuroadapter export`, or one of the shipped {names}."

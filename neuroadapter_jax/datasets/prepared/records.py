@@ -12,7 +12,7 @@ from typing import Any, SupportsIndex
 import numpy as np
 from array_record.python.array_record_data_source import ArrayRecordDataSource
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
-from jaxtyping import Bool, Float32, Int, Int64
+from jaxtyping import Bool, Float32, Int, Int64, UInt8
 from typing_extensions import TypedDict  # that of 3.11 lacks what pydantic needs
 
 from neuroadapter_jax import fingerprints
@@ -55,7 +55,8 @@ class PreparedDataset:
     ascending order of image_id. A stimulus without an image, see `has_image`, has a black one.
 
     Args:
-        prepared: folder written by `prepare_source`.
+        prepared: folder written by `prepare_source`, or the name of a shipped one, such as
+            "simulated-responses".
         split: a split of the dataset, such as `"train"`, `"validation"` or `"test"`.
 
     Attributes:
@@ -81,7 +82,7 @@ class PreparedDataset:
     """
 
     def __init__(self, prepared: str | Path, split: str):
-        self.path = Path(prepared)
+        self.path = _here_or_shipped(prepared)
         self.split = split
         self.provenance = read_provenance(self.path)
         index = read_npz(self.path / INDEX, IDS_OF_SPLITS, {"*": "iu1"})
@@ -207,6 +208,24 @@ class PreparedDataset:
         left, right = files
         return read_parcellation(left, right, self.num_vertices, parcels)
 
+    def fmri_and_stimuli(
+        self, num_images: int | None = None
+    ) -> tuple[Float32[np.ndarray, "b n"], UInt8[np.ndarray, "b y x c"]]:
+        """Responses, averaged over repeats, and stimuli, as a pipeline takes and compares them.
+
+        `read_split` gives other arrays of the records, and a part of what would fill the memory.
+
+        Args:
+            num_images: the first so many only; all when None.
+
+        Raises:
+            InputError: the split, or num_images, holds no image.
+        """
+        from neuroadapter_jax.datasets.input_pipeline import read_split  # which imports Grain
+
+        found = read_split(self, "betas", "image", num_images=num_images)
+        return found["betas"].astype(np.float32), found["image"]
+
     def require_images(self) -> None:
         """Refuses a split in which a stimulus has no image.
 
@@ -281,6 +300,13 @@ class PreparedDataset:
                 f"records do not belong together, so prepare them again or copy both."
             )
         return record
+
+
+def _here_or_shipped(prepared: str | Path) -> Path:
+    """The folder, or the one that the package brings along under this name."""
+    from neuroadapter_jax.diffusion.weights import ASSETS  # which imports all networks
+
+    return next((f for f in (Path(prepared), ASSETS / prepared) if f.is_dir()), Path(prepared))
 
 
 class _Provenance(TypedDict):
