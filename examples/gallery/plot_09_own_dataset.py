@@ -6,7 +6,8 @@ Your data need a class that says where the responses and the images are; some 40
 Here it reads a made-up experiment: six images, each shown eight times, to a tiny cortex of 2 x 60
 vertices.
 
-Writing records needs TensorFlow: ``pip install 'neuroadapter-jax[prepare]'``.
+This script looks for that class in the folder above its own, as in a checkout. Writing records
+needs TensorFlow: ``pip install 'neuroadapter-jax[prepare]'``.
 """
 
 import sys
