@@ -6,7 +6,8 @@ Your data need a class that says where the responses and the images are; some 40
 Here it reads a made-up experiment: six images, each shown eight times, to a tiny cortex of 2 x 60
 vertices.
 
-Writing records needs TensorFlow: ``pip install 'neuroadapter-jax[prepare]'``.
+The class is in a checkout of the repository, not in the installed package. Writing
+records needs TensorFlow: ``pip install 'neuroadapter-jax[prepare]'``.
 """
 
 import sys
@@ -18,12 +19,13 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+import neuroadapter_jax
 from neuroadapter_jax import PreparedDataset
 from neuroadapter_jax.cortex import NoiseCeiling
 from neuroadapter_jax.datasets.prepared.image_encoder import load_image_encoder
 from neuroadapter_jax.datasets.prepared.prepare import PreparationSettings, prepare_source
 
-sys.path.append(str(Path(sys.argv[0]).resolve().parents[1]))  # where own_dataset.py is
+sys.path.append(str(Path(neuroadapter_jax.__file__).parents[1] / "examples"))  # of a checkout
 from own_dataset import OwnDataset
 
 NOISE = 1.5  # standard deviation of the noise, that of the signal being about 1; change me
