@@ -9,12 +9,12 @@ from neuroadapter_jax.adapter.neuroadapter import NeuroAdapter
 from neuroadapter_jax.adapter.token_dropout import check_rates
 from neuroadapter_jax.cortex import read_parcellation
 from neuroadapter_jax.datasets.input_pipeline import make_batches
-from neuroadapter_jax.diffusion.hub import is_hub_id
 from neuroadapter_jax.diffusion.identity import COMMIT, FINGERPRINT, backbone_identity
 from neuroadapter_jax.diffusion.samplers import plan
 from neuroadapter_jax.diffusion.weights import backbone_folder, load_schedule
 from neuroadapter_jax.errors import InputError, MissingFileError
 from neuroadapter_jax.files import refuse_foreign, refuse_other_kind
+from neuroadapter_jax.hub.snapshots import is_hub_id
 from neuroadapter_jax.locks import runs_alone
 from neuroadapter_jax.ranges import SettingError, named
 from neuroadapter_jax.readers import read_json
