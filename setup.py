@@ -139,6 +139,7 @@ setup(
         "pytorch": [*PYTORCH, *NETWORKS],
         "cuda": ["jax[cuda13]>=0.10.2"],
         "tensorboard": ["tensorboardX"],
+        "wandb": ["wandb"],
         "dev": DEV,
     },
     zip_safe=False,

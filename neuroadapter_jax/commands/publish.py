@@ -3,7 +3,7 @@ r"""Publish a model on the Hugging Face Hub, with a model card.
     neuroadapter publish --model runs/demo/model --repo my-lab/neuroadapter-demo \
         --licence cc-by-sa-4.0 --dry_run --out runs/demo/publication
     neuroadapter publish --model DIR --repo my-lab/neuroadapter-subj01 --licence cc-by-4.0 \
-        --results runs/reconstructions/results.json --views runs/views --private
+        --results runs/reconstructions/results.json --interpretation runs/views --private
     neuroadapter publish --encoder DIR --repo my-lab/encoder-subj01 --licence cc-by-4.0
 
 With --dry_run nothing is sent: --out gets what would be, and neither a connection nor a login is
@@ -34,7 +34,7 @@ def define(values: CommandFlags) -> None:
         "licence_name": "With --licence other: its name.",
         "licence_link": "With --licence other: where its text is.",
         "base_model": "The backbone's name on the Hub, where the model names a folder.",
-        "views": "Folder of `neuroadapter interpret`, whose page goes beside the model.",
+        "interpretation": "Folder of `neuroadapter interpret`, whose page goes beside the model.",
         "revision": "Branch of the repository; main when not given.",
         "message": "Of the upload.",
     }.items():
@@ -45,9 +45,9 @@ def define(values: CommandFlags) -> None:
     exactly_one(values, "model", "encoder")
     needs(values, "dry_run", "out")
     needs(values, "out", "dry_run")
-    excludes(values, "encoder", "results", "views")
+    excludes(values, "encoder", "results", "interpretation")
     excludes(values, "dry_run", "private", "revision", "message")
-    must_exist(values, "results", "views")
+    must_exist(values, "results", "interpretation")
 
 
 def main(values: CommandFlags, arguments: list[str]) -> None:
@@ -75,7 +75,7 @@ def main(values: CommandFlags, arguments: list[str]) -> None:
         out = Path(values.out)
         if out.is_dir() and any(out.iterdir()):
             raise ExistingFileError(f"--out is {out}, which is not empty; name another folder.")
-        files = prepare_publication(folder, out, values.repo, kind, details, values.views)
+        files = prepare_publication(folder, out, values.repo, kind, details, values.interpretation)
         for name in files:
             print(f"{(out / name).stat().st_size:>12,} bytes  {name}")
         print(f"Not sent: {out} holds what would be in {values.repo}. Read {out / 'README.md'}.")
@@ -85,7 +85,7 @@ def main(values: CommandFlags, arguments: list[str]) -> None:
         values.repo,
         kind,
         details,
-        views=values.views,
+        views=values.interpretation,
         private=values.private or None,
         commit_message=values.message,
         revision=values.revision,

@@ -137,6 +137,11 @@ SHARED = {
     "workdir": SharedFlag(
         flags.DEFINE_string, "Where the run lives; config.workdir when not given."
     ),
+    "log_to": SharedFlag(
+        flags.DEFINE_list,
+        "What keeps the numbers of the training beside metrics.jsonl: tensorboard, wandb.",
+        [],
+    ),
     "allow_other": SharedFlag(
         flags.DEFINE_list,
         "What may differ between the data of model, encoder and records: dataset, "
