@@ -134,7 +134,7 @@ def check_given(values: CommandFlags) -> None:
             require_folder(f"--{name}", name, Path(value))
         elif name == "root" and not Path(value).is_dir():
             raise MissingFileError(f"--root is {value}, which is no folder; check the path.")
-        elif name in ("out", "workdir"):
+        elif name in ("out", "workdir", "derivatives"):
             _require_own_place(values, name)
             require_writable(f"--{name}", Path(value), is_file=name in values.written_files)
 
@@ -171,11 +171,12 @@ def require_folder(name: str, kind: str, path: Path) -> None:
 def _require_own_place(values: CommandFlags, name: str) -> None:
     """Refuse to write into what the command reads."""
     place = values[name].value
-    for other in (*_FOLDERS, "root"):
+    for other in (*_FOLDERS, "root", *(("out",) if name == "derivatives" else ())):
         read = values[other].value if other in values else None
         if isinstance(read, str) and os.path.realpath(read) == os.path.realpath(str(place)):
+            how = "written" if other == "out" else "read"
             raise ExistingFileError(
-                f"--{name} is {place}, which is read as --{other}; name another folder."
+                f"--{name} is {place}, which is {how} as --{other}; name another folder."
             )
 
 

@@ -58,7 +58,7 @@ def main(values: CommandFlags, arguments: list[str]) -> None:
     check_repo(values.repo)
     scores = None
     if values.results:
-        from neuroadapter_jax.evaluation.card_scores import card_scores
+        from neuroadapter_jax.evaluation.for_cards import card_scores
 
         scores = card_scores(values.results)
     details = CardDetails(

@@ -5,11 +5,11 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from neuroadapter_jax.errors import InputError, MissingFileError
-from neuroadapter_jax.files import differing_keys, write_json, write_text
+from neuroadapter_jax.files import differing_keys, without_local_paths, write_json, write_text
 from neuroadapter_jax.hub.cards import REPORT, CardDetails, model_card, table_of_card
 from neuroadapter_jax.hub.kinds import CARD, CONFIG, KINDS, Kind, require_kind
 from neuroadapter_jax.hub.snapshots import LOG_IN, is_hub_id
@@ -197,7 +197,7 @@ def _public_config(
             f"{folder / CONFIG} names the backbone {backbone!r}, a folder of this machine that "
             "nobody else has; give its name on the Hub as base_model (--base_model owner/model)."
         )
-    public = _without_paths(config)
+    public = without_local_paths(config)
     part = public
     for key in kind.backbone[:-1]:
         part = part[key]
@@ -216,19 +216,6 @@ def _others_have(backbone: str, config: Mapping[str, Any]) -> bool:
     if is_hub_id(name):
         return "backbone_commit" in config or "backbone_fingerprint" not in config
     return len(Path(name).parts) == 1 and not Path(name).exists() and (ASSETS / name).is_dir()
-
-
-def _without_paths(content: Any) -> Any:
-    """JSON values in which of an absolute path the last name alone is left."""
-    if isinstance(content, Mapping):
-        return {key: _without_paths(value) for key, value in content.items()}
-    if isinstance(content, list | tuple):
-        return [_without_paths(value) for value in content]
-    if isinstance(content, str):
-        for kind in (PurePosixPath, PureWindowsPath):
-            if (path := kind(content)).is_absolute() or content.startswith("~"):
-                return path.name
-    return content
 
 
 @contextmanager

@@ -9,6 +9,7 @@ import numpy as np
 import xarray
 from jaxtyping import Float
 
+from neuroadapter_jax.cortex.parcellation import Parcellation
 from neuroadapter_jax.datasets.belonging import Origin, made_for
 from neuroadapter_jax.datasets.hdf5 import open_hdf5
 from neuroadapter_jax.datasets.input_pipeline import eval_batches
@@ -163,7 +164,10 @@ def interpret_split(
             if not path.is_file():
                 views = _group_views(pipeline, batch, first, rois, settings, shown, sampling)
                 views = views.isel(sample=slice(count))
-                views = views.assign_coords(sample=dataset.image_ids[first : first + count])
+                ids = dataset.image_ids[first : first + count]
+                views = with_coordinates(
+                    views.assign_coords(sample=ids), regions_snr(dataset, pipeline.regions)
+                )
                 views.attrs |= {
                     # netCDF has no booleans and no dictionaries.
                     key: value if type(value) in (int, float, str) else json.dumps(value)
@@ -177,6 +181,37 @@ def interpret_split(
                 _write_netcdf(path, views)
             bar.update(count)
     return out
+
+
+def regions_snr(dataset: PreparedDataset, regions: Parcellation) -> Float[np.ndarray, " p"] | None:
+    """Mean noise-ceiling SNR of each region's vertices; NaN where none has any, None without."""
+    ncsnr = getattr(dataset, "ncsnr", None)
+    if ncsnr is None:
+        return None
+    found = [ncsnr[regions.cortex_indices(i)] for i in range(len(regions))]
+    known = [values[np.isfinite(values)] for values in found]
+    return np.array([x.mean() if len(x) else np.nan for x in known], np.float32)
+
+
+def with_coordinates(
+    views: xarray.Dataset, snr: Float[np.ndarray, " p"] | None = None
+) -> xarray.Dataset:
+    """Views that say of each sample its image, and of each region its hemisphere and its SNR.
+
+    Args:
+        views: see `views_dataset`.
+        snr: see `regions_snr`.
+    """
+    sides = [str(name).partition(" ")[0] for name in views["region"].values]
+    found: dict[str, Any] = {
+        "image_id": ("sample", views["sample"].values, {"long_name": "image_id of the stimulus"}),
+        "hemisphere": ("region", sides, {"long_name": "hemisphere, lh or rh"}),
+    }
+    if snr is not None:
+        about = {"long_name": "mean noise-ceiling SNR of the region's vertices", "units": "1"}
+        found["noise_ceiling_snr"] = ("region", snr, about)
+    # A coordinate is of no sample, so that xarray joins files without repeating it for each.
+    return views.set_coords("roi_weight").assign_coords(found)
 
 
 def _group_views(
@@ -314,7 +349,14 @@ def views_dataset(
 
 
 def load_views(folder: str | Path) -> xarray.Dataset:
-    """All groups of a folder of `interpret_split`, read into memory.
+    """All groups of a folder of `interpret_split`, read into memory, as one dataset.
+
+    Dimensions are those of `views_dataset`; "image_id" names the samples, "timestep" the steps,
+    "hemisphere" and, where the records have it, "noise_ceiling_snr" the regions.
+    `xarray.open_mfdataset(f"{folder}/views-*.nc")` opens the same without reading it.
+
+    Args:
+        folder: of `neuroadapter interpret`.
 
     Raises:
         MissingFileError: there are none.
@@ -330,6 +372,10 @@ def load_views(folder: str | Path) -> xarray.Dataset:
         with open_hdf5(path, expected):  # h5netcdf's own complaint about no HDF5 file has no name
             groups.append(_current_words(xarray.load_dataset(path, engine="h5netcdf")))
             json.loads(groups[-1].attrs["sampling"])
+    # A folder that an earlier version began has it in none, or in some, of its files.
+    groups = [views if "image_id" in views.coords else with_coordinates(views) for views in groups]
+    if not all("noise_ceiling_snr" in views.coords for views in groups):
+        groups = [views.drop_vars("noise_ceiling_snr", errors="ignore") for views in groups]
     with reading(paths[-1], f"{expected} that go with those beside them"):
         return xarray.concat(groups, "sample", data_vars="minimal", combine_attrs="override")
 

@@ -23,7 +23,7 @@ from tiny_pipeline import make_pipeline
 from neuroadapter_jax.diffusion.weights import ASSETS
 from neuroadapter_jax.encoder.brain_encoder import BrainEncoder
 from neuroadapter_jax.errors import InputError, MissingFileError
-from neuroadapter_jax.evaluation.card_scores import card_scores
+from neuroadapter_jax.evaluation.for_cards import card_scores
 from neuroadapter_jax.hub.cards import CardDetails
 from neuroadapter_jax.hub.kinds import ADAPTER, ENCODER
 from neuroadapter_jax.hub.publishing import check_repo, prepare_publication, publish
