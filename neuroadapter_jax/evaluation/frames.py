@@ -1,10 +1,17 @@
 """Scores of a folder as pandas data frames."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from neuroadapter_jax.errors import reading
 from neuroadapter_jax.evaluation.protocol import less_is_better, metric_labels
-from neuroadapter_jax.evaluation.results import PER_IMAGE, read_per_image, read_results
+from neuroadapter_jax.evaluation.results import (
+    PER_IMAGE,
+    read_per_image,
+    read_results,
+    results_file,
+)
 
 if TYPE_CHECKING:
     import pandas
@@ -46,15 +53,22 @@ def load_score_summary(folder: str | Path) -> "pandas.DataFrame":
 
     Raises:
         MissingFileError: the folder has not been scored.
+        InputError: results.json is damaged.
     """
     import pandas
 
-    results, labels = read_results(folder), metric_labels()
-    entries = dict(results.get("metrics", {}))
+    results = read_results(folder)
+    columns = ["metric", "label", "value", "low", "high", "num_images", "less_is_better"]
+    with reading(results_file(folder), "scores of `neuroadapter evaluate`"):
+        return pandas.DataFrame(_summary_rows(results), columns=columns).set_index("metric")
+
+
+def _summary_rows(results: Mapping[str, Any]) -> list[dict[str, Any]]:
+    entries, labels = dict(results.get("metrics", {})), metric_labels()
     for name, entry in results.items():  # those of the simulated subject stand beside "metrics"
         if isinstance(entry, dict) and "interval" in entry:
             entries[_OWN_SIZE.get(name, name)] = entry
-    rows = [
+    return [
         {
             "metric": name,
             "label": labels.get(name, name.replace("_", " ")),
@@ -67,5 +81,3 @@ def load_score_summary(folder: str | Path) -> "pandas.DataFrame":
         for name, entry in entries.items()
         if entry.get("value") is not None
     ]
-    columns = ["metric", "label", "value", "low", "high", "num_images", "less_is_better"]
-    return pandas.DataFrame(rows, columns=columns).set_index("metric")

@@ -38,8 +38,8 @@ def check_licence(licence: str, name: str | None, link: str | None) -> None:
         lacking = [key for key, x in {"licence_name": name, "licence_link": link}.items() if not x]
         if lacking:
             raise InputError(
-                f"licence is 'other', and {' and '.join(lacking)} is not given; give the licence's "
-                "name and a link to its text."
+                f"licence is 'other', which needs {' and '.join(lacking)}; give the licence's name "
+                "and a link to its text."
             )
         if not re.fullmatch(r"[a-z0-9][a-z0-9.-]*", name or ""):
             raise InputError(

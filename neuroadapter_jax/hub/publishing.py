@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from neuroadapter_jax.errors import InputError, MissingFileError
+from neuroadapter_jax.errors import InputError, MissingFileError, reading
 from neuroadapter_jax.files import differing_keys, without_local_paths, write_json, write_text
 from neuroadapter_jax.hub.cards import REPORT, CardDetails, model_card, table_of_card
 from neuroadapter_jax.hub.kinds import CARD, CONFIG, KINDS, Kind, require_kind
@@ -82,7 +82,8 @@ def prepare_publication(
     if views is not None and (settings := Path(views) / "settings.json").is_file():
         made = read_json(settings, "the settings of `neuroadapter interpret`")
         _require_same_model(folder, found, str(views), made.get("model"))
-    config = _public_config(found, folder, kind, details)
+    with reading(folder / CONFIG, f"the settings of {kind.what}"):
+        config = _public_config(found, folder, kind, details)
     place.mkdir(parents=True, exist_ok=True)
     names = {path.name for pattern in kind.patterns for path in folder.glob(pattern)}
     for name in sorted(names - {CONFIG}):
@@ -162,14 +163,15 @@ def publish(
     return str(address)
 
 
-def _require_same_model(
-    folder: Path, config: Mapping[str, Any], what: str, made_with: Mapping[str, Any] | None
-) -> None:
+def _require_same_model(folder: Path, config: Mapping[str, Any], what: str, made_with: Any) -> None:
     """Refuse scores or views of another model; nothing is compared where it is not recorded."""
-    if not made_with or not config.get("provenance"):
+    provenance = config.get("provenance")
+    if not isinstance(made_with, Mapping) or not isinstance(provenance, Mapping):
         return
-    if differences := differing_keys(config["provenance"], made_with):
-        key, (here, there) = next(iter(differences.items()))
+    if made_with and provenance and (differences := differing_keys(provenance, made_with)):
+        # Whole sections that one of the two lacks would fill the page.
+        key = min(differences, key=lambda key: len(repr(differences[key])))
+        here, there = differences[key]
         raise InputError(
             f"{what}: of another model than {folder}, whose {key} is {here!r} and not {there!r}; "
             "give those of this model."

@@ -155,7 +155,7 @@ def test_another_licence_has_its_name_and_its_text(tmp_path):
         (("cc-by-4",), "did you mean cc-by-4.0"),
         (("MIT",), "did you mean mit"),
         (("",), "expected one of"),
-        (("other",), "licence_name and licence_link is not given"),
+        (("other",), "needs licence_name and licence_link"),
         (("other", "Lab Licence", "x"), "small letters"),
         (("mit", "lab"), "no effect beside the licence 'mit'"),
         (("mit", None, None, "sd15"), "owner/model"),
