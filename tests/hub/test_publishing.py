@@ -20,6 +20,7 @@ from huggingface_hub.errors import (
 from safetensors.numpy import load_file, save_file
 from tiny_pipeline import make_pipeline
 
+from neuroadapter_jax.commands import program
 from neuroadapter_jax.diffusion.weights import ASSETS
 from neuroadapter_jax.encoder.brain_encoder import BrainEncoder
 from neuroadapter_jax.errors import InputError, MissingFileError
@@ -334,3 +335,20 @@ def test_what_cannot_be_fetched_is_one_sentence(monkeypatch, error, words):
         with pytest.raises(MissingFileError, match=words) as caught:
             load("lab/x")
         assert "\n" not in str(caught.value) and str(caught.value).endswith(".")
+
+
+def test_a_dry_run_says_what_would_be_sent_and_sends_nothing(hub, tmp_path, capsys):
+    model, out = write_model(tmp_path / "model", SD), tmp_path / "out"
+    line = f"publish --model {model} --repo lab/x --licence cc-by-4.0 --dry_run --out {out}"
+    program.main(line.split())
+    said = capsys.readouterr().out
+    files = {path.name: path.stat().st_size for path in out.iterdir()}
+    assert set(files) == {"README.md", "adapter.safetensors", "config.json", "regions.npz"}
+    for name, size in files.items():
+        assert f"{size:,} bytes  {name}\n" in said
+    assert f"Not sent: {out} holds what would be in lab/x." in said
+    hub.create_repo.assert_not_called()
+    program.main([*line.split(" --dry_run")[0].split(), "--private", "--message", "first"])
+    assert "Published: https://huggingface.co/lab/x\n" in capsys.readouterr().out
+    hub.create_repo.assert_called_once_with("lab/x", private=True, exist_ok=True)
+    assert hub.upload_folder.call_args.kwargs["commit_message"] == "first"
