@@ -63,6 +63,17 @@ PYTORCH = ["diffusers>=0.40", "torch>=2.13", "transformers>=5"]
 # nor transformers starts: that of PyPI is, the tests' CPU build the Makefile takes care of.
 NETWORKS = ["torchvision>=0.28"]
 
+# What `make docs` needs; a script of the gallery prepares records.
+DOCS = [
+    "myst-parser",
+    "pydata-sphinx-theme",
+    "sphinx",
+    "sphinx-copybutton",
+    "sphinx-design",
+    "sphinx-gallery",
+    *PREPARE,
+]
+
 DEV = [
     "bdpy",
     "beartype",
@@ -140,6 +151,7 @@ setup(
         "cuda": ["jax[cuda13]>=0.10.2"],
         "tensorboard": ["tensorboardX"],
         "wandb": ["wandb"],
+        "docs": DOCS,
         "dev": DEV,
     },
     zip_safe=False,

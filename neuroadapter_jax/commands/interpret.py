@@ -18,7 +18,7 @@ from absl import flags
 
 from neuroadapter_jax.commands.choices import DEFAULT_REDUCTION, REDUCTIONS
 from neuroadapter_jax.commands.given import exactly_one, is_given, must_exist, needs
-from neuroadapter_jax.commands.machine import use_cpu_cores
+from neuroadapter_jax.commands.machine import plan_memory, use_cpu_cores
 from neuroadapter_jax.commands.shared_flags import (
     CommandFlags,
     define_sampling,
@@ -33,7 +33,7 @@ from neuroadapter_jax.ranges import SettingError, ShareBelowOne
 def define(values: CommandFlags) -> None:
     define_shared(
         values, "model", "prepared", "out", "split", "num_images", "root", "subject",
-        "extra_atlases", "label_dir", "atlases", "maps", "seed", "allow_other",
+        "extra_atlases", "label_dir", "atlases", "maps", "images_at_once", "seed", "allow_other",
         "licence",
         required=("model", "prepared", "out"),
         defaults={"num_images": 20, "licence": ""},
@@ -124,6 +124,7 @@ def main(values: CommandFlags, arguments: list[str]) -> None:
     rois, masks = source.load(pipeline, dataset, values.allow_other)
     for sentence in rois.without_regions():
         print(f"interpret: {sentence}", file=sys.stderr)
+    plan_memory(values, pipeline, sampling, len(rois.names))
     interpret(
         pipeline,
         dataset,

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from absl import flags
 
 from neuroadapter_jax.commands.given import exactly_one, excludes, must_exist, needs
-from neuroadapter_jax.commands.machine import use_cpu_cores
+from neuroadapter_jax.commands.machine import plan_memory, use_cpu_cores
 from neuroadapter_jax.commands.shared_flags import (
     CommandFlags,
     define_sampling,
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 def define(values: CommandFlags) -> None:
     define_shared(
         values, "model", "run", "prepared", "out", "split", "num_images", "num_candidates", "seed",
-        "batch_size", "encoder", "allow_other", "progress",
+        "batch_size", "images_at_once", "encoder", "allow_other", "progress",
         required=("prepared", "out"),
         helps={
             "out": "Folder for the images.",
@@ -147,6 +147,7 @@ def main(values: CommandFlags, arguments: list[str]) -> None:
     sampling = sampling_from(values, own)
     require_halving(halving, sampling.num_steps, values.num_candidates or num_candidates)
     pipeline = read_pipeline(values.model, values.run, values.allow_other)
+    plan_memory(values, pipeline, sampling)
     ranking = low_level = None
     if values.encoder:
         encoder = BrainEncoder.from_pretrained(values.encoder, allow_other=values.allow_other)

@@ -108,6 +108,13 @@ SHARED = {
     "batch_size": SharedFlag(
         flags.DEFINE_integer, "Responses per call; more need more memory.", 20, _POSITIVE
     ),
+    "images_at_once": SharedFlag(
+        flags.DEFINE_integer,
+        "Images that a device samples at once, if a call holds more; by default as many as its "
+        "memory takes, on a CPU all of a call.",
+        None,
+        _POSITIVE,
+    ),
     "num_images": SharedFlag(
         flags.DEFINE_integer, "The first so many images; all when not given.", None, _POSITIVE
     ),

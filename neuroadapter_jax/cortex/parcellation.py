@@ -29,8 +29,13 @@ class Atlas:
 
     Attributes:
         name: of its files, without hemisphere and suffix.
-        version: of its label names, where they tell it.
+        version: of its label names, where they tell it; "" where not.
         vertices: SHA-256 of all its vertex sets, whatever their names and order.
+
+    Examples:
+        >>> from neuroadapter_jax.cortex import Atlas
+        >>> print(Atlas("Schaefer2018_1000Parcels_7Networks_order", "2019", "4f1c"))
+        Schaefer2018_1000Parcels_7Networks_order (2019)
     """
 
     name: str
@@ -58,6 +63,24 @@ class Parcellation:
             for n features that have no hemisphere.
         atlas: the parcellation that the regions come from, of which they may be a part; None
             where that is not known.
+
+    Raises:
+        InputError: names, hemispheres and vertex sets that are not equally many, an unknown
+            hemisphere, or a region without a vertex or with one outside its surface.
+
+    Examples:
+        >>> import numpy as np
+        >>> from neuroadapter_jax import Parcellation
+        >>> regions = Parcellation(
+        ...     names=("V1", "V1", "FFA"),
+        ...     hemispheres=("lh", "rh", "rh"),
+        ...     vertices=tuple(np.array(v, np.int32) for v in ([0, 1], [2, 3], [4])),
+        ...     num_vertices=(5, 5),
+        ... )
+        >>> len(regions), regions.subset([2, 0]).names
+        (3, ('FFA', 'V1'))
+        >>> regions.cortex_indices(1).tolist()  # the right hemisphere follows the left one
+        [7, 8]
     """
 
     names: tuple[str, ...]
@@ -94,7 +117,7 @@ class Parcellation:
         return len(self.names)
 
     def subset(self, indices: Iterable[SupportsIndex]) -> Parcellation:
-        """The regions at `indices`, in that order."""
+        """The regions at `indices` (from 0), in that order, of the same surface and atlas."""
         indices = [int(i) for i in indices]
         return Parcellation(
             names=tuple(self.names[i] for i in indices),
@@ -105,7 +128,11 @@ class Parcellation:
         )
 
     def cortex_indices(self, region: int) -> Int32[np.ndarray, " _"]:
-        """Indices of a region's vertices in the left-then-right concatenation of the cortex."""
+        """Indices of a region's vertices in the left-then-right concatenation of the cortex.
+
+        Args:
+            region: which region, from 0.
+        """
         offset = self.num_vertices[0] if self.hemispheres[region] == "rh" else 0
         return (self.vertices[region] + offset).astype(np.int32)
 
@@ -127,7 +154,7 @@ class Parcellation:
         return digest.hexdigest()
 
     def save(self, path: str | Path) -> None:
-        """Writes the parcellation to an .npz file, without pickle."""
+        """Writes the parcellation to an .npz file, without pickle; `load` reads it."""
         write_npz(
             path,
             compress=True,
@@ -192,8 +219,20 @@ def match_regions(
         among: the parcellation to find them in.
         source: what `among` was read from, for the message.
 
+    Returns:
+        For each wanted region its index in `among`.
+
     Raises:
         InputError: another mesh, or a region whose vertices are none of the other's regions.
+
+    Examples:
+        >>> import numpy as np
+        >>> from neuroadapter_jax.cortex import Parcellation, match_regions
+        >>> a, b = np.array([0, 1], np.int32), np.array([2], np.int32)
+        >>> wanted = Parcellation(("A", "B"), ("lh", "lh"), (a, b), (4, 4))
+        >>> other_file = Parcellation(("second", "first"), ("lh", "lh"), (b, a), (4, 4))
+        >>> match_regions(wanted, among=other_file).tolist()
+        [1, 0]
     """
     if wanted.num_vertices != among.num_vertices:
         raise InputError(

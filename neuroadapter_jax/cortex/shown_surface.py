@@ -29,6 +29,12 @@ class ShownSurface:
         sizes: vertices of its left and right hemisphere.
         vertices: for each vertex of fsaverage5, left hemisphere then right, which vertex of the
             surface it shows, in the same order.
+
+    Examples:
+        >>> from neuroadapter_jax.cortex.shown_surface import ShownSurface
+        >>> surface = ShownSurface.of((163842, 163842))
+        >>> surface.name, len(surface.vertices)
+        ('fsaverage', 20484)
     """
 
     name: str
@@ -59,6 +65,9 @@ class ShownSurface:
     @classmethod
     def of_cortex(cls, total: int) -> ShownSurface:
         """The average surface whose two hemispheres have so many vertices together.
+
+        Args:
+            total: vertices of both hemispheres.
 
         Raises:
             InputError: no average surface has so many.

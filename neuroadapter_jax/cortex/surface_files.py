@@ -66,7 +66,13 @@ def read_mgh(
     expected: str = "a FreeSurfer file of values per vertex (.mgh, .mgz)",
     remedy: str = "",
 ) -> np.ndarray:
-    """The values of an .mgh or .mgz file as they are stored, in its shape; see `open_mgh`."""
+    """The values of an .mgh or .mgz file as they are stored, in its shape; see `open_mgh`.
+
+    Args:
+        path: the file, of one hemisphere.
+        expected: what it should be, for the message.
+        remedy: what to do; when empty, one that fits what was found.
+    """
     image = open_mgh(path, expected, remedy)
     with reading(path, expected, remedy):
         return np.asanyarray(image.dataobj)
@@ -76,6 +82,9 @@ def read_annot(
     path: str | os.PathLike,
 ) -> tuple[Integer[np.ndarray, " n"], Integer[np.ndarray, "k 5"], list[str]]:
     """The colour of each vertex, the table of colours and the names of an .annot file.
+
+    Args:
+        path: the file, of one hemisphere.
 
     Raises:
         MissingFileError: there is no such file.
@@ -102,6 +111,9 @@ def read_annot(
 
 def read_gifti(path: str | os.PathLike) -> nib.GiftiImage:
     """A GIFTI file with all of its arrays in memory.
+
+    Args:
+        path: the file.
 
     Raises:
         MissingFileError: there is no such file.
@@ -137,6 +149,15 @@ def write_surface_maps(
 
     Raises:
         InputError: another number of values, or a name that is no file's.
+
+    Examples:
+        >>> import tempfile
+        >>> import numpy as np
+        >>> from neuroadapter_jax.cortex.surface_files import write_surface_maps
+        >>> folder = tempfile.mkdtemp()
+        >>> files = write_surface_maps(folder, "share", np.zeros(6), num_vertices=(3, 3))
+        >>> sorted(file.name for file in files)
+        ['lh.share.mgh', 'rh.share.mgh', 'share_hemi-L.shape.gii', 'share_hemi-R.shape.gii']
     """
     if values.shape != (sum(num_vertices),):
         raise InputError(

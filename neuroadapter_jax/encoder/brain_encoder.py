@@ -53,6 +53,20 @@ def ensemble_weights(
     """Each encoder's share per vertex: softmax over encoders of sharpness x validation correlation.
 
     A correlation that is NaN (a constant response or prediction) counts as 0.
+
+    Args:
+        correlations: of m encoders on validation images, per vertex, -1 to 1.
+        sharpness: 0 for equal shares; the higher, the more the best encoder counts.
+
+    Returns:
+        Shares, summing to 1 over encoders.
+
+    Examples:
+        >>> import numpy as np
+        >>> from neuroadapter_jax.encoder.brain_encoder import ensemble_weights
+        >>> correlations = np.array([[0.3, np.nan], [0.3, 0.0]])  # 2 encoders, 2 vertices
+        >>> ensemble_weights(correlations).tolist()
+        [[0.5, 0.5], [0.5, 0.5]]
     """
     logits = sharpness * np.nan_to_num(correlations)
     weights = np.exp(logits - logits.max(axis=0))
@@ -62,14 +76,20 @@ def ensemble_weights(
 class BrainEncoder:
     """Predicts the response of every vertex to an image, by one or several `RegionEncoder`.
 
+    `predict` gives the responses; `rank` says how well each of several images fits a measured
+    response, by which `NeuroAdapterPipeline.candidates` chooses. Hwang et al. 2025 ("In Silico
+    Mapping of Visual Categorical Selectivity ..."); the members are weighted per vertex by
+    `ensemble_weights`. Most encoders come from `from_pretrained`.
+
     Args:
         backbone: the frozen vision transformer.
         features: what it is given.
-        members: the encoders.
-        blocks: which features each reads; see `read_features`.
+        members: the encoders, m of them.
+        blocks: which features each reads: 0 the patch tokens, k the queries of the k-th block from
+            the end.
         regions: the parcellation they were trained with.
-        correlations: of each on validation images, per vertex [m, n].
-        sharpness: see `ensemble_weights`.
+        correlations: of each on validation images, per vertex [m, n], -1 to 1.
+        sharpness: of the softmax over members, see `ensemble_weights`.
         provenance: what they were trained on, stored in config.json.
         allow_other: what may differ in the data of the models and records that it is used with;
             see `datasets.belonging.made_for`.
@@ -168,7 +188,9 @@ class BrainEncoder:
     def predict(
         self, images: UInt8[np.ndarray, "b y x c"], batch_size: int = 32
     ) -> Float[np.ndarray, "b n"]:
-        """Responses of the whole cortex, in the unit of training; 0 at vertices in no region.
+        """Responses of the whole cortex, left then right hemisphere; 0 at vertices in no region.
+
+        They are in the unit of training, mostly z-scores.
 
         Args:
             images: 0..255, any size.
@@ -204,9 +226,14 @@ class BrainEncoder:
 
         Args:
             images: candidates, 0..255.
-            fmri: measured responses of the whole cortex, normalised as in training.
+            fmri: measured responses of the whole cortex, left then right hemisphere, normalised as
+                in training.
             regions: those that count, such as the adapter's.
-            chunk: images predicted at once.
+            chunk: images predicted at once, at least 1.
+
+        Returns:
+            Pearson's r, -1 to 1; NaN where fewer than two vertices are left or either side is
+            constant.
 
         Raises:
             InputError: another mesh, or regions that the encoder was not trained with.
@@ -220,7 +247,14 @@ class BrainEncoder:
         return (shares * np.nan_to_num(self.correlations)).sum(axis=0) > 0
 
     def ranked_vertices(self, regions: Parcellation) -> Bool[np.ndarray, " n"]:
-        """The vertices that `rank` compares: those of some regions predicted better than chance."""
+        """The vertices that `rank` compares: those of some regions predicted better than chance.
+
+        Args:
+            regions: those that count, such as the adapter's.
+
+        Raises:
+            InputError: another mesh, or regions that the encoder was not trained with.
+        """
         matching_regions(self.regions, regions)
         return self.reliable() & vertices_inside(regions)
 

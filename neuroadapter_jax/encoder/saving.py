@@ -137,16 +137,17 @@ def save_brain_encoder(
         folder: to write.
         features: what the encoders are given.
         members: the encoders.
-        blocks: which features each reads; see `read_features`.
+        blocks: which features each reads: 0 the patch tokens, k the queries of the k-th block from
+            the end.
         regions: the parcellation they were trained with.
         correlations: of each on validation images, per vertex [m, n]; stored as float16.
-        sharpness: see `ensemble_weights`.
+        sharpness: of the softmax over members, see `ensemble_weights`.
         provenance: what they were trained on, as JSON values.
         backbone: what `dinov2_identity` says of the vision transformer; None where nobody knows.
         dtype: of the stored weights.
 
     Raises:
-        ExistingFileError: see `refuse_other_encoder`.
+        ExistingFileError: the folder holds another encoder, or files that this one's would replace.
     """
     refuse_other_encoder(folder, provenance or {})
     with whole_folder(folder) as place:

@@ -46,6 +46,14 @@ def image_grid(
 
     Raises:
         InputError: if rows are missing, empty or unequal, or the labels do not match.
+
+    Examples:
+        >>> import numpy as np
+        >>> from neuroadapter_jax.figures.grids import image_grid
+        >>> images = np.zeros((3, 64, 64, 3), np.uint8)
+        >>> picture = image_grid({"Stimulus": images, "Reconstruction": images})
+        >>> picture.mode, picture.width > 3 * 64, picture.height > 2 * 64
+        ('RGB', True, True)
     """
     shapes = {label: images.shape for label, images in rows.items()}
     if len(set(shapes.values())) != 1 or not min(shapes.values(), default=(0,))[0]:
@@ -114,6 +122,13 @@ def caption_grid(
 
     Raises:
         InputError: if there are no images or the captions do not match.
+
+    Examples:
+        >>> import numpy as np
+        >>> from neuroadapter_jax.figures.grids import caption_grid
+        >>> picture = caption_grid(np.zeros((2, 64, 64, 3), np.uint8), ["a dog", "a castle"])
+        >>> picture.mode
+        'RGB'
     """
     if len(images) == 0 or len(images) != len(captions):
         raise InputError(

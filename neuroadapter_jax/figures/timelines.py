@@ -27,6 +27,20 @@ def overlay(
     """An image with an ROI's view over it, orange where its tokens are attended.
 
     Opacity is 0.9 (view / its maximum)^2, resized bilinearly; a view of NaN leaves the image.
+
+    Args:
+        image: 0 to 255.
+        view: where the ROI is attended, at least 0; of any size.
+
+    Examples:
+        >>> import numpy as np
+        >>> from neuroadapter_jax.figures.timelines import overlay
+        >>> image = np.zeros((64, 64, 3), np.uint8)
+        >>> view = np.zeros((16, 16), np.float32)
+        >>> view[0, 0] = 1.0  # the ROI is attended in the upper left corner alone
+        >>> shown = overlay(image, view)
+        >>> bool(shown[0, 0].max() > 200), int(shown[-1, -1].max())
+        (True, 0)
     """
     if not np.isfinite(view).all():
         return image
@@ -147,7 +161,21 @@ def share_figure(
 
 
 def on_vertices(shares: Float[np.ndarray, " p"], regions: Parcellation) -> Float[np.ndarray, " n"]:
-    """A number per region on the vertices of the whole cortex; NaN in no region."""
+    """A number per region on the vertices of the whole cortex; NaN in no region.
+
+    Args:
+        shares: one per region.
+        regions: the model's, in the order of the shares.
+
+    Examples:
+        >>> import numpy as np
+        >>> from neuroadapter_jax.cortex import Parcellation
+        >>> from neuroadapter_jax.figures.timelines import on_vertices
+        >>> a, b = np.array([0, 2], np.int32), np.array([1], np.int32)
+        >>> regions = Parcellation(("A", "B"), ("lh", "rh"), (a, b), (3, 3))
+        >>> on_vertices(np.array([0.75, 0.25]), regions).tolist()
+        [0.75, nan, 0.75, nan, 0.25, nan]
+    """
     values = np.full(sum(regions.num_vertices), np.nan)
     for i in range(len(regions)):
         values[regions.cortex_indices(i)] = shares[i]

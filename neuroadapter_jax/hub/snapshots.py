@@ -16,7 +16,16 @@ LOG_IN = "log in with `hf auth login` or set HF_TOKEN"
 
 
 def is_hub_id(name: str | Path) -> bool:
-    """Whether a name can only be the Hub's: `owner/model`, with or without a revision, not here."""
+    """Whether a name can only be the Hub's: `owner/model`, with or without a revision, not here.
+
+    Args:
+        name: of a model, or a path.
+
+    Examples:
+        >>> from neuroadapter_jax.hub.snapshots import is_hub_id
+        >>> is_hub_id("owner/model@main"), is_hub_id("tiny-sd")
+        (True, False)
+    """
     return _ID.fullmatch(str(name)) is not None and not Path(name).exists()
 
 
@@ -108,7 +117,11 @@ def _reason(name: str, error: Exception) -> str:
 
 
 def commit_of(folder: str | Path) -> str | None:
-    """The commit that a folder of the Hub's cache is of; None for any other folder."""
+    """The commit that a folder of the Hub's cache is of; None for any other folder.
+
+    Args:
+        folder: any.
+    """
     folder = Path(folder)
     is_snapshot = folder.parent.name == "snapshots" and _COMMIT.fullmatch(folder.name)
     return folder.name if is_snapshot else None

@@ -44,7 +44,8 @@ class ReconstructionPipeline:
         adapter: the trained adapter.
         backbone: the Stable Diffusion it was trained on.
         regions: the p regions its tokens stand for, in token order.
-        backbone_name: how `save_pretrained` refers to the backbone; see `backbone_folder`.
+        backbone_name: how `save_pretrained` refers to the backbone: a folder, a shipped name such
+            as "tiny-sd", or the Hub's `owner/model`.
         sampling: used unless a call gives another.
         num_candidates: images per response, used unless a call gives another number.
         provenance: what the adapter was trained on, kept in config.json.
@@ -144,7 +145,7 @@ class ReconstructionPipeline:
 
         Args:
             folder: to write.
-            dtype: of the written weights.
+            dtype: of the written weights, float32 or float16.
 
         Raises:
             ExistingFileError: the folder holds files of another model or of someone else.
@@ -224,17 +225,23 @@ class ReconstructionPipeline:
         does not depend on what else is in the batch.
 
         Args:
-            fmri: responses of the whole cortex, left then right hemisphere, normalised as in
+            fmri: responses of the whole cortex [b, n], left then right hemisphere, normalised as in
                 training (config.json says how).
             sampling: the pipeline's own when None; `pipe.sampling.replace(num_steps=20)` changes
                 single settings.
-            num_candidates: s, images per response; the pipeline's own when None.
-            seed: of the noise.
+            num_candidates: s, images per response, at least 1; the pipeline's own when None.
+            seed: of the noise, at least 0.
             sample_ids: numbers that name the samples' noise; 0 ... b - 1 when None.
-            keep: False silences a sample's token, as training does with those it drops.
+            keep: False silences a sample's token, as training does with those it drops; all stay
+                when None. `ibbi.perturbation.silence` makes one.
             low_level: where sampling begins instead of the start that the settings name.
-            encoder: only the candidate that it ranks first is returned, s = 1; see `candidates`.
-            halving: with an encoder, see `candidates`.
+            encoder: only the candidate that it ranks first is returned, s = 1; `candidates` returns
+                all of them, with their scores.
+            halving: with an encoder, (steps taken, candidates kept) in order: candidates that
+                predict the response badly are dropped on the way. () samples all to the end.
+
+        Returns:
+            Images, 0..255, [b, s, y, x, 3].
 
         Raises:
             InputError: another number of vertices, responses that are not finite, starting
@@ -264,22 +271,36 @@ class ReconstructionPipeline:
         low_level: LowLevelStart | None = None,
         halving: Sequence[tuple[int, int]] = (),
     ) -> Candidates:
-        """All candidates of `__call__`, and how well each one's predicted response fits.
+        """All candidates of a call, and how well each one's predicted response fits.
+
+        score = Pearson's r of the response that the encoder predicts for the candidate with the
+        measured one, over the vertices of the model's regions that the encoder predicts better than
+        chance; see `BrainEncoder.rank`.
 
         Args:
-            fmri: responses of the whole cortex, see `__call__`.
-            encoder: of the same subject, surface and parcellation; see `BrainEncoder.rank`.
-            sampling: see `__call__`.
-            num_candidates: see `__call__`.
-            seed: of the noise.
-            sample_ids: see `__call__`.
-            keep: see `__call__`.
-            low_level: see `__call__`.
-            halving: (steps taken, candidates kept) in order, see `rank.ranked`; () samples all
-                candidates to the end. Steps that the low-level start leaves out do not count.
+            fmri: responses of the whole cortex [b, n], left then right hemisphere, normalised as in
+                training.
+            encoder: of the same subject, surface and parcellation.
+            sampling: the pipeline's own when None.
+            num_candidates: s, images per response, at least 1; the pipeline's own when None.
+            seed: of the noise, at least 0.
+            sample_ids: numbers that name the samples' noise; 0 ... b - 1 when None.
+            keep: False silences a sample's token; all stay when None.
+            low_level: where sampling begins instead of the start that the settings name.
+            halving: (steps taken, candidates kept) in order, steps rising and counts falling, such
+                as ((10, 4), (20, 2)): after so many steps only the best so many go on, judged by
+                the clean images that the prediction implies. () samples all candidates to the end.
+                Steps that the low-level start leaves out do not count.
+
+        Returns:
+            Images, scores and the choice; see `Candidates`.
 
         Raises:
-            InputError: see `__call__`; or steps or counts of `halving` that are out of order.
+            InputError: another number of vertices, responses that are not finite, starting latents
+                of another shape, strength out of range, an encoder of another subject, surface or
+                parcellation, or steps or counts of `halving` that are out of order.
+            SettingError: a seed or a number of candidates out of its range.
+            NotFiniteError: the sampler ended in latents that are no image's.
         """
         options = (fmri, sampling, num_candidates, seed, sample_ids, keep, low_level)
         return self._rank(encoder, halving, *options)
@@ -287,7 +308,17 @@ class ReconstructionPipeline:
     def decode(
         self, latents: Float[np.ndarray | Array, "b y x c"]
     ) -> UInt8[np.ndarray, "b _y _x _c"]:
-        """The images of scaled latents, noisy ones too; NaN raises NotFiniteError."""
+        """The images of scaled latents, noisy ones too.
+
+        Args:
+            latents: scaled (multiplied by the VAE's scaling factor), channels last.
+
+        Returns:
+            Images, 0..255.
+
+        Raises:
+            NotFiniteError: the latents hold NaN or infinite numbers.
+        """
         checks.usable_latents(latents)
         _, networks = self.place(1)
         return np.asarray(reconstruct.decode(networks, jnp.asarray(latents)))
@@ -296,6 +327,12 @@ class ReconstructionPipeline:
         self, images: UInt8[np.ndarray | Array, "b y x c"]
     ) -> Float[np.ndarray, "b _y _x _c"]:
         """The scaled latents of images: the mean of the VAE's posterior.
+
+        Args:
+            images: 0..255, of a size that the VAE can halve as often as it does.
+
+        Returns:
+            Latents multiplied by the VAE's scaling factor, channels last.
 
         Raises:
             InputError: images that are not uint8.

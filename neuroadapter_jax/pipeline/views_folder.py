@@ -54,9 +54,11 @@ class InterpretationSettings:
 
     Attributes:
         sampling: the pipeline's own when None.
-        reduction: see `NeuroAdapterPipeline.interpret`.
-        layer_weighting: see `NeuroAdapterPipeline.interpret`.
-        seed: of the noise.
+        reduction: what of the attention counts: "paper", "attention", "value_norm", "difference" or
+            "gradient"; `NeuroAdapterPipeline.interpret` says what each is.
+        layer_weighting: in the brain view a layer weighs by its number of "queries", or all layers
+            are "equal".
+        seed: of the noise, at least 0.
         num_images: how many of the split, from its first on; None for all.
         num_shown: steps, evenly spaced, whose noisy and predicted clean images are kept.
         group_size: images per file and call.
@@ -104,7 +106,7 @@ def interpret_split(
         pipeline: trained on the same subject and normalisation.
         dataset: the split.
         out: the folder.
-        rois: see `assign_regions`.
+        rois: which regions stand for which ROI, such as `assign_regions` says.
         settings: sampling, reduction and size.
         progress: show a bar.
 
@@ -326,6 +328,9 @@ def load_views(folder: str | Path) -> xarray.Dataset:
 
     Args:
         folder: of `neuroadapter interpret`.
+
+    Args:
+        folder: of `interpret_split`.
 
     Raises:
         MissingFileError: there are none.

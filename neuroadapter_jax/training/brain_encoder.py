@@ -67,16 +67,18 @@ class EncoderSettings:
             bring their own regions; all regions are used.
         parcels: "own" or "released", see `read_parcellation`; as the adapter has them.
         backbone: DINOv2 model, see `dinov2_folder`.
-        image_size, padded_size: see `Features`.
-        blocks: which features to train on, an encoder each; see `read_features`.
+        image_size, padded_size: images are resized to image_size rows and columns, then zeros are
+            added up to padded_size.
+        blocks: which features to train on, an encoder each: 0 the patch tokens, k the queries of
+            the k-th block from the end.
         num_runs: encoders per block, of different seeds.
         num_heads, mlp_width, dropout, row_length: of `RegionEncoder` and `make_rows`.
         seed: of parameters, order and dropout.
         batch_size: over all devices.
         num_steps: optimizer steps; None counts them from num_epochs.
         num_epochs: visits of each training image; used when num_steps is None.
-        learning_rate, warmup_steps, schedule: see `make_schedule`.
-        weight_decay, clip_norm: see `make_optimizer`.
+        learning_rate, warmup_steps, schedule: of the rate, see `make_schedule`.
+        weight_decay, clip_norm: of AdamW, see `make_optimizer`.
         decay_epochs: epochs after which schedule "step" halves the rate.
         ema_decay: of the moving average that is evaluated and saved; None for none.
         repeats: "single" trials, as in the released code, or see `batch_dataset`.
@@ -306,8 +308,8 @@ def train_encoders(
     workdir/model; see `BrainEncoder`.
 
     Args:
-        settings: of the run.
-        workdir: the work folder.
+        settings: of the run; a work folder of other settings is refused.
+        workdir: gets a folder per encoder, and the result in `model`.
         progress: show bars.
         log_to: what keeps the numbers of each encoder beside metrics.jsonl: "tensorboard", "wandb".
 

@@ -16,7 +16,11 @@ from neuroadapter_jax.training.trackers import open_trackers, validation_picture
 
 
 def read_metrics(path: str | Path) -> list[dict[str, Any]]:
-    """The complete lines of a metrics.jsonl; a line that a killed process tore is left out."""
+    """The complete lines of a metrics.jsonl; a line that a killed process tore is left out.
+
+    Args:
+        path: the file.
+    """
     path = Path(path)
     if not path.exists():
         return []

@@ -145,7 +145,7 @@ def train(
         mesh=mesh,
     )
     batches = make_batches(
-        setup.train,
+        setup.needed(setup.train),
         settings.batch_size,
         settings.seed,
         repeats=settings.repeats,
@@ -171,6 +171,9 @@ def train(
 
 def read_settings(workdir: str | Path) -> Settings:
     """The settings of a finished or running work folder.
+
+    Args:
+        workdir: of the run.
 
     Raises:
         MissingFileError: the folder holds no run.
@@ -199,6 +202,10 @@ def load_run(workdir: str | Path, *, last: bool = False) -> tuple[TrainingSetup,
     validation loss, and images may go on getting sharper after that.
 
     The U-Net is in float32 whatever the training's precision, as in the released code.
+
+    Args:
+        workdir: of the run.
+        last: the last checkpoint instead of the best.
 
     Raises:
         MissingFileError: the folder holds no run, or no complete checkpoint.

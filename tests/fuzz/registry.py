@@ -16,6 +16,7 @@ from types import SimpleNamespace
 from unittest import mock
 
 import bdata_files
+import bold5000_tree
 import h5py
 import imagery_tree
 import jax.numpy as jnp
@@ -34,6 +35,7 @@ from neuroadapter_jax.cortex.label_tables import read_label_table
 from neuroadapter_jax.cortex.parcellation import Parcellation
 from neuroadapter_jax.cortex.roi import read_rois
 from neuroadapter_jax.datasets.algonauts import Algonauts2023
+from neuroadapter_jax.datasets.bold5000 import BOLD5000
 from neuroadapter_jax.datasets.deeprecon import Deeprecon
 from neuroadapter_jax.datasets.derived import DerivedNSD
 from neuroadapter_jax.datasets.nsd.imagery import NSDImagery
@@ -451,6 +453,33 @@ def write_challenge(folder):
 def read_challenge(folder):
     found = Algonauts2023(folder, num_validation=1)
     return [found.read_block("training 1 on").betas, list(found.images(np.arange(3)))]
+
+
+@reader(
+    "BOLD5000",
+    bold5000_tree.make_tree,
+    "*LHPPA.npy",
+    "*sess02_run01.txt",
+    "*imgnames.txt",
+    "repeated*.txt",
+    rows=("*.txt",),
+    optional=("*imgnames.txt",),
+)
+def read_bold5000(folder):
+    found = BOLD5000(folder, bold5000_tree.SUBJECT, num_validation=5)
+    return [found.trial_image_ids(), found.splits(), found.read_block(2).betas, found.ncsnr()]
+
+
+def write_volumes(folder):
+    bold5000_tree.make_tree(folder).write_volumes()
+
+
+@reader(
+    "BOLD5000 in volumes", write_volumes, "*ses-02.nii.gz", "*LHPPA.nii.gz", checksums=("*.gz",)
+)
+def read_bold5000_volumes(folder):
+    found = BOLD5000(folder, bold5000_tree.SUBJECT, "volumes", sessions=(2,), num_validation=5)
+    return [found.trial_image_ids(), found.read_block(2).betas]
 
 
 @reader(

@@ -16,6 +16,7 @@ import optax
 import pytest
 
 from neuroadapter_jax.errors import InputError
+from neuroadapter_jax.training.agreement import end_if_asked
 from neuroadapter_jax.training.checkpoints import CheckpointStore
 from neuroadapter_jax.training.loop import Evaluation, Interrupted, Intervals, fit
 from neuroadapter_jax.training.metrics_log import read_metrics
@@ -249,6 +250,25 @@ def test_a_signal_saves_and_leaves(tmp_path, whole, number, at):
     assert (tmp_path / "checkpoints" / str(at + 1)).exists()
     assert [signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)] == handlers
     assert_same_run(tmp_path, run(tmp_path), *whole)
+
+
+# Step 14 asks for a checkpoint as well, step 12 for an evaluation alone.
+@pytest.mark.parametrize(("every", "at"), [(14, 14), (4, 12)])
+def test_a_signal_in_an_evaluation_saves_and_leaves(tmp_path, every, at):
+    def asked(state, step):
+        if step == at:
+            signal.raise_signal(signal.SIGTERM)
+            end_if_asked(step)
+        return evaluate(state, step)
+
+    options = {"intervals": Intervals(log=3, checkpoint=7, evaluate=every)}
+    with pytest.raises(Interrupted, match=f"SIGTERM at step {at}"):
+        run(tmp_path / "run", evaluation=Evaluation(asked), **options)
+    assert (tmp_path / "run" / "checkpoints" / str(at)).exists()
+    reference = run(tmp_path / "whole", **options)
+    assert_same_run(
+        tmp_path / "run", run(tmp_path / "run", **options), tmp_path / "whole", reference
+    )
 
 
 def test_a_finished_run_is_only_read(tmp_path):

@@ -84,6 +84,15 @@ def text(path: str, content: str) -> Step:
     return step
 
 
+def made(make: Callable[[Path], object], path: str) -> Step:
+    """What a function writes into a folder."""
+
+    def step(tmp: Path, words: Words) -> None:
+        make(tmp / path)
+
+    return step
+
+
 def folder(path: str) -> Step:
     """An empty folder."""
     return lambda tmp, words: (tmp / path).mkdir(parents=True)

@@ -1,6 +1,7 @@
 """Wrong calls of prepare and rois."""
 # fmt: off
 
+import bold5000_tree
 import numpy as np
 from wrong_commands import damage as d
 from wrong_commands.row import Row, row
@@ -17,6 +18,11 @@ SIMULATED = (
 )
 LABELS = "nsd/nsddata/freesurfer/subj01/label"
 COUNT = "rois --config {config}"
+B5K = (
+    "prepare --config bold5000 --config.data.reader.root={tmp}/b --config.data.reader.subject=2 "
+    "--config.data.prepared={out} --config.data.image_size=64 --config.backbone={backbone}"
+)
+B5K_FILES = d.made(bold5000_tree.make_tree, "b")
 PAIR = "--config.data.parcellation=\"('{tmp}/lh.x.{end}','{tmp}/rh.x.{end}')\""
 VERTICES = 10242
 HALVES = np.arange(VERTICES) % 5
@@ -139,6 +145,22 @@ PREPARE: tuple[Row, ...] = (
         "--config.data.prepared={out}", "subj01"),
     row(21, "prepare --config nsd_imagery --config.data.dataset=nsd_imagry "
         "--config.data.prepared={out}", "dataset", "nsd_imagry", "nsd_imagery"),
+    row(21, B5K, "{tmp}/b", "presentation lists", "BOLD5000_Stimuli.zip"),
+    row(4, f"{B5K} --config.data.reader.betas=voxels", "betas", "voxels", "rois"),
+    row(4, f"{B5K} --config.data.reader.subject=5", "5", "subjects 1 to 4", steps=[B5K_FILES]),
+    row(1, f"{B5K} --config.data.reader.subject=1", "CSI1", steps=[B5K_FILES]),
+    row(4, f"{B5K} --config.data.reader.rois=\"('V1',)\"", "V1", "EarlyVis", steps=[B5K_FILES]),
+    row(4, f"{B5K} --config.data.reader.sessions='(1, 4)'", "session 4", steps=[B5K_FILES]),
+    row(4, f"{B5K} --config.data.reader.num_validation=24", "num_validation", "24",
+        steps=[B5K_FILES]),
+    row(21, f"{B5K} --dry-run", "{tmp}/b", "lacks the images",
+        steps=[B5K_FILES, d.removed("b/**/concert1.jpg")]),
+    row(13, B5K, "LHPPA.npy", steps=[B5K_FILES, d.truncated("b/**/*LHPPA.npy")]),
+    row(11, B5K, "LHPPA.npy", "34", "35",
+        steps=[B5K_FILES, d.removed("b/**/*LHPPA.npy"), d.array(
+               f"b/CSI2_GLMbetas-{bold5000_tree.VERSION}_allses_LHPPA.npy", np.zeros((34, 2)))]),
+    row(11, B5K, "CSI2_imgnames.txt", "1",
+        steps=[B5K_FILES, d.text("b/CSI2_imgnames.txt", "concert1.jpg\n")]),
     row(22, "prepare --config derived_nsd --config.data.reader.root={tmp} "
         "--config.data.reader.images={root}/nsddata_stimuli/stimuli/nsd/nsd_stimuli.hdf5 "
         "--config.data.prepared={out}", "pickle", "metadata_subject-1.npy",
