@@ -150,6 +150,7 @@ setup(
         "pytorch": [*PYTORCH, *NETWORKS],
         "cuda": ["jax[cuda13]>=0.10.2"],
         "tensorboard": ["tensorboardX"],
+        "wandb": ["wandb"],
         "docs": DOCS,
         "dev": DEV,
     },

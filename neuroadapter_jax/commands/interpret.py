@@ -34,12 +34,14 @@ def define(values: CommandFlags) -> None:
     define_shared(
         values, "model", "prepared", "out", "split", "num_images", "root", "subject",
         "extra_atlases", "label_dir", "atlases", "maps", "images_at_once", "seed", "allow_other",
+        "licence",
         required=("model", "prepared", "out"),
-        defaults={"num_images": 20},
+        defaults={"num_images": 20, "licence": ""},
         helps={
             "out": "Folder for the views, the report and its figures.",
             "num_images": "The first so many of the split.",
             "root": "Folder in NSD's layout with the subject's label files.",
+            "licence": "Of the pictures; a sentence under the report.",
             "subject": "Number of the subject under --root; the model's own when not given.",
         },
     )  # fmt: skip
@@ -69,9 +71,6 @@ def define(values: CommandFlags) -> None:
     )
     flags.DEFINE_integer(
         "group_size", 20, "Images per file and call.", lower_bound=1, flag_values=values
-    )
-    flags.DEFINE_string(
-        "licence", "", "Of the pictures; a sentence under the report.", flag_values=values
     )
     within(values, "threshold", ShareBelowOne)
     exactly_one(values, "rois", "root", "label_dir")

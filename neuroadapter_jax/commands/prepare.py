@@ -36,9 +36,11 @@ from neuroadapter_jax.ranges import named
 
 def define(values: CommandFlags) -> None:
     define_config(values)
-    define_shared(values, "allow_pickle")
+    define_shared(
+        values, "allow_pickle", "dry_run",
+        helps={"dry_run": "Say which files are missing and how to fetch them, and do nothing."},
+    )  # fmt: skip
     for name, help in {
-        "dry_run": "Say which files are missing and how to fetch them, and do nothing.",
         "accept_differences": "Go on where counts or SNR differ from the published ones.",
         "compare_disk": "Measure a plain copy of the same bytes as well.",
         "verify": "Compare finished records with their checksums, and do nothing else.",

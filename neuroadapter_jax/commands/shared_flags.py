@@ -144,6 +144,11 @@ SHARED = {
     "workdir": SharedFlag(
         flags.DEFINE_string, "Where the run lives; config.workdir when not given."
     ),
+    "log_to": SharedFlag(
+        flags.DEFINE_list,
+        "What keeps the numbers of the training beside metrics.jsonl: tensorboard, wandb.",
+        [],
+    ),
     "allow_other": SharedFlag(
         flags.DEFINE_list,
         "What may differ between the data of model, encoder and records: dataset, "
@@ -153,6 +158,11 @@ SHARED = {
     "allow_pickle": SharedFlag(
         flags.DEFINE_bool, "Read metadata that are a pickle, as arrays and numbers only.", False
     ),
+    "licence": SharedFlag(flags.DEFINE_string, "Of what is written."),
+    "results": SharedFlag(
+        flags.DEFINE_string, "results.json of `neuroadapter evaluate`, for the card."
+    ),
+    "dry_run": SharedFlag(flags.DEFINE_bool, "Say what would be done, and do nothing.", False),
     "progress": SharedFlag(flags.DEFINE_bool, "Show progress bars.", True),
     "quick": SharedFlag(flags.DEFINE_bool, "Only what is done in minutes.", False),
     "coordinator": SharedFlag(flags.DEFINE_string, "On several hosts: host:port of process 0."),

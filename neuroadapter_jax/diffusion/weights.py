@@ -20,7 +20,6 @@ from neuroadapter_jax.diffusion.config_files import (
     component_config,
     read_schedule,
 )
-from neuroadapter_jax.diffusion.hub import is_hub_id, snapshot
 from neuroadapter_jax.diffusion.noise_schedule import NoiseSchedule
 from neuroadapter_jax.diffusion.text_encoder import CLIPTextModel
 from neuroadapter_jax.diffusion.unet import UNet2DConditionModel
@@ -28,6 +27,7 @@ from neuroadapter_jax.diffusion.vae import AutoencoderKL
 from neuroadapter_jax.errors import InputError, MissingFileError, reading
 from neuroadapter_jax.files import inside, write_file, write_json
 from neuroadapter_jax.finite import require_finite_tensors
+from neuroadapter_jax.hub.snapshots import is_hub_id, snapshot
 from neuroadapter_jax.readers import read_json
 
 ASSETS = Path(__file__).parent.parent / "assets"

@@ -10,7 +10,6 @@ import numpy as np
 
 from neuroadapter_jax.abstract import abstract_network
 from neuroadapter_jax.diffusion.config_files import read_config
-from neuroadapter_jax.diffusion.hub import is_hub_id, snapshot
 from neuroadapter_jax.diffusion.identity import of_network, with_commit
 from neuroadapter_jax.diffusion.weights import (
     ASSETS,
@@ -24,6 +23,7 @@ from neuroadapter_jax.diffusion.weights import (
 from neuroadapter_jax.encoder.vit import Dinov2Config, Dinov2Model
 from neuroadapter_jax.errors import MissingFileError, reading
 from neuroadapter_jax.files import write_json
+from neuroadapter_jax.hub.snapshots import is_hub_id, snapshot
 
 _CONFIG, _STEM = "config.json", "model"
 # Names before transformers 5, as the published files have them.

@@ -52,13 +52,18 @@ def read_results(path: str | Path) -> dict[str, Any]:
     Raises:
         MissingFileError: it is not there.
     """
-    path = Path(path)
-    path = path / RESULTS if path.is_dir() else path
+    path = results_file(path)
     if not path.is_file():
         raise MissingFileError(
             f"{path} is not there; score the folder first: neuroadapter evaluate {path.parent}"
         )
     return with_new_names(read_json(path, "scores of `neuroadapter evaluate`"))
+
+
+def results_file(path: str | Path) -> Path:
+    """The results.json of a folder, or the file itself."""
+    path = Path(path)
+    return path / RESULTS if path.is_dir() else path
 
 
 def write_per_image(path: Path, table: PerImage) -> None:

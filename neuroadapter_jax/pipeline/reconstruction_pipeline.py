@@ -1,6 +1,7 @@
 """From responses to images: what a pipeline is made of, and what it reconstructs."""
 
 import functools
+import tempfile
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,6 +21,9 @@ from neuroadapter_jax.diffusion.weights import Backbone, is_random
 from neuroadapter_jax.encoder.brain_encoder import BrainEncoder, check_fits
 from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.fingerprints import of_tree
+from neuroadapter_jax.hub.cards import CardDetails
+from neuroadapter_jax.hub.kinds import ADAPTER
+from neuroadapter_jax.hub.publishing import publish
 from neuroadapter_jax.pipeline import checks, reconstruct, saving
 from neuroadapter_jax.pipeline.networks import Networks, Placement, Request, as_sample_ids
 from neuroadapter_jax.pipeline.rank import Candidates, ranked
@@ -106,21 +110,26 @@ class ReconstructionPipeline:
         folder: str | Path,
         backbone: str | Path | None = None,
         *,
+        revision: str | None = None,
         allow_other: Collection[str] = (),
     ) -> _Pipeline:
-        """Load a folder written by `save_pretrained`, or one shipped in the package by name.
+        """Load a folder of `save_pretrained`, a model shipped in the package, or one of the Hub.
 
         Args:
-            folder: the folder, or a shipped name such as "neuroadapter-simulated".
+            folder: the folder, a shipped name such as "neuroadapter-simulated", or a model of the
+                Hub, "owner/model" or "owner/model@revision".
             backbone: another place of the backbone than config.json names.
+            revision: the Hub's branch, tag or commit.
             allow_other: with "backbone" the backbone may hold other weights than in training.
 
         Raises:
-            MissingFileError: a file of the folder, or the backbone, is not there.
+            MissingFileError: a file of the folder, or the backbone, is not there, or the Hub does
+                not give it.
             InputError: the weights do not fit config.json, all differences are named; or the
-                backbone is another than the one the adapter was trained with.
+                backbone is another than the one the adapter was trained with; or a revision of
+                what is none of the Hub.
         """
-        saved = saving.load(folder, backbone, allow_other)
+        saved = saving.load(folder, backbone, allow_other, revision)
         return cls(
             saved.adapter,
             saved.backbone,
@@ -153,6 +162,48 @@ class ReconstructionPipeline:
             num_candidates=self.num_candidates,
             provenance=self.provenance,
         )
+
+    def push_to_hub(
+        self,
+        repo: str,
+        card: CardDetails,
+        *,
+        views: str | Path | None = None,
+        private: bool | None = None,
+        token: str | bool | None = None,
+        commit_message: str | None = None,
+        revision: str | None = None,
+        dtype: Any = np.float32,
+    ) -> str:
+        """Publish the adapter on the Hugging Face Hub, with a model card.
+
+        `from_pretrained(repo)` loads it again. The backbone is named, not sent.
+
+        Args:
+            repo: "owner/model"; made if it is not there.
+            card: the licence, and what else the model cannot say about itself.
+            views: folder of `neuroadapter interpret`; its page and pictures go beside the model.
+            private: whether a new repository is private; the owner's default when None.
+            token: of the Hub; that of `hf auth login` or of HF_TOKEN when None.
+            commit_message: of the upload.
+            revision: the branch; main when None.
+            dtype: of the written weights.
+
+        Returns:
+            The address of the repository.
+
+        Raises:
+            MissingFileError: the folder of views holds no page.
+            InputError: a backbone that nobody else has; or nobody is logged in, the user may not
+                write there, or the Hub cannot be reached.
+        """
+        with tempfile.TemporaryDirectory(prefix="neuroadapter-") as place:
+            folder = Path(place) / "model"
+            self.save_pretrained(folder, dtype)
+            return publish(
+                folder, repo, ADAPTER, card, views=views, private=private, token=token,
+                commit_message=commit_message, revision=revision,
+            )  # fmt: skip
 
     def __call__(
         self,

@@ -1,7 +1,7 @@
 """Training of the brain encoder on prepared records: from settings to a folder of encoders."""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -52,6 +52,7 @@ from neuroadapter_jax.training.inputs import record_inputs, require_images_for_b
 from neuroadapter_jax.training.loop import Evaluation, Intervals, fit
 from neuroadapter_jax.training.optimizers import Schedule, make_optimizer, make_schedule
 from neuroadapter_jax.training.run_config import RunConfig, require_checkpoints
+from neuroadapter_jax.training.trackers import require_trackers
 
 MODEL = "model"
 
@@ -294,7 +295,11 @@ def check_encoders_before_preparing(settings: EncoderSettings, workdir: str | Pa
 
 @runs_alone("workdir", "a training of brain encoders")
 def train_encoders(
-    settings: EncoderSettings, workdir: str | Path, *, progress: bool = True
+    settings: EncoderSettings,
+    workdir: str | Path,
+    *,
+    progress: bool = True,
+    log_to: Sequence[str] = (),
 ) -> Path:
     """Train, or go on training, every encoder of an ensemble; returns the folder of the result.
 
@@ -306,6 +311,7 @@ def train_encoders(
         settings: of the run; a work folder of other settings is refused.
         workdir: gets a folder per encoder, and the result in `model`.
         progress: show bars.
+        log_to: what keeps the numbers of each encoder beside metrics.jsonl: "tensorboard", "wandb".
 
     Raises:
         InputError: a parcellation of another mesh, a work folder of other settings, or records or a
@@ -313,6 +319,7 @@ def train_encoders(
         ExistingFileError: workdir/model holds another encoder.
     """
     workdir = Path(workdir)
+    require_trackers(log_to)
     check_encoders_before_preparing(settings, workdir)
     setup = EncoderTrainingSetup(settings)
     provenance = {"training": settings.to_dict(), "data": dict(setup.train.origin.data)}
@@ -336,7 +343,7 @@ def train_encoders(
         for run in range(settings.num_runs):
             folder = _folder_of(workdir, block, run)
             config = _run_config(settings, block, run, inputs, recorded)
-            member, correlation = _train_one(setup, cached, config, folder, progress)
+            member, correlation = _train_one(setup, cached, config, folder, progress, log_to)
             members.append(member)
             blocks.append(block)
             correlations.append(correlation)
@@ -360,6 +367,7 @@ def _train_one(
     config: RunConfig,
     folder: Path,
     progress: bool,
+    log_to: Sequence[str],
 ) -> tuple[RegionEncoder, Float[np.ndarray, " n"]]:
     settings = setup.settings
     seed = settings.seed + int(config.values["run"])
@@ -390,6 +398,7 @@ def _train_one(
         config=config,
         evaluation=Evaluation(evaluate, "validation/correlation", best_is_highest=True),
         progress=progress,
+        log_to=log_to,
     )
     store = CheckpointStore(folder)
     try:

@@ -61,9 +61,13 @@ from neuroadapter_jax.diffusion.weights import (
 )
 from neuroadapter_jax.encoder.brain_encoder import BrainEncoder
 from neuroadapter_jax.encoder.weights import load_dinov2
+from neuroadapter_jax.evaluation import card_scores, load_score_summary
 from neuroadapter_jax.evaluation.results import read_per_image, read_results
 from neuroadapter_jax.evaluation.scene_reader import ASSET as SCENE_READER
 from neuroadapter_jax.evaluation.scene_reader import load_scene_reader
+from neuroadapter_jax.hub.cards import CardDetails
+from neuroadapter_jax.hub.kinds import ADAPTER
+from neuroadapter_jax.hub.publishing import prepare_publication
 from neuroadapter_jax.pipeline import load_reconstructions, load_views, saving
 from neuroadapter_jax.readers import read_json, read_npy, read_npz, read_rgb
 from neuroadapter_jax.simulation.truth import load_truth, read_configuration
@@ -545,6 +549,31 @@ def read_scores(folder):
 def read_image_scores(folder):
     found = read_per_image(folder / "reconstructions" / "per_image.csv")
     return [found.image_ids, dict(found.columns)]
+
+
+@reader("scores for a card", older("reconstructions"), "results.json", share=0.3)
+def read_card_scores(folder):
+    found = card_scores(folder / "reconstructions")
+    return [repr(found.scores), found.num_images, found.split, found.dataset, found.text]
+
+
+@reader("summary of scores", older("reconstructions"), "results.json", share=0.3)
+def read_score_summary(folder):
+    return load_score_summary(folder / "reconstructions").reset_index().to_dict("list")
+
+
+def write_publication(folder):
+    for name in ("config.json", "adapter.safetensors", "regions.npz"):
+        (folder / "model").mkdir(exist_ok=True)
+        shutil.copy(ASSETS / "neuroadapter-simulated" / name, folder / "model" / name)
+
+
+@reader("model to publish", write_publication, "config.json", share=0.3)
+def read_publication(folder):
+    details = CardDetails("mit", base_model="lab/sd")
+    with tempfile.TemporaryDirectory() as place:
+        files = prepare_publication(folder / "model", place, "lab/x", ADAPTER, details)
+        return [files, (Path(place) / "README.md").read_text()]
 
 
 def write_choice_scores(folder):
