@@ -11,8 +11,6 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Colormap, ListedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from nilearn.plotting import plot_surf_contours, plot_surf_roi, plot_surf_stat_map
-from nilearn.surface import InMemoryMesh
 
 from neuroadapter_jax.cortex.shown_surface import ShownSurface
 from neuroadapter_jax.errors import InputError
@@ -58,6 +56,8 @@ def roi_figure(
     index = np.full(len(roi), np.nan)
     for i, name in enumerate(names):
         index[roi == name] = i
+    from nilearn.plotting import plot_surf_roi  # whose import sets Matplotlib's backend again
+
     figure = _on_the_cortex(
         [(view, view, index) for view in views],
         plot_surf_roi,
@@ -155,6 +155,8 @@ def _scaled(
     surface: ShownSurface | None,
     figure: Figure | None,
 ) -> Figure:
+    from nilearn.plotting import plot_surf_stat_map
+
     surface = _surface_of(columns[0][2], surface)
     cmap = plt.get_cmap("viridis")
     plot = functools.partial(plot_surf_stat_map, symmetric_cbar=False)
@@ -198,6 +200,9 @@ def _on_the_cortex(
     figure: Figure | None,
 ) -> Figure:
     """A row per hemisphere, a column per (title, view, values)."""
+    from nilearn.plotting import plot_surf_contours
+    from nilearn.surface import InMemoryMesh
+
     total = len(columns[0][2])
     for found in [values for *_, values in columns] + list(outlines.values()):
         if found.shape != (total,):
