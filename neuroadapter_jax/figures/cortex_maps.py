@@ -242,7 +242,8 @@ def _on_the_cortex(
             )
             # Neighbours share the faces of their border: the first ROI named keeps it.
             for colour, mask in list(zip(colours, outlines.values(), strict=True))[::-1]:
-                if mask[part].any():
+                # nilearn draws no border of vertices of which no two share a triangle.
+                if (mask[part][own.faces].sum(axis=1) > 1).any():
                     plot_surf_contours(
                         mesh,
                         mask[part].astype(int),

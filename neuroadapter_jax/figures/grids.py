@@ -59,8 +59,8 @@ def image_grid(
     reconstruction.
 
     Args:
-        rows: label of each row and its images [b, y, x, 3], 0..255, of one shape; a row that is the
-            same in every column is given as one image and stands once, in the first column.
+        rows: label of each row and its images [b, y, x, 3], 0..255, of one shape. A row that is the
+            same in every column stands once, in the first; it may be given as one image.
         column_labels: text over each column, in a smaller font where they are long.
         columns: images side by side.
         scale: whole-number enlargement of each pixel.
@@ -89,7 +89,10 @@ def image_grid(
     gap, margin = 4, 10
     cell_y, cell_x = height * scale + gap, width * scale + gap
     font = ImageFont.load_default(font_size)
-    wrapped = {label: "\n".join(textwrap.wrap(label, _LABEL_CHARACTERS)) for label in rows}
+    wrapped = {
+        label: "\n".join(textwrap.wrap(label, _LABEL_CHARACTERS, break_on_hyphens=False))
+        for label in rows
+    }
     lines = [line for text in wrapped.values() for line in text.split("\n")]
     left = margin + round(max(font.getlength(line) for line in lines)) + 8
     head = font_size + 6 if column_labels is not None else 0
@@ -108,7 +111,8 @@ def image_grid(
             y = top + head + r * cell_y
             place = (left - 8, y + cell_y // 2)
             canvas.multiline_text(place, wrapped[label], _INK, font, anchor="rm", align="right")
-            own = images if len(images) < count else images[start : start + columns]
+            once = (images == images[:1]).all()
+            own = images[:1] if once else images[start : start + columns]
             for c, image in enumerate(own):
                 picture.paste(_enlarged(image, scale), (left + c * cell_x, y))
         if column_labels is not None:

@@ -90,6 +90,14 @@ def test_steps_share_one_scale_on_the_flat_cortex(roi):
     plt.close(figure)
 
 
+def test_an_outline_of_scattered_vertices_is_left_out(roi):
+    alone = np.zeros(len(roi), bool)
+    alone[[3, 11]] = True
+    figure = value_figure(np.zeros(len(roi)), "r", views=("lateral",), outlines={"alone": alone})
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["alone"]
+    plt.close(figure)
+
+
 def test_a_figure_of_the_caller_is_drawn_into(roi):
     own = plt.figure()
     assert roi_figure(roi, views=("lateral", "medial"), figure=own) is own

@@ -70,9 +70,11 @@ def test_unequal_rows_and_labels_are_answered(as_user):
         caption_grid(images(4), ["a"])
 
 
-def test_a_row_that_is_the_same_in_every_column_stands_once():
+@pytest.mark.parametrize("given", [1, 5])
+def test_a_row_that_is_the_same_in_every_column_stands_once(given):
     stimulus, steps = images(6, b=1), images(7, b=5)
-    picture = image_grid({"Stimulus": stimulus, "Noisy": steps}, list("abcde"), scale=2)
+    rows = {"Stimulus": np.repeat(stimulus, given, axis=0), "Noisy": steps}
+    picture = image_grid(rows, list("abcde"), scale=2)
     ((y, x),) = places(picture, stimulus[0], 2)
     ((below, first),) = places(picture, steps[0], 2)
     assert x == first and below > y
