@@ -114,7 +114,8 @@ class ShownSurface:
                 f"The meshes are {', '.join(map(str, files)) or 'none'}; expected two files, of "
                 "the left and of the right hemisphere."
             )
-        sizes, vertices, shown = [], [], []
+        sizes: list[int] = []
+        vertices, shown = [], []
         for file in files:
             whole = read_mesh(file)
             depth = sulcal_depth_beside(file, len(whole))
