@@ -115,6 +115,20 @@ def must_exist(values: CommandFlags, *names: str) -> None:
     values.rules.append(rule)
 
 
+def pair(values: CommandFlags, name: str) -> None:
+    """Refuse a list that is given and has not two entries, of the left and right hemisphere."""
+
+    def rule() -> None:
+        if values[name].present and len(values[name].value or ()) != 2:
+            given = ",".join(values[name].value or ())
+            raise InputError(
+                f"--{name} is {given or 'empty'}; expected two files, LEFT,RIGHT, of the left and "
+                "of the right hemisphere."
+            )
+
+    values.rules.append(rule)
+
+
 def check_given(values: CommandFlags) -> None:
     """Refuse flags that do not go together, and paths that are wrong.
 

@@ -141,6 +141,12 @@ SHARED = {
         "of FILE from LOW to below HIGH, such as fovea=benson14_eccen.v4_0:0:4.",
         [],
     ),
+    "meshes": SharedFlag(
+        flags.DEFINE_list,
+        "LEFT,RIGHT: mesh files of a subject's own surface, which figures then show: FreeSurfer's "
+        "lh.inflated,rh.inflated or .surf.gii.",
+        [],
+    ),
     "workdir": SharedFlag(
         flags.DEFINE_string, "Where the run lives; config.workdir when not given."
     ),

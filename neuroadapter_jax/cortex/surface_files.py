@@ -4,6 +4,7 @@ import gzip
 import math
 import os
 import re
+import warnings
 from pathlib import Path
 
 import nibabel as nib
@@ -107,6 +108,51 @@ def read_annot(
             table,
             [n.decode(errors="replace") if isinstance(n, bytes) else str(n) for n in names],
         )
+
+
+def read_geometry(
+    path: str | os.PathLike,
+) -> tuple[Float[np.ndarray, "n 3"], Integer[np.ndarray, "k 3"]]:
+    """Points and triangles of a FreeSurfer mesh such as lh.inflated or lh.pial.
+
+    Raises:
+        MissingFileError: there is no such file.
+        InputError: it is cut short, damaged or no such file.
+    """
+    with reading(path, "a FreeSurfer mesh of triangles, such as lh.inflated"):
+        with open(path, "rb") as file:
+            if file.read(3) != b"\xff\xff\xfe":
+                raise ValueError("it does not begin as one")
+            file.readline()
+            file.readline()
+            points, faces = np.fromfile(file, ">i4", 2).tolist()
+            rest = Path(path).stat().st_size - file.tell()
+        if min(points, faces) < 1 or 12 * (points + faces) > rest:
+            raise ValueError(f"it promises {points} vertices and {faces} triangles in {rest} bytes")
+        with warnings.catch_warnings():  # of what may follow the triangles, which is not needed
+            warnings.simplefilter("ignore")
+            return nib.freesurfer.read_geometry(path)
+
+
+def read_sulcal_depth(path: str | os.PathLike) -> Float[np.ndarray, " n"]:
+    """A number per vertex of a FreeSurfer file of its newer kind, such as lh.sulc or lh.curv.
+
+    Raises:
+        MissingFileError: there is no such file.
+        InputError: it is cut short, damaged or no such file.
+    """
+    with reading(path, "a FreeSurfer file of a number per vertex, such as lh.sulc"):
+        with open(path, "rb") as file:
+            if file.read(3) != b"\xff\xff\xff":
+                raise ValueError("it does not begin as one")
+            count = int(np.fromfile(file, ">i4", 1)[0])
+        size = Path(path).stat().st_size
+        if count < 1 or 15 + 4 * count > size:
+            raise ValueError(f"it promises {count} vertices in {size} bytes")
+        values = nib.freesurfer.read_morph_data(path).astype(np.float64)
+        if not np.isfinite(values).all():
+            raise ValueError("it holds a number that is not finite")
+        return values
 
 
 def read_gifti(path: str | os.PathLike) -> nib.GiftiImage:

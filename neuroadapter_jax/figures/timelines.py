@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import xarray
 from jaxtyping import Float, UInt8
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
@@ -58,7 +59,7 @@ def _rows(
     clean, shown = one["predicted_clean"].values, one["shown"].values
     rows = {"Noisy": one["noisy"].values, "Predicted clean": clean}
     if "stimulus" in one:
-        rows = {"Stimulus": np.repeat(one["stimulus"].values[None], len(shown), axis=0)} | rows
+        rows = {"Stimulus": one["stimulus"].values[None]} | rows
     for roi in rois:
         maps = one["image_view"].sel(roi=roi).isel(step=shown).values
         rows[f"Attention to {roi}"] = np.stack(
@@ -68,20 +69,31 @@ def _rows(
 
 
 def timeline(
-    views: xarray.Dataset, sample: int, rois: Sequence[str], scale: int = 2
+    views: xarray.Dataset,
+    sample: int,
+    rois: Sequence[str],
+    scale: int = 2,
+    *,
+    axes: Axes | None = None,
 ) -> Image.Image:
-    """A grid with a column per shown step: stimulus, noisy, predicted clean, each ROI's view.
+    """A grid with a column per shown step: noisy, predicted clean, each ROI's view.
+
+    The stimulus stands once, over the first column.
 
     Args:
         views: from `load_views`.
         sample: which image, from 0.
         rois: names of ROIs.
         scale: whole-number enlargement of each pixel.
+        axes: of a Matplotlib figure, to draw the picture into as well.
+
+    Returns:
+        The picture.
     """
     steps = views.sizes["step"]
     labels = [f"step {k + 1} of {steps}" for k in views["shown"].values]
     rows = _rows(views, sample, rois)
-    return image_grid(rows, labels, columns=len(labels), scale=scale)
+    return image_grid(rows, labels, columns=len(labels), scale=scale, axes=axes)
 
 
 def write_animation(
@@ -99,7 +111,11 @@ def write_animation(
     rows = _rows(views, sample, rois)
     frames = [
         image_grid(
-            {f"step {k + 1}": np.stack([images[i] for images in rows.values()])},
+            {
+                f"step {k + 1}": np.stack(
+                    [images[min(i, len(images) - 1)] for images in rows.values()]
+                )
+            },
             list(rows),
             columns=len(rows),
             scale=scale,

@@ -35,6 +35,7 @@ from neuroadapter_jax.cortex.label_formats import read_surface_values
 from neuroadapter_jax.cortex.label_tables import read_label_table
 from neuroadapter_jax.cortex.parcellation import Parcellation
 from neuroadapter_jax.cortex.roi import read_rois
+from neuroadapter_jax.cortex.shown_surface import ShownSurface
 from neuroadapter_jax.datasets.algonauts import Algonauts2023
 from neuroadapter_jax.datasets.bold5000 import BOLD5000
 from neuroadapter_jax.datasets.deeprecon import Deeprecon
@@ -176,6 +177,23 @@ def read_table(folder):
 @reader("mgh", lambda folder: write_mgh(folder / "a.mgh", rng().random(29, np.float32)))
 def read_mgh(folder):
     return read_surface_values(folder / "a.mgh")
+
+
+def write_meshes(folder):
+    points, faces = rng().random((31, 3)), rng().integers(0, 31, (29, 3)).astype(np.int32)
+    nibabel.freesurfer.write_geometry(folder / "lh.inflated", points, faces)
+    nibabel.freesurfer.write_morph_data(folder / "lh.sulc", rng().random(31))
+    arrays = [
+        nibabel.gifti.GiftiDataArray(points.astype(np.float32), intent="NIFTI_INTENT_POINTSET"),
+        nibabel.gifti.GiftiDataArray(faces, intent="NIFTI_INTENT_TRIANGLE"),
+    ]
+    nibabel.save(nibabel.GiftiImage(darrays=arrays), folder / "rh.surf.gii")
+
+
+@reader("meshes", write_meshes, optional=("lh.sulc",))
+def read_meshes(folder):
+    found = ShownSurface.from_files((folder / "lh.inflated", folder / "rh.surf.gii"))
+    return [[side.mesh.points, side.mesh.faces, side.depth] for side in found.hemispheres]
 
 
 @reader("regions", lambda f: tiny_pipeline.make_regions().save(f / "r.npz"), checksums=("*",))

@@ -267,6 +267,19 @@ def surface(path: str, values: Any) -> Step:
     return step
 
 
+def mesh(path: str, count: int) -> Step:
+    """A FreeSurfer mesh of so many vertices."""
+    import nibabel
+    from scipy.spatial import ConvexHull
+
+    def step(tmp: Path, words: Words) -> None:
+        (tmp / path).parent.mkdir(parents=True, exist_ok=True)
+        points = np.random.default_rng(0).standard_normal((count, 3))
+        nibabel.freesurfer.write_geometry(tmp / path, points, ConvexHull(points).simplices)
+
+    return step
+
+
 def picture(path: str, side: int = 64, mode: str = "RGB") -> Step:
     """A grey picture."""
 
