@@ -94,6 +94,16 @@ def compact(packing: Packing) -> tuple[Int32[np.ndarray, "*u m"], Packing]:
         The vertices [m], ascending; of u subjects [u, m], where m is that of the subject with the
         most and the others' rows are filled up with vertex 0. And the packing by places among
         them.
+
+    Examples:
+        >>> import numpy as np
+        >>> from neuroadapter_jax.cortex import Parcellation, make_packing
+        >>> from neuroadapter_jax.cortex.packing import compact
+        >>> a, b = np.array([0, 2], np.int32), np.array([1], np.int32)
+        >>> packing = make_packing(Parcellation(("A", "B"), ("lh", "rh"), (a, b), (3, 3)))
+        >>> vertices, compacted = compact(packing)
+        >>> vertices.tolist(), compacted.index.tolist()
+        ([0, 2, 4], [[0, 1], [2, 0]])
     """
     index, mask = np.asarray(packing.index), np.asarray(packing.mask)
     indices, masks = (array.reshape(-1, *index.shape[-2:]) for array in (index, mask))

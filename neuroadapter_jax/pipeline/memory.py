@@ -86,5 +86,15 @@ def bytes_per_image(
 
 
 def images_that_fit(per_image: int, free: int) -> int:
-    """How many images fit into the free memory, at least one: floor(0.85 free / per image)."""
+    """How many images fit into the free memory, at least one: floor(0.85 free / per image).
+
+    Args:
+        per_image: bytes of one image, from `bytes_per_image`.
+        free: bytes that are free, from `free_bytes`.
+
+    Examples:
+        >>> from neuroadapter_jax.pipeline.memory import images_that_fit
+        >>> images_that_fit(per_image=2**30, free=24 * 2**30)  # 1 GiB each, 24 GiB free
+        20
+    """
     return max(1, int(SHARE * free) // max(1, per_image))
