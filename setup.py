@@ -77,6 +77,7 @@ DOCS = [
 DEV = [
     "bdpy",
     "beartype",
+    "dask",
     "hypothesis",
     "import-linter",
     "mypy==2.4.1",
@@ -88,7 +89,9 @@ DEV = [
     "ruff",
     "scikit-image",
     "setuptools",
+    "tensorboardX",
     "types-tqdm",
+    "wandb",
     *PREPARE,
     *PYTORCH,
 ]

@@ -13,6 +13,7 @@ _PUBLIC = {
     "caption_grid": "grids",
     "change_figure": "causal",
     "deletion_figure": "causal",
+    "grid_figure": "image_figures",
     "image_grid": "grids",
     "loss_figure": "causal",
     "roi_figure": "cortex_maps",
@@ -32,6 +33,7 @@ __all__ = [
     "caption_grid",
     "change_figure",
     "deletion_figure",
+    "grid_figure",
     "image_grid",
     "loss_figure",
     "roi_figure",
@@ -52,6 +54,7 @@ if TYPE_CHECKING:
     from neuroadapter_jax.figures.causal import change_figure, deletion_figure, loss_figure
     from neuroadapter_jax.figures.cortex_maps import roi_figure, steps_figure, value_figure
     from neuroadapter_jax.figures.grids import caption_grid, image_grid, save_grid
+    from neuroadapter_jax.figures.image_figures import grid_figure
     from neuroadapter_jax.figures.interpretation_report import (
         write_interpretation_figures,
         write_interpretation_report,

@@ -217,7 +217,8 @@ def interpret(
     out = Path(out)
     views = load_views(interpret_split(pipeline, dataset, out, rois, settings))
     regions = pipeline.regions
-    if BOTH not in regions.hemispheres:  # voxels have no surface
+    # Voxels have no surface; a dataset that brings its regions along has voxels.
+    if BOTH not in regions.hemispheres and dataset.regions is None:
         share = views["brain_view"].mean(("sample", "step")).values
         on_cortex = on_vertices(share, regions)
         write_surface_maps(out / "maps", "attention_share", on_cortex, regions.num_vertices)
