@@ -40,6 +40,9 @@ class Mesh:
 def read_mesh(path: str | os.PathLike) -> Mesh:
     """One hemisphere's mesh from a GIFTI file (.surf.gii) or a FreeSurfer file (lh.inflated).
 
+    Args:
+        path: of the file.
+
     Raises:
         MissingFileError: there is no such file.
         InputError: it is damaged or no mesh.

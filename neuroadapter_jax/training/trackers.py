@@ -49,6 +49,9 @@ def validation_picture(workdir: str | Path, step: int) -> Path:
 def require_trackers(names: Sequence[str]) -> None:
     """Refuse trackers that there are not, or that cannot work here; writes nothing.
 
+    Args:
+        names: of the trackers, "tensorboard" and "wandb".
+
     Raises:
         InputError: an unknown name, a package that is not installed, or nobody is logged in.
     """
