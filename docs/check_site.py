@@ -9,6 +9,7 @@ well. Ends with 1 and a line for each fault.
 """
 
 import html.parser
+import os
 import shutil
 import subprocess
 import sys
@@ -109,12 +110,12 @@ def _is_elsewhere(address: str) -> bool:
 
 def _leads_somewhere(address: str, path: Path, pages: dict[Path, Page]) -> bool:
     parts = urllib.parse.urlsplit(address)
-    target = (path.parent / urllib.parse.unquote(parts.path)).resolve() if parts.path else path
-    if target.is_dir():
-        target /= "index.html"
+    target = path
+    if parts.path:
+        target = Path(os.path.normpath(path.parent / urllib.parse.unquote(parts.path)))
     if target in pages and parts.fragment:
         return urllib.parse.unquote(parts.fragment) in pages[target].ids
-    return target.is_file()
+    return target in pages or target.is_file()
 
 
 def complaints(site: Path, browser: str) -> list[str] | None:
