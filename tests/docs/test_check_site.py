@@ -57,3 +57,25 @@ def test_a_fault_is_named_with_its_page(check_site, site, before, after, fault):
 def test_a_folder_without_a_site_is_said_to_be_so(check_site, tmp_path):
     (found,) = check_site.faults(tmp_path)
     assert "build the site first" in found
+
+
+@pytest.mark.parametrize(
+    ("console", "number"),
+    [('"[PST]: Set focus"', 0), ('"Uncaught TypeError: x"', 1), ('"Got invalid theme mode"', 1)],
+)
+def test_what_the_console_says_is_a_fault_but_for_the_themes_notes(
+    check_site, site, console, number, tmp_path
+):
+    browser = tmp_path / "browser"
+    line = f"[1:2:INFO:CONSOLE:1] {console}, source: file:///x.js (1)"
+    browser.write_text(f"#!/bin/sh\necho '{line}' >&2\necho '<html></html>'\n")
+    browser.chmod(0o755)
+    found = check_site.complaints(site, str(browser))
+    assert len(found) == number * len(check_site.OPENED)
+
+
+def test_a_browser_that_does_not_start_is_no_fault_of_the_site(check_site, site, tmp_path):
+    browser = tmp_path / "browser"
+    browser.write_text("#!/bin/sh\nexit 1\n")
+    browser.chmod(0o755)
+    assert check_site.complaints(site, str(browser)) is None
