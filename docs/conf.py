@@ -80,6 +80,7 @@ sphinx_gallery_conf = {
     "backreferences_dir": "gallery/backreferences",
     "image_scrapers": ("matplotlib",),
     "min_reported_time": 1,
+    "capture_repr": (),  # a picture says it, not <matplotlib.legend.Legend object at 0x...>
     "write_computation_times": False,  # a page that loads its table's script from elsewhere
     "remove_config_comments": True,
     "show_signature": False,

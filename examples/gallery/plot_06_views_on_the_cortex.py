@@ -55,8 +55,7 @@ figure = value_figure(
 # %%
 # Step by step
 # ------------
-# From noise to image: on the flattened cortex, and as the mean of the regions of each region of
-# interest (ROI). The shaded bands span the four images: most of them overlap.
+# From noise to image, on the flattened cortex.
 
 steps = (0, 5, 11)
 figure = steps_figure(
@@ -65,6 +64,10 @@ figure = steps_figure(
     "share of the attention / uniform share",
     high=2,
 )
+
+# %%
+# The same as the mean of the regions of each region of interest (ROI). The shaded bands span the four
+# images: most of them overlap.
 
 figure, axis = plt.subplots(figsize=(8, 4), layout="constrained")
 for name, members in zip(rois.names, rois.members, strict=True):
