@@ -33,7 +33,7 @@ from neuroadapter_jax.ranges import SettingError, ShareBelowOne
 def define(values: CommandFlags) -> None:
     define_shared(
         values, "model", "prepared", "out", "split", "num_images", "root", "subject",
-        "extra_atlases", "label_dir", "atlases", "maps", "seed", "allow_other",
+        "extra_atlases", "label_dir", "atlases", "maps", "seed", "precision", "allow_other",
         required=("model", "prepared", "out"),
         defaults={"num_images": 20},
         helps={
@@ -121,6 +121,8 @@ def main(values: CommandFlags, arguments: list[str]) -> None:
     )
     source.check_files()
     pipeline = NeuroAdapterPipeline.from_pretrained(values.model, allow_other=values.allow_other)
+    if values.precision != "fp32":
+        pipeline = pipeline.with_precision(values.precision)
     dataset = PreparedDataset(values.prepared, values.split)
     rois, masks = source.load(pipeline, dataset, values.allow_other)
     for sentence in rois.without_regions():

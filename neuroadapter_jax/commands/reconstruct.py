@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 def define(values: CommandFlags) -> None:
     define_shared(
         values, "model", "run", "prepared", "out", "split", "num_images", "num_candidates", "seed",
-        "batch_size", "encoder", "allow_other", "progress",
+        "batch_size", "precision", "encoder", "allow_other", "progress",
         required=("prepared", "out"),
         helps={
             "out": "Folder for the images.",
@@ -134,6 +134,8 @@ def main(values: CommandFlags, arguments: list[str]) -> None:
     sampling = sampling_from(values, own)
     require_halving(halving, sampling.num_steps, values.num_candidates or num_candidates)
     pipeline = read_pipeline(values.model, values.run, values.allow_other)
+    if values.precision != "fp32":
+        pipeline = pipeline.with_precision(values.precision)
     ranking = low_level = None
     if values.encoder:
         encoder = BrainEncoder.from_pretrained(values.encoder, allow_other=values.allow_other)
