@@ -52,7 +52,8 @@ NONE = Hardware()
 @functools.cache
 def hardware() -> Hardware:
     """The accelerators of this process, looked up once."""
-    cards, tpus = _devices("cuda"), _devices("tpu")
+    cards = [d for d in _devices("cuda") if d.process_index == jax.process_index()]
+    tpus = _devices("tpu")
     return Hardware(
         nvidia=min(map(_capability, cards), default=None),
         cudnn=bool(cards) and _has_cudnn(),

@@ -71,8 +71,9 @@ def installed_plugin(platform: str) -> str:
         if importlib.util.find_spec("libtpu"):
             return "libtpu"
         raise InputError(
-            "libtpu, which compiles for TPUs, is not installed; `pip install libtpu` in an "
-            "environment of its own, beside this package."
+            "libtpu, which compiles for TPUs, is not installed; "
+            f'`pip install "jax[tpu]=={jax.__version__}"` in an environment of its own, beside '
+            "this package."
         )
     for name in _PLUGINS:
         if importlib.util.find_spec("jax_plugins") and importlib.util.find_spec(

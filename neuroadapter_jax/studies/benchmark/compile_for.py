@@ -196,11 +196,12 @@ def compiled_table(rows: Sequence[Mapping[str, Any]]) -> str:
             ]
         )
     return markdown_table(head, cells) + (
-        "\nCompiled, not run: memory, bytes and products are read from the program that XLA made "
-        "for the device, per device; of sampling in one denoising step, peak memory of the whole. "
-        "Computed from them: the seconds, FLOPs over the data sheet's peak and bytes over its "
-        "bandwidth; the greater is a bound, which no run is faster than. Without autotuning and "
-        "without the workspaces of cuDNN and cuBLAS.\n"
+        "\nCompiled, not run: peak memory, bytes and products are read from the program that XLA "
+        "made for the device, per device; for sampling, bytes and operations of one denoising step "
+        "and the peak memory of the whole call. Computed from them: FLOPs over the data sheet's "
+        "peak, and bytes over its bandwidth. The greater is a bound: a run takes at least as long, "
+        "but for bytes that stay in the device's cache. No autotuning, and no workspaces of cuDNN "
+        "and cuBLAS.\n"
     )
 
 
