@@ -37,7 +37,7 @@ def get_config() -> ConfigDict:
     config.train.max_vertices = config_dict.placeholder(int)
     config.train.initial = "per_region"
     config.train.batch_size = 16
-    config.train.num_steps = 1200
+    config.train.num_steps = 1000
     config.train.learning_rate = 1e-2
     config.train.warmup_steps = 100
     config.train.schedule = "cosine"
@@ -62,8 +62,8 @@ def get_config() -> ConfigDict:
     config.train.sampling.start = "noise"
     config.train.sample_steps = 20
     config.train.log_every = 20
-    config.train.evaluate_every = 400
-    config.train.checkpoint_every = 400
+    config.train.evaluate_every = 500
+    config.train.checkpoint_every = 250
     config.progress = True
     config.tensorboard = False
     return config

@@ -1,17 +1,17 @@
 """Where arrays live: a mesh with axes data and fsdp, and rules by parameter path."""
 
-import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array
 
 from neuroadapter_jax.errors import InputError
-from neuroadapter_jax.ranges import Count, SettingError, check
+from neuroadapter_jax.ranges import SettingError
 
 DATA, FSDP = "data", "fsdp"
 ROWS = PartitionSpec((DATA, FSDP))
@@ -38,6 +38,13 @@ def make_mesh(fsdp: int = 1, devices: Sequence | None = None) -> Mesh:
 
     Raises:
         SettingError: fsdp does not divide the number of devices.
+
+    Examples:
+        >>> import jax
+        >>> from neuroadapter_jax.sharding import make_mesh
+        >>> mesh = make_mesh(devices=jax.devices()[:1])
+        >>> dict(mesh.shape)
+        {'data': 1, 'fsdp': 1}
     """
     devices = list(jax.devices() if devices is None else devices)
     if fsdp < 1 or len(devices) % fsdp:
@@ -52,6 +59,11 @@ def partition(path: str, shape: tuple[int, ...], fsdp: int) -> PartitionSpec:
         path: the leaf's path, parts joined by "/".
         shape: of the leaf.
         fsdp: size of that axis of the mesh.
+
+    Examples:
+        >>> from neuroadapter_jax.sharding import partition
+        >>> tuple(partition("region_projection/bias", (5, 16), fsdp=2))  # too small to be cut
+        ()
     """
     if fsdp == 1 or int(np.prod(shape)) < SMALL:
         return WHOLE
@@ -79,12 +91,22 @@ def path_name(path: tuple) -> str:
 
 
 def shard(tree: Any, mesh: Mesh) -> Any:
-    """Every array where `shardings` puts it; each process gives the same whole arrays."""
+    """Every array where `shardings` puts it; each process gives the same whole arrays.
+
+    Args:
+        tree: of whole arrays.
+        mesh: from `make_mesh`.
+    """
     return _put(tree, shardings(tree, mesh))
 
 
 def replicate(tree: Any, mesh: Mesh) -> Any:
-    """Every array whole on every device of the mesh."""
+    """Every array whole on every device of the mesh.
+
+    Args:
+        tree: of whole arrays.
+        mesh: from `make_mesh`.
+    """
     return _put(tree, jax.tree.map(lambda _: NamedSharding(mesh, WHOLE), tree))
 
 
@@ -107,6 +129,26 @@ def gathered(tree: Any, mesh: Mesh) -> Any:
 def constrained(tree: Any, mesh: Mesh) -> Any:
     """Inside jit: every array where `shardings` puts it, such as gradients beside parameters."""
     return jax.lax.with_sharding_constraint(tree, shardings(tree, mesh))
+
+
+def map_in_turn(
+    function: Callable[[Array], Array], array: Array, mesh: Mesh | None = None
+) -> Array:
+    """Inside jit: a function of samples [b, ...] taken one after the other, on each device its own.
+
+    out[i] = function(array[i : i + 1])[0], with the memory of one sample per device.
+
+    Args:
+        function: of samples [d, ...], each alone.
+        array: the samples; b divides by the number of devices.
+        mesh: whose devices share the samples; one device when None.
+    """
+    count = 1 if mesh is None else mesh.size
+    rows = array.reshape(count, -1, *array.shape[1:])
+    if mesh is not None:
+        rows = jax.lax.with_sharding_constraint(rows, NamedSharding(mesh, ROWS))
+    out = jax.lax.map(function, rows.swapaxes(0, 1)).swapaxes(0, 1)
+    return out.reshape(-1, *out.shape[2:])
 
 
 def gather_to_host(tree: Any) -> Any:
@@ -162,69 +204,3 @@ class ShardedBatches:
             name: jax.make_array_from_process_local_data(place, np.asarray(array))
             for name, array in batch.items()
         }
-
-
-def start_processes(
-    coordinator: str | None = None, num_processes: int | None = None, process_id: int | None = None
-) -> None:
-    """Join the processes of one run; call it before JAX computes anything.
-
-    With an address the three arguments say who is who. Without one, SLURM's variables do, when
-    there is more than one task; else this is a run of one process and nothing happens. With
-    num_processes = 1 alone SLURM's variables are not looked at.
-
-    Args:
-        coordinator: "host:port" of process 0.
-        num_processes: of the whole run.
-        process_id: 0 ... num_processes - 1.
-
-    Raises:
-        SettingError: an address without a port, or a number that is out of its range.
-        InputError: an address without the two numbers, or the reverse; SLURM's variables in a
-            process that srun did not start; or the processes do not find one another.
-    """
-    given = [coordinator, num_processes, process_id]
-    if given == [None, 1, None]:
-        return
-    if any(value is not None for value in given):
-        if any(value is None for value in given):
-            raise InputError(
-                f"coordinator, num_processes and process_id are {given}; give all three, or none "
-                "under SLURM or with one process."
-            )
-        _check_processes(coordinator, num_processes, process_id)
-        _initialize(coordinator, num_processes, process_id)
-    elif (tasks := int(os.environ.get("SLURM_NTASKS") or 1)) > 1:
-        # sbatch and salloc set the number too, but start one process only.
-        if not {"SLURM_PROCID", "SLURM_STEP_NODELIST"} <= os.environ.keys():
-            raise InputError(
-                f"SLURM_NTASKS is {tasks}, but srun did not start this process, so the others are "
-                "not there; put srun before the command, or give --num_processes=1 to run it alone."
-            )
-        _initialize()
-
-
-def _check_processes(
-    coordinator: str | None, num_processes: int | None, process_id: int | None
-) -> None:
-    """Refuse by name what JAX would wait for in vain."""
-    if re.fullmatch(r".+:\d+", coordinator or "") is None:
-        raise SettingError(
-            "coordinator", coordinator, 'the host and port of process 0, as in "node1:1234"'
-        )
-    check("num_processes", num_processes, Count)
-    if process_id not in range(num_processes or 0):
-        last = (num_processes or 0) - 1
-        raise SettingError("process_id", process_id, f"a number from 0 to {last}, one per process")
-
-
-def _initialize(*arguments: Any) -> None:
-    try:
-        jax.distributed.initialize(*arguments)
-    except (RuntimeError, ValueError) as error:
-        said = " ".join(str(error).split())
-        raise InputError(
-            f"The processes of this run did not find one another ({said[:200]}); check "
-            "--coordinator, --num_processes and --process_id, or give --num_processes=1 to run "
-            "this one alone."
-        ) from error

@@ -138,7 +138,8 @@ def process_task(folder, index, port):
     """One of two processes of two devices each, on a mesh 2 x 2."""
     import jax
 
-    from neuroadapter_jax.sharding import make_mesh, start_processes
+    from neuroadapter_jax.processes import start_processes
+    from neuroadapter_jax.sharding import make_mesh
 
     start_processes(f"127.0.0.1:{port}", 2, index)
     assert jax.process_count() == 2 and jax.device_count() == 4
@@ -252,33 +253,6 @@ def test_where_a_parameter_is_cut(path, shape, spec):
     assert partition(path, shape, 1) == PartitionSpec()
 
 
-def test_slurm_without_srun_is_told_a_way_out(monkeypatch):
-    import jax
-
-    from neuroadapter_jax.errors import InputError
-    from neuroadapter_jax.sharding import start_processes
-
-    joined = []
-    monkeypatch.setattr(jax.distributed, "initialize", lambda *given: joined.append(given))
-    monkeypatch.setenv("SLURM_NTASKS", "4")
-    monkeypatch.setenv("SLURM_PROCID", "0")
-    monkeypatch.delenv("SLURM_STEP_NODELIST", raising=False)
-    with pytest.raises(InputError, match=r"SLURM_NTASKS is 4, but srun .* give --num_processes=1"):
-        start_processes()
-    start_processes(num_processes=1)
-    assert joined == []
-    monkeypatch.setenv("SLURM_STEP_NODELIST", "node[1-4]")
-    start_processes()
-    assert joined == [()]
-
-    def fails(*given):
-        raise RuntimeError("DEADLINE_EXCEEDED:\nno answer")
-
-    monkeypatch.setattr(jax.distributed, "initialize", fails)
-    with pytest.raises(InputError, match="one another \\(DEADLINE_EXCEEDED: no answer\\); check"):
-        start_processes("127.0.0.1:1", 2, 1)
-
-
 def test_a_mesh_that_does_not_divide_is_refused():
     from neuroadapter_jax.sharding import make_mesh
 
@@ -298,34 +272,3 @@ if __name__ == "__main__":
     task, folder, *numbers = sys.argv[1:]
     tasks = {"devices": devices_task, "process": process_task}
     tasks[task](Path(folder), *map(int, numbers))
-
-
-@pytest.mark.parametrize(
-    ("given", "words"),
-    [
-        (("localhost", 2, 0), "coordinator is 'localhost'; expected the host and port"),
-        (("localhost:1", 2, 2), "process_id is 2; expected a number from 0 to 1"),
-        (("localhost:1", 2, -1), "process_id is -1; expected a number from 0 to 1"),
-        (("localhost:1", 0, 0), "num_processes is 0; expected a whole number of at least 1"),
-    ],
-)
-def test_processes_that_could_never_meet_are_refused_at_once(monkeypatch, given, words):
-    import jax
-
-    from neuroadapter_jax.errors import InputError
-    from neuroadapter_jax.sharding import start_processes
-
-    monkeypatch.setattr(jax.distributed, "initialize", lambda *_: pytest.fail("it would wait"))
-    with pytest.raises(InputError, match=words):
-        start_processes(*given)
-
-
-def test_a_shell_of_salloc_is_told_that_srun_is_lacking(monkeypatch):
-    from neuroadapter_jax.errors import InputError
-    from neuroadapter_jax.sharding import start_processes
-
-    monkeypatch.setenv("SLURM_NTASKS", "2")
-    for name in ("SLURM_PROCID", "SLURM_STEP_NODELIST"):
-        monkeypatch.delenv(name, raising=False)
-    with pytest.raises(InputError, match="put srun before the command"):
-        start_processes()

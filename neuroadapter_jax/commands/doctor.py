@@ -19,10 +19,14 @@ from pathlib import Path
 import neuroadapter_jax
 from neuroadapter_jax.commands.configs import config_names, configs_folder
 from neuroadapter_jax.commands.extras import EXTRAS
+from neuroadapter_jax.commands.machine import CACHE
 from neuroadapter_jax.commands.shared_flags import CommandFlags
+from neuroadapter_jax.cores import available_cores
 
 CORE = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "nilearn", "numpy")
-OPTIONAL = ("torch", "torchvision", "diffusers", "transformers", "tensorflow", "tensorboardX")
+OPTIONAL = (
+    *("torch", "torchvision", "diffusers", "transformers", "tensorflow", "tensorboardX", "wandb"),
+)
 # What `assets` has to hold -> a file of each without which it is not whole.
 SHIPPED = {
     "tiny-sd": "unet/diffusion_pytorch_model.safetensors",
@@ -128,12 +132,15 @@ def _memory(device) -> str:
 
 def machine() -> Iterator[str]:
     """Cores, memory and disk."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    yield f"{platform.system()} {platform.machine()}, {cores} CPU cores"
+    yield f"{platform.system()} {platform.machine()}, {available_cores()} CPU cores"
     memory = _available_memory()
     if memory is not None:
         total, free = memory
         yield f"memory {total / 2**30:.1f} GiB, {free / 2**30:.1f} GiB available"
+    programs = Path(os.environ.get(CACHE, ""))
+    if CACHE in os.environ:
+        size = sum(file.stat().st_size for file in programs.glob("*") if file.is_file())
+        yield f"compiled programs are kept in {programs}, {size / 1e6:.0f} MB ({CACHE})"
     disk = shutil.disk_usage(Path.cwd())
     yield f"disk at {Path.cwd()}: {disk.free / 1e9:.0f} of {disk.total / 1e9:.0f} GB free"
 

@@ -13,6 +13,7 @@ from neuroadapter_jax.commands.configs import unknown_key
 from neuroadapter_jax.commands.errors import exit_code_of, sentence_of
 from neuroadapter_jax.commands.given import check_given
 from neuroadapter_jax.commands.help_text import command_help
+from neuroadapter_jax.commands.machine import use_compilation_cache
 from neuroadapter_jax.commands.shared_flags import CommandFlags, define_shared
 from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.interrupts import of_program
@@ -44,6 +45,8 @@ def run(name: str, module: ModuleType, arguments: list[str]) -> None:
                 values, rest = parse(name, module, arguments)
                 traceback = values.traceback
                 _quiet_libraries(values.verbosity)
+                if not getattr(module, "COMPILES_EACH_TIME", False):
+                    use_compilation_cache()
                 check_given(values)
                 module.main(values, rest)
             sys.stdout.flush()

@@ -1,13 +1,20 @@
 """Prepared folders of several subjects as one stream of records."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import SupportsIndex
 
 import numpy as np
-from jaxtyping import Int32, Int64
+from jaxtyping import Int, Int32, Int64
 
-from neuroadapter_jax.datasets.prepared.records import IDS_OF_SPLITS, INDEX, PreparedDataset
+from neuroadapter_jax.datasets.prepared.records import (
+    ARRAYS,
+    IDS_OF_SPLITS,
+    INDEX,
+    PreparedDataset,
+    Record,
+)
 from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.readers import read_npz
 
@@ -29,8 +36,9 @@ class SubjectsDataset:
         split: "train", "validation" or "test".
 
     Raises:
-        MissingFileError: as `PreparedDataset`.
-        InputError: as `PreparedDataset`; also a subject given twice, responses of another surface
+        MissingFileError: a folder, or the split's records in it, is not there.
+        InputError: an unknown split, records that their index contradicts, a subject given twice,
+            responses of another surface
             or unit or images prepared otherwise than the first folder's, or an image that one
             subject trains on and another is tested with.
     """
@@ -60,11 +68,32 @@ class SubjectsDataset:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def __getitem__(self, index: SupportsIndex) -> dict[str, np.ndarray | np.generic]:
+    def __getitem__(self, index: SupportsIndex) -> Record:
+        return self.read(index)
+
+    def read(
+        self,
+        index: SupportsIndex,
+        arrays: Collection[str] = tuple(ARRAYS),
+        vertices: Int[np.ndarray, "u m"] | None = None,
+    ) -> Record:
+        """One record, or that part of it that is needed; see `PreparedDataset.read`.
+
+        Args:
+            index: place of the record in the split, from 0.
+            arrays: which arrays are read.
+            vertices: of which features each subject's betas are given, a row per subject; of all
+                when None.
+
+        Raises:
+            IndexError: there is no such record.
+            InputError: as `PreparedDataset.read`.
+        """
         if not 0 <= index.__index__() < len(self):
             raise IndexError(f"There is no record {index} among {len(self)}.")
         subject = self.subject_indices[index.__index__()]
-        record = self.parts[subject][int(self._rows[index.__index__()])]
+        own = None if vertices is None else vertices[subject]
+        record = self.parts[subject].read(int(self._rows[index.__index__()]), arrays, own)
         return record | {"subject_index": subject}
 
     def _check(self) -> None:
@@ -102,7 +131,21 @@ class SubjectsDataset:
 def open_prepared(
     prepared: str | Path | Sequence[str | Path], split: str
 ) -> PreparedDataset | SubjectsDataset:
-    """The records of one folder, or of one folder per subject."""
+    """The records of one folder, or of one folder per subject.
+
+    Args:
+        prepared: a folder of prepared records, or several.
+        split: "train", "validation" or "test".
+
+    Returns:
+        A `PreparedDataset`, or of several folders a `SubjectsDataset`.
+
+    Examples:
+        >>> from neuroadapter_jax.datasets.subjects import open_prepared
+        >>> from neuroadapter_jax.diffusion.weights import ASSETS
+        >>> len(open_prepared(ASSETS / "simulated-responses", "test"))
+        8
+    """
     if isinstance(prepared, str | Path):
         return PreparedDataset(prepared, split)
     return SubjectsDataset(prepared, split)
@@ -110,3 +153,25 @@ def open_prepared(
 
 def _ids(part: PreparedDataset, split: str) -> Int64[np.ndarray, " images"]:
     return read_npz(part.path / INDEX, IDS_OF_SPLITS, {split: "iu1"})[split]
+
+
+@dataclass(frozen=True)
+class PartsOfRecords:
+    """The records of a dataset with only those parts of each that a consumer takes.
+
+    Attributes:
+        dataset: the records.
+        arrays: which of their arrays are read.
+        vertices: of which features of the cortex the betas are given, [m]; of a `SubjectsDataset`
+            [u, m], a row per subject. None for all.
+    """
+
+    dataset: PreparedDataset | SubjectsDataset
+    arrays: tuple[str, ...]
+    vertices: Int[np.ndarray, "*u m"] | None = None
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: SupportsIndex) -> Record:
+        return self.dataset.read(index, self.arrays, self.vertices)

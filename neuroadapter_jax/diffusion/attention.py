@@ -93,13 +93,29 @@ class LayerStream(NamedTuple):
 
 
 def split_heads(x: Float[Array, "b k c"], num_heads: int) -> Float[Array, "b h k d"]:
-    """Cut the last axis into heads, head-major as in diffusers: c = h * d."""
+    """Cut the last axis into heads, head-major as in diffusers: c = h * d.
+
+    Args:
+        x: of c = h d channels.
+        num_heads: the number h of heads.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> from neuroadapter_jax.diffusion.attention import merge_heads, split_heads
+        >>> x = jnp.zeros((3, 5, 16))
+        >>> split_heads(x, 2).shape, merge_heads(split_heads(x, 2)).shape
+        ((3, 2, 5, 8), (3, 5, 16))
+    """
     b, k, c = x.shape
     return x.reshape(b, k, num_heads, c // num_heads).swapaxes(1, 2)
 
 
 def merge_heads(x: Float[Array, "b h q d"]) -> Float[Array, "b q c"]:
-    """The inverse of `split_heads`."""
+    """Heads side by side in the last axis, c = h * d: the inverse of `split_heads`.
+
+    Args:
+        x: by heads.
+    """
     b, h, q, d = x.shape
     return x.swapaxes(1, 2).reshape(b, q, h * d)
 
@@ -107,7 +123,20 @@ def merge_heads(x: Float[Array, "b h q d"]) -> Float[Array, "b q c"]:
 def attention_weights(
     q: Float[Array, "*b h q d"], k: Float[Array, "*#b h k d"], mask: Array | None = None
 ) -> Float[Array, "*b h q k"]:
-    """softmax over keys of q k' / sqrt(d), in float32; `mask` [q, k] is False where forbidden."""
+    """softmax over keys of q k' / sqrt(d), in float32; `mask` [q, k] is False where forbidden.
+
+    Args:
+        q: queries.
+        k: keys.
+        mask: [q, k], False where a query may not attend; None for nowhere.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> from neuroadapter_jax.diffusion.attention import attention_weights
+        >>> q, k = jnp.zeros((1, 1, 1, 4)), jnp.ones((1, 1, 2, 4))
+        >>> attention_weights(q, k).tolist()
+        [[[[0.5, 0.5]]]]
+    """
     scores = jnp.einsum(
         "...qd,...kd->...qk", q * q.shape[-1] ** -0.5, k, preferred_element_type=jnp.float32
     )
@@ -155,6 +184,12 @@ def attend(
     The platform that the program is lowered for decides how: on CPU large attention runs head by
     head, see `attend_by_head`; on NVIDIA and TPU without a probe in one kernel, see
     `attention_fused`. Keys and values of batch 1 serve every sample.
+
+    Args:
+        q: queries.
+        k: keys.
+        v: values.
+        probe: called with the weights [b, h, q, k]; or a `HeadSum` or `Tap`.
     """
     on_cpu = _cpu_path(q, k, probe)
     if attention_fused.hardware() == attention_fused.NONE:

@@ -177,6 +177,10 @@ def place_hemisphere(
     """ROI name [n] and, for the retinotopic ROIs, eccentric and vertical position [n, 2].
 
     Positions are fractions: 0 the vertical midline to 1 the side of the image; 0 top to 1 bottom.
+
+    Args:
+        hemisphere: its mesh.
+        right: whether it is the right one.
     """
     mirror = np.array([-1 if right else 1, 1, 1])
     seeds = [

@@ -49,7 +49,11 @@ _FORMER_ARRAYS = {
 
 
 def read_configuration(root: str | os.PathLike) -> dict[str, Any] | None:
-    """The configuration of a simulated root; None where a folder holds no simulated subject."""
+    """The configuration of a simulated root; None where a folder holds no simulated subject.
+
+    Args:
+        root: any folder.
+    """
     for name in (CONFIGURATION, _FORMER_CONFIGURATION):
         if (path := Path(root) / name).is_file():
             return read_json(path, "the configuration of a simulated subject")
@@ -131,6 +135,9 @@ def truth_fingerprint(root: str | os.PathLike) -> str:
 
 def load_truth(root: str | os.PathLike) -> dict[str, np.ndarray]:
     """Reads truth.npz of a simulated root; its `masks` are bool [images, 3, y, x].
+
+    Args:
+        root: a folder of `write_nsd`.
 
     Raises:
         MissingFileError: the folder is not that of a simulated subject.

@@ -34,7 +34,7 @@ class FeatureDataset:
         return len(self.dataset)
 
     def __getitem__(self, index: SupportsIndex) -> dict[str, Any]:
-        record = self.dataset[index]
+        record = self.dataset.read(index, ("betas",))
         return {
             "betas": record["betas"],
             "image_id": record["image_id"],

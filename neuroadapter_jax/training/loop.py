@@ -2,24 +2,23 @@
 
 import contextlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
-from jax.experimental import multihost_utils
 
-from neuroadapter_jax import interrupts
 from neuroadapter_jax.errors import InputError, NotFiniteError
 from neuroadapter_jax.interrupts import Interrupted
 from neuroadapter_jax.locks import runs_alone
 from neuroadapter_jax.progress import Bar
 from neuroadapter_jax.ranges import Count, check
+from neuroadapter_jax.training.agreement import AgreedSignal
 from neuroadapter_jax.training.checkpoints import CheckpointStore
 from neuroadapter_jax.training.metrics_log import MetricsLog
 from neuroadapter_jax.training.run_config import RunConfig, require_checkpoints
+from neuroadapter_jax.training.trackers import require_trackers
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,8 @@ class Evaluation:
     """What a run measures, and which of its numbers marks the best checkpoint.
 
     Attributes:
-        measure: (state, step) -> numbers by name; must not change the state.
+        measure: (state, step) -> numbers by name; must not change the state. It may raise
+            `Interrupted`, see `agreement.end_if_asked`.
         best_metric: the number that decides.
         best_is_highest: whether its highest value is the best, or its lowest.
     """
@@ -76,7 +76,7 @@ def fit(
     config: RunConfig,
     evaluation: Evaluation | None = None,
     progress: bool = True,
-    tensorboard: bool = False,
+    log_to: Sequence[str] = (),
 ) -> Any:
     """Trains until step num_steps, from the start or from where an earlier call ended.
 
@@ -100,20 +100,21 @@ def fit(
       config: what defines the run; written to config.json and compared.
       evaluation: what is measured on the way; None for nothing, and no best checkpoint.
       progress: show a bar with rate, time left and loss on standard error.
-      tensorboard: also write TensorBoard events.
+      log_to: what keeps the numbers beside metrics.jsonl, see `trackers.TRACKERS`.
 
     Returns:
       The state after num_steps steps.
 
     Raises:
       InputError: workdir belongs to a run of other settings, has lost its checkpoints, or is
-        beyond num_steps.
+        beyond num_steps; or see `require_trackers`.
       NotFiniteError: a number of the step or the best metric is not finite.
       Interrupted: SIGTERM or SIGINT came, to any of the run's processes; the step (with several
-        processes, the next one that is logged) was finished and saved. A second signal acts at
-        once.
+        processes, one within about two seconds) was finished and saved, an evaluation that was
+        going on is done when the run goes on. A second signal acts at once.
     """
     workdir = Path(workdir)
+    require_trackers(log_to)
     config.require_same(workdir)
     require_checkpoints(workdir, intervals.checkpoint)
     workdir.mkdir(parents=True, exist_ok=True)
@@ -130,7 +131,7 @@ def fit(
             batches.set_state(data_state)
         if step > num_steps:
             raise InputError(f"{workdir} is at step {step} already, beyond num_steps {num_steps}.")
-        log = MetricsLog(workdir, step, tensorboard, writes=primary)
+        log = MetricsLog(workdir, step, log_to, config.values, writes=primary)
         stack.callback(log.close)
         bar = stack.enter_context(
             Bar(
@@ -179,7 +180,7 @@ def fit(
 
         if (pending_evaluation := due_evaluation()) and not log.has_evaluation(step):
             evaluate(pending_evaluation)
-        stop = None
+        stop, asked = None, AgreedSignal(step)
         while step < num_steps:
             state, metrics = step_fn(state, _next(batches, step))
             step += 1
@@ -188,27 +189,23 @@ def fit(
                 write_pending()
                 pending.append((step, metrics))
             due = step % intervals.checkpoint == 0 or step == num_steps
-            stop = _agreed_signal(step % intervals.log == 0)
+            stop = asked(step)
             if due or stop is not None:
                 save()
                 if stop is not None:
                     break
             if pending_evaluation := due_evaluation():
-                evaluate(pending_evaluation)
+                try:
+                    evaluate(pending_evaluation)
+                except Interrupted:
+                    if not due:
+                        save()
+                        store.wait()
+                    raise
         store.wait()
         if stop is not None:
             raise Interrupted(stop, step)
         return state
-
-
-def _agreed_signal(now: bool) -> int | None:
-    """The signal that ends the run: any process's, asked of all where `now` is true."""
-    if jax.process_count() == 1:
-        return interrupts.received()
-    if not now:
-        return None
-    received = multihost_utils.process_allgather(np.int32(interrupts.received() or 0))
-    return int(received.max()) or None
 
 
 def _step_of(state: Any) -> int:

@@ -46,7 +46,7 @@ class Settings:
         backbone: folder in the diffusers layout, a shipped name, a Hub id, or "random".
         precision: of the frozen U-Net's parameters and arithmetic in training, "fp32" or "bf16";
             what trains, the loss and the reconstructions are float32.
-        num_regions: p.
+        num_regions: the number p of regions.
         per_hemisphere: take p / 2 regions of each hemisphere.
         banks: with several subjects, one projection bank for all ("shared", as in the released
             code) or one for each ("per_subject"); token norm, keys and values are always shared.
@@ -57,7 +57,7 @@ class Settings:
             shuffled among them, see `shuffle_regions`.
         token_queries: learned queries that read the regions, see `NeuroAdapterConfig`; None for
             one token per region.
-        max_vertices: v; None takes the largest chosen region's size.
+        max_vertices: slots v per region; None takes the largest chosen region's size.
         initial: the projection bank's random start.
         seed: of parameters, data order, noise and dropout.
         batch_size: b, over all devices.
@@ -190,6 +190,9 @@ class Settings:
         """Settings from JSON values of this or an older version; see `upgrade`.
 
         The fingerprints of what a run reads, which its config.json holds beside them, are left out.
+
+        Args:
+            values: JSON values, such as those of config.json.
 
         Raises:
             SettingError: a value out of its range.

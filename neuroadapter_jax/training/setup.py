@@ -11,7 +11,7 @@ from flax import nnx
 from jaxtyping import Float
 
 from neuroadapter_jax.adapter.neuroadapter import NeuroAdapter
-from neuroadapter_jax.cortex.packing import Packing, make_packing, stack_packings
+from neuroadapter_jax.cortex.packing import Packing, compact, make_packing, stack_packings
 from neuroadapter_jax.cortex.parcellation import Parcellation, match_regions
 from neuroadapter_jax.cortex.selection import (
     select_group_regions,
@@ -19,7 +19,7 @@ from neuroadapter_jax.cortex.selection import (
     shuffle_regions,
 )
 from neuroadapter_jax.datasets.prepared.records import PreparedDataset
-from neuroadapter_jax.datasets.subjects import SubjectsDataset, open_prepared
+from neuroadapter_jax.datasets.subjects import PartsOfRecords, SubjectsDataset, open_prepared
 from neuroadapter_jax.diffusion.prompt import empty_prompt
 from neuroadapter_jax.diffusion.unet import PRECISIONS, with_sample_size
 from neuroadapter_jax.diffusion.weights import Backbone, load_pretrained
@@ -40,7 +40,9 @@ class TrainingSetup:
         chosen: each subject's regions, in token order, as selected.
         regions: the same, with their vertices shuffled where `region_structure` is False.
         subjects: the subjects' numbers or names.
-        packing: where the regions' vertices lie, for the adapter's inputs.
+        packing: where the regions' vertices lie on the cortex, for the adapter's inputs.
+        frozen: what the step reads and never changes; its packing is of the records that
+            `needed` gives.
         adapter, backbone: the networks at step 0.
         num_steps: steps of the whole run.
 
@@ -105,10 +107,11 @@ class TrainingSetup:
         )
         self.adapter_graph = nnx.graphdef(self.adapter)
         self.unet_graph, unet_params = nnx.split(self.backbone.unet)
+        self._vertices, packing = compact(self.packing)
         self.frozen = Frozen(
             unet_params,
             empty_prompt(self.backbone),
-            self.packing,
+            packing,
             self.backbone.vae.config.scaling_factor,
         )
         self.optimizer = make_optimizer(
@@ -119,6 +122,16 @@ class TrainingSetup:
             clip_norm=settings.clip_norm,
             b2=settings.b2,
         )
+
+    def needed(self, dataset: PreparedDataset | SubjectsDataset) -> PartsOfRecords:
+        """Records without what the step never reads: the image, and vertices outside its regions.
+
+        The betas are as `frozen.packing` packs them.
+
+        Args:
+            dataset: the run's training or validation records.
+        """
+        return PartsOfRecords(dataset, ("betas", "latent_mean", "latent_std"), self._vertices)
 
     def initial_state(self) -> dict[str, Any]:
         """The state at step 0."""

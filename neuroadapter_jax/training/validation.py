@@ -15,6 +15,7 @@ from neuroadapter_jax.datasets.input_pipeline import eval_batches
 from neuroadapter_jax.diffusion.images import to_uint8
 from neuroadapter_jax.diffusion.samplers import plan
 from neuroadapter_jax.sharding import gather_to_host
+from neuroadapter_jax.training.agreement import end_if_asked
 from neuroadapter_jax.training.loss import denoising_losses, min_snr_weights, sample_noise
 from neuroadapter_jax.training.setup import TrainingSetup
 from neuroadapter_jax.training.step import Frozen, bank_indices, latents_from_moments
@@ -37,10 +38,12 @@ def make_evaluation(
         num_reconstructed: validation images that are reconstructed, at most.
 
     Returns:
-        (state, step) -> numbers by name, the first of them "validation/loss".
+        (state, step) -> numbers by name, the first of them "validation/loss"; it ends early where
+        a signal asks for it.
     """
     settings, schedule = setup.settings, setup.backbone.schedule
-    batches = list(eval_batches(setup.validation, min(settings.batch_size, len(setup.validation))))
+    records = setup.needed(setup.validation)
+    batches = list(eval_batches(records, min(settings.batch_size, len(records))))
     sampling = settings.validation_sampling
     steps = plan(schedule, sampling)
     vae_graph, vae_params = nnx.split(setup.backbone.vae)
@@ -90,6 +93,7 @@ def make_evaluation(
         for i, batch in enumerate(batches):
             arrays = {name: batch[name] for name in read if name in batch}
             for visit in range(visits):
+                end_if_asked(step)
                 each = losses(
                     params, setup.frozen, arrays, jax.random.fold_in(key, i * visits + visit)
                 )
@@ -100,7 +104,8 @@ def make_evaluation(
             keys = jax.random.split(key, count)
             some = {name: first[name][:count] for name in read if name in first}
             images = reconstructions(params, setup.frozen, vae_params, some, keys)
-            save_grid(step, first["image"][:count], np.asarray(images))
+            stimuli = [setup.validation.read(i, ("image",))["image"] for i in range(count)]
+            save_grid(step, np.stack(stimuli), np.asarray(images))
         found = np.concatenate(values)
         result = {"validation/loss": float(found.mean())}
         if len(setup.subjects) > 1:

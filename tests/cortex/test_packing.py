@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from neuroadapter_jax.cortex.label_files import read_parcellation, write_annot
-from neuroadapter_jax.cortex.packing import make_packing, pack, stack_packings, unpack
+from neuroadapter_jax.cortex.packing import compact, make_packing, pack, stack_packings, unpack
 
 
 @pytest.fixture(params=[0, 1])
@@ -63,3 +63,27 @@ def test_each_sample_is_packed_by_its_subjects_regions(regions):
     packing = stack_packings([make_packing(each, v_max=5) for each in own])
     assert packing.index.shape == (3, 4, 5)
     np.testing.assert_array_equal(jax.jit(pack)(betas, packing, subject), expected)
+
+
+def test_compact_responses_are_packed_like_the_whole_cortex(regions):
+    betas = np.random.default_rng(7).normal(size=(5, 18)).astype(np.float32)
+    packing = make_packing(regions, v_max=5)
+    vertices, compacted = compact(packing)
+    read = sorted(v + 9 * (h == "rh") for i, h in enumerate(regions.hemispheres)
+                  for v in regions.vertices[i].tolist())  # fmt: skip
+    assert vertices.tolist() == read
+    assert len(read) < 18
+    np.testing.assert_array_equal(pack(betas[:, vertices], compacted), pack(betas, packing))
+
+
+def test_compact_responses_of_several_subjects_are_packed_like_the_whole_cortex(regions):
+    betas = np.random.default_rng(7).normal(size=(5, 18)).astype(np.float32)
+    subject = np.array([1, 0, 2, 2, 1], np.int32)
+    own = [regions, regions.subset([3]), regions.subset([1, 3])]
+    packings = [make_packing(each.subset([0]), v_max=5) for each in own]
+    vertices, compacted = compact(stack_packings(packings))
+    assert vertices.shape == (3, max(len(each.vertices[0]) for each in own))
+    taken = np.take_along_axis(betas, vertices[subject], axis=1)
+    np.testing.assert_array_equal(
+        pack(taken, compacted, subject), pack(betas, stack_packings(packings), subject)
+    )

@@ -80,6 +80,16 @@ def test_average_of_all_repeats(records):
             np.testing.assert_allclose(betas, expected, atol=1e-3)
 
 
+@pytest.mark.parametrize("count", [1, 2, 3, 7])
+def test_the_average_is_numpys_mean_in_float32_to_the_bit(count):
+    rng = np.random.default_rng(count)
+    betas = rng.normal(scale=[[1], *[[3e3]] * (count - 1)], size=(count, 4_001)).astype("f2")
+    record = {"betas": betas, "image_id": np.int64(0)}
+    (batch,) = split_batches([record])
+    expected = np.mean(betas, axis=0, dtype=np.float32).astype(np.float16)
+    assert batch["betas"].tobytes() == expected[None].tobytes()
+
+
 def test_random_repeats_average_every_subset_alike(records):
     count = {i: {} for i in range(IMAGES)}
     for batch in take(make_batches(records, IMAGES, seed=1, repeats="random"), 70):

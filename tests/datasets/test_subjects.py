@@ -9,7 +9,7 @@ from prepared_records import write_prepared
 
 from neuroadapter_jax.datasets.input_pipeline import batch_dataset, eval_batches, make_batches
 from neuroadapter_jax.datasets.prepared.records import PreparedDataset
-from neuroadapter_jax.datasets.subjects import SubjectsDataset, open_prepared
+from neuroadapter_jax.datasets.subjects import PartsOfRecords, SubjectsDataset, open_prepared
 
 LH, RH = 5, 7
 SHARED = [2, 11, 40]
@@ -51,6 +51,24 @@ def test_the_subjects_take_turns(folders):
         assert record.keys() - own.keys() == {"subject_index"}
         for key in own:
             np.testing.assert_array_equal(record[key], own[key])
+
+
+def test_parts_of_records_are_the_same_numbers(folders):
+    whole = SubjectsDataset(folders, "train")
+    vertices = np.array([[11, 0], [4, 4], [1, 7]])
+    parts = PartsOfRecords(whole, ("betas", "latent_std"), vertices)
+    assert len(parts) == len(whole) == 15
+    for i in range(15):
+        record, part = whole[i], parts[i]
+        read = {"image_id", "subject", "subject_index", "betas", "latent_std"}
+        assert part.keys() == read
+        own = vertices[record["subject_index"]]
+        np.testing.assert_array_equal(part.pop("betas"), record["betas"][:, own])
+        for key, value in part.items():
+            np.testing.assert_array_equal(value, record[key])
+    first = PartsOfRecords(whole.parts[0], ("image",))[2]
+    assert first.keys() == {"image_id", "subject", "image"}
+    np.testing.assert_array_equal(first["image"], whole.parts[0][2]["image"])
 
 
 def pairs(batches):

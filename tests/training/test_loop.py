@@ -1,5 +1,6 @@
 """The loop's promises on a toy. Run as a script, this file is the process that the tests kill."""
 
+import importlib.util
 import json
 import os
 import signal
@@ -15,6 +16,7 @@ import optax
 import pytest
 
 from neuroadapter_jax.errors import InputError
+from neuroadapter_jax.training.agreement import end_if_asked
 from neuroadapter_jax.training.checkpoints import CheckpointStore
 from neuroadapter_jax.training.loop import Evaluation, Interrupted, Intervals, fit
 from neuroadapter_jax.training.metrics_log import read_metrics
@@ -250,6 +252,25 @@ def test_a_signal_saves_and_leaves(tmp_path, whole, number, at):
     assert_same_run(tmp_path, run(tmp_path), *whole)
 
 
+# Step 14 asks for a checkpoint as well, step 12 for an evaluation alone.
+@pytest.mark.parametrize(("every", "at"), [(14, 14), (4, 12)])
+def test_a_signal_in_an_evaluation_saves_and_leaves(tmp_path, every, at):
+    def asked(state, step):
+        if step == at:
+            signal.raise_signal(signal.SIGTERM)
+            end_if_asked(step)
+        return evaluate(state, step)
+
+    options = {"intervals": Intervals(log=3, checkpoint=7, evaluate=every)}
+    with pytest.raises(Interrupted, match=f"SIGTERM at step {at}"):
+        run(tmp_path / "run", evaluation=Evaluation(asked), **options)
+    assert (tmp_path / "run" / "checkpoints" / str(at)).exists()
+    reference = run(tmp_path / "whole", **options)
+    assert_same_run(
+        tmp_path / "run", run(tmp_path / "run", **options), tmp_path / "whole", reference
+    )
+
+
 def test_a_finished_run_is_only_read(tmp_path):
     run(tmp_path)
     before = (tmp_path / "metrics.jsonl").read_bytes()
@@ -382,15 +403,19 @@ def test_a_grain_iterator_goes_on_where_it_was(tmp_path):
     assert whole["params"]["w"].tobytes() == parts["params"]["w"].tobytes()
 
 
-def test_metrics_go_to_tensorboard_if_it_is_there(tmp_path):
-    try:
-        import tensorboardX  # noqa: F401
-    except ImportError:
-        with pytest.raises(ImportError, match="pip install tensorboardX"):
-            run(tmp_path, tensorboard=True, num_steps=3)
-    else:
-        run(tmp_path, tensorboard=True, num_steps=3)
-        assert list((tmp_path / "tensorboard").glob("events*"))
+def test_a_tracker_that_cannot_work_is_refused_before_anything_is_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"pip install 'neuroadapter-jax\[tensorboard\]'"):
+        run(tmp_path / "run", log_to=("tensorboard",))
+    with pytest.raises(InputError, match="'mlflow'; expected some of tensorboard, wandb"):
+        run(tmp_path / "run", log_to=("mlflow",))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_is_the_same_with_a_tracker(tmp_path, whole):
+    pytest.importorskip("tensorboardX")
+    assert_same_run(tmp_path, run(tmp_path, log_to=("tensorboard",)), *whole)
+    assert list((tmp_path / "tensorboard").glob("events*"))
 
 
 if __name__ == "__main__":

@@ -5,14 +5,14 @@ wherever it is installed, so the message is declared here and the arrays are tak
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, SupportsIndex
 
 import numpy as np
 from array_record.python.array_record_data_source import ArrayRecordDataSource
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
-from jaxtyping import Bool, Float32, Int64
+from jaxtyping import Bool, Float32, Int, Int64, UInt8
 from typing_extensions import TypedDict  # that of 3.11 lacks what pydantic needs
 
 from neuroadapter_jax import fingerprints
@@ -41,6 +41,8 @@ ARRAYS: dict[str, np.dtype] = {
     "latent_std": np.dtype("<f2"),
 }
 _FINITE = {"betas": "responses", "latent_mean": "latents", "latent_std": "latents"}
+# By name: the integers as scalars, the arrays as arrays.
+Record = dict[str, np.ndarray | np.generic]
 INTEGERS: dict[str, type[np.signedinteger]] = {"image_id": np.int64, "subject": np.int32}
 
 
@@ -53,23 +55,34 @@ class PreparedDataset:
     ascending order of image_id. A stimulus without an image, see `has_image`, has a black one.
 
     Args:
-        prepared: folder written by `prepare_source`.
+        prepared: folder written by `prepare_source`, or the name of a shipped one, such as
+            "simulated-responses".
         split: a split of the dataset, such as `"train"`, `"validation"` or `"test"`.
 
     Attributes:
-        image_ids: the stimuli.
+        image_ids: the stimuli, ascending.
         num_vertices: features of the left and the right hemisphere.
-        ncsnr: noise-ceiling SNR per feature.
-        provenance: see `read_provenance`.
+        ncsnr: noise-ceiling SNR per feature, at least 0; NaN where it is not known.
+        provenance: what the folder was made from, how, and what it holds: its provenance.json.
 
     Raises:
         MissingFileError: the folder, or the split's records, are not there.
         InputError: an unknown split, or records and index disagree.
         NotFiniteError: an infinite SNR; or, where a record is read, a number that is not finite.
+
+    Examples:
+        >>> from neuroadapter_jax import PreparedDataset
+        >>> from neuroadapter_jax.diffusion.weights import ASSETS
+        >>> dataset = PreparedDataset(ASSETS / "simulated-responses", "test")
+        >>> len(dataset), dataset.num_vertices
+        (8, (10242, 10242))
+        >>> record = dataset[0]
+        >>> record["image"].shape, record["betas"].shape  # three presentations of one image
+        ((64, 64, 3), (3, 20484))
     """
 
     def __init__(self, prepared: str | Path, split: str):
-        self.path = Path(prepared)
+        self.path = _here_or_shipped(prepared)
         self.split = split
         self.provenance = read_provenance(self.path)
         index = read_npz(self.path / INDEX, IDS_OF_SPLITS, {"*": "iu1"})
@@ -177,10 +190,13 @@ class PreparedDataset:
 
         Args:
             files: of the left and the right hemisphere; not looked at if it brings regions.
-            parcels: see `read_parcellation`.
+            parcels: "own" for each hemisphere's own file; "released" for the left file's vertex
+                sets in both hemispheres, as the released code has them.
 
         Raises:
-            InputError: neither, or as `read_parcellation`.
+            MissingFileError: a label file is missing.
+            InputError: the dataset brings no regions and there are not two files, or what
+                `read_parcellation` refuses in them.
         """
         if self.regions is not None:
             return self.regions
@@ -191,6 +207,24 @@ class PreparedDataset:
             )
         left, right = files
         return read_parcellation(left, right, self.num_vertices, parcels)
+
+    def fmri_and_stimuli(
+        self, num_images: int | None = None
+    ) -> tuple[Float32[np.ndarray, "b n"], UInt8[np.ndarray, "b y x c"]]:
+        """Responses, averaged over repeats, and stimuli, as a pipeline takes and compares them.
+
+        `read_split` gives other arrays of the records, and a part of what would fill the memory.
+
+        Args:
+            num_images: the first so many only; all when None.
+
+        Raises:
+            InputError: the split, or num_images, holds no image.
+        """
+        from neuroadapter_jax.datasets.input_pipeline import read_split  # which imports Grain
+
+        found = read_split(self, "betas", "image", num_images=num_images)
+        return found["betas"].astype(np.float32), found["image"]
 
     def require_images(self) -> None:
         """Refuses a split in which a stimulus has no image.
@@ -210,7 +244,31 @@ class PreparedDataset:
     def __len__(self) -> int:
         return int(self._ends[-1])
 
-    def __getitem__(self, index: SupportsIndex) -> dict[str, np.ndarray | np.generic]:
+    def __getitem__(self, index: SupportsIndex) -> Record:
+        return self.read(index)
+
+    def read(
+        self,
+        index: SupportsIndex,
+        arrays: Collection[str] = tuple(ARRAYS),
+        vertices: Int[np.ndarray, " m"] | None = None,
+    ) -> Record:
+        """One record, or that part of it that is needed.
+
+        A record at the size of NSD's fsaverage is 2.8 MB, of which a training step takes a fifth.
+
+        Args:
+            index: place of the record in the split, from 0.
+            arrays: which of "image", "betas", "latent_mean" and "latent_std" are read; all by
+                default. The integers always are.
+            vertices: of which features of the cortex the betas are given, in this order; of all
+                when None.
+
+        Raises:
+            IndexError: there is no such record.
+            NotFiniteError: a number that is read is not finite.
+            InputError: the record is of another image than the index says, or it cannot be read.
+        """
         if not 0 <= index.__index__() < len(self):
             raise IndexError(f"There is no record {index} among {len(self)}.")
         shard = int(np.searchsorted(self._ends, index.__index__(), side="right"))
@@ -218,16 +276,19 @@ class PreparedDataset:
         with reading(file, _RECORDS):
             message = records[index.__index__() - int(self._ends[shard]) + count]
             features = _example_class().FromString(message).features.feature
-            record: dict[str, np.ndarray | np.generic] = {
+            record: Record = {
                 key: dtype(features[key].int64_list.value[0]) for key, dtype in INTEGERS.items()
             }
-            for key, dtype in ARRAYS.items():
-                array = np.frombuffer(features[key].bytes_list.value[0], dtype)
-                record[key] = array.reshape(self._shapes[key])
-        for key, words in _FINITE.items():
+            for key in (key for key in ARRAYS if key in arrays):
+                array = np.frombuffer(features[key].bytes_list.value[0], ARRAYS[key])
+                array = array.reshape(self._shapes[key])
+                if key == "betas" and vertices is not None:
+                    array = array.take(vertices, axis=1)
+                record[key] = array
+        for key in (key for key in _FINITE if key in record):
             if not np.isfinite(record[key]).all():
                 raise NotFiniteError(
-                    f"{file}: the {words} ({key}) of image {record['image_id']} hold NaN or "
+                    f"{file}: the {_FINITE[key]} ({key}) of image {record['image_id']} hold NaN or "
                     f"infinite numbers; expected finite ones, as `neuroadapter prepare` writes "
                     f"them, so copy {self.path} again or prepare it again."
                 )
@@ -239,6 +300,13 @@ class PreparedDataset:
                 f"records do not belong together, so prepare them again or copy both."
             )
         return record
+
+
+def _here_or_shipped(prepared: str | Path) -> Path:
+    """The folder, or the one that the package brings along under this name."""
+    from neuroadapter_jax.diffusion.weights import ASSETS  # which imports all networks
+
+    return next((f for f in (Path(prepared), ASSETS / prepared) if f.is_dir()), Path(prepared))
 
 
 class _Provenance(TypedDict):

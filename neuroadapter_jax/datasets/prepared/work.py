@@ -2,7 +2,6 @@
 
 import contextlib
 import fcntl
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from typing_extensions import TypedDict  # that of 3.11 lacks what pydantic needs
 
+from neuroadapter_jax.cores import available_cores
 from neuroadapter_jax.files import require_same_settings, write_json
 from neuroadapter_jax.locks import locked
 from neuroadapter_jax.readers import read_json
@@ -110,5 +110,4 @@ def _read_mark(path: Path) -> dict[str, Any]:
 
 def thread_count() -> int:
     """One thread per core that this process may use, but no more than four."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return min(4, cores or 1)
+    return min(4, available_cores())

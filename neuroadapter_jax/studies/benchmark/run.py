@@ -1,6 +1,5 @@
 """Three benchmarks that run: both sides, two steps at full size, and the views."""
 
-import os
 import platform
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -12,6 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from neuroadapter_jax.cores import available_cores
 from neuroadapter_jax.diffusion.noise_schedule import NoiseSchedule
 from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.files import refuse_foreign, write_json, write_text
@@ -70,7 +70,7 @@ def compare_sides(
     most = NoiseSchedule().num_train_timesteps
     if not 1 <= num_steps <= most:
         raise SettingError("num_steps", num_steps, f"1 to {most}, the timesteps of the networks")
-    threads = len(os.sched_getaffinity(0))
+    threads = available_cores()
     torch.set_num_threads(threads)
     names = ["tiny-sd", "middle"] if quick else list(sizes)
     if unknown := sorted(set(names) - SIZES.keys()):
