@@ -37,7 +37,7 @@ def define(values: CommandFlags) -> None:
     define_shared(
         values, "model", "prepared", "out", "split", "num_images", "root", "subject",
         "extra_atlases", "label_dir", "atlases", "maps", "meshes", "images_at_once", "seed",
-        "allow_other", "licence",
+        "precision", "allow_other", "licence",
         required=("model", "prepared", "out"),
         defaults={"num_images": 20, "licence": ""},
         helps={
@@ -129,6 +129,8 @@ def main(values: CommandFlags, arguments: list[str]) -> None:
         surface = ShownSurface.from_files(values.meshes)
         surface.require_of(dataset.num_vertices, f"the responses of {values.prepared}")
     pipeline = NeuroAdapterPipeline.from_pretrained(values.model, allow_other=values.allow_other)
+    if values.precision != "fp32":
+        pipeline = pipeline.with_precision(values.precision)
     dataset = PreparedDataset(values.prepared, values.split)
     rois, masks = source.load(pipeline, dataset, values.allow_other)
     for sentence in rois.without_regions():

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 def define(values: CommandFlags) -> None:
     define_shared(
         values, "model", "run", "prepared", "out", "split", "num_images", "num_candidates", "seed",
-        "batch_size", "images_at_once", "encoder", "allow_other", "progress",
+        "batch_size", "images_at_once", "precision", "encoder", "allow_other", "progress",
         required=("prepared", "out"),
         helps={
             "out": "Folder for the images.",
@@ -147,6 +147,8 @@ def main(values: CommandFlags, arguments: list[str]) -> None:
     sampling = sampling_from(values, own)
     require_halving(halving, sampling.num_steps, values.num_candidates or num_candidates)
     pipeline = read_pipeline(values.model, values.run, values.allow_other)
+    if values.precision != "fp32":
+        pipeline = pipeline.with_precision(values.precision)
     plan_memory(values, pipeline, sampling)
     ranking = low_level = None
     if values.encoder:

@@ -21,9 +21,9 @@ from neuroadapter_jax.encoder.features import (
     read_features,
 )
 from neuroadapter_jax.encoder.matching import check_fits, matching_regions, vertices_inside
-from neuroadapter_jax.encoder.ranking import masked_correlation
 from neuroadapter_jax.encoder.region_encoder import RegionEncoder, Rows, make_rows
 from neuroadapter_jax.encoder.saving import load, refuse_other_encoder, save_brain_encoder
+from neuroadapter_jax.encoder.scoring import candidate_scores, packed_prediction
 from neuroadapter_jax.encoder.vit import Dinov2Model
 from neuroadapter_jax.encoder.weights import dinov2_identity, load_dinov2
 from neuroadapter_jax.errors import InputError
@@ -137,15 +137,7 @@ class BrainEncoder:
         graphs = [nnx.graphdef(module) for module in modules]
         states = [nnx.state(module, nnx.Param) for module in modules]
 
-        def predict(params, images):
-            states, shares = params
-            backbone, *members = map(nnx.merge, graphs, states)
-            prepared = prepare_images(images, self.features)
-            return sum(
-                share * member(read_features(backbone, prepared, block), self.grid, rows)
-                for member, block, share in zip(members, self.blocks, shares, strict=True)
-            )
-
+        predict = packed_prediction(graphs, self.features, self.blocks, self.grid, rows)
         return predict, (states, pack(self._shares, rows.packing))
 
     def _scorer(self, regions: Parcellation) -> tuple[Callable, tuple]:
@@ -159,15 +151,7 @@ class BrainEncoder:
         packed, params = self._packed_prediction([part for part, _ in parts], rows)
         mask = rows.packing.mask & jnp.asarray(self.reliable())[rows.packing.index]
 
-        def scores(params, mask, images, fmri, chunk):
-            b, s = images.shape[:2]
-            flat = images.reshape(b * s, *images.shape[2:])
-            predicted = jax.lax.map(
-                lambda image: packed(params, image[None])[0], flat, batch_size=chunk
-            )
-            measured = pack(fmri, rows.packing).reshape(b, 1, -1)
-            return masked_correlation(predicted.reshape(b, s, -1), measured, mask.reshape(-1))
-
+        scores = candidate_scores(packed, rows)
         scorer = jax.jit(scores, static_argnums=4), (params, mask)
         self._scorers[key] = scorer
         return scorer

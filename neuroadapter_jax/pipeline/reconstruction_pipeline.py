@@ -17,6 +17,7 @@ from neuroadapter_jax.cortex.packing import make_packing
 from neuroadapter_jax.cortex.parcellation import Parcellation
 from neuroadapter_jax.diffusion.identity import backbone_identity
 from neuroadapter_jax.diffusion.sampling import Sampling
+from neuroadapter_jax.diffusion.unet import PRECISIONS, Precision, with_sample_size
 from neuroadapter_jax.diffusion.weights import Backbone, is_random
 from neuroadapter_jax.encoder.brain_encoder import BrainEncoder, check_fits
 from neuroadapter_jax.errors import InputError
@@ -138,6 +139,32 @@ class ReconstructionPipeline:
             sampling=saved.sampling,
             num_candidates=saved.num_candidates,
             provenance=saved.provenance,
+        )
+
+    def with_precision(self: _Pipeline, precision: str) -> _Pipeline:
+        """The same pipeline with a U-Net that computes in another precision.
+
+        With "bf16" a GPU's tensor cores and cuDNN's attention are used, and images and views differ
+        from those of "fp32" by what docs/scaling.md shows. The adapter and the autoencoder compute
+        in float32 always, as do norms and softmax.
+
+        Args:
+            precision: "fp32" or "bf16"; what was rounded to bf16 stays so in fp32.
+
+        Raises:
+            SettingError: another one.
+        """
+        check("precision", precision, Precision)
+        unet = self.backbone.unet
+        unet = with_sample_size(unet, unet.config.sample_size, PRECISIONS[precision])
+        return type(self)(
+            self.adapter,
+            self.backbone._replace(unet=unet),
+            self.regions,
+            backbone_name=self.backbone_name,
+            sampling=self.sampling,
+            num_candidates=self.num_candidates,
+            provenance=self.provenance,
         )
 
     def save_pretrained(self, folder: str | Path, dtype: Any = np.float32) -> None:

@@ -5,11 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-import jax.numpy as jnp
-
 from neuroadapter_jax.adapter.region_projection import Initial
 from neuroadapter_jax.cortex.parcellation import Parcels
 from neuroadapter_jax.diffusion.sampling import Sampling
+from neuroadapter_jax.diffusion.unet import Precision
 from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.files import INPUTS, RECORDED, json_values
 from neuroadapter_jax.ranges import (
@@ -27,9 +26,7 @@ from neuroadapter_jax.ranges import (
 from neuroadapter_jax.training.loop import Intervals
 from neuroadapter_jax.training.step import Objective
 
-Precision = Literal["fp32", "bf16"]
 Banks = Literal["shared", "per_subject"]
-PRECISIONS = {"fp32": jnp.float32, "bf16": jnp.bfloat16}
 # What a work folder's config.json holds beside the settings.
 BESIDE = (INPUTS, RECORDED)
 # Version 0.1.0 wrote these beside the other settings; they are fields of `Sampling` now.
