@@ -66,8 +66,10 @@ figure = steps_figure(
 )
 
 # %%
-# The same as the mean of the regions of each region of interest (ROI). The shaded bands span the four
-# images: most of them overlap.
+# Region of interest by region of interest
+# ----------------------------------------
+# The same as the mean of the regions of each region of interest (ROI). The shaded bands span the
+# four images: most of them overlap.
 
 figure, axis = plt.subplots(figsize=(8, 4), layout="constrained")
 for name, members in zip(rois.names, rois.members, strict=True):
