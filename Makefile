@@ -2,6 +2,7 @@
 # make test   format, lint, types, import contracts, then every test, with what they cover
 # make check  the same without the slow tests and without coverage
 # make lint   format, lint, types and import contracts alone
+# make docs   the documentation site in build/docs/html: pages, gallery, API, tested examples
 # make wheel  builds the wheel into dist/ and tries it in a fresh environment outside the checkout
 # make clean  removes what the above made, except runs/
 
@@ -19,7 +20,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscop
 
 export PIP_NO_WARN_SCRIPT_LOCATION := 1
 
-.PHONY: demo test check lint wheel clean
+.PHONY: demo test check lint docs wheel clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.prepare
@@ -36,6 +37,16 @@ check: lint
 
 test: lint
 	@$(PYTEST) --cov --cov-report term:skip-covered --cov-fail-under 90
+
+# A warning is an error, and so is an example that fails. What did not change is not made again: pages,
+# and pictures of the gallery. The second builder runs the examples of the API reference, from the
+# pages that the first one has read.
+SPHINX := $(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet -d build/docs/doctrees
+docs: $(VENV)/.docs
+	@$(SPHINX) -b html docs build/docs/html
+	@$(SPHINX) -b doctest docs build/docs/doctest
+	@$(BIN)/python docs/check_site.py build/docs/html
+	@echo "The site: build/docs/html/index.html"
 
 # The steps of a release but the upload. The environment is fresh and the folder is empty, so that
 # nothing of the checkout is found by chance.
@@ -54,7 +65,8 @@ wheel: $(BIN)/python
 	@echo "The wheel: $$(ls dist/*.whl)"
 
 clean:
-	rm -rf $(VENV) .cache .pytest_cache .ruff_cache .mypy_cache .coverage* build dist *.egg-info
+	rm -rf $(VENV) .cache .pytest_cache .ruff_cache .mypy_cache .coverage* build dist *.egg-info \
+		docs/gallery docs/api/generated docs/sg_execution_times.rst
 	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
 $(BIN)/python:
@@ -85,3 +97,9 @@ $(VENV)/.dev: setup.py constraints.txt | $(BIN)/python
 	|| $(PIP) install --quiet '$(TORCH)' '$(TORCHVISION)'
 	@$(INSTALL) --editable '.[dev]'
 	@touch $(VENV)/.prepare $@
+
+# After `make test` this adds only what is missing.
+$(VENV)/.docs: setup.py constraints.txt | $(BIN)/python
+	@echo "Installing what the documentation needs"
+	@$(INSTALL) --editable '.[docs]'
+	@touch $@

@@ -63,9 +63,21 @@ PYTORCH = ["diffusers>=0.40", "torch>=2.13", "transformers>=5"]
 # nor transformers starts: that of PyPI is, the tests' CPU build the Makefile takes care of.
 NETWORKS = ["torchvision>=0.28"]
 
+# What `make docs` needs; a script of the gallery prepares records.
+DOCS = [
+    "myst-parser",
+    "pydata-sphinx-theme",
+    "sphinx",
+    "sphinx-copybutton",
+    "sphinx-design",
+    "sphinx-gallery",
+    *PREPARE,
+]
+
 DEV = [
     "bdpy",
     "beartype",
+    "dask",
     "hypothesis",
     "import-linter",
     "mypy==2.4.1",
@@ -77,7 +89,9 @@ DEV = [
     "ruff",
     "scikit-image",
     "setuptools",
+    "tensorboardX",
     "types-tqdm",
+    "wandb",
     *PREPARE,
     *PYTORCH,
 ]
@@ -139,6 +153,8 @@ setup(
         "pytorch": [*PYTORCH, *NETWORKS],
         "cuda": ["jax[cuda13]>=0.10.2"],
         "tensorboard": ["tensorboardX"],
+        "wandb": ["wandb"],
+        "docs": DOCS,
         "dev": DEV,
     },
     zip_safe=False,

@@ -3,10 +3,10 @@ r"""Deeprecon: one token per ROI of one subject, Stable Diffusion 1.5 at 512 x 5
     neuroadapter train --config deeprecon --config.data.reader.root=<folder of .h5> \
         --config.data.reader.images=<folder of images>
 
-Hardware: one GPU of 40 GB or more. The images are given on request; without them the responses can
-be prepared and a trained model can reconstruct from them, but nothing can be trained. The paper's
-numbers come from 200 parcels; the public files hold volumes of visual cortex, so here a token is an
-ROI. For a surface file: --config.data.reader.rois=None and the label files as
+Hardware: one GPU of 24 GB or more (docs/scaling.md). The images are given on request; without them
+the responses can be prepared and a trained model can reconstruct from them, but nothing can be
+trained. The paper's numbers come from 200 parcels; the public files hold volumes of visual cortex,
+so here a token is an ROI. For a surface file: --config.data.reader.rois=None and the label files as
 --config.data.parcellation.
 """
 

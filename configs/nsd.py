@@ -2,7 +2,7 @@
 
     neuroadapter train --config nsd --config.data.root=<NSD's folder>
 
-Hardware: one GPU of 40 GB or more. Without weights or without NSD:
+Hardware: one GPU of 24 GB or more (docs/scaling.md). Without weights or without NSD:
 
     --config.backbone=random             random weights of the same architecture
     --config configs/nsd.py:simulated     the simulated subject of configs/demo.py, 64 x 64 pixels

@@ -12,6 +12,15 @@ class InputError(ValueError):
     The message is one sentence: the file or key, what was found, what was expected, what to do.
     Commands print it and end with exit code 1. Any other exception is a mistake of this package, so
     its traceback is shown.
+
+    Examples:
+        >>> from neuroadapter_jax import read_parcellation
+        >>> from neuroadapter_jax.errors import InputError
+        >>> try:
+        ...     read_parcellation("lh.nowhere.annot", "rh.nowhere.annot")
+        ... except InputError as error:
+        ...     print(error)
+        The parcellation file lh.nowhere.annot does not exist.
     """
 
 

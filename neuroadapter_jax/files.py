@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 import numpy as np
@@ -228,6 +228,19 @@ def _where(place: str, folder: str | Path) -> str:
 def json_values(content: Any) -> Any:
     """A value as it comes back from a JSON file: tuples are lists, keys are strings."""
     return json.loads(json.dumps(content))
+
+
+def without_local_paths(content: Any) -> Any:
+    """JSON values in which of an absolute path the last name alone is left, to be given away."""
+    if isinstance(content, Mapping):
+        return {key: without_local_paths(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [without_local_paths(value) for value in content]
+    if isinstance(content, str):
+        for kind in (PurePosixPath, PureWindowsPath):
+            if (path := kind(content)).is_absolute() or content.startswith("~"):
+                return path.name
+    return content
 
 
 def differing_keys(

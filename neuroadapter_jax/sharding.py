@@ -1,13 +1,14 @@
 """Where arrays live: a mesh with axes data and fsdp, and rules by parameter path."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array
 
 from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.ranges import SettingError
@@ -37,6 +38,13 @@ def make_mesh(fsdp: int = 1, devices: Sequence | None = None) -> Mesh:
 
     Raises:
         SettingError: fsdp does not divide the number of devices.
+
+    Examples:
+        >>> import jax
+        >>> from neuroadapter_jax.sharding import make_mesh
+        >>> mesh = make_mesh(devices=jax.devices()[:1])
+        >>> dict(mesh.shape)
+        {'data': 1, 'fsdp': 1}
     """
     devices = list(jax.devices() if devices is None else devices)
     if fsdp < 1 or len(devices) % fsdp:
@@ -51,6 +59,11 @@ def partition(path: str, shape: tuple[int, ...], fsdp: int) -> PartitionSpec:
         path: the leaf's path, parts joined by "/".
         shape: of the leaf.
         fsdp: size of that axis of the mesh.
+
+    Examples:
+        >>> from neuroadapter_jax.sharding import partition
+        >>> tuple(partition("region_projection/bias", (5, 16), fsdp=2))  # too small to be cut
+        ()
     """
     if fsdp == 1 or int(np.prod(shape)) < SMALL:
         return WHOLE
@@ -78,12 +91,22 @@ def path_name(path: tuple) -> str:
 
 
 def shard(tree: Any, mesh: Mesh) -> Any:
-    """Every array where `shardings` puts it; each process gives the same whole arrays."""
+    """Every array where `shardings` puts it; each process gives the same whole arrays.
+
+    Args:
+        tree: of whole arrays.
+        mesh: from `make_mesh`.
+    """
     return _put(tree, shardings(tree, mesh))
 
 
 def replicate(tree: Any, mesh: Mesh) -> Any:
-    """Every array whole on every device of the mesh."""
+    """Every array whole on every device of the mesh.
+
+    Args:
+        tree: of whole arrays.
+        mesh: from `make_mesh`.
+    """
     return _put(tree, jax.tree.map(lambda _: NamedSharding(mesh, WHOLE), tree))
 
 
@@ -106,6 +129,26 @@ def gathered(tree: Any, mesh: Mesh) -> Any:
 def constrained(tree: Any, mesh: Mesh) -> Any:
     """Inside jit: every array where `shardings` puts it, such as gradients beside parameters."""
     return jax.lax.with_sharding_constraint(tree, shardings(tree, mesh))
+
+
+def map_in_turn(
+    function: Callable[[Array], Array], array: Array, mesh: Mesh | None = None
+) -> Array:
+    """Inside jit: a function of samples [b, ...] taken one after the other, on each device its own.
+
+    out[i] = function(array[i : i + 1])[0], with the memory of one sample per device.
+
+    Args:
+        function: of samples [d, ...], each alone.
+        array: the samples; b divides by the number of devices.
+        mesh: whose devices share the samples; one device when None.
+    """
+    count = 1 if mesh is None else mesh.size
+    rows = array.reshape(count, -1, *array.shape[1:])
+    if mesh is not None:
+        rows = jax.lax.with_sharding_constraint(rows, NamedSharding(mesh, ROWS))
+    out = jax.lax.map(function, rows.swapaxes(0, 1)).swapaxes(0, 1)
+    return out.reshape(-1, *out.shape[2:])
 
 
 def gather_to_host(tree: Any) -> Any:

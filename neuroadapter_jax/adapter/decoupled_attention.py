@@ -12,15 +12,31 @@ from neuroadapter_jax.diffusion.unet import UNet2DConditionModel
 
 
 class DecoupledAttention(nnx.Module):
-    """K_l = E W_k,l and V_l = E W_v,l for each layer l, without bias.
+    """Keys and values of the brain tokens for every cross-attention layer of the U-Net.
 
-    Beside the text's keys and values they make IP-Adapter's decoupled cross-attention (Ye et al.
-    2023, arXiv 2308.06721, eq. 5); the queries are the frozen U-Net's.
+    K_l = E W_k,l and V_l = E W_v,l for each layer l, without bias. Beside the text's keys and
+    values they make IP-Adapter's decoupled cross-attention (Ye et al. 2023, arXiv 2308.06721,
+    eq. 5)::
+
+        softmax(Q K_text' / sqrt(d)) V_text + scale softmax(Q K_l' / sqrt(d)) V_l
+
+    The queries Q are the frozen U-Net's. The streams are added up inside the U-Net, which knows
+    nothing of brains.
 
     Args:
-        token_width: f.
-        widths: channels of each layer, h * d.
-        heads: heads of each layer.
+        token_width: width f of the tokens E.
+        widths: channels of each layer, h * d, in the U-Net's order of execution.
+        heads: heads h of each layer.
+        rngs: of the random start.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from neuroadapter_jax.adapter.decoupled_attention import DecoupledAttention
+        >>> attention = DecoupledAttention(16, widths=(32, 64), heads=(2, 4), rngs=nnx.Rngs(0))
+        >>> stream = attention(jnp.ones((3, 5, 16)))  # 3 samples of 5 tokens
+        >>> [keys.shape for keys in stream.keys]  # per layer: sample, head, token, head width
+        [(3, 2, 5, 16), (3, 4, 5, 16)]
     """
 
     def __init__(
@@ -34,7 +50,11 @@ class DecoupledAttention(nnx.Module):
         self.to_k_ip, self.to_v_ip = bank(), bank()
 
     def start_from_text(self, unet: UNet2DConditionModel) -> None:
-        """Copy the U-Net's text key and value matrices, as the released code does."""
+        """Copy the U-Net's text key and value matrices, as the released code does.
+
+        Args:
+            unet: whose `attn2` layers have the widths of this one
+        """
         layers = [attention for _, attention in unet.cross_attentions()]
         for own, layer in zip(self.to_k_ip, layers, strict=True):
             own.kernel[...] = jnp.asarray(layer.to_k.kernel[...], own.kernel.dtype)
@@ -44,7 +64,12 @@ class DecoupledAttention(nnx.Module):
     def __call__(
         self, tokens: Float[Array, "b p f"], scale: float | Float[Array, ""] = 1.0
     ) -> Stream:
-        """The stream of tokens [b, p, f]."""
+        """The stream of tokens.
+
+        Args:
+            tokens: E [b, p, f].
+            scale: weight of this stream's attention output beside the text's.
+        """
         keys, values = (
             tuple(split_heads(to(tokens), h) for to, h in zip(bank, self.heads, strict=True))
             for bank in (self.to_k_ip, self.to_v_ip)
@@ -53,7 +78,14 @@ class DecoupledAttention(nnx.Module):
 
 
 def cross_attention_shapes(unet: UNet2DConditionModel) -> tuple[list[int], list[int]]:
-    """Width and number of heads of every cross-attention layer; works on abstract modules."""
+    """Width and number of heads of every cross-attention layer; works on abstract modules.
+
+    Args:
+        unet: whose layers the adapter will serve.
+
+    Returns:
+        Channels h * d of each layer, and heads h of each, both in order of execution.
+    """
     layers = [attention for _, attention in unet.cross_attentions()]
     kernels = [jax.tree.leaves(nnx.state(layer.to_k, nnx.Param))[0] for layer in layers]
     return [kernel.shape[1] for kernel in kernels], [layer.num_heads for layer in layers]

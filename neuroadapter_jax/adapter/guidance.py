@@ -24,12 +24,30 @@ class Guidance(NamedTuple):
 
     eps = eps_uncond + g (eps_cond - eps_uncond), where the unconditional half sees every brain
     token dropped and the same text (Ho and Salimans 2022, arXiv 2207.12598, eq. 6, with g = 1 + w).
+    g = 1 is the conditional prediction; the paper's reconstructions have g = 4.
 
     Attributes:
         text: the empty prompt's stream, batch 1, attended to by both halves; None for no stream.
         brain: the samples' stream, batch b.
         unconditional: from `NeuroAdapter.unconditional`, batch 1: all its tokens are the same.
         scale: g; None means no guidance, and no second half is computed.
+
+    Examples:
+        The stream that drops every token comes from the adapter:
+
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from neuroadapter_jax import NeuroAdapter
+        >>> from neuroadapter_jax.adapter.guidance import Guidance
+        >>> from neuroadapter_jax.adapter.neuroadapter import NeuroAdapterConfig
+        >>> config = NeuroAdapterConfig(
+        ...     num_regions=5, max_vertices=7, token_width=16, widths=(32,), heads=(2,)
+        ... )
+        >>> adapter = NeuroAdapter(config, rngs=nnx.Rngs(0))
+        >>> brain = adapter(jnp.ones((3, 5, 7)))
+        >>> guidance = Guidance(None, brain, adapter.unconditional(), scale=4.0)
+        >>> guidance.unconditional.keys[0].shape
+        (1, 2, 5, 16)
     """
 
     text: Stream | None
@@ -39,7 +57,20 @@ class Guidance(NamedTuple):
 
 
 def expand(stream: Stream, size: int) -> Stream:
-    """A stream whose batch of 1 is repeated to `size`."""
+    """A stream whose batch of 1 is repeated to `size`, without copying.
+
+    Args:
+        stream: of batch 1.
+        size: of the new batch.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> from neuroadapter_jax.adapter.guidance import expand
+        >>> from neuroadapter_jax.diffusion.attention import Stream
+        >>> one = Stream(keys=(jnp.zeros((1, 2, 5, 8)),), values=(jnp.zeros((1, 2, 5, 8)),))
+        >>> expand(one, 3).keys[0].shape
+        (3, 2, 5, 8)
+    """
 
     def repeat(x):
         return jnp.broadcast_to(x, (size, *x.shape[1:]))
@@ -190,8 +221,12 @@ def advance_latents(
         keys: [b] random keys; key i alone decides the noise of sample i.
         steps: the whole plan.
         prediction_type: of the U-Net.
-        probe: see `sample_latents`.
+        probe: called with the brain attention [b, h, q, p] of each layer, conditional half only;
+            or one such function per layer.
         span: (first step, step after the last); None for all.
+
+    Returns:
+        The state after these steps, and the probe's results per layer stacked over them, or None.
     """
     predict = guided_prediction(unet, guidance, probe)
     return advance(predict, state, keys, steps, prediction_type, span)
@@ -204,7 +239,14 @@ def guided_prediction(
 ) -> Callable[[Array, Array], tuple[Array, list | None]]:
     """(latents, timestep) -> (guided prediction, the probe's results or None).
 
-    Both halves of guidance go through the U-Net as one batch of pairs.
+    eps = eps_uncond + g (eps_cond - eps_uncond), see `Guidance`. Both halves go through the U-Net
+    as one batch of pairs.
+
+    Args:
+        unet: frozen.
+        guidance: what the prediction is conditioned on.
+        probe: called with the brain attention [b, h, q, p] of each layer, conditional half only;
+            or one such function per layer.
     """
     text, brain, unconditional, scale = guidance
     if scale is not None:

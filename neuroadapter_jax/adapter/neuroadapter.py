@@ -21,17 +21,26 @@ class NeuroAdapterConfig:
     """The shape of a NeuroAdapter.
 
     Attributes:
-        num_regions: p, one token each unless queries read them.
-        max_vertices: v, slots per region.
-        token_width: f, the U-Net's cross_attention_dim.
+        num_regions: the number p of regions, one token each unless queries read them.
+        max_vertices: slots v per region.
+        token_width: width f of a token, the U-Net's cross_attention_dim.
         widths: channels per cross-attention layer.
         heads: heads per cross-attention layer.
-        initial: the projection bank's random start, see `RegionProjection`.
+        initial: the projection bank's random start, "per_region" or "released"; see
+            `RegionProjection`.
         token_queries: number of learned queries that read the regions (`TokenMapper`) and are
             the tokens in their place; None for one token per region, the paper's model.
         num_subjects: u, subjects with a projection bank each over what they share.
         condition_width: width of the tokens before the norm, the released code's condition_dim;
             None for f.
+
+    Examples:
+        >>> from neuroadapter_jax.adapter.neuroadapter import NeuroAdapterConfig
+        >>> config = NeuroAdapterConfig(
+        ...     num_regions=200, max_vertices=812, token_width=768, widths=(320,), heads=(8,)
+        ... )
+        >>> config.num_tokens, config.width_before_norm
+        (200, 768)
     """
 
     num_regions: int
@@ -69,12 +78,37 @@ class _TokenNorm(nnx.Module):
 class NeuroAdapter(nnx.Module):
     """Everything that trains: projection bank, token norm, key and value matrices.
 
-    tokens = TokenNorm(keep * RegionProjection(B)), then one (key, value) pair per layer; with
-    token_queries the `TokenMapper` acts before keep, as in the released code. A dropped token is
-    zeroed before the norm, so it becomes the norm's image of zero, the same for every region; the
-    unconditional half of guidance sees all tokens dropped.
+    ::
+
+        tokens = LayerNorm(keep * RegionProjection(B) W + bias)
+        keys_l, values_l = tokens W_k,l, tokens W_v,l          for each cross-attention layer l
+
+    B are the responses by region [b, p, v]. With token_queries the `TokenMapper` acts before keep,
+    as in the released code. A dropped token is zeroed before the norm, so it becomes the norm's
+    image of zero, the same for every region; the unconditional half of guidance sees all tokens
+    dropped.
 
     NeuroAdapter (arXiv 2509.23566); dropout before the norm as in the released code.
+
+    Args:
+        config: its shape; `for_unet` makes one that fits a U-Net.
+        rngs: of the random start.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from neuroadapter_jax import NeuroAdapter
+        >>> from neuroadapter_jax.adapter.neuroadapter import NeuroAdapterConfig
+        >>> config = NeuroAdapterConfig(
+        ...     num_regions=5, max_vertices=7, token_width=16, widths=(32, 64), heads=(2, 4)
+        ... )
+        >>> adapter = NeuroAdapter(config, rngs=nnx.Rngs(0))
+        >>> responses = jnp.ones((3, 5, 7))  # 3 samples, 5 regions of up to 7 vertices
+        >>> adapter.tokens(responses).shape
+        (3, 5, 16)
+        >>> stream = adapter(responses)
+        >>> [values.shape for values in stream.values]  # per layer: sample, head, token, width
+        [(3, 2, 5, 16), (3, 4, 5, 16)]
     """
 
     def __init__(self, config: NeuroAdapterConfig, *, rngs: nnx.Rngs):
@@ -108,7 +142,21 @@ class NeuroAdapter(nnx.Module):
         *,
         rngs: nnx.Rngs,
     ) -> "NeuroAdapter":
-        """A new adapter that fits a U-Net, its key and value matrices copied from the text's."""
+        """A new adapter that fits a U-Net, its key and value matrices copied from the text's.
+
+        Args:
+            unet: the frozen U-Net.
+            num_regions: the number p of regions.
+            max_vertices: slots v per region.
+            initial: the projection bank's random start, "per_region" or "released".
+            token_queries: learned queries that are the tokens; None for one token per region.
+            num_subjects: subjects with a projection bank each.
+            rngs: of the random start.
+
+        Raises:
+            InputError: an unknown `initial`, or with queries a token width that is no multiple of
+                the 8 heads of `TokenMapper`.
+        """
         widths, heads = cross_attention_shapes(unet)
         config = NeuroAdapterConfig(
             num_regions,
@@ -125,7 +173,11 @@ class NeuroAdapter(nnx.Module):
         return adapter
 
     def of_subject(self, index: int) -> "NeuroAdapter":
-        """One subject's adapter: its projection bank, and what all share."""
+        """One subject's adapter: its projection bank, and what all share.
+
+        Args:
+            index: which subject, 0 to u - 1, in the order of training.
+        """
         single = nnx.clone(self)
         single.config = replace(self.config, num_subjects=1)
         single.region_projection = self.region_projection.of_subject(index)
@@ -137,7 +189,13 @@ class NeuroAdapter(nnx.Module):
         keep: Bool[Array, "b k"] | None = None,
         subject: Int[Array, " b"] | None = None,
     ) -> Float[Array, "b k f"]:
-        """The k tokens, one per region or query; those with keep False are zeroed."""
+        """The k tokens after the norm, one per region or query.
+
+        Args:
+            packed: z-scored responses, zero in empty vertex slots.
+            keep: which tokens stay, the others being zeroed before the norm; all when None.
+            subject: whose projection bank each sample takes, 0 to u - 1; None with one bank.
+        """
         tokens = self.region_projection(packed, subject)
         if self.config.token_queries is not None:
             tokens = self.token_mapper(tokens)

@@ -15,22 +15,38 @@ Initial = Literal["per_region", "released"]
 class RegionProjection(nnx.Module):
     """E[p] = B[p] W[p] + bias[p]: every region has its own matrix.
 
-    With several subjects there is a bank for each: E[b, p] = B[b, p] W[p, u] + bias[p, u] with u
-    the subject of sample b; weights are [p, u, v, f], the bias [p, u, f].
+    B[p] are the responses of region p's vertices [v], E[p] its token [f]. With several subjects
+    there is a bank for each: E[b, p] = B[b, p] W[p, u] + bias[p, u] with u the subject of sample b;
+    weights are [p, u, v, f], the bias [p, u, f].
 
     Args:
-        num_regions: p.
-        max_vertices: v; smaller regions are zero-padded, so their further rows do not act.
-        token_width: f.
+        num_regions: the number p of regions.
+        max_vertices: slots v per region; smaller regions are zero-padded, so their further rows do
+            not act.
+        token_width: width f of a token.
         initial: "per_region" draws W from U(-a, a) with a = sqrt(6 / (v + f)) (Glorot and Bengio
             2010 for each region's own matrix) and the bias from N(0, 1); "released" draws W with
-            a = sqrt(6 / ((v + p) f)), which is what PyTorch's xavier_uniform_ gives on the
+            a = sqrt(6 / ((v + p) f)), which is what PyTorch's ``xavier_uniform_`` gives on the
             released code's 3-D tensor, and starts the bias at zero.
-        num_subjects: u; each subject's bank starts at its own random numbers.
+        num_subjects: how many subjects; each one's bank starts at its own random numbers.
+        rngs: of the random start.
 
     NeuroAdapter (arXiv 2509.23566), section on brain tokens. The random bias is ours: responses are
     z-scored, so without it no token says at first which region it comes from, and the queries
     cannot tell regions apart until the bias has grown.
+
+    Raises:
+        InputError: an unknown `initial`.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from neuroadapter_jax.adapter.region_projection import RegionProjection
+        >>> bank = RegionProjection(num_regions=5, max_vertices=7, token_width=16, rngs=nnx.Rngs(0))
+        >>> bank.weights.shape, bank.bias.shape
+        ((5, 7, 16), (5, 16))
+        >>> bank(jnp.zeros((3, 5, 7))).shape  # 3 samples, a token for each of 5 regions
+        (3, 5, 16)
     """
 
     def __init__(
@@ -65,8 +81,8 @@ class RegionProjection(nnx.Module):
         """The tokens.
 
         Args:
-            packed: responses, zero in empty slots.
-            subject: whose bank each sample takes; None with one bank.
+            packed: responses by region, zero in empty slots.
+            subject: whose bank each sample takes, 0 to u - 1; None with one bank.
         """
         weights, bias = self.weights[...], self.bias[...]
         packed = packed.astype(weights.dtype)
@@ -81,7 +97,7 @@ class RegionProjection(nnx.Module):
         return tokens + jnp.moveaxis(bias[:, subject], 1, 0)
 
     def of_subject(self, index: int) -> "RegionProjection":
-        """One subject's bank alone."""
+        """One subject's bank alone, of weights [p, v, f]; `index` is from 0 to u - 1."""
         single = nnx.clone(self)
         single.weights = nnx.Param(self.weights[...][:, index])
         single.bias = nnx.Param(self.bias[...][:, index])

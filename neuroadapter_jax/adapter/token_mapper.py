@@ -14,19 +14,32 @@ _HEADS, _HIDDEN = 8, 1024
 class TokenMapper(nnx.Module):
     """One transformer decoder layer, norms first: q learned queries X attend to p region tokens E.
 
-    X = X + self_attention(norm1(X));  X = X + cross_attention(norm2(X), E + R);
-    X = X + W2 relu(W1 norm3(X));  tokens = norm(X),  with a learned embedding R per region.
+    With a learned embedding R per region::
+
+        X = X + self_attention(norm1(X))
+        X = X + cross_attention(norm2(X), E + R)
+        X = X + W2 relu(W1 norm3(X))
+        tokens = norm(X)
 
     The released code's "transformer_decoder" (8 heads, feed-forward width 1024). Its layer is not
     public and has dropout of 0.1; this is PyTorch's `TransformerDecoderLayer` without dropout.
 
     Args:
-        num_queries: q, tokens that come out.
-        num_regions: p.
-        width: f, a multiple of the 8 heads.
+        num_queries: the number q of queries, and so of tokens that come out.
+        num_regions: the number p of regions.
+        width: width f of a token, a multiple of the 8 heads.
+        rngs: of the random start.
 
     Raises:
-        InputError: so it is not.
+        InputError: the width is no multiple of the heads.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from neuroadapter_jax.adapter.token_mapper import TokenMapper
+        >>> mapper = TokenMapper(num_queries=3, num_regions=5, width=16, rngs=nnx.Rngs(0))
+        >>> mapper(jnp.zeros((2, 5, 16))).shape  # five region tokens become three
+        (2, 3, 16)
     """
 
     def __init__(self, num_queries: int, num_regions: int, width: int, *, rngs: nnx.Rngs):

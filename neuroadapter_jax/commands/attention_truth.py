@@ -13,14 +13,14 @@ killed run goes on. docs/does-attention-tell-the-truth.md explains.
 from absl import flags
 
 from neuroadapter_jax.commands.given import SIMULATED, holds
-from neuroadapter_jax.commands.machine import use_cpu_cores
+from neuroadapter_jax.commands.machine import plan_memory, use_cpu_cores
 from neuroadapter_jax.commands.shared_flags import CommandFlags, define_shared
 
 
 def define(values: CommandFlags) -> None:
     define_shared(
-        values, "model", "prepared", "root", "out", "num_images", "batch_size", "seed",
-        "allow_other",
+        values, "model", "prepared", "root", "out", "num_images", "batch_size", "images_at_once",
+        "seed", "allow_other",
         required=("prepared", "root", "out"),
         defaults={"model": "neuroadapter-simulated", "num_images": 200, "batch_size": 40},
         helps={
@@ -64,6 +64,7 @@ def main(values: CommandFlags, arguments: list[str]) -> None:
         allow_other=tuple(values.allow_other),
     )
     pipeline = NeuroAdapterPipeline.from_pretrained(values.model, allow_other=values.allow_other)
+    plan_memory(values, pipeline, num_rois=20)
     results = run_attention_truth(pipeline, values.prepared, values.root, values.out, settings)
     print(tables(results))
     print(f"Written to {values.out}: results.json, tables.md, figures/")

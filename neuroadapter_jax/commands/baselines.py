@@ -17,7 +17,7 @@ from absl import flags
 
 from neuroadapter_jax.commands.choices import METHODS
 from neuroadapter_jax.commands.given import SIMULATED, holds, must_exist, needs, needs_choice
-from neuroadapter_jax.commands.machine import use_cpu_cores
+from neuroadapter_jax.commands.machine import plan_memory, use_cpu_cores
 from neuroadapter_jax.commands.shared_flags import (
     CommandFlags,
     define_sampling,
@@ -33,7 +33,7 @@ NUM_SHOWN = 10
 def define(values: CommandFlags) -> None:
     define_shared(
         values, "model", "prepared", "encoder", "out", "root", "num_candidates", "seed",
-        "batch_size", "allow_other", "progress",
+        "batch_size", "images_at_once", "allow_other", "progress",
         required=("prepared", "encoder", "out"),
         defaults={"model": "neuroadapter-simulated", "num_candidates": 8},
         helps={
@@ -100,6 +100,7 @@ def main(values: CommandFlags, arguments: list[str]) -> None:
         captions = baselines.simulated_captions(values.root)
     baselines.require_choices(settings, values.root, settings.wanted(captions is not None))
     pipeline = NeuroAdapterPipeline.from_pretrained(values.model, allow_other=values.allow_other)
+    plan_memory(values, pipeline, settings.sampling)
     backbone = pipeline.backbone
     side = backbone.unet.config.sample_size * backbone.vae.config.downscale
     results = baselines.run_baselines(

@@ -2,15 +2,21 @@
 
     neuroadapter benchmark --quick
     neuroadapter benchmark --sizes tiny-sd,middle --out runs/benchmark
-    neuroadapter benchmark --paper_step
+    neuroadapter benchmark --compile_for h100,l40,a100
 
 Ours beside a plain PyTorch implementation of the released procedure, on this machine: same sizes,
 weights, batch and cores, ours cut over one CPU device per core as in all commands. Calls alternate;
 medians with the spread, the first call (compilation) apart, and each side's peak memory in
-its own process. --paper_step instead compiles the paper's training step (batch 16, frozen part
-in bfloat16) without running it, and prints its operations, its memory on this backend and the time
-it would take at an accelerator's peak and at half of it. --full_size runs ours alone at Stable
-Diffusion 1.5's size, batch 1, U-Net in bfloat16: a training step and one guided sampling step.
+its own process.
+
+--compile_for instead compiles the paper's programs (training step, sampling step with and
+without views, ranking, encoder training step) for accelerators that are not here, on 1 and 8
+devices, and reads from them peak memory, bytes moved, operations and collectives; from those comes
+the least time that they can take. Nothing is run. It takes minutes per program, and a CUDA plugin
+of JAX or libtpu, best in an environment of its own; a call that was ended goes on where it was.
+
+--full_size runs ours alone at Stable Diffusion 1.5's size, batch 1, U-Net in bfloat16: a training
+step and one guided sampling step.
 --views measures what IBBI's views cost beside a plain call of the shipped pipeline.
 """
 
@@ -31,11 +37,16 @@ COMPILES_EACH_TIME = True  # the first call's time is one of the results
 
 def define(values: CommandFlags) -> None:
     for name, help in {
-        "paper_step": "Compile the paper's training step; run nothing.",
         "views": "What IBBI's views cost, on the shipped pipeline.",
         "full_size": "Run two steps at full size in bfloat16, ours alone.",
     }.items():
         flags.DEFINE_bool(name, False, help, flag_values=values)
+    flags.DEFINE_list(
+        "compile_for",
+        None,
+        "Accelerators that are not here, such as h100,l40,a100,v5p.",
+        flag_values=values,
+    )
     flags.DEFINE_list("sizes", list(NAMES), "Which sizes.", flag_values=values)
     flags.DEFINE_integer("repeats", 5, "Timed calls per side.", lower_bound=5, flag_values=values)
     define_shared(
@@ -43,14 +54,12 @@ def define(values: CommandFlags) -> None:
         defaults={"num_steps": 50, "out": "runs/benchmark"},
         helps={
             "num_steps": "Denoising steps of a reconstruction.",
-            "out": "Folder for benchmark.json and benchmark.md.",
+            "out": "Folder for benchmark.json and benchmark.md, or compiled.json and compiled.md.",
             "quick": "tiny-sd and the middle size only, that in 5 steps.",
         },
     )  # fmt: skip
-    excludes(
-        values, "full_size", "quick", "paper_step", "views", "sizes", "num_steps", "repeats", "out"
-    )
-    excludes(values, "paper_step", "quick", "views", "sizes", "num_steps", "repeats", "out")
+    excludes(values, "compile_for", "full_size", "quick", "views", "sizes", "num_steps", "repeats")
+    excludes(values, "full_size", "quick", "views", "sizes", "num_steps", "repeats", "out")
     excludes(values, "views", "quick", "sizes", "out")
     excludes(values, "quick", "sizes")
 
@@ -63,15 +72,18 @@ def main(values: CommandFlags, arguments: list[str]) -> None:
 
         print(full_size())
         return
-    num_images = 20
-    if not values.paper_step:
-        use_cpu_cores(num_images if values.views else available_cores())
+    if values.compile_for is not None:
+        from neuroadapter_jax.studies.benchmark.compile_for import compile_for
 
-    from neuroadapter_jax.studies.benchmark.run import compare_sides, cost_of_views, paper_step
-
-    if values.paper_step:
-        print(paper_step())
+        with named("--"):
+            print(compile_for(values.compile_for, values.out))
+        print(f"Written: {Path(values.out) / 'compiled.json'}, {Path(values.out) / 'compiled.md'}")
         return
+    num_images = 20
+    use_cpu_cores(num_images if values.views else available_cores())
+
+    from neuroadapter_jax.studies.benchmark.run import compare_sides, cost_of_views
+
     if values.views:
         with named("--"):
             print(cost_of_views(num_steps=values.num_steps, repeats=values.repeats))

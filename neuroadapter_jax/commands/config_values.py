@@ -119,8 +119,10 @@ def require_keys(config: ConfigDict, keys: Collection[str], shipped: str) -> Non
 def dataset_readers() -> dict[str, type]:
     """The reader of each dataset that `data.dataset` may name."""
     from neuroadapter_jax.datasets.algonauts import Algonauts2023
+    from neuroadapter_jax.datasets.bold5000 import BOLD5000
     from neuroadapter_jax.datasets.deeprecon import Deeprecon
     from neuroadapter_jax.datasets.derived import DerivedNSD
+    from neuroadapter_jax.datasets.mosaic import Mosaic
     from neuroadapter_jax.datasets.nsd.imagery import NSDImagery
     from neuroadapter_jax.datasets.unseen import SimulatedUnseen
 
@@ -130,6 +132,8 @@ def dataset_readers() -> dict[str, type]:
         "derived_nsd": DerivedNSD,
         "algonauts2023": Algonauts2023,
         "simulated_unseen": SimulatedUnseen,
+        "bold5000": BOLD5000,
+        "mosaic": Mosaic,
     }
 
 
@@ -144,17 +148,39 @@ def open_source(data: ConfigDict, allow_pickle: bool = False) -> "Source":
         MissingFileError: a file of the dataset is missing.
         InputError: there is no such reader, or its files disagree.
     """
+    reader, options = _reader_and_options(data)
+    if data.dataset == "derived_nsd":
+        options["allow_pickle"] = allow_pickle
+    with named("config.data.reader."):
+        check_values(options, reader, f"a setting of the reader {data.dataset}")
+        opened: Source = reader(**options)
+        return opened
+
+
+def fetching_plan(data: ConfigDict) -> tuple[list[str], bool] | None:
+    """What the reader that `data.dataset` names lacks, as lines, and whether it is complete.
+
+    None of a reader that has no plan: then `open_source` names the first file that is missing.
+
+    Raises:
+        InputError: there is no such reader, or one of its settings is wrong.
+    """
+    reader, options = _reader_and_options(data)
+    if not hasattr(reader, "fetching_plan"):
+        return None
+    with named("config.data.reader."):
+        check_values(options, reader, f"a setting of the reader {data.dataset}")
+        plan: tuple[list[str], bool] = reader.fetching_plan(**options)
+        return plan
+
+
+def _reader_and_options(data: ConfigDict) -> tuple[Any, dict[str, Any]]:
     readers = dataset_readers()
     if data.dataset not in readers:
         raise InputError(
             f"data.dataset is {data.dataset!r}; the readers are {', '.join(sorted(readers))}."
         )
-    options = plain(data.reader)
-    if data.dataset == "derived_nsd":
-        options["allow_pickle"] = allow_pickle
-    with named("config.data.reader."):
-        check_values(options, readers[data.dataset], f"a setting of the reader {data.dataset}")
-        return readers[data.dataset](**options)
+    return readers[data.dataset], plain(data.reader)
 
 
 def open_nsd_subject(data: ConfigDict) -> "NSDSubject":

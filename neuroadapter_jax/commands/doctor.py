@@ -24,7 +24,9 @@ from neuroadapter_jax.commands.shared_flags import CommandFlags
 from neuroadapter_jax.cores import available_cores
 
 CORE = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "nilearn", "numpy")
-OPTIONAL = ("torch", "torchvision", "diffusers", "transformers", "tensorflow", "tensorboardX")
+OPTIONAL = (
+    *("torch", "torchvision", "diffusers", "transformers", "tensorflow", "tensorboardX", "wandb"),
+)
 # What `assets` has to hold -> a file of each without which it is not whole.
 SHIPPED = {
     "tiny-sd": "unet/diffusion_pytorch_model.safetensors",

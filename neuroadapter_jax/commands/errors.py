@@ -33,7 +33,7 @@ def sentence_of(error: BaseException) -> str | None:
         return str(error)
     if isinstance(error, InputError):
         return str(error)
-    return _disk_sentence(error)
+    return _memory_sentence(error) or _disk_sentence(error)
 
 
 def exit_code_of(error: BaseException) -> int:
@@ -41,6 +41,20 @@ def exit_code_of(error: BaseException) -> int:
     if isinstance(error, KeyboardInterrupt):
         return getattr(error, "exit_code", 130)
     return 1
+
+
+def _memory_sentence(error: BaseException) -> str | None:
+    """What a device without enough memory said, and what helps."""
+    for cause in _chain(error):
+        text = " ".join(str(cause).split())
+        if type(cause).__module__.startswith("jax") and "RESOURCE_EXHAUSTED" in text:
+            return (
+                f"The device's memory does not suffice ({text[:200]}); sample fewer images at "
+                f"once (--images_at_once=1, --batch_size=1); in training "
+                f"--config.train.accumulate=2 or --config.train.remat=True; and close other "
+                f"programs that use the device."
+            )
+    return None
 
 
 def _disk_sentence(error: BaseException) -> str | None:

@@ -15,13 +15,9 @@ from neuroadapter_jax.commands.shared_flags import CommandFlags, define_shared
 
 def define(values: CommandFlags) -> None:
     define_shared(
-        values, "run", "out", "subject",
+        values, "run", "out", "subject", "results",
         required=("run", "out"),
         helps={"subject": "Which subject's, of a model of several."},
-    )  # fmt: skip
-    flags.DEFINE_string(
-        "results", None, "results.json of `neuroadapter evaluate`, for the card.",
-        flag_values=values,
     )  # fmt: skip
     flags.DEFINE_bool(
         "last", False, "Take the last checkpoint, not that of the best validation.",

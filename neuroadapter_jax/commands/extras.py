@@ -22,6 +22,7 @@ EXTRAS = {
         ("torch", "torchvision", "transformers", "diffusers"),
     ),
     "tensorboard": Extra("for TensorBoard logs of a training", ("tensorboardX",)),
+    "wandb": Extra("for the logs of a training in Weights & Biases", ("wandb",)),
     "cuda": Extra("to compute on NVIDIA GPUs", ("jax_cuda13_plugin",)),
 }
 

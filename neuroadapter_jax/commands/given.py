@@ -11,6 +11,7 @@ import neuroadapter_jax
 from neuroadapter_jax.commands.shared_flags import CommandFlags
 from neuroadapter_jax.errors import ExistingFileError, InputError, MissingFileError
 from neuroadapter_jax.files import require_folder_place, require_writable_place
+from neuroadapter_jax.hub.snapshots import is_hub_id
 
 # Flag -> files that its folder holds, and what makes such a folder.
 _FOLDERS = {
@@ -114,6 +115,20 @@ def must_exist(values: CommandFlags, *names: str) -> None:
     values.rules.append(rule)
 
 
+def pair(values: CommandFlags, name: str) -> None:
+    """Refuse a list that is given and has not two entries, of the left and right hemisphere."""
+
+    def rule() -> None:
+        if values[name].present and len(values[name].value or ()) != 2:
+            given = ",".join(values[name].value or ())
+            raise InputError(
+                f"--{name} is {given or 'empty'}; expected two files, LEFT,RIGHT, of the left and "
+                "of the right hemisphere."
+            )
+
+    values.rules.append(rule)
+
+
 def check_given(values: CommandFlags) -> None:
     """Refuse flags that do not go together, and paths that are wrong.
 
@@ -133,7 +148,7 @@ def check_given(values: CommandFlags) -> None:
             require_folder(f"--{name}", name, Path(value))
         elif name == "root" and not Path(value).is_dir():
             raise MissingFileError(f"--root is {value}, which is no folder; check the path.")
-        elif name in ("out", "workdir"):
+        elif name in ("out", "workdir", "derivatives"):
             _require_own_place(values, name)
             require_writable(f"--{name}", Path(value), is_file=name in values.written_files)
 
@@ -144,12 +159,15 @@ def require_folder(name: str, kind: str, path: Path) -> None:
     Args:
         name: of the flag or the key, as it was typed.
         kind: model, run, encoder or prepared.
-        path: the folder; of a model or an encoder also the name of one that is shipped.
+        path: the folder; of a model or an encoder also the name of one that is shipped, or one of
+            the Hub.
 
     Raises:
         MissingFileError: a file of such a folder is not there.
     """
     files, maker = _FOLDERS[kind]
+    if kind in ("model", "encoder") and is_hub_id(path):
+        return
     may_be_shipped = kind in ("model", "encoder") and not path.exists() and len(path.parts) == 1
     if kind == "encoder":
         may_be_shipped &= (Path(neuroadapter_jax.__file__).parent / "assets" / path).is_dir()
@@ -167,11 +185,12 @@ def require_folder(name: str, kind: str, path: Path) -> None:
 def _require_own_place(values: CommandFlags, name: str) -> None:
     """Refuse to write into what the command reads."""
     place = values[name].value
-    for other in (*_FOLDERS, "root"):
+    for other in (*_FOLDERS, "root", *(("out",) if name == "derivatives" else ())):
         read = values[other].value if other in values else None
         if isinstance(read, str) and os.path.realpath(read) == os.path.realpath(str(place)):
+            how = "written" if other == "out" else "read"
             raise ExistingFileError(
-                f"--{name} is {place}, which is read as --{other}; name another folder."
+                f"--{name} is {place}, which is {how} as --{other}; name another folder."
             )
 
 

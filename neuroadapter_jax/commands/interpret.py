@@ -9,6 +9,9 @@ a report, figures, and maps (.mgh, .shape.gii) that FreeSurfer and Connectome Wo
 come from a subject's label files in NSD's layout under --root (visual areas and the face, body,
 place and word areas), from label files on the regions' own surface under --label_dir, such as
 atlases on fsaverage, or from --rois, a JSON file {"name": ["region", ...]}.
+
+Average surfaces of FreeSurfer are shown on fsaverage5; a subject's own surface is shown on the
+meshes that --meshes names. Without meshes, and for regions in voxels, the page has no cortex.
 """
 
 import sys
@@ -17,8 +20,8 @@ from pathlib import Path
 from absl import flags
 
 from neuroadapter_jax.commands.choices import DEFAULT_REDUCTION, REDUCTIONS
-from neuroadapter_jax.commands.given import exactly_one, is_given, must_exist, needs
-from neuroadapter_jax.commands.machine import use_cpu_cores
+from neuroadapter_jax.commands.given import exactly_one, is_given, must_exist, needs, pair
+from neuroadapter_jax.commands.machine import plan_memory, use_cpu_cores
 from neuroadapter_jax.commands.shared_flags import (
     CommandFlags,
     define_sampling,
@@ -33,13 +36,15 @@ from neuroadapter_jax.ranges import SettingError, ShareBelowOne
 def define(values: CommandFlags) -> None:
     define_shared(
         values, "model", "prepared", "out", "split", "num_images", "root", "subject",
-        "extra_atlases", "label_dir", "atlases", "maps", "seed", "allow_other",
+        "extra_atlases", "label_dir", "atlases", "maps", "meshes", "images_at_once", "seed",
+        "precision", "allow_other", "licence",
         required=("model", "prepared", "out"),
-        defaults={"num_images": 20},
+        defaults={"num_images": 20, "licence": ""},
         helps={
             "out": "Folder for the views, the report and its figures.",
             "num_images": "The first so many of the split.",
             "root": "Folder in NSD's layout with the subject's label files.",
+            "licence": "Of the pictures; a sentence under the report.",
             "subject": "Number of the subject under --root; the model's own when not given.",
         },
     )  # fmt: skip
@@ -70,9 +75,6 @@ def define(values: CommandFlags) -> None:
     flags.DEFINE_integer(
         "group_size", 20, "Images per file and call.", lower_bound=1, flag_values=values
     )
-    flags.DEFINE_string(
-        "licence", "", "Of the pictures; a sentence under the report.", flag_values=values
-    )
     within(values, "threshold", ShareBelowOne)
     exactly_one(values, "rois", "root", "label_dir")
     for name in ("subject", "extra_atlases"):
@@ -80,7 +82,8 @@ def define(values: CommandFlags) -> None:
     for name in ("threshold", "maps"):
         needs(values, name, "root", "label_dir")
     needs(values, "atlases", "label_dir")
-    must_exist(values, "rois", "label_dir")
+    pair(values, "meshes")
+    must_exist(values, "rois", "label_dir", "meshes")
 
 
 def read_subject(text: str | None) -> int | None:
@@ -96,6 +99,7 @@ def main(values: CommandFlags, arguments: list[str]) -> None:
     subject = read_subject(values.subject)
     use_cpu_cores(values.group_size)
 
+    from neuroadapter_jax.cortex.shown_surface import ShownSurface
     from neuroadapter_jax.datasets.prepared.records import PreparedDataset
     from neuroadapter_jax.pipeline import InterpretationSettings, NeuroAdapterPipeline
     from neuroadapter_jax.pipeline.saving import read_sampling
@@ -120,11 +124,18 @@ def main(values: CommandFlags, arguments: list[str]) -> None:
         tuple(values.maps),
     )
     source.check_files()
+    surface = None
+    if values.meshes:
+        surface = ShownSurface.from_files(values.meshes)
+        surface.require_of(dataset.num_vertices, f"the responses of {values.prepared}")
     pipeline = NeuroAdapterPipeline.from_pretrained(values.model, allow_other=values.allow_other)
+    if values.precision != "fp32":
+        pipeline = pipeline.with_precision(values.precision)
     dataset = PreparedDataset(values.prepared, values.split)
     rois, masks = source.load(pipeline, dataset, values.allow_other)
     for sentence in rois.without_regions():
         print(f"interpret: {sentence}", file=sys.stderr)
+    plan_memory(values, pipeline, sampling, len(rois.names))
     interpret(
         pipeline,
         dataset,
@@ -142,6 +153,7 @@ def main(values: CommandFlags, arguments: list[str]) -> None:
             seed=values.seed,
             allow_other=tuple(values.allow_other),
         ),
+        surface=surface,
         title=f"{values.model}, {values.split} images of {values.prepared}.",
         licence=values.licence,
     )
@@ -150,7 +162,4 @@ def main(values: CommandFlags, arguments: list[str]) -> None:
         print(
             f"Maps of the regions' shares for FreeSurfer and Connectome Workbench: {out / 'maps'}"
         )
-    if (out / "report.html").exists():
-        print(f"Report: {out / 'report.html'}, and pictures in {out / 'figures'}")
-    else:
-        print("No report: its maps of the cortex are of FreeSurfer's average surfaces only.")
+    print(f"Report: {out / 'report.html'}, and pictures in {out / 'figures'}")

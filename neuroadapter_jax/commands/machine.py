@@ -7,10 +7,15 @@ import platform
 import re
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from neuroadapter_jax.commands.shared_flags import CommandFlags
 from neuroadapter_jax.cores import available_cores
 from neuroadapter_jax.ranges import named
+
+if TYPE_CHECKING:
+    from neuroadapter_jax.diffusion.sampling import Sampling
+    from neuroadapter_jax.pipeline import NeuroAdapterPipeline
 
 CACHE = "JAX_COMPILATION_CACHE_DIR"
 _CACHE_BYTES = 4 * 2**30
@@ -59,6 +64,40 @@ def use_cpu_cores(batch_size: int) -> None:
     count = math.gcd(batch_size, 1 << (available_cores().bit_length() - 1))
     if "xla_force_host_platform_device_count" not in flags_set:
         os.environ["XLA_FLAGS"] = f"{flags_set} --xla_force_host_platform_device_count={count}"
+
+
+def plan_memory(
+    values: CommandFlags,
+    pipeline: "NeuroAdapterPipeline",
+    sampling: "Sampling | None" = None,
+    num_rois: int | None = None,
+) -> None:
+    """Have the pipeline sample as many images at once as --images_at_once or the memory says.
+
+    Args:
+        values: with --images_at_once.
+        pipeline: whose calls sample.
+        sampling: the steps; the pipeline's own when None.
+        num_rois: of the views; None where none are taken.
+    """
+    from neuroadapter_jax.pipeline import memory
+
+    if values.images_at_once is not None:
+        pipeline.place.images_at_once = values.images_at_once
+        return
+    free = memory.free_bytes()
+    if free is None:
+        return
+    each = memory.bytes_per_image(pipeline, sampling or pipeline.sampling, num_rois)
+    if each is None:
+        return
+    count = pipeline.place.images_at_once = memory.images_that_fit(each, free)
+    print(
+        f"Memory: {count} images at once on each device, {each / 2**30:.2f} GiB each of "
+        f"{free / 2**30:.1f} GiB free (--images_at_once to change it).",
+        file=sys.stderr,
+        flush=True,
+    )
 
 
 def join_processes(values: CommandFlags) -> None:

@@ -5,8 +5,8 @@
     neuroadapter prepare --config nsd --config.data.root=DIR --config.data.subject=1
 
 --config names a subject of NSD (nsd), a simulated one (demo, or as noisy as NSD's: nsd_like), or
-another dataset (nsd_imagery, deeprecon, derived_nsd, algonauts2023); docs/datasets.md says which
-files each needs.
+another dataset (bold5000, mosaic, nsd_imagery, deeprecon, derived_nsd, algonauts2023);
+docs/datasets.md says which files each needs.
 
 A simulated subject is made first. Both steps are skipped where their folder exists and was made
 from the same settings. What is interrupted goes on when the same command is given again. Several
@@ -27,6 +27,7 @@ from neuroadapter_jax.commands.config_values import (
     preparation_settings,
     simulate,
 )
+from neuroadapter_jax.commands.config_values import fetching_plan as reader_plan
 from neuroadapter_jax.commands.configs import define_config
 from neuroadapter_jax.commands.given import excludes
 from neuroadapter_jax.commands.shared_flags import CommandFlags, define_shared
@@ -36,9 +37,11 @@ from neuroadapter_jax.ranges import named
 
 def define(values: CommandFlags) -> None:
     define_config(values)
-    define_shared(values, "allow_pickle")
+    define_shared(
+        values, "allow_pickle", "dry_run",
+        helps={"dry_run": "Say which files are missing and how to fetch them, and do nothing."},
+    )  # fmt: skip
     for name, help in {
-        "dry_run": "Say which files are missing and how to fetch them, and do nothing.",
         "accept_differences": "Go on where counts or SNR differ from the published ones.",
         "compare_disk": "Measure a plain copy of the same bytes as well.",
         "verify": "Compare finished records with their checksums, and do nothing else.",
@@ -93,6 +96,11 @@ def dry_run(data: ConfigDict, allow_pickle: bool = False) -> None:
     from neuroadapter_jax.datasets.nsd.files import fetching_plan, subject_files
 
     if "dataset" in data:
+        if (found := reader_plan(data)) is not None:
+            lines, complete = found
+            print("\n".join(lines))
+            if not complete:
+                sys.exit(1)
         # Names the first file that is missing, and where it is available.
         source = open_source(data, allow_pickle)
         print(f"All {len(source.files)} files that {data.dataset} needs are there.")

@@ -15,7 +15,7 @@ COMMANDS = {
     "Training": ("train", "export", "train-encoder"),
     "Reconstructions": ("reconstruct", "interpret", "evaluate", "evaluate-encoder"),
     "Studies": ("baselines", "ablate", "attention-truth", "benchmark"),
-    "Other formats": ("convert",),
+    "Other formats": ("convert", "publish"),
     "Small models that ship with the package": (
         "pretrain-backbone",
         "pretrain-vit",

@@ -7,10 +7,11 @@ r"""Reconstruct the images of a split from its responses.
     neuroadapter reconstruct --model DIR --prepared DIR --out DIR --num_candidates 8 \
         --encoder DIR --halving 6:4,10:1
 
---model is a folder of `neuroadapter export` or the name of a shipped model; --run takes the best
-checkpoint of a training run instead. --out gets images/, grid.png and index.json; a killed call
-goes on when it is given again. Model, encoder and records have to be of the same subject, surface
-and normalisation; --allow_other names what may differ, such as the dataset for NSD-Imagery.
+--model is a folder of `neuroadapter export`, the name of a shipped model or a model of the Hub;
+--run takes the best checkpoint of a training run instead. --out gets images/, grid.png and
+index.json; a killed call goes on when it is given again. --derivatives gets the same images under
+names of BIDS, with a table. Model, encoder and records have to be of the same subject, surface and
+normalisation; --allow_other names what may differ, such as the dataset for NSD-Imagery.
 """
 
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING
 from absl import flags
 
 from neuroadapter_jax.commands.given import exactly_one, excludes, must_exist, needs
-from neuroadapter_jax.commands.machine import use_cpu_cores
+from neuroadapter_jax.commands.machine import plan_memory, use_cpu_cores
 from neuroadapter_jax.commands.shared_flags import (
     CommandFlags,
     define_sampling,
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 def define(values: CommandFlags) -> None:
     define_shared(
         values, "model", "run", "prepared", "out", "split", "num_images", "num_candidates", "seed",
-        "batch_size", "encoder", "allow_other", "progress",
+        "batch_size", "images_at_once", "precision", "encoder", "allow_other", "progress",
         required=("prepared", "out"),
         helps={
             "out": "Folder for the images.",
@@ -67,11 +68,18 @@ def define(values: CommandFlags) -> None:
         "Control: reconstruct each image from another image's response.",
         flag_values=values,
     )  # fmt: skip
+    for name, help in {
+        "derivatives": "BIDS-derivatives dataset that gets the images and a table of them as well.",
+        "task": "With --derivatives: the task's label in the raw dataset; the dataset's name when "
+        "not given.",
+    }.items():
+        flags.DEFINE_string(name, None, help, flag_values=values)
     within(values, "strength", ShareAboveZero)
     exactly_one(values, "model", "run")
     needs(values, "strength", "low_level_start")
     needs(values, "halving", "encoder")
     needs(values, "keep_candidates", "encoder")
+    needs(values, "task", "derivatives")
     excludes(values, "low_level_start", "start")
     must_exist(values, "low_level_start")
 
@@ -124,16 +132,24 @@ def main(values: CommandFlags, arguments: list[str]) -> None:
         Ranking,
         ReconstructionSettings,
         reconstruct_split,
+        write_derivatives,
     )
+    from neuroadapter_jax.pipeline.derivatives import labels_of, require_derivatives_place
     from neuroadapter_jax.pipeline.rank import require_halving
 
     # What is cheap to read comes first, so that what is wrong is said before any model is loaded.
     halving = read_halving(values.halving)
     dataset = PreparedDataset(values.prepared, values.split)
+    if values.derivatives:
+        require_derivatives_place(values.derivatives)
+        labels_of({"data": dict(dataset.origin.data)}, values.task)
     own, num_candidates = read_own_sampling(values.model, values.run)
     sampling = sampling_from(values, own)
     require_halving(halving, sampling.num_steps, values.num_candidates or num_candidates)
     pipeline = read_pipeline(values.model, values.run, values.allow_other)
+    if values.precision != "fp32":
+        pipeline = pipeline.with_precision(values.precision)
+    plan_memory(values, pipeline, sampling)
     ranking = low_level = None
     if values.encoder:
         encoder = BrainEncoder.from_pretrained(values.encoder, allow_other=values.allow_other)
@@ -160,3 +176,6 @@ def main(values: CommandFlags, arguments: list[str]) -> None:
         progress=values.progress,
     )
     print(f"Reconstructed: {values.out} (grid.png, images/, index.json)")
+    if values.derivatives:
+        table = write_derivatives(values.out, values.derivatives, task=values.task)
+        print(f"BIDS derivatives: {table}")

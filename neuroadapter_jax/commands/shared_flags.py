@@ -108,6 +108,13 @@ SHARED = {
     "batch_size": SharedFlag(
         flags.DEFINE_integer, "Responses per call; more need more memory.", 20, _POSITIVE
     ),
+    "images_at_once": SharedFlag(
+        flags.DEFINE_integer,
+        "Images that a device samples at once, if a call holds more; by default as many as its "
+        "memory takes, on a CPU all of a call.",
+        None,
+        _POSITIVE,
+    ),
     "num_images": SharedFlag(
         flags.DEFINE_integer, "The first so many images; all when not given.", None, _POSITIVE
     ),
@@ -134,8 +141,19 @@ SHARED = {
         "of FILE from LOW to below HIGH, such as fovea=benson14_eccen.v4_0:0:4.",
         [],
     ),
+    "meshes": SharedFlag(
+        flags.DEFINE_list,
+        "LEFT,RIGHT: mesh files of a subject's own surface, which figures then show: FreeSurfer's "
+        "lh.inflated,rh.inflated or .surf.gii.",
+        [],
+    ),
     "workdir": SharedFlag(
         flags.DEFINE_string, "Where the run lives; config.workdir when not given."
+    ),
+    "log_to": SharedFlag(
+        flags.DEFINE_list,
+        "What keeps the numbers of the training beside metrics.jsonl: tensorboard, wandb.",
+        [],
     ),
     "allow_other": SharedFlag(
         flags.DEFINE_list,
@@ -146,6 +164,17 @@ SHARED = {
     "allow_pickle": SharedFlag(
         flags.DEFINE_bool, "Read metadata that are a pickle, as arrays and numbers only.", False
     ),
+    "precision": SharedFlag(
+        flags.DEFINE_enum,
+        "Of the U-Net: fp32, or bf16 for a GPU, where it takes a third of the memory.",
+        "fp32",
+        {"enum_values": ("fp32", "bf16")},
+    ),
+    "licence": SharedFlag(flags.DEFINE_string, "Of what is written."),
+    "results": SharedFlag(
+        flags.DEFINE_string, "results.json of `neuroadapter evaluate`, for the card."
+    ),
+    "dry_run": SharedFlag(flags.DEFINE_bool, "Say what would be done, and do nothing.", False),
     "progress": SharedFlag(flags.DEFINE_bool, "Show progress bars.", True),
     "quick": SharedFlag(flags.DEFINE_bool, "Only what is done in minutes.", False),
     "coordinator": SharedFlag(flags.DEFINE_string, "On several hosts: host:port of process 0."),

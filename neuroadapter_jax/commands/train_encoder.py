@@ -17,7 +17,7 @@ from neuroadapter_jax.ranges import named
 
 def define(values: CommandFlags) -> None:
     define_config(values)
-    define_shared(values, "workdir", "allow_pickle")
+    define_shared(values, "workdir", "allow_pickle", "log_to")
 
 
 def main(values: CommandFlags, arguments: list[str]) -> None:
@@ -36,10 +36,12 @@ def main(values: CommandFlags, arguments: list[str]) -> None:
         check_encoders_before_preparing,
         train_encoders,
     )
+    from neuroadapter_jax.training.trackers import require_trackers
 
+    require_trackers(values.log_to)
     with named("config.encoder."):
         check_encoders_before_preparing(settings, workdir)
     prepare_records(config, allow_pickle=values.allow_pickle)
     with named("config.encoder."):
-        folder = train_encoders(settings, workdir, progress=config.progress)
+        folder = train_encoders(settings, workdir, progress=config.progress, log_to=values.log_to)
     print(f"Trained: {folder}")

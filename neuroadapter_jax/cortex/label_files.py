@@ -132,6 +132,21 @@ def read_parcellation(
         InputError: another number of vertices, two labels of one colour or one name, a label
             without name, a Schaefer file without all its parcels or of the other hemisphere, the
             same vertex sets in both files, a .mgz of both hemispheres, or an unknown format.
+
+    Examples:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> import numpy as np
+        >>> from neuroadapter_jax import read_parcellation
+        >>> from neuroadapter_jax.cortex import write_annot
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> write_annot(folder / "lh.mine.annot", np.array([0, 0, 1, -1]), ["V1", "V2"])
+        >>> write_annot(folder / "rh.mine.annot", np.array([1, -1, 1, 0]), ["V1", "V2"])
+        >>> regions = read_parcellation(folder / "lh.mine.annot", folder / "rh.mine.annot")
+        >>> list(zip(regions.hemispheres, regions.names))
+        [('lh', 'V1'), ('lh', 'V2'), ('rh', 'V1'), ('rh', 'V2')]
+        >>> [vertices.tolist() for vertices in regions.vertices]
+        [[0, 1], [2], [3], [0, 2]]
     """
     if parcels not in get_args(Parcels):
         raise InputError(f"parcels is {parcels!r}; expected one of {list(get_args(Parcels))}.")
@@ -200,12 +215,23 @@ def write_annot(
     that Schaefer's files carry first.
 
     Args:
-        path: the file to write.
-        labels: index into `names` per vertex, or -1.
+        path: the file to write, such as `lh.mine.annot`.
+        labels: index into `names` per vertex of the hemisphere, or -1 for no region.
         names: one per label.
 
     Raises:
         InputError: a label has no name.
+
+    Examples:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> import nibabel
+        >>> import numpy as np
+        >>> from neuroadapter_jax.cortex import write_annot
+        >>> path = Path(tempfile.mkdtemp()) / "lh.mine.annot"
+        >>> write_annot(path, np.array([0, 0, 1, -1]), ["V1", "V2"])
+        >>> [name.decode() for name in nibabel.freesurfer.read_annot(path)[2]]
+        ['Background+FreeSurfer_Defined_Medial_Wall', 'V1', 'V2']
     """
     path = Path(path)
     if labels.min() < -1 or labels.max() >= len(names):

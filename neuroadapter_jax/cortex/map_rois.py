@@ -25,6 +25,13 @@ class MapROI:
 
     Raises:
         InputError: bounds that leave nothing.
+
+    Examples:
+        >>> import numpy as np
+        >>> from neuroadapter_jax.cortex.map_rois import MapROI
+        >>> fovea = MapROI.parse("fovea=benson14_eccen.v4_0::2")  # below 2 degrees
+        >>> fovea.mask(np.array([0.0, 0.5, 1.9, 2.0, np.nan])).tolist()
+        [False, True, True, False, False]
     """
 
     name: str

@@ -9,12 +9,23 @@ from neuroadapter_jax.errors import InputError
 
 
 def ncsnr_of_variance(variance: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-    """sqrt(max(0, 1 - v)) / sqrt(v) for the noise variance v of responses of variance 1.
+    """Noise-ceiling SNR of responses of variance 1, by the variance v of their noise.
+
+    ::
+
+        ncsnr = sqrt(max(0, 1 - v)) / sqrt(v)
 
     Allen et al. (2022), Methods, noise ceiling estimation; the code that made NSD's ncsnr files.
 
     Args:
-        variance: variance over the repeats of an image, averaged over images; NaN stays NaN.
+        variance: variance over the repeats of an image, averaged over images, at least 0; NaN stays
+            NaN.
+
+    Examples:
+        >>> import numpy as np
+        >>> from neuroadapter_jax.cortex.noise_ceiling import ncsnr_of_variance
+        >>> ncsnr_of_variance(np.array([0.2, 0.5, 1.3])).tolist()
+        [2.0, 1.0, 0.0]
     """
     variance = np.maximum(variance, 1e-12)
     return (np.sqrt(np.maximum(0, 1 - variance)) / np.sqrt(variance)).astype(np.float32)
@@ -24,6 +35,8 @@ def explainable_variance(
     ncsnr: Float[np.ndarray, " n"], repeats: Integer[np.ndarray, " images"]
 ) -> Float[np.ndarray, " n"]:
     """Share of the variance of averaged responses that the image explains: the noise ceiling.
+
+    ::
 
         ncsnr^2 / (ncsnr^2 + mean over images of 1 / k)
 
@@ -35,8 +48,18 @@ def explainable_variance(
         ncsnr: noise-ceiling SNR, at least 0; NaN stays NaN.
         repeats: k, how many trials each image's response is the average of; at least 1.
 
+    Returns:
+        Shares in [0, 1]; the published noise ceilings are 100 times as large.
+
     Raises:
         InputError: no image, or one without a trial.
+
+    Examples:
+        >>> import numpy as np
+        >>> from neuroadapter_jax.cortex.noise_ceiling import explainable_variance
+        >>> ceiling = explainable_variance(np.array([0.0, 0.5, 1.0]), repeats=np.array([3, 3, 3]))
+        >>> ceiling.round(4).tolist()
+        [0.0, 0.4286, 0.75]
     """
     if not len(repeats) or repeats.min() < 1:
         raise InputError(
@@ -49,28 +72,44 @@ def explainable_variance(
 class NoiseCeiling:
     """Noise-ceiling SNR per vertex, one session at a time.
 
-    As NSD publishes it: each vertex is z-scored within each session (ddof 1), the variance over
-    the repeats of an image (ddof 1) is averaged over the images shown `num_repeats` times, and
+    As NSD publishes it (Allen et al. 2022, Methods, noise ceiling estimation): each vertex is
+    z-scored within each session (ddof 1), the variance over the repeats of an image (ddof 1) is
+    averaged over the images shown `num_repeats` times, and ::
 
         noise sd = sqrt(mean variance),   ncsnr = sqrt(max(0, 1 - noise sd^2)) / noise sd.
 
     The variances need only the sum per image and one sum of squares per vertex, so the trials of
     past sessions are not stored. A vertex that is constant or NaN within a session becomes NaN.
+
+    Args:
+        trial_images: image shown in each trial of all sessions, in order.
+        num_vertices: vertices per trial.
+        num_repeats: only images shown exactly so often count; at least 2.
+
+    Raises:
+        InputError: no image was shown so often.
+
+    Examples:
+        Four images shown three times, in two sessions of six trials:
+
+        >>> import numpy as np
+        >>> from neuroadapter_jax.cortex import NoiseCeiling
+        >>> rng = np.random.default_rng(0)
+        >>> images = np.array([0, 1, 2, 0, 1, 2, 3, 3, 3, 0, 1, 2])
+        >>> signal = np.array([-1.0, 0.0, 1.0, 2.0])[images, None] * [1.0, 0.0]
+        >>> betas = signal + 0.1 * rng.normal(size=(12, 2))  # the second vertex is noise alone
+        >>> ceiling = NoiseCeiling(images, num_vertices=2)
+        >>> for session in np.split(betas, 2):
+        ...     ceiling.add(session)
+        >>> first, second = ceiling.ncsnr()
+        >>> bool(first > second)
+        True
     """
 
     def __init__(
         self, trial_images: Integer[np.ndarray, " trials"], num_vertices: int, num_repeats: int = 3
     ):
-        """Announces the trials.
-
-        Args:
-            trial_images: image shown in each trial of all sessions, in order.
-            num_vertices: vertices per trial.
-            num_repeats: only images shown exactly so often count; at least 2.
-
-        Raises:
-            InputError: no image was shown so often.
-        """
+        """Announces the trials."""
         _, index, counts = np.unique(trial_images, return_inverse=True, return_counts=True)
         repeated = counts == num_repeats
         if num_repeats < 2 or not repeated.any():
@@ -86,7 +125,11 @@ class NoiseCeiling:
         self._seen = 0
 
     def add(self, betas: Float[np.ndarray, "trials n"]) -> None:
-        """Adds the next session's responses, in any unit."""
+        """Adds the next session's responses, in any unit.
+
+        Raises:
+            InputError: more trials than are left of those announced.
+        """
         rows = self._rows[self._seen : self._seen + len(betas)]
         if len(rows) != len(betas):
             raise InputError(

@@ -24,6 +24,14 @@ class Packing:
         index: int32 [p, v], index into the left-then-right cortex, 0 in empty slots; [u, p, v]
             where each of u subjects has its own regions, see `stack_packings`.
         mask: bool of the same shape, True where a slot holds a vertex.
+
+    Examples:
+        >>> import numpy as np
+        >>> from neuroadapter_jax.cortex import Parcellation, make_packing
+        >>> a, b = np.array([0, 2], np.int32), np.array([1], np.int32)
+        >>> packing = make_packing(Parcellation(("A", "B"), ("lh", "rh"), (a, b), (3, 3)))
+        >>> packing.index.tolist(), packing.mask.tolist()
+        ([[0, 2], [4, 0]], [[True, True], [True, False]])
     """
 
     index: Int32[Array, "*u p v"]
@@ -39,6 +47,14 @@ def make_packing(regions: Parcellation, v_max: int | None = None) -> Packing:
 
     Raises:
         InputError: a region is larger than v_max.
+
+    Examples:
+        >>> import numpy as np
+        >>> from neuroadapter_jax.cortex import Parcellation, make_packing
+        >>> a, b = np.array([0, 2], np.int32), np.array([1], np.int32)
+        >>> regions = Parcellation(("A", "B"), ("lh", "rh"), (a, b), (3, 3))
+        >>> make_packing(regions, v_max=5).index.shape
+        (2, 5)
     """
     sizes = [len(v) for v in regions.vertices]
     largest = int(np.argmax(sizes))
@@ -57,7 +73,11 @@ def make_packing(regions: Parcellation, v_max: int | None = None) -> Packing:
 
 
 def stack_packings(packings: Sequence[Packing]) -> Packing:
-    """One packing [u, p, v] of u subjects' packings [p, v]."""
+    """One packing [u, p, v] of u subjects' packings [p, v], for a model of several subjects.
+
+    Args:
+        packings: one per subject, all of the same numbers of regions and slots.
+    """
     return jax.tree.map(lambda *each: jnp.stack(each), *packings)
 
 
@@ -74,6 +94,16 @@ def compact(packing: Packing) -> tuple[Int32[np.ndarray, "*u m"], Packing]:
         The vertices [m], ascending; of u subjects [u, m], where m is that of the subject with the
         most and the others' rows are filled up with vertex 0. And the packing by places among
         them.
+
+    Examples:
+        >>> import numpy as np
+        >>> from neuroadapter_jax.cortex import Parcellation, make_packing
+        >>> from neuroadapter_jax.cortex.packing import compact
+        >>> a, b = np.array([0, 2], np.int32), np.array([1], np.int32)
+        >>> packing = make_packing(Parcellation(("A", "B"), ("lh", "rh"), (a, b), (3, 3)))
+        >>> vertices, compacted = compact(packing)
+        >>> vertices.tolist(), compacted.index.tolist()
+        ([0, 2, 4], [[0, 1], [2, 0]])
     """
     index, mask = np.asarray(packing.index), np.asarray(packing.mask)
     indices, masks = (array.reshape(-1, *index.shape[-2:]) for array in (index, mask))
@@ -92,14 +122,26 @@ def pack(
     packing: Packing,
     subject: Int[Array | np.ndarray, " b"] | None = None,
 ) -> Float[Array, "*b p v"]:
-    """Gathers responses into regions: out[..., p, v] = betas[..., index[p, v]], 0 in empty slots.
+    """Gathers responses into regions, with 0 in empty slots.
 
-    With subjects out[b, p, v] = betas[b, index[subject[b], p, v]].
+    ::
+
+        out[b, p, v] = betas[b, index[p, v]]
+        out[b, p, v] = betas[b, index[subject[b], p, v]]      with subjects
 
     Args:
         betas: responses of the whole cortex, left then right hemisphere, any unit.
         packing: from `make_packing`; from `stack_packings` with subjects.
-        subject: which subject's regions each response [b, n] is packed by.
+        subject: which subject's regions each response [b, n] is packed by, 0 to u - 1.
+
+    Examples:
+        >>> import numpy as np
+        >>> from neuroadapter_jax.cortex import Parcellation, make_packing, pack
+        >>> a, b = np.array([0, 2], np.int32), np.array([1], np.int32)
+        >>> packing = make_packing(Parcellation(("A", "B"), ("lh", "rh"), (a, b), (3, 3)))
+        >>> betas = np.arange(10.0, 16.0, dtype=np.float32)[None]  # one response of six vertices
+        >>> pack(betas, packing).tolist()
+        [[[10.0, 12.0], [14.0, 0.0]]]
     """
     if subject is None:
         return jnp.where(packing.mask, jnp.take(betas, packing.index, axis=-1), 0)
@@ -121,6 +163,14 @@ def unpack(
         packing: from `make_packing`.
         num_vertices: vertices of both hemispheres; static under jit.
         fill: value of the vertices in no region.
+
+    Examples:
+        >>> import numpy as np
+        >>> from neuroadapter_jax.cortex import Parcellation, make_packing, unpack
+        >>> a, b = np.array([0, 2], np.int32), np.array([1], np.int32)
+        >>> packing = make_packing(Parcellation(("A", "B"), ("lh", "rh"), (a, b), (3, 3)))
+        >>> unpack(np.array([0.5, 0.25], np.float32), packing, num_vertices=6, fill=0.0).tolist()
+        [0.5, 0.0, 0.5, 0.0, 0.25, 0.0]
     """
     spread = jnp.broadcast_to(values[..., None], (*values.shape, packing.index.shape[1]))
     return unpack_slots(spread, packing, num_vertices, fill)
@@ -139,6 +189,16 @@ def unpack_slots(
         packing: from `make_packing`.
         num_vertices: vertices of both hemispheres; static under jit.
         fill: value of the vertices in no region.
+
+    Examples:
+        >>> import numpy as np
+        >>> from neuroadapter_jax.cortex import Parcellation, make_packing, pack
+        >>> from neuroadapter_jax.cortex.packing import unpack_slots
+        >>> a, b = np.array([0, 2], np.int32), np.array([1], np.int32)
+        >>> packing = make_packing(Parcellation(("A", "B"), ("lh", "rh"), (a, b), (3, 3)))
+        >>> packed = pack(np.arange(10.0, 16.0, dtype=np.float32), packing)
+        >>> unpack_slots(packed, packing, num_vertices=6, fill=0.0).tolist()
+        [10.0, 0.0, 12.0, 0.0, 14.0, 0.0]
     """
     # Empty slots point past the end and are dropped.
     target = jnp.where(packing.mask, packing.index, num_vertices)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal, SupportsIndex
 
 import numpy as np
-from jaxtyping import Int32, Integer
+from jaxtyping import Float, Int32, Integer
 
 from neuroadapter_jax.errors import InputError, reading
 from neuroadapter_jax.files import write_npz
@@ -29,8 +29,13 @@ class Atlas:
 
     Attributes:
         name: of its files, without hemisphere and suffix.
-        version: of its label names, where they tell it.
+        version: of its label names, where they tell it; "" where not.
         vertices: SHA-256 of all its vertex sets, whatever their names and order.
+
+    Examples:
+        >>> from neuroadapter_jax.cortex import Atlas
+        >>> print(Atlas("Schaefer2018_1000Parcels_7Networks_order", "2019", "4f1c"))
+        Schaefer2018_1000Parcels_7Networks_order (2019)
     """
 
     name: str
@@ -58,6 +63,24 @@ class Parcellation:
             for n features that have no hemisphere.
         atlas: the parcellation that the regions come from, of which they may be a part; None
             where that is not known.
+
+    Raises:
+        InputError: names, hemispheres and vertex sets that are not equally many, an unknown
+            hemisphere, or a region without a vertex or with one outside its surface.
+
+    Examples:
+        >>> import numpy as np
+        >>> from neuroadapter_jax import Parcellation
+        >>> regions = Parcellation(
+        ...     names=("V1", "V1", "FFA"),
+        ...     hemispheres=("lh", "rh", "rh"),
+        ...     vertices=tuple(np.array(v, np.int32) for v in ([0, 1], [2, 3], [4])),
+        ...     num_vertices=(5, 5),
+        ... )
+        >>> len(regions), regions.subset([2, 0]).names
+        (3, ('FFA', 'V1'))
+        >>> regions.cortex_indices(1).tolist()  # the right hemisphere follows the left one
+        [7, 8]
     """
 
     names: tuple[str, ...]
@@ -93,8 +116,34 @@ class Parcellation:
     def __len__(self) -> int:
         return len(self.names)
 
+    @classmethod
+    def from_labels(
+        cls, left: Integer[np.ndarray, " n"], right: Integer[np.ndarray, " m"]
+    ) -> Parcellation:
+        """A region for each label of two maps, such as those of `parcellate_sphere`.
+
+        Args:
+            left: label of each vertex of the left hemisphere; below 0 is in no region.
+            right: the same of the right hemisphere; a label of both is a region in each.
+
+        Raises:
+            InputError: labels that are not whole numbers, or not one per vertex.
+        """
+        names, hemispheres, vertices = [], [], []
+        for hemisphere, labels in zip(HEMISPHERES, (left, right), strict=True):
+            if labels.ndim != 1 or labels.dtype.kind not in "iu":
+                raise InputError(
+                    f"The labels of {hemisphere} are {labels.dtype} of shape {labels.shape}; "
+                    "expected a whole number per vertex, below 0 for no region."
+                )
+            for label in np.unique(labels[labels >= 0]):
+                names.append(f"{hemisphere.upper()}_{label:03d}")
+                hemispheres.append(hemisphere)
+                vertices.append(np.flatnonzero(labels == label).astype(np.int32))
+        return cls(tuple(names), tuple(hemispheres), tuple(vertices), (len(left), len(right)))
+
     def subset(self, indices: Iterable[SupportsIndex]) -> Parcellation:
-        """The regions at `indices`, in that order."""
+        """The regions at `indices` (from 0), in that order, of the same surface and atlas."""
         indices = [int(i) for i in indices]
         return Parcellation(
             names=tuple(self.names[i] for i in indices),
@@ -105,9 +154,24 @@ class Parcellation:
         )
 
     def cortex_indices(self, region: int) -> Int32[np.ndarray, " _"]:
-        """Indices of a region's vertices in the left-then-right concatenation of the cortex."""
+        """Indices of a region's vertices in the left-then-right concatenation of the cortex.
+
+        Args:
+            region: which region, from 0.
+        """
         offset = self.num_vertices[0] if self.hemispheres[region] == "rh" else 0
         return (self.vertices[region] + offset).astype(np.int32)
+
+    def on_vertices(self, values: Float[np.ndarray, " p"]) -> Float[np.ndarray, " n"]:
+        """A number per region, spread over the region's vertices; NaN at those in no region.
+
+        Args:
+            values: one per region, any unit.
+        """
+        cortex = np.full(sum(self.num_vertices), np.nan)
+        for i, value in enumerate(values):
+            cortex[self.cortex_indices(i)] = value
+        return cortex
 
     def fingerprint(self) -> str:
         """SHA-256 of names, hemispheres and vertex sets, in order."""
@@ -127,7 +191,7 @@ class Parcellation:
         return digest.hexdigest()
 
     def save(self, path: str | Path) -> None:
-        """Writes the parcellation to an .npz file, without pickle."""
+        """Writes the parcellation to an .npz file, without pickle; `load` reads it."""
         write_npz(
             path,
             compress=True,
@@ -192,8 +256,20 @@ def match_regions(
         among: the parcellation to find them in.
         source: what `among` was read from, for the message.
 
+    Returns:
+        For each wanted region its index in `among`.
+
     Raises:
         InputError: another mesh, or a region whose vertices are none of the other's regions.
+
+    Examples:
+        >>> import numpy as np
+        >>> from neuroadapter_jax.cortex import Parcellation, match_regions
+        >>> a, b = np.array([0, 1], np.int32), np.array([2], np.int32)
+        >>> wanted = Parcellation(("A", "B"), ("lh", "lh"), (a, b), (4, 4))
+        >>> other_file = Parcellation(("second", "first"), ("lh", "lh"), (b, a), (4, 4))
+        >>> match_regions(wanted, among=other_file).tolist()
+        [1, 0]
     """
     if wanted.num_vertices != among.num_vertices:
         raise InputError(

@@ -43,8 +43,19 @@ def native_to_fsaverage(
 ) -> Shaped[np.ndarray, " n"]:
     """Nearest-neighbour transfer: out[i] = values[transform[i] - 1] (NSD's indices are 1-based).
 
+    Args:
+        values: one per native vertex of a hemisphere.
+        transform: for each vertex of fsaverage its native vertex, counted from 1.
+        source: what the values were read from, for the message.
+
     Raises:
         InputError: the transform points outside the native surface.
+
+    Examples:
+        >>> import numpy as np
+        >>> from neuroadapter_jax.cortex.roi import native_to_fsaverage
+        >>> native_to_fsaverage(np.array([10, 20, 30]), np.array([3, 1, 1, 2]), "a map").tolist()
+        [30, 10, 10, 20]
     """
     if transform.min() < 1 or transform.max() > len(values):
         raise InputError(
@@ -215,10 +226,26 @@ def group_rois(
 ) -> dict[str, Bool[np.ndarray, " n"]]:
     """Unites ROIs into groups (the paper's, by default); ROIs that a subject lacks are left out.
 
-    An ROI that belongs to no group stays by itself, after the groups.
+    An ROI that belongs to no group stays by itself, after the groups. The default groups are V1,
+    V2, V3, V4, Face, Body, Scene and Word (NeuroAdapter, arXiv 2509.23566, appendix P).
+
+    Args:
+        rois: name -> mask over the left, then the right hemisphere's vertices.
+        groups: name of the group -> the ROIs that it unites.
 
     Raises:
         InputError: an ROI has the name of a group that others make.
+
+    Examples:
+        >>> import numpy as np
+        >>> from neuroadapter_jax.cortex import group_rois
+        >>> rois = {
+        ...     "V1v": np.array([True, False, False]),
+        ...     "V1d": np.array([False, True, False]),
+        ...     "LO": np.array([False, False, True]),
+        ... }
+        >>> {name: mask.tolist() for name, mask in group_rois(rois).items()}
+        {'V1': [True, True, False], 'LO': [False, False, True]}
     """
     grouped = {m for members in groups.values() for m in members}
     united = {

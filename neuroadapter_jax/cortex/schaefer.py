@@ -43,12 +43,32 @@ def _parse(name: str) -> _Named | None:
 
 
 def is_schaefer(name: str) -> bool:
-    """Whether a file or an atlas of this name is one of Schaefer 2018's."""
+    """Whether a file or an atlas of this name is one of Schaefer 2018's.
+
+    Args:
+        name: of a file or an atlas, as CBIG or as TemplateFlow writes it.
+
+    Examples:
+        >>> from neuroadapter_jax.cortex.schaefer import is_schaefer
+        >>> is_schaefer("lh.Schaefer2018_1000Parcels_7Networks_order.annot")
+        True
+        >>> is_schaefer("lh.HCP-MMP1.annot")
+        False
+    """
     return _parse(name) is not None
 
 
 def promised_parcels(name: str) -> int | None:
-    """Parcels per hemisphere that a file's name promises; None for another parcellation."""
+    """Parcels per hemisphere that a file's name promises; None for another parcellation.
+
+    Args:
+        name: of a file, as CBIG or as TemplateFlow writes it.
+
+    Examples:
+        >>> from neuroadapter_jax.cortex.schaefer import promised_parcels
+        >>> promised_parcels("lh.Schaefer2018_1000Parcels_7Networks_order.annot")
+        500
+    """
     found = _parse(name)
     return found.parcels // 2 if found else None
 
@@ -77,6 +97,20 @@ def release_of(atlas: str, names: Sequence[str]) -> str:
 
     Until CBIG's release 0.14.3 (September 2019), which renamed and in part reordered the parcels,
     the 17-network files had one Limbic network; since then LimbicA and LimbicB.
+
+    Args:
+        atlas: name of the atlas.
+        names: of its parcels.
+
+    Returns:
+        The release in words, or where the names do not tell it, the beginning of their SHA-256;
+        "" for another parcellation.
+
+    Examples:
+        >>> from neuroadapter_jax.cortex.schaefer import release_of
+        >>> names = ["17Networks_LH_LimbicA_TempPole_1"]
+        >>> release_of("Schaefer2018_400Parcels_17Networks_order", names)
+        'names since CBIG 0.14.3'
     """
     if not is_schaefer(atlas):
         return ""

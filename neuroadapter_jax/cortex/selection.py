@@ -25,6 +25,14 @@ def region_snr(
 
     Raises:
         InputError: another number of vertices than the parcellation's.
+
+    Examples:
+        >>> import numpy as np
+        >>> from neuroadapter_jax.cortex import Parcellation, region_snr
+        >>> pair, single = np.array([0, 1], np.int32), np.array([2], np.int32)
+        >>> regions = Parcellation(("A", "B"), ("lh", "rh"), (pair, single), (3, 3))
+        >>> region_snr(regions, np.array([0.5, 1.5, 0.0, 0.0, 0.0, np.nan])).tolist()
+        [1.0, nan]
     """
     if len(ncsnr) != sum(parcellation.num_vertices):
         raise InputError(
@@ -50,18 +58,32 @@ def select_regions(
     """The p regions of the highest mean noise-ceiling SNR.
 
     The result lists the left hemisphere's regions, then the right's, each by descending SNR, as
-    the released code does; equal SNR keeps the parcellation's order.
+    the released code does; equal SNR keeps the parcellation's order. The paper takes p = 200 of
+    Schaefer's 1,000 (arXiv 2509.23566).
 
     Args:
         parcellation: the regions to choose from.
-        ncsnr: noise-ceiling SNR per vertex, left then right hemisphere.
-        p: how many regions.
+        ncsnr: noise-ceiling SNR per vertex, left then right hemisphere; at least 0, or NaN where it
+            is not known.
+        p: how many regions, 1 to as many as there are; even with per_hemisphere.
         per_hemisphere: take p / 2 of each hemisphere (the released code); otherwise the best p of
             both together.
 
     Raises:
-        InputError: p is odd with per_hemisphere, there are fewer regions, or they cannot be ranked
-            or have no hemisphere.
+        InputError: p is odd with per_hemisphere, there are fewer regions, the SNR has another
+            number of vertices, or the regions cannot be ranked or have no hemisphere.
+
+    Examples:
+        >>> import numpy as np
+        >>> from neuroadapter_jax.cortex import Parcellation, select_regions
+        >>> vertices = tuple(np.array([i], np.int32) for i in (0, 1, 2, 0, 1))
+        >>> hemispheres = ("lh", "lh", "lh", "rh", "rh")
+        >>> atlas = Parcellation(("A", "B", "C", "D", "E"), hemispheres, vertices, (3, 2))
+        >>> ncsnr = np.array([0.2, 0.9, 0.5, 0.1, 0.7])  # a vertex each, left then right
+        >>> select_regions(atlas, ncsnr, p=2).names
+        ('B', 'E')
+        >>> select_regions(atlas, ncsnr, p=3, per_hemisphere=False).names
+        ('B', 'C', 'E')
     """
     snr = region_snr(parcellation, ncsnr)
     if np.isnan(snr).all() and p < len(parcellation):
@@ -91,12 +113,24 @@ def select_group_regions(
 
     Args:
         parcellation: the regions to choose from.
-        ncsnr: one map per subject, left then right hemisphere.
-        p: how many regions.
-        per_hemisphere: see `select_regions`.
+        ncsnr: one map of the noise-ceiling SNR per subject, left then right hemisphere; at least 0,
+            or NaN where it is not known.
+        p: how many regions, 1 to as many as there are; even with per_hemisphere.
+        per_hemisphere: take p / 2 of each hemisphere (the released code); otherwise the best p of
+            both together.
 
     Raises:
-        InputError: as `select_regions`.
+        InputError: p is odd with per_hemisphere, there are fewer regions, a map has another number
+            of vertices, or the regions have no hemisphere.
+
+    Examples:
+        >>> import numpy as np
+        >>> from neuroadapter_jax.cortex import Parcellation, select_group_regions
+        >>> vertices = tuple(np.array([i], np.int32) for i in range(3))
+        >>> atlas = Parcellation(("A", "B", "C"), ("lh", "lh", "lh"), vertices, (3, 0))
+        >>> subjects = [np.array([0.9, 0.8, 0.1]), np.array([0.2, 0.8, 0.9])]
+        >>> select_group_regions(atlas, subjects, p=1, per_hemisphere=False).names  # second, second
+        ('B',)
     """
     snr = np.stack([region_snr(parcellation, each) for each in ncsnr])
     snr = np.nan_to_num(snr, nan=-np.inf)
@@ -150,7 +184,19 @@ def shuffle_regions(regions: Parcellation, seed: int) -> Parcellation:
 
     Args:
         regions: the chosen regions, in token order.
-        seed: of the order.
+        seed: of the order, at least 0.
+
+    Examples:
+        >>> import numpy as np
+        >>> from neuroadapter_jax.cortex import Parcellation
+        >>> from neuroadapter_jax.cortex.selection import shuffle_regions
+        >>> a, b = np.array([0, 1, 2], np.int32), np.array([5, 6], np.int32)
+        >>> regions = Parcellation(("A", "B"), ("lh", "lh"), (a, b), (9, 9))
+        >>> shuffled = shuffle_regions(regions, seed=0)
+        >>> shuffled.names, [len(v) for v in shuffled.vertices]
+        (('shuffled_0', 'shuffled_1'), [3, 2])
+        >>> sorted(np.concatenate(shuffled.vertices).tolist())
+        [0, 1, 2, 5, 6]
     """
     rng = np.random.default_rng(seed)
     vertices = list(regions.vertices)

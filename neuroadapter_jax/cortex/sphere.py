@@ -31,6 +31,14 @@ def parcellate_sphere(
 
     Raises:
         InputError: fewer vertices than regions.
+
+    Examples:
+        >>> import numpy as np
+        >>> from neuroadapter_jax.cortex import parcellate_sphere
+        >>> coords = np.random.default_rng(0).normal(size=(200, 3))
+        >>> labels = parcellate_sphere(coords, num_regions=4, mask=coords[:, 0] > -1.0)
+        >>> np.unique(labels).tolist()  # -1 is outside the mask
+        [-1, 0, 1, 2, 3]
     """
     keep = np.arange(len(coords)) if mask is None else np.flatnonzero(mask)
     if not 1 <= num_regions <= len(keep):

@@ -4,6 +4,7 @@ import gzip
 import math
 import os
 import re
+import warnings
 from pathlib import Path
 
 import nibabel as nib
@@ -66,7 +67,13 @@ def read_mgh(
     expected: str = "a FreeSurfer file of values per vertex (.mgh, .mgz)",
     remedy: str = "",
 ) -> np.ndarray:
-    """The values of an .mgh or .mgz file as they are stored, in its shape; see `open_mgh`."""
+    """The values of an .mgh or .mgz file as they are stored, in its shape; see `open_mgh`.
+
+    Args:
+        path: the file, of one hemisphere.
+        expected: what it should be, for the message.
+        remedy: what to do; when empty, one that fits what was found.
+    """
     image = open_mgh(path, expected, remedy)
     with reading(path, expected, remedy):
         return np.asanyarray(image.dataobj)
@@ -76,6 +83,9 @@ def read_annot(
     path: str | os.PathLike,
 ) -> tuple[Integer[np.ndarray, " n"], Integer[np.ndarray, "k 5"], list[str]]:
     """The colour of each vertex, the table of colours and the names of an .annot file.
+
+    Args:
+        path: the file, of one hemisphere.
 
     Raises:
         MissingFileError: there is no such file.
@@ -100,8 +110,56 @@ def read_annot(
         )
 
 
+def read_geometry(
+    path: str | os.PathLike,
+) -> tuple[Float[np.ndarray, "n 3"], Integer[np.ndarray, "k 3"]]:
+    """Points and triangles of a FreeSurfer mesh such as lh.inflated or lh.pial.
+
+    Raises:
+        MissingFileError: there is no such file.
+        InputError: it is cut short, damaged or no such file.
+    """
+    with reading(path, "a FreeSurfer mesh of triangles, such as lh.inflated"):
+        with open(path, "rb") as file:
+            if file.read(3) != b"\xff\xff\xfe":
+                raise ValueError("it does not begin as one")
+            file.readline()
+            file.readline()
+            points, faces = np.fromfile(file, ">i4", 2).tolist()
+            rest = Path(path).stat().st_size - file.tell()
+        if min(points, faces) < 1 or 12 * (points + faces) > rest:
+            raise ValueError(f"it promises {points} vertices and {faces} triangles in {rest} bytes")
+        with warnings.catch_warnings():  # of what may follow the triangles, which is not needed
+            warnings.simplefilter("ignore")
+            return nib.freesurfer.read_geometry(path)
+
+
+def read_sulcal_depth(path: str | os.PathLike) -> Float[np.ndarray, " n"]:
+    """A number per vertex of a FreeSurfer file of its newer kind, such as lh.sulc or lh.curv.
+
+    Raises:
+        MissingFileError: there is no such file.
+        InputError: it is cut short, damaged or no such file.
+    """
+    with reading(path, "a FreeSurfer file of a number per vertex, such as lh.sulc"):
+        with open(path, "rb") as file:
+            if file.read(3) != b"\xff\xff\xff":
+                raise ValueError("it does not begin as one")
+            count = int(np.fromfile(file, ">i4", 1)[0])
+        size = Path(path).stat().st_size
+        if count < 1 or 15 + 4 * count > size:
+            raise ValueError(f"it promises {count} vertices in {size} bytes")
+        values = nib.freesurfer.read_morph_data(path).astype(np.float64)
+        if not np.isfinite(values).all():
+            raise ValueError("it holds a number that is not finite")
+        return values
+
+
 def read_gifti(path: str | os.PathLike) -> nib.GiftiImage:
     """A GIFTI file with all of its arrays in memory.
+
+    Args:
+        path: the file.
 
     Raises:
         MissingFileError: there is no such file.
@@ -137,6 +195,15 @@ def write_surface_maps(
 
     Raises:
         InputError: another number of values, or a name that is no file's.
+
+    Examples:
+        >>> import tempfile
+        >>> import numpy as np
+        >>> from neuroadapter_jax.cortex.surface_files import write_surface_maps
+        >>> folder = tempfile.mkdtemp()
+        >>> files = write_surface_maps(folder, "share", np.zeros(6), num_vertices=(3, 3))
+        >>> sorted(file.name for file in files)
+        ['lh.share.mgh', 'rh.share.mgh', 'share_hemi-L.shape.gii', 'share_hemi-R.shape.gii']
     """
     if values.shape != (sum(num_vertices),):
         raise InputError(

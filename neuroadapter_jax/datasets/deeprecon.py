@@ -42,6 +42,14 @@ def stimulus_name(text: str) -> str:
 
     `1518878.005958` stands for `n01518878_5958`: the WordNet number, then the image's number in
     six decimals. Read as a number such an id loses its trailing zeros, which are put back here.
+
+    Args:
+        text: as the events or a table write it.
+
+    Examples:
+        >>> from neuroadapter_jax.datasets.deeprecon import stimulus_name
+        >>> [stimulus_name(text) for text in ("1518878.005958", "1518878.00596", "letter_A")]
+        ['n01518878_5958', 'n01518878_5960', 'letter_A']
     """
     match = re.fullmatch(r"(\d{1,8})\.(\d{1,6})", text.strip())
     if match is None:

@@ -53,6 +53,16 @@ def batch_dataset(
 
     Raises:
         InputError: another `repeats`, a batch size below 1, or one that m does not divide.
+
+    Examples:
+        >>> from neuroadapter_jax import PreparedDataset
+        >>> from neuroadapter_jax.datasets.input_pipeline import batch_dataset
+        >>> from neuroadapter_jax.diffusion.weights import ASSETS
+        >>> dataset = PreparedDataset(ASSETS / "simulated-responses", "test")
+        >>> batches = batch_dataset(dataset, batch_size=3, seed=0, shuffle=False)
+        >>> batch = batches[0]
+        >>> batch["betas"].shape, bool((batch["image_id"] == dataset.image_ids[:3]).all())
+        ((3, 20484), True)
     """
     if repeats not in REPEATS:
         raise InputError(f"repeats is {repeats!r}; choose one of {', '.join(REPEATS)}.")
@@ -95,7 +105,22 @@ def make_batches(
     repeats: str = "average",
     process: tuple[int, int] = (0, 1),
 ) -> grain.DatasetIterator:
-    """Iterates over `batch_dataset`, read ahead by threads, with get_state and set_state."""
+    """Iterates over the batches of `batch_dataset`, read ahead by threads.
+
+    The iterator has get_state and set_state, by which a run resumes at any batch.
+
+    Args:
+        dataset: a `PreparedDataset`, or what gives the same records.
+        batch_size: images per batch.
+        seed: determines every order and every choice of repeats.
+        shuffle: if false, images come in ascending order of image_id.
+        repeats: `"average"` over an image's repeats, the mean over a `"random"` subset of them, or
+            a `"single"` one at random.
+        process: (i, m): process i of m takes the i-th of m equal runs of rows.
+
+    Raises:
+        InputError: another `repeats`, a batch size below 1, or one that m does not divide.
+    """
     batches = batch_dataset(
         dataset, batch_size, seed, shuffle=shuffle, repeats=repeats, process=process
     )
@@ -107,6 +132,18 @@ def eval_batches(dataset: RandomAccessDataSource, batch_size: int) -> Iterator[B
 
     For compiled functions, which want one shape; `map_split` cuts what they return. The last batch
     is filled up by its last image; `num_valid` (int) counts the true ones.
+
+    Args:
+        dataset: a `PreparedDataset`, or what gives the same records.
+        batch_size: images per batch, at least 1.
+
+    Examples:
+        >>> from neuroadapter_jax import PreparedDataset
+        >>> from neuroadapter_jax.datasets.input_pipeline import eval_batches
+        >>> from neuroadapter_jax.diffusion.weights import ASSETS
+        >>> dataset = PreparedDataset(ASSETS / "simulated-responses", "test")
+        >>> [(len(batch["betas"]), batch["num_valid"]) for batch in eval_batches(dataset, 5)]
+        [(5, 5), (5, 3)]
     """
     for batch in split_batches(dataset, batch_size) if len(dataset) else ():
         count = len(batch["betas"])
@@ -122,6 +159,14 @@ def split_batches(
         dataset: a `PreparedDataset`, or what gives the same records.
         batch_size: images per batch.
         num_images: the first so many images only; all when None.
+
+    Examples:
+        >>> from neuroadapter_jax import PreparedDataset
+        >>> from neuroadapter_jax.datasets.input_pipeline import split_batches
+        >>> from neuroadapter_jax.diffusion.weights import ASSETS
+        >>> dataset = PreparedDataset(ASSETS / "simulated-responses", "test")
+        >>> [len(batch["betas"]) for batch in split_batches(dataset, batch_size=5)]
+        [5, 3]
     """
     stop = _count(dataset, num_images)
     for start in range(0, stop, batch_size):
@@ -150,6 +195,15 @@ def map_split(
 
     Raises:
         InputError: the split, or num_images, holds no image.
+
+    Examples:
+        >>> from neuroadapter_jax import PreparedDataset
+        >>> from neuroadapter_jax.datasets.input_pipeline import map_split
+        >>> from neuroadapter_jax.diffusion.weights import ASSETS
+        >>> dataset = PreparedDataset(ASSETS / "simulated-responses", "test")
+        >>> brightness = map_split(lambda batch: batch["image"].mean(axis=(1, 2, 3)), dataset)
+        >>> brightness.shape
+        (8,)
     """
     parts = []
     for batch in split_batches(dataset, batch_size, num_images):
@@ -178,6 +232,15 @@ def read_split(
 
     Raises:
         InputError: the split, or num_images, holds no image; or the records lack a name.
+
+    Examples:
+        >>> from neuroadapter_jax import PreparedDataset
+        >>> from neuroadapter_jax.datasets.input_pipeline import read_split
+        >>> from neuroadapter_jax.diffusion.weights import ASSETS
+        >>> dataset = PreparedDataset(ASSETS / "simulated-responses", "test")
+        >>> arrays = read_split(dataset, "betas", "image", num_images=2)
+        >>> arrays["betas"].shape, arrays["image"].shape
+        ((2, 20484), (2, 64, 64, 3))
     """
     parts: dict[str, list[np.ndarray]] = {name: [] for name in names}
     for batch in split_batches(dataset, num_images=num_images):

@@ -51,10 +51,20 @@ class Moments:
     Args:
         group: group of each trial, counted from 0.
         counted: the trials that count; each group needs one.
-        num_vertices: n.
+        num_vertices: how many vertices a trial has.
 
     Raises:
         InputError: a group without a trial that counts.
+
+    Examples:
+        >>> import numpy as np
+        >>> from neuroadapter_jax.datasets.normalization import Moments
+        >>> group = np.array([0, 0, 1, 1])  # two trials of each of two runs
+        >>> moments = Moments(group, counted=np.ones(4, bool), num_vertices=1)
+        >>> moments.add(np.array([[1.0], [3.0], [10.0], [14.0]], np.float32))
+        >>> scaling = moments.scaling()
+        >>> scaling.mean.tolist(), scaling.scale.tolist()
+        ([[2.0], [12.0]], [[1.0], [0.5]])
     """
 
     def __init__(

@@ -17,7 +17,7 @@ class RepeatVariance:
     """Noise variance from images shown three times: the reader's own ncsnr, image by image.
 
     Args:
-        num_vertices: n.
+        num_vertices: how many vertices a trial has.
     """
 
     def __init__(self, num_vertices: int):

@@ -13,7 +13,11 @@ _VERTEX_BLOCK = 8192
 
 
 def mgh_shape(path: Path) -> tuple[int, int, int, int]:
-    """Shape [vertices, 1, 1, trials] promised by the header, once the file's length fits it."""
+    """Shape [vertices, 1, 1, trials] promised by the header, once the file's length fits it.
+
+    Args:
+        path: the file.
+    """
     if not path.exists():
         raise MissingFileError(
             f"{path} does not exist; check the root, the subject and the space, or "
@@ -27,8 +31,20 @@ def mgh_shape(path: Path) -> tuple[int, int, int, int]:
 def fill_nan_vertices(betas: np.ndarray, path: Path) -> Int64[np.ndarray, " m"]:
     """Sets features that are NaN in all trials [trials, n] to 0, in place, and returns them.
 
+    Args:
+        betas: responses [trials, n]; changed.
+        path: what they were read from, for the message.
+
     Raises:
         InputError: a feature that is NaN, or infinite, in some trials only.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> import numpy as np
+        >>> from neuroadapter_jax.datasets.responses import fill_nan_vertices
+        >>> betas = np.array([[1.0, np.nan], [2.0, np.nan]], np.float32)
+        >>> fill_nan_vertices(betas, Path("lh.betas_session01.mgh")).tolist(), betas.tolist()
+        ([1], [[1.0, 0.0], [2.0, 0.0]])
     """
     finite = np.isfinite(betas)
     if finite.all():
@@ -48,7 +64,21 @@ def fill_nan_vertices(betas: np.ndarray, path: Path) -> Int64[np.ndarray, " m"]:
 
 
 def zscore(betas: np.ndarray) -> None:
-    """Z-scores each column in place; by blocks, so that float64 needs little memory."""
+    """Z-scores each column in place (divisor N); a constant column becomes 0.
+
+    By blocks of columns, so that float64 needs little memory.
+
+    Args:
+        betas: responses [trials, n]; changed.
+
+    Examples:
+        >>> import numpy as np
+        >>> from neuroadapter_jax.datasets.responses import zscore
+        >>> betas = np.array([[1.0, 5.0], [3.0, 5.0]], np.float32)
+        >>> zscore(betas)
+        >>> betas.tolist()
+        [[-1.0, 0.0], [1.0, 0.0]]
+    """
     for start in range(0, betas.shape[1], _VERTEX_BLOCK):
         part = betas[:, start : start + _VERTEX_BLOCK]
         values = part.astype(np.float64)

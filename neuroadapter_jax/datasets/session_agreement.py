@@ -28,7 +28,7 @@ class SessionAgreement:
     Args:
         ncsnr: SNR per vertex, left then right; NaN where unknown.
         num_vertices: of the left and of the right hemisphere.
-        num_sessions: s.
+        num_sessions: how many sessions there are.
     """
 
     def __init__(

@@ -14,7 +14,12 @@ from neuroadapter_jax.datasets.session_agreement import SessionAgreement
 
 @dataclasses.dataclass(frozen=True)
 class Betas:
-    """One block of trials: betas [trials, n] and the features [m] that were NaN in all of them."""
+    """One block of trials: betas [trials, n] and the features [m] that were NaN in all of them.
+
+    Attributes:
+        betas: normalised responses, trials in rows.
+        nan_vertices: features that were NaN in all trials of the block, now 0.
+    """
 
     betas: Float32[np.ndarray, "trials n"]
     nan_vertices: Int64[np.ndarray, " m"]
@@ -24,8 +29,10 @@ class Betas:
 class Source(Protocol):
     """Responses of one subject: trials x features, what each trial showed, images, splits.
 
-    A feature is a vertex of the cortical surface, left then right hemisphere, or a voxel. A trial
-    that was not meant to be used (a blank, an attention task) is simply not among the trials.
+    Any class with these attributes and methods is a source; it need not inherit. `prepare_source`
+    reads it, and examples/own_dataset.py is one in thirty lines. A feature is a vertex of the
+    cortical surface, left then right hemisphere, or a voxel. A trial that was not meant to be used
+    (a blank, an attention task) is simply not among the trials.
 
     Attributes:
         name: of the dataset; names the folder of its records.

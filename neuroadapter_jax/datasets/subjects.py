@@ -36,8 +36,9 @@ class SubjectsDataset:
         split: "train", "validation" or "test".
 
     Raises:
-        MissingFileError: as `PreparedDataset`.
-        InputError: as `PreparedDataset`; also a subject given twice, responses of another surface
+        MissingFileError: a folder, or the split's records in it, is not there.
+        InputError: an unknown split, records that their index contradicts, a subject given twice,
+            responses of another surface
             or unit or images prepared otherwise than the first folder's, or an image that one
             subject trains on and another is tested with.
     """
@@ -130,7 +131,21 @@ class SubjectsDataset:
 def open_prepared(
     prepared: str | Path | Sequence[str | Path], split: str
 ) -> PreparedDataset | SubjectsDataset:
-    """The records of one folder, or of one folder per subject."""
+    """The records of one folder, or of one folder per subject.
+
+    Args:
+        prepared: a folder of prepared records, or several.
+        split: "train", "validation" or "test".
+
+    Returns:
+        A `PreparedDataset`, or of several folders a `SubjectsDataset`.
+
+    Examples:
+        >>> from neuroadapter_jax.datasets.subjects import open_prepared
+        >>> from neuroadapter_jax.diffusion.weights import ASSETS
+        >>> len(open_prepared(ASSETS / "simulated-responses", "test"))
+        8
+    """
     if isinstance(prepared, str | Path):
         return PreparedDataset(prepared, split)
     return SubjectsDataset(prepared, split)

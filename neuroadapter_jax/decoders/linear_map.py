@@ -38,6 +38,17 @@ class LinearMap:
         shape: of y.
         image_ids: the images it was fitted on.
         made_from: fingerprint of all that it was fitted on; "" where nobody noted it.
+
+    Examples:
+        >>> import numpy as np
+        >>> from neuroadapter_jax.decoders.linear_map import fit_linear_map
+        >>> fmri = np.random.default_rng(0).normal(size=(20, 5)).astype(np.float32)
+        >>> targets = 2.0 * fmri[:, [0, 3]] + 1.0
+        >>> known = fit_linear_map(
+        ...     fmri[:, [0, 3]], targets, np.arange(20), vertices=np.array([0, 3]), alphas=(1e-6,)
+        ... )
+        >>> bool(np.allclose(known(fmri), targets, atol=1e-3))
+        True
     """
 
     vertices: Int[np.ndarray, " f"]
@@ -62,7 +73,12 @@ class LinearMap:
 
     @classmethod
     def load(cls, path: str | Path) -> "LinearMap":
-        """Read what `save` wrote."""
+        """Read what `save` wrote.
+
+        Raises:
+            MissingFileError: there is no such file.
+            InputError: it is no such file, or its arrays contradict one another.
+        """
         # Files of earlier versions do not say what they were made from.
         names = {"vertices": "iu1", "weights": "f2", "bias": "f1", "alphas": "f1"}
         names |= {"shape": "iu1", "image_ids": "iu1"}
@@ -83,7 +99,19 @@ class LinearMap:
 
 
 def region_vertices(regions: Parcellation) -> Int[np.ndarray, " f"]:
-    """The vertices of some regions, one region after the other, as indices into the cortex."""
+    """The vertices of some regions, one region after the other, as indices into the cortex.
+
+    Args:
+        regions: such as those of a model.
+
+    Examples:
+        >>> import numpy as np
+        >>> from neuroadapter_jax.cortex import Parcellation
+        >>> from neuroadapter_jax.decoders.linear_map import region_vertices
+        >>> a, b = np.array([0, 2], np.int32), np.array([1], np.int32)
+        >>> region_vertices(Parcellation(("A", "B"), ("lh", "rh"), (a, b), (3, 3))).tolist()
+        [0, 2, 4]
+    """
     return np.concatenate([regions.cortex_indices(i) for i in range(len(regions))])
 
 
@@ -98,10 +126,13 @@ def fit_linear_map(
 ) -> LinearMap:
     """Ridge regression with its own penalty for each entry of the target.
 
-    W_k = (X'X + alpha_k I)^-1 X' y_k,  X and y_k less their means over the training images;
+    ::
 
-    alpha_k has the smallest leave-one-out error over these images (scikit-learn's RidgeCV).
-    Brain-Diffuser and Takagi take one penalty, chosen by hand, for all entries.
+        W_k = (X'X + alpha_k I)^-1 X' y_k
+
+    with X and y_k less their means over the training images. alpha_k has the smallest leave-one-out
+    error over these images (scikit-learn's RidgeCV). Brain-Diffuser and Takagi take one penalty,
+    chosen by hand, for all entries.
 
     Args:
         responses: to the training images, repeats averaged.
@@ -129,7 +160,7 @@ def fit_linear_map(
     with Bar(total=y.shape[1], desc="Ridge", unit="target", disable=not progress) as bar:
         for first in range(0, y.shape[1], _TARGETS_AT_ONCE):
             part = slice(first, min(first + _TARGETS_AT_ONCE, y.shape[1]))
-            ridge = RidgeCV(alphas=tuple(alphas), alpha_per_target=True).fit(x, y[:, part])
+            ridge = RidgeCV(alphas=np.asarray(alphas), alpha_per_target=True).fit(x, y[:, part])
             weights[:, part], bias[part] = ridge.coef_.T, ridge.intercept_
             chosen[part] = ridge.alpha_
             bar.update(part.stop - first)

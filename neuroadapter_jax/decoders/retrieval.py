@@ -54,6 +54,9 @@ class Gallery:
 def gallery_of_records(dataset: PreparedDataset) -> Gallery:
     """The images of a prepared split.
 
+    Args:
+        dataset: a split of prepared records, not "test".
+
     Raises:
         InputError: it is the test split.
     """
@@ -135,12 +138,14 @@ def retrieve(
 ) -> Retrieved:
     """For each response, the image of a gallery whose predicted response correlates best.
 
-    argmax_g r(encoder(g), fmri),  r: Pearson over the vertices that `BrainEncoder.rank` uses
+    ::
 
-    The first of equals (see `encoder.ranking.ROUNDING`), whatever the chunks; an image whose
-    prediction is constant is never chosen. Memory is that of one chunk, whatever the gallery's
-    size. The paper takes ImageNet's training images as gallery
-    and the vertices of labelled ROIs; here they are those of the model's regions.
+        argmax_g r(encoder(g), fmri)
+
+    with Pearson's r over the vertices that `BrainEncoder.rank` uses. The first of equals, whatever
+    the chunks; an image whose prediction is constant is never chosen. Memory is that of one chunk,
+    whatever the gallery's size. The paper takes ImageNet's training images as gallery and the
+    vertices of labelled ROIs; here they are those of the model's regions.
 
     Args:
         encoder: of the same subject and surface, trained without the stimuli.
@@ -245,6 +250,21 @@ def same_pictures(
     """Which images show a stimulus: they differ by at most 2 grey levels on average.
 
     Compressing or rescaling a picture changes it by less.
+
+    Args:
+        images: 0..255, of one size.
+        stimuli: 0..255, of the same size.
+
+    Returns:
+        Indices of the images that show one of the stimuli.
+
+    Examples:
+        >>> import numpy as np
+        >>> from neuroadapter_jax.decoders.retrieval import same_pictures
+        >>> stimuli = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), np.uint8)
+        >>> images = np.stack([255 - stimuli[0], stimuli[1]])
+        >>> [int(index) for index in same_pictures(images, stimuli)]
+        [1]
     """
     small, small_stimuli = _thumbnails(images), _thumbnails(stimuli)
     same = []

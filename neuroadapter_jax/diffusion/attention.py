@@ -1,5 +1,6 @@
 """Scaled dot-product attention over one or several key/value streams."""
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from neuroadapter_jax.diffusion import attention_fused
 from neuroadapter_jax.diffusion.attention_by_head import (
     HeadPart,
     attend_by_head,
@@ -49,6 +51,8 @@ class HeadSum:
 
 
 Probe = Callable[[Float[Array, "b h q k"]], Any] | Tap | HeadSum
+# (q, k, v) -> (the output, the probe's result).
+_Path = Callable[[Array, Array, Array], tuple[Array, Any]]
 
 
 class Stream(NamedTuple):
@@ -89,13 +93,29 @@ class LayerStream(NamedTuple):
 
 
 def split_heads(x: Float[Array, "b k c"], num_heads: int) -> Float[Array, "b h k d"]:
-    """Cut the last axis into heads, head-major as in diffusers: c = h * d."""
+    """Cut the last axis into heads, head-major as in diffusers: c = h * d.
+
+    Args:
+        x: of c = h d channels.
+        num_heads: the number h of heads.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> from neuroadapter_jax.diffusion.attention import merge_heads, split_heads
+        >>> x = jnp.zeros((3, 5, 16))
+        >>> split_heads(x, 2).shape, merge_heads(split_heads(x, 2)).shape
+        ((3, 2, 5, 8), (3, 5, 16))
+    """
     b, k, c = x.shape
     return x.reshape(b, k, num_heads, c // num_heads).swapaxes(1, 2)
 
 
 def merge_heads(x: Float[Array, "b h q d"]) -> Float[Array, "b q c"]:
-    """The inverse of `split_heads`."""
+    """Heads side by side in the last axis, c = h * d: the inverse of `split_heads`.
+
+    Args:
+        x: by heads.
+    """
     b, h, q, d = x.shape
     return x.swapaxes(1, 2).reshape(b, q, h * d)
 
@@ -103,13 +123,54 @@ def merge_heads(x: Float[Array, "b h q d"]) -> Float[Array, "b q c"]:
 def attention_weights(
     q: Float[Array, "*b h q d"], k: Float[Array, "*#b h k d"], mask: Array | None = None
 ) -> Float[Array, "*b h q k"]:
-    """softmax over keys of q k' / sqrt(d), in float32; `mask` [q, k] is False where forbidden."""
+    """softmax over keys of q k' / sqrt(d), in float32; `mask` [q, k] is False where forbidden.
+
+    Args:
+        q: queries.
+        k: keys.
+        mask: [q, k], False where a query may not attend; None for nowhere.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> from neuroadapter_jax.diffusion.attention import attention_weights
+        >>> q, k = jnp.zeros((1, 1, 1, 4)), jnp.ones((1, 1, 2, 4))
+        >>> attention_weights(q, k).tolist()
+        [[[[0.5, 0.5]]]]
+    """
     scores = jnp.einsum(
         "...qd,...kd->...qk", q * q.shape[-1] ** -0.5, k, preferred_element_type=jnp.float32
     )
     if mask is not None:
         scores = jnp.where(mask, scores, -jnp.inf)
     return jax.nn.softmax(scores, axis=-1)
+
+
+@jax.custom_vjp
+def _scores(q: Float[Array, "*b h q d"], k: Float[Array, "*#b h k d"]) -> Float[Array, "*b h q k"]:
+    """q k' in float32, whose derivative multiplies in the operands' own precision.
+
+    Without it the derivative's products would be of float32 numbers also where q and k are half as
+    precise: eight times as slow on a tensor core.
+    """
+    return jnp.einsum("...qd,...kd->...qk", q, k, preferred_element_type=jnp.float32)
+
+
+def _scores_forward(q: Array, k: Array) -> tuple[Array, tuple[Array, Array]]:
+    return _scores(q, k), (q, k)
+
+
+def _scores_backward(saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
+    q, k = saved
+    _, back = jax.vjp(lambda q, k: jnp.einsum("...qd,...kd->...qk", q, k), q, k)
+    return back(gradient.astype(q.dtype))
+
+
+_scores.defvjp(_scores_forward, _scores_backward)
+
+
+def _accelerated_weights(q: Array, k: Array) -> Array:
+    """`attention_weights` for GPUs and TPUs."""
+    return jax.nn.softmax(_scores(q * q.shape[-1] ** -0.5, k), axis=-1)
 
 
 def attend(
@@ -120,17 +181,56 @@ def attend(
 ) -> tuple[Float[Array, "b h q d"], Any]:
     """softmax(q k' / sqrt(d)) v, and what the probe made of the weights (None without one).
 
-    On CPU large attention runs head by head, see `attend_by_head`. Keys and values of batch 1 serve
-    every sample.
+    The platform that the program is lowered for decides how: on CPU large attention runs head by
+    head, see `attend_by_head`; on NVIDIA and TPU without a probe in one kernel, see
+    `attention_fused`. Keys and values of batch 1 serve every sample.
+
+    Args:
+        q: queries.
+        k: keys.
+        v: values.
+        probe: called with the weights [b, h, q, k]; or a `HeadSum` or `Tap`.
     """
-    large = q.shape[2] * k.shape[2] >= _LARGE
-    by_head = k.shape[0] == q.shape[0] and jax.default_backend() == "cpu"
-    if by_head and probe is None and large:
-        return attend_by_head(q, k, v), None
+    on_cpu = _cpu_path(q, k, probe)
+    if attention_fused.hardware() == attention_fused.NONE:
+        return on_cpu(q, k, v)
+    platforms: dict[str, _Path] = {"cpu": on_cpu}
+    if probe is None:
+        for platform, kernel in attention_fused.fused_kernels(q, k).items():
+            platforms[platform] = functools.partial(_without_probe, kernel)
+    whole = functools.partial(_attend_whole, weights_of=_accelerated_weights, probe=probe)
+    return jax.lax.platform_dependent(q, k, v, default=whole, **platforms)
+
+
+def _cpu_path(q: Array, k: Array, probe: Probe | None) -> _Path:
+    """Head by head, where that is possible and pays; else with the weights of all heads."""
+    by_head = k.shape[0] == q.shape[0]
+    if by_head and probe is None and q.shape[2] * k.shape[2] >= _LARGE:
+        return functools.partial(_without_probe, attend_by_head)
     if by_head and isinstance(probe, HeadSum):
-        out, total = attend_summing_heads(q, k, v, probe.head, probe.shares)
-        return out, probe.reduce(total)
-    weights, probed = attention_weights(q, k), None
+        return functools.partial(_attend_summing_heads, probe=probe)
+    return functools.partial(_attend_whole, weights_of=attention_weights, probe=probe)
+
+
+def _without_probe(kernel: Callable, q: Array, k: Array, v: Array) -> tuple[Array, None]:
+    return kernel(q, k, v), None
+
+
+def _attend_summing_heads(q: Array, k: Array, v: Array, probe: HeadSum) -> tuple[Array, Any]:
+    out, total = attend_summing_heads(q, k, v, probe.head, probe.shares)
+    return out, probe.reduce(total)
+
+
+def _attend_whole(
+    q: Array,
+    k: Array,
+    v: Array,
+    *,
+    weights_of: Callable[[Array, Array], Array],
+    probe: Probe | None,
+) -> tuple[Array, Any]:
+    """With the weights of all heads at once."""
+    weights, probed = weights_of(q, k), None
     if isinstance(probe, Tap):
         weights, probed = probe.function(weights)
     elif isinstance(probe, HeadSum):

@@ -259,6 +259,9 @@ def read_schedule(path: Path) -> NoiseSchedule:
     Where diffusers' schedulers read a key that only some of them know, the schedule keeps for which
     samplers it says what is not computed here; `samplers.plan` refuses those.
 
+    Args:
+        path: a scheduler_config.json.
+
     Raises:
         MissingFileError: there is no such file. InputError: see `read_config`.
     """

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from neuroadapter_jax import fingerprints
-from neuroadapter_jax.diffusion.hub import commit_of
 from neuroadapter_jax.diffusion.weights import (
     COMPONENTS,
     backbone_folder,
@@ -14,6 +13,7 @@ from neuroadapter_jax.diffusion.weights import (
     list_shards,
 )
 from neuroadapter_jax.errors import InputError
+from neuroadapter_jax.hub.snapshots import commit_of
 from neuroadapter_jax.readers import read_json
 
 _VERSIONS = ("transformers_version",)

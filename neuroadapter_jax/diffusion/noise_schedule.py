@@ -21,11 +21,12 @@ _CHOICES = {
 
 @dataclass(frozen=True)
 class NoiseSchedule:
-    """x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) eps, with abar_t = prod_{s<=t} (1 - beta_s).
+    """The noising process x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) eps, and its timesteps.
 
-    beta_t runs from beta_start to beta_end, linearly ("linear") or linearly in its square root
-    ("scaled_linear", Stable Diffusion's choice); or abar_t follows the squared cosine of Nichol and
-    Dhariwal 2021 (arXiv 2102.09672, eq. 17; "squaredcos_cap_v2").
+    abar_t = prod_{s<=t} (1 - beta_s) (Ho et al. 2020, arXiv 2006.11239, eq. 4). beta_t runs from
+    beta_start to beta_end, linearly ("linear") or linearly in its square root ("scaled_linear",
+    Stable Diffusion's choice); or abar_t follows the squared cosine of Nichol and Dhariwal 2021
+    (arXiv 2102.09672, eq. 17; "squaredcos_cap_v2").
 
     The fields are those of a scheduler_config.json and mean what they mean to diffusers' schedulers
     of the samplers' names; `config_files.read_schedule` reads one.
@@ -46,6 +47,25 @@ class NoiseSchedule:
         lower_order_final, euler_at_final: whether it ends with a step of first order there, the
             former below 15 steps only.
         refused: (sampler, why its steps are not computed here), of what the file says for it alone.
+        beta_start: the first beta, above 0 and below 1.
+        beta_end: the last beta, above 0 and below 1.
+        beta_schedule: "scaled_linear", "linear" or "squaredcos_cap_v2".
+        clip_sample_range: bound of x_0 where it is clipped, above 0.
+
+    Raises:
+        InputError: a choice that is none of its values, or a number out of its range.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> from neuroadapter_jax.diffusion.noise_schedule import NoiseSchedule
+        >>> schedule = NoiseSchedule()  # Stable Diffusion's
+        >>> [round(float(abar), 3) for abar in schedule.alphas_cumprod[[0, 500, 999]]]
+        [0.999, 0.276, 0.005]
+        >>> schedule.inference_timesteps(5).tolist()
+        [801, 601, 401, 201, 1]
+        >>> snr = schedule.snr(jnp.array([0, 999]))
+        >>> bool(snr[0] > 1000 and snr[1] < 0.01)
+        True
     """
 
     num_train_timesteps: int = 1000
@@ -122,21 +142,33 @@ class NoiseSchedule:
         return jnp.asarray(self.alphas_cumprod)[timesteps]
 
     def snr(self, timesteps: Int[Array, " b"]) -> Float[Array, " b"]:
-        """Signal-to-noise ratio abar_t / (1 - abar_t)."""
+        """Signal-to-noise ratio abar_t / (1 - abar_t) of timesteps 0 to T - 1."""
         abar = self._abar(timesteps)
         return abar / (1.0 - abar)
 
     def add_noise(
         self, x: Float[Array, "b *s"], noise: Float[Array, "b *s"], timesteps: Int[Array, " b"]
     ) -> Float[Array, "b *s"]:
-        """x_t of clean x_0 and unit noise."""
+        """x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) eps.
+
+        Args:
+            x: clean x_0.
+            noise: unit noise eps of the same shape.
+            timesteps: one t per sample, 0 to T - 1.
+        """
         signal, sigma = self._at(timesteps, x)
         return signal * x + sigma * noise
 
     def target(
         self, x: Float[Array, "b *s"], noise: Float[Array, "b *s"], timesteps: Int[Array, " b"]
     ) -> Float[Array, "b *s"]:
-        """What the U-Net should predict at x_t."""
+        """What the U-Net should predict at x_t: eps, x_0 or v, as `prediction_type` says.
+
+        Args:
+            x: clean x_0.
+            noise: the unit noise eps that x_t was made with.
+            timesteps: one t per sample, 0 to T - 1.
+        """
         if self.prediction_type == "epsilon":
             return noise
         if self.prediction_type == "sample":
@@ -147,7 +179,13 @@ class NoiseSchedule:
     def predicted_clean(
         self, x: Float[Array, "b *s"], output: Float[Array, "b *s"], timesteps: Int[Array, " b"]
     ) -> Float[Array, "b *s"]:
-        """x_0 that the U-Net's output at x_t implies."""
+        """The x_0 that the U-Net's output at x_t implies.
+
+        Args:
+            x: noisy x_t.
+            output: what the U-Net predicts there.
+            timesteps: one t per sample, 0 to T - 1.
+        """
         if self.prediction_type == "sample":
             return output
         signal, sigma = self._at(timesteps, x)
@@ -161,13 +199,15 @@ class NoiseSchedule:
         """Descending timesteps, as diffusers' schedulers take them.
 
         With T training timesteps, n steps, i = n - 1 ... 0 and j = i, m = n, or one further with
-        `beyond` (j = i + 1, m = n + 1):
-        "leading" floor(T / m) j + steps_offset; "linspace" round((T - 1) j / (m - 1));
-        "trailing" round(T (i + 1) / n) - 1.
+        `beyond` (j = i + 1, m = n + 1)::
+
+            "leading"    floor(T / m) j + steps_offset
+            "linspace"   round((T - 1) j / (m - 1))
+            "trailing"   round(T (i + 1) / n) - 1
 
         Args:
-            num_steps: n, 1 to T.
-            spacing: see above; Lin et al. 2024 (arXiv 2305.08891), table 2.
+            num_steps: the number n of steps, 1 to T.
+            spacing: which rule; Lin et al. 2024 (arXiv 2305.08891), table 2.
             beyond: whether the end of the last step counts among the timesteps (DPM-Solver++).
 
         Raises:

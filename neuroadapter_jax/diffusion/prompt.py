@@ -15,7 +15,11 @@ _START, _END = 49406, 49407
 
 
 def empty_prompt(backbone: Backbone) -> Stream:
-    """The text stream of the empty prompt, batch 1, as the whole run uses it."""
+    """The text stream of the empty prompt, batch 1, as the whole run uses it.
+
+    Args:
+        backbone: whose text encoder and U-Net are used.
+    """
     return backbone.unet.text_context(backbone.text_encoder(jnp.asarray(empty_ids(backbone))))
 
 
@@ -23,6 +27,9 @@ def empty_ids(backbone: Backbone) -> Int[np.ndarray, "1 k"]:
     """The empty prompt's ids: start, end, and padding.
 
     They are known for Stable Diffusion 1.x's own text encoder, whose folder may lack a tokenizer.
+
+    Args:
+        backbone: whose tokenizer is read.
 
     Raises:
         MissingFileError: there is no tokenizer, and the text encoder is another one.

@@ -16,12 +16,25 @@ from neuroadapter_jax.errors import InputError
 class SamplingPlan(NamedTuple):
     """One sampler's steps as a linear rule, since all three are linear in what they mix.
 
-    x' = x_weight x + clean x0 + noise_weight eps + earlier x0_before + sigma z,  z ~ N(0, 1)
+    ::
+
+        x' = x_weight x + clean x0 + noise_weight eps + earlier x0_before + sigma z,  z ~ N(0, 1)
 
     where x0 and eps are what the U-Net's prediction implies at x, and x0_before the previous
     step's x0. `timesteps` and every weight are [t]; signal and noise_level are sqrt(abar) and
     sqrt(1 - abar) at each timestep. x0, but not the eps beside it, is clipped to +- `clip`, which
     is infinite where nothing is.
+
+    Attributes:
+        timesteps: of the schedule, from most to least noise.
+        signal: sqrt(abar), 0 to 1.
+        noise_level: sqrt(1 - abar), 0 to 1.
+        x_weight: weight of x.
+        clean: weight of x0.
+        noise_weight: weight of eps.
+        earlier: weight of x0_before.
+        sigma: standard deviation of the noise that the step adds.
+        clip: bound of x0; infinite where nothing is clipped.
     """
 
     timesteps: Int[np.ndarray, " t"]
@@ -36,7 +49,21 @@ class SamplingPlan(NamedTuple):
 
 
 def with_spacing(sampling: Sampling, schedule: NoiseSchedule) -> Sampling:
-    """The same settings with the spacing named: their own, the schedule's or the sampler's."""
+    """The same settings with the spacing named: their own, the schedule's or the sampler's.
+
+    Args:
+        sampling: whose spacing may be None.
+        schedule: which may name one.
+
+    Examples:
+        >>> from neuroadapter_jax import Sampling
+        >>> from neuroadapter_jax.diffusion.noise_schedule import NoiseSchedule
+        >>> from neuroadapter_jax.diffusion.samplers import with_spacing
+        >>> with_spacing(Sampling("dpmsolver++"), NoiseSchedule()).spacing
+        'linspace'
+        >>> with_spacing(Sampling("ddim", spacing="trailing"), NoiseSchedule()).spacing
+        'trailing'
+    """
     own = "linspace" if sampling.sampler == "dpmsolver++" else "leading"
     return sampling.replace(spacing=sampling.spacing or schedule.timestep_spacing or own)
 
@@ -57,6 +84,16 @@ def plan(schedule: NoiseSchedule, sampling: Sampling) -> SamplingPlan:
     Raises:
         InputError: more steps than the spacing has timesteps for, or a schedule whose steps of this
             sampler are not computed here or not finite.
+
+    Examples:
+        >>> from neuroadapter_jax import Sampling
+        >>> from neuroadapter_jax.diffusion.noise_schedule import NoiseSchedule
+        >>> from neuroadapter_jax.diffusion.samplers import plan
+        >>> steps = plan(NoiseSchedule(), Sampling("ddim", num_steps=4))
+        >>> steps.timesteps.tolist()
+        [751, 501, 251, 1]
+        >>> steps.sigma.tolist()  # DDIM with eta 0 adds no noise
+        [0.0, 0.0, 0.0, 0.0]
     """
     sampling = with_spacing(sampling, schedule)
     sampler, num_steps, spacing = sampling.sampler, sampling.num_steps, str(sampling.spacing)
@@ -144,6 +181,11 @@ def skipped_steps(num_steps: int, strength: float) -> int:
 
     Raises:
         InputError: strength out of range, or so low that no step is left.
+
+    Examples:
+        >>> from neuroadapter_jax.diffusion.samplers import skipped_steps
+        >>> skipped_steps(50, strength=0.75)
+        13
     """
     if not 0.0 < strength <= 1.0:
         raise InputError(f"strength is {strength}; expected above 0 and at most 1.")
@@ -160,6 +202,18 @@ def without_first(steps: SamplingPlan, count: int) -> SamplingPlan:
 
     Nothing comes before its first step, which is therefore of first order: the share of x0_before
     goes to x0.
+
+    Args:
+        steps: the whole plan.
+        count: how many steps to leave out, less than it has.
+
+    Examples:
+        >>> from neuroadapter_jax import Sampling
+        >>> from neuroadapter_jax.diffusion.noise_schedule import NoiseSchedule
+        >>> from neuroadapter_jax.diffusion.samplers import plan, without_first
+        >>> steps = plan(NoiseSchedule(), Sampling("dpmsolver++", num_steps=4))
+        >>> without_first(steps, 2).timesteps.tolist() == steps.timesteps[2:].tolist()
+        True
     """
     rest = SamplingPlan(*(np.copy(x[count:]) for x in steps))
     rest.clean[0] += rest.earlier[0]
@@ -171,8 +225,8 @@ class SamplerState(NamedTuple):
     """Where a sample stands between two steps.
 
     Attributes:
-        latents: x, scaled and noisy.
-        clean: x0, as the last step predicted it; zeros before the first.
+        latents: the scaled, noisy latents x, [b, ...].
+        clean: the x0 that the last step predicted, [b, ...]; zeros before the first.
     """
 
     latents: Float[Array, "b *s"]
@@ -180,7 +234,11 @@ class SamplerState(NamedTuple):
 
 
 def start_state(latents: Float[Array, "b *s"]) -> SamplerState:
-    """The state before the first step."""
+    """The state before the first step, from latents [b, ...].
+
+    Args:
+        latents: scaled and noisy.
+    """
     return SamplerState(latents, jnp.zeros_like(latents))
 
 
@@ -202,6 +260,24 @@ def sample(
 
     Returns:
         The clean, scaled latents, and what `predict` returned beside its output, stacked [t, ...].
+
+    Examples:
+        A perfect prediction of the noise in x_t leads to the clean image, here 0.5 everywhere:
+
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from neuroadapter_jax import Sampling
+        >>> from neuroadapter_jax.diffusion.noise_schedule import NoiseSchedule
+        >>> from neuroadapter_jax.diffusion.samplers import plan, sample, unit_noise
+        >>> schedule = NoiseSchedule()
+        >>> abar = jnp.asarray(schedule.alphas_cumprod)
+        >>> def predict(x, t):
+        ...     return (x - jnp.sqrt(abar[t]) * 0.5) / jnp.sqrt(1 - abar[t]), t
+        >>> keys = jax.random.split(jax.random.key(0), 2)
+        >>> steps = plan(schedule, Sampling("dpmsolver++", num_steps=3))
+        >>> latents, timesteps = sample(predict, unit_noise(keys, 0, (2, 2, 1)), keys, steps)
+        >>> bool(jnp.allclose(latents, 0.5, atol=1e-3)), timesteps.shape
+        (True, (3,))
     """
     state, extras = advance(predict, start_state(latents), keys, steps, prediction_type)
     return state.latents, extras
@@ -218,11 +294,11 @@ def advance(
     """Some of the steps: calls that follow on one another equal one `sample`.
 
     Args:
-        predict: as in `sample`, like the next three.
+        predict: (latents [b, ...], timestep scalar) -> (the U-Net's output, anything small).
         state: what the call before returned, or `start_state`.
-        keys: see `sample`.
-        steps: all steps.
-        prediction_type: see `sample`.
+        keys: [b] random keys, one per sample, the same in every call.
+        steps: all steps, from `plan`.
+        prediction_type: what `predict` returns: "epsilon", "v_prediction" or "sample".
         span: how many steps are taken before and after this call; None for all.
 
     Returns:
@@ -255,5 +331,19 @@ def advance(
 
 
 def unit_noise(keys: Array, index: int | Int[Array, ""], shape: tuple[int, ...]) -> Array:
-    """Unit noise [b, *shape] from fold_in(key, index) per sample; index 0 is the start."""
+    """Unit noise of each sample [b, ...] from fold_in(key, index); index 0 is the start.
+
+    Args:
+        keys: [b] random keys; key i alone decides the noise of sample i.
+        index: 0 for the start, i + 1 for the noise that step i adds.
+        shape: of one sample.
+
+    Examples:
+        >>> import jax
+        >>> from neuroadapter_jax.diffusion.samplers import unit_noise
+        >>> keys = jax.random.split(jax.random.key(0), 3)
+        >>> batch, alone = unit_noise(keys, 0, (16, 16, 4)), unit_noise(keys[1:2], 0, (16, 16, 4))
+        >>> batch.shape, bool((batch[1] == alone[0]).all())
+        ((3, 16, 16, 4), True)
+    """
     return jax.vmap(lambda key: jax.random.normal(jax.random.fold_in(key, index), shape))(keys)

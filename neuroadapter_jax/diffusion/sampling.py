@@ -15,21 +15,36 @@ SPACINGS: tuple[str, ...] = get_args(Spacing)
 
 @dataclasses.dataclass(frozen=True)
 class Sampling:
-    """Settings of the reverse process.
+    """Settings of the reverse process: which sampler, how many steps, how much guidance.
 
     Attributes:
-        sampler: see `samplers.plan`.
+        sampler: "ddpm", ancestral (Ho et al. 2020, arXiv 2006.11239); "ddim" (Song et al. 2021,
+            arXiv 2010.02502); or "dpmsolver++", of second order, which needs the fewest steps (Lu
+            et al. 2022, arXiv 2211.01095).
         num_steps: denoising steps, 1 to the schedule's number of timesteps.
-        guidance_scale: g of classifier-free guidance, see `adapter.guidance`; 1 is none.
+        guidance_scale: g of classifier-free guidance, eps_uncond + g (eps_cond - eps_uncond); 1 is
+            none.
         start: what lies under the first noise: nothing ("noise"), or a mid-grey image ("grey"), as
             in the released code.
         eta: noise of DDIM, 0 (deterministic) to 1; the others take 0 only.
-        spacing: which timesteps the steps fall on, see `NoiseSchedule.inference_timesteps`; None
-            for what diffusers takes: the one that the backbone's scheduler_config.json names, or
-            else "linspace" for dpmsolver++ and "leading" for the others.
+        spacing: which timesteps the steps fall on, "leading", "linspace" or "trailing", see
+            `NoiseSchedule.inference_timesteps`; None for what diffusers takes: the one that the
+            backbone's scheduler_config.json names, or else "linspace" for dpmsolver++ and "leading"
+            for the others.
 
     Raises:
         SettingError: a setting that is none of its choices or out of range.
+
+    Examples:
+        >>> from neuroadapter_jax import Sampling
+        >>> sampling = Sampling("dpmsolver++", num_steps=20, guidance_scale=4.0)
+        >>> sampling.replace(num_steps=10).num_steps, sampling.is_guided
+        (10, True)
+        >>> try:
+        ...     Sampling("euler")
+        ... except ValueError as error:
+        ...     print(error)
+        sampler is 'euler'; expected one of ['ddpm', 'ddim', 'dpmsolver++'].
     """
 
     sampler: Sampler = "ddim"
@@ -49,7 +64,7 @@ class Sampling:
 
         Raises:
             TypeError: a name that is no setting.
-            InputError: see the class.
+            SettingError: a setting that is none of its choices or out of range.
         """
         return dataclasses.replace(
             self, **{name: value for name, value in changes.items() if value is not None}

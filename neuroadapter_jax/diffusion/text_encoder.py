@@ -18,7 +18,18 @@ _ACTIVATIONS = {
 
 @dataclass(frozen=True)
 class CLIPTextConfig:
-    """The fields of a CLIP text encoder's config.json that shape the network."""
+    """The fields of a CLIP text encoder's config.json that shape the network.
+
+    Attributes:
+        vocab_size: ids that the token embedding has.
+        hidden_size: width c of the states.
+        intermediate_size: width of the feed-forward layers.
+        num_hidden_layers: transformer layers.
+        num_attention_heads: heads, which divide hidden_size.
+        max_position_embeddings: k, length of a padded text.
+        hidden_act: "quick_gelu" or "gelu".
+        layer_norm_eps: of the layer norms.
+    """
 
     vocab_size: int = 49408
     hidden_size: int = 768
@@ -103,7 +114,12 @@ class _TextTransformer(nnx.Module):
 
 
 class CLIPTextModel(nnx.Module):
-    """Token ids [b, k] -> states [b, k, hidden_size] after the final norm (causal)."""
+    """Token ids [b, k] -> states [b, k, hidden_size] after the final norm (causal).
+
+    Args:
+        config: its sizes.
+        rngs: of the random start; `load_component` fills in stored weights.
+    """
 
     config_class = CLIPTextConfig
 

@@ -81,6 +81,14 @@ class CLIPTokenizer:
     Raises:
         MissingFileError: one of the files is not there.
         InputError: a file is damaged or of another tokenizer.
+
+    Examples:
+        >>> from neuroadapter_jax.diffusion.tokenizer import CLIPTokenizer
+        >>> from neuroadapter_jax.diffusion.weights import ASSETS
+        >>> tokenizer = CLIPTokenizer(ASSETS / "tiny-sd" / "tokenizer")
+        >>> ids = tokenizer(["a dog upper left, castle, grass, night"])
+        >>> ids.shape[1] == tokenizer.length, int(ids[0, 0]) == tokenizer.start
+        (True, True)
     """
 
     def __init__(self, folder: str | Path):
@@ -108,7 +116,11 @@ class CLIPTokenizer:
         self.start, self.end, self.pad = (int(ids[name] or 0) for name in (_START, _END, pad))
 
     def __call__(self, texts: Sequence[str]) -> Int[np.ndarray, "b k"]:
-        """Ids of the texts, cut to the model's length."""
+        """Ids of the texts, cut to the model's length.
+
+        Args:
+            texts: any; words beyond the length are left out.
+        """
         ids = np.full((len(texts), self.length), self.pad, np.int32)
         encodings = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
         for row, encoding in zip(ids, encodings, strict=True):

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, overload
+from typing import Any, Literal, NamedTuple, overload
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,10 @@ from neuroadapter_jax.diffusion.layers import (
 )
 from neuroadapter_jax.errors import InputError
 
+# In what a U-Net holds its parameters and computes; norms and softmax are always of float32.
+Precision = Literal["fp32", "bf16"]
+PRECISIONS = {"fp32": jnp.float32, "bf16": jnp.bfloat16}
+
 
 @dataclass(frozen=True)
 class UNetConfig:
@@ -32,6 +36,22 @@ class UNetConfig:
         attention_head_dim: as SD 1.x uses the name: the number of heads, one for all levels
             or one per level.
         cross_attention_dim: width of the text states.
+        in_channels: channels of the latents.
+        out_channels: channels of the prediction.
+        down_block_types: one per level, "CrossAttnDownBlock2D" or "DownBlock2D".
+        up_block_types: one per level, "CrossAttnUpBlock2D" or "UpBlock2D".
+        block_out_channels: width per level; each level but the last halves rows and columns.
+        layers_per_block: residual blocks per level; one more on the way up.
+        norm_num_groups: of the group norms.
+        norm_eps: of the group norms.
+
+    Raises:
+        InputError: widths that heads or norm groups do not divide, or unknown block types.
+
+    Examples:
+        >>> from neuroadapter_jax.diffusion.unet import UNetConfig
+        >>> UNetConfig().num_heads, UNetConfig().cross_attention_dim  # Stable Diffusion 1.5
+        ((8, 8, 8, 8), 768)
     """
 
     sample_size: int = 64
@@ -74,7 +94,18 @@ class UNetConfig:
 
 
 def timestep_embedding(timesteps: Int[Array, " b"], width: int) -> Float[Array, "b e"]:
-    """[cos(t w_i), sin(t w_i)], w_i = 10000^(-i / (width / 2)) (diffusers' flip_sin_to_cos)."""
+    """[cos(t w_i), sin(t w_i)], w_i = 10000^(-i / (width / 2)) (diffusers' flip_sin_to_cos).
+
+    Args:
+        timesteps: t, one per sample.
+        width: of the code, an even number.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> from neuroadapter_jax.diffusion.unet import timestep_embedding
+        >>> timestep_embedding(jnp.array([0]), width=4).tolist()
+        [[1.0, 1.0, 0.0, 0.0]]
+    """
     half = width // 2
     frequencies = jnp.exp(-jnp.log(10000.0) * jnp.arange(half, dtype=jnp.float32) / half)
     angles = timesteps.astype(jnp.float32)[:, None] * frequencies
@@ -280,7 +311,18 @@ class UNet2DConditionModel(nnx.Module):
     """Predicts the noise (or v) in latents, attending to one or several streams.
 
     It holds no adapter parameter: the text stream comes from `text_context`, the brain's
-    from `NeuroAdapter`, and each cross-attention layer adds their attention outputs.
+    from `NeuroAdapter`, and each cross-attention layer adds their attention outputs. Names and
+    numbers are those of diffusers' class of this name (Rombach et al. 2022, arXiv 2112.10752).
+
+    Args:
+        config: its sizes.
+        rngs: of the random start; `load_component` and `load_pretrained` fill in stored weights.
+
+    Examples:
+        >>> from neuroadapter_jax.diffusion.weights import load_component
+        >>> unet = load_component("tiny-sd", "unet")
+        >>> len(list(unet.cross_attentions())), unet.config.cross_attention_dim
+        (7, 64)
     """
 
     config_class = UNetConfig
@@ -314,7 +356,11 @@ class UNet2DConditionModel(nnx.Module):
                 )
 
     def text_context(self, states: Float[Array, "b k c"]) -> Stream:
-        """The stream of the text encoder's states [b or 1, k, cross_attention_dim]."""
+        """The stream of the text encoder's states [b or 1, k, cross_attention_dim].
+
+        Args:
+            states: of the text encoder, batch b or 1.
+        """
         pairs = [attention.keys_values(states) for _, attention in self.cross_attentions()]
         return Stream(tuple(k for k, _ in pairs), tuple(v for _, v in pairs))
 

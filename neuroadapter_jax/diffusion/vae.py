@@ -27,6 +27,20 @@ class AutoencoderConfig:
     Attributes:
         block_out_channels: width per level; each level but the last halves rows and columns.
         scaling_factor: latents times this have about unit variance; the U-Net sees those.
+        in_channels: channels of the images.
+        out_channels: channels of the decoded images.
+        latent_channels: channels of the latents.
+        layers_per_block: residual blocks per level; one more in the decoder.
+        norm_num_groups: of the group norms.
+        sample_size: rows and columns of the images it was trained on; nothing depends on it.
+
+    Raises:
+        InputError: widths that the norm groups do not divide.
+
+    Examples:
+        >>> from neuroadapter_jax.diffusion.vae import AutoencoderConfig
+        >>> AutoencoderConfig().downscale  # 512 pixels become 64 latents
+        8
     """
 
     in_channels: int = 3
@@ -174,7 +188,12 @@ class AutoencoderKL(nnx.Module):
     """Images [b, Y, X, 3] in [-1, 1] <-> latents [b, y, x, c], unscaled.
 
     `encode` gives mean and standard deviation of q(z|x); a latent for the U-Net is
-    `config.scaling_factor * (mean + std * noise)`, and `decode` takes it unscaled again.
+    ``config.scaling_factor * (mean + std * noise)``, and `decode` takes it unscaled again. Names
+    and numbers are those of diffusers' class of this name (Rombach et al. 2022, arXiv 2112.10752).
+
+    Args:
+        config: its sizes.
+        rngs: of the random start; `load_component` and `load_pretrained` fill in stored weights.
     """
 
     config_class = AutoencoderConfig
@@ -190,10 +209,18 @@ class AutoencoderKL(nnx.Module):
     def encode(
         self, images: Float[Array, "b Y X 3"]
     ) -> tuple[Float[Array, "b y x c"], Float[Array, "b y x c"]]:
-        """Mean and standard deviation of the latents; log variance clipped to [-30, 20]."""
+        """Mean and standard deviation of the latents; log variance clipped to [-30, 20].
+
+        Args:
+            images: RGB, -1 to 1.
+        """
         mean, logvar = jnp.split(self.quant_conv(self.encoder(images)), 2, axis=-1)
         return mean, jnp.exp(0.5 * jnp.clip(logvar, -30.0, 20.0))
 
     def decode(self, latents: Float[Array, "b y x c"]) -> Float[Array, "b Y X 3"]:
-        """Images, about [-1, 1], from unscaled latents."""
+        """Images, about [-1, 1], from unscaled latents.
+
+        Args:
+            latents: divided by the scaling factor.
+        """
         return self.decoder(self.post_quant_conv(latents))

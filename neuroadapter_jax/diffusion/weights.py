@@ -20,7 +20,6 @@ from neuroadapter_jax.diffusion.config_files import (
     component_config,
     read_schedule,
 )
-from neuroadapter_jax.diffusion.hub import is_hub_id, snapshot
 from neuroadapter_jax.diffusion.noise_schedule import NoiseSchedule
 from neuroadapter_jax.diffusion.text_encoder import CLIPTextModel
 from neuroadapter_jax.diffusion.unet import UNet2DConditionModel
@@ -28,6 +27,7 @@ from neuroadapter_jax.diffusion.vae import AutoencoderKL
 from neuroadapter_jax.errors import InputError, MissingFileError, reading
 from neuroadapter_jax.files import inside, write_file, write_json
 from neuroadapter_jax.finite import require_finite_tensors
+from neuroadapter_jax.hub.snapshots import is_hub_id, snapshot
 from neuroadapter_jax.readers import read_json
 
 ASSETS = Path(__file__).parent.parent / "assets"
@@ -43,7 +43,15 @@ _IGNORED_TENSORS = ("text_model.embeddings.position_ids",)
 
 
 class Backbone(NamedTuple):
-    """A Stable Diffusion 1.x model: its networks, noise schedule and folder."""
+    """A Stable Diffusion 1.x model: its networks, noise schedule and folder.
+
+    Attributes:
+        unet: predicts the noise.
+        vae: between images and latents.
+        text_encoder: of which the pipeline uses the empty prompt alone.
+        schedule: the noise schedule it was trained with.
+        folder: where its files lie, in the diffusers layout.
+    """
 
     unet: UNet2DConditionModel
     vae: AutoencoderKL
@@ -63,6 +71,11 @@ def backbone_folder(name: str | Path) -> Path:
 
     Raises:
         MissingFileError: no such folder or shipped name, and not available from the Hub.
+
+    Examples:
+        >>> from neuroadapter_jax.diffusion.weights import backbone_folder
+        >>> backbone_folder("tiny-sd").name
+        'tiny-sd'
     """
     kind, _, architecture = str(name).partition(":")
     if kind == _RANDOM and architecture:
@@ -81,7 +94,16 @@ def backbone_folder(name: str | Path) -> Path:
 
 
 def is_random(name: str | Path) -> bool:
-    """Whether a name stands for an architecture with random weights, see `backbone_folder`."""
+    """Whether a name stands for an architecture with random weights: "random" or "random:NAME".
+
+    Args:
+        name: of a backbone.
+
+    Examples:
+        >>> from neuroadapter_jax.diffusion.weights import is_random
+        >>> is_random("random:tiny-sd"), is_random("tiny-sd")
+        (True, False)
+    """
     return str(name).partition(":")[0] == _RANDOM
 
 
@@ -126,7 +148,7 @@ def find_weights(folder: Path, component: str) -> Path | None:
 
 
 def weights_in(folder: Path, stem: str) -> Path | None:
-    """As `find_weights`, of any folder and any stem of its files' names."""
+    """The safetensors file of a stem in a folder, or the index of its shards; float32 first."""
     names = (name for variant in ("", "fp16") for name in weight_files(stem, variant)[:2])
     return next((p for name in names if (p := folder / name).is_file()), None)
 
@@ -157,13 +179,28 @@ def _torch_shape(path: tuple, shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def parameter_shapes(module: nnx.Module) -> dict[str, tuple[int, ...]]:
-    """PyTorch's name and shape of every parameter; works on abstract modules too."""
+    """PyTorch's name and shape of every parameter; works on abstract modules too.
+
+    Args:
+        module: any NNX module.
+
+    Examples:
+        >>> from flax import nnx
+        >>> from neuroadapter_jax.diffusion.weights import parameter_shapes
+        >>> parameter_shapes(nnx.Linear(3, 5, rngs=nnx.Rngs(0)))  # PyTorch has outputs first
+        {'bias': (5,), 'weight': (5, 3)}
+    """
     flat = nnx.to_flat_state(nnx.state(module, nnx.Param))
     return {tensor_name(path): _torch_shape(path, leaf.shape) for path, leaf in flat}
 
 
 def to_tensors(module: nnx.Module, dtype: Any = np.float32) -> dict[str, np.ndarray]:
-    """Every parameter under PyTorch's name, in PyTorch's axis order."""
+    """Every parameter under PyTorch's name, in PyTorch's axis order.
+
+    Args:
+        module: any NNX module of this package.
+        dtype: of the tensors.
+    """
     flat = nnx.to_flat_state(nnx.state(module, nnx.Param))
     return {
         tensor_name(path): _to_torch(path, np.asarray(leaf[...])).astype(dtype)
@@ -214,8 +251,12 @@ def from_tensors(abstract: nnx.Module, tensors: dict[str, np.ndarray], source: s
 def load_safetensors(path: Path) -> dict[str, np.ndarray]:
     """All tensors of a safetensors file, or of the shards that an index (.json) names.
 
+    Args:
+        path: a .safetensors file, or an index of shards (.json).
+
     Raises:
-        MissingFileError: a shard is not there. InputError: a shard lacks a tensor of the index.
+        MissingFileError: a shard is not there.
+        InputError: a shard lacks a tensor of the index.
     """
     if path.suffix == ".json":
         return _load_shards(path)
@@ -310,10 +351,22 @@ def abstract_component(folder: str | Path, name: str) -> nnx.Module:
 
 
 def load_component(backbone: str | Path, name: str, dtype: Any = jnp.float32) -> nnx.Module:
-    """Load "unet", "vae" or "text_encoder" of a backbone, see `backbone_folder`.
+    """Load "unet", "vae" or "text_encoder" of a backbone.
+
+    Args:
+        backbone: a folder, a shipped name, a Hub id, or "random:NAME"; see `backbone_folder`.
+        name: of the component.
+        dtype: of its parameters.
 
     Raises:
-        MissingFileError: a file is not there. InputError: it does not fit, see `from_tensors`.
+        MissingFileError: a file is not there.
+        InputError: missing or unknown tensors, or one of another shape; all are named.
+        NotFiniteError: a tensor that holds NaN or infinite numbers.
+
+    Examples:
+        >>> from neuroadapter_jax.diffusion.weights import load_component
+        >>> load_component("tiny-sd", "vae").config.downscale
+        4
     """
     folder = backbone_folder(backbone)
     abstract = abstract_component(folder, name)
@@ -353,12 +406,32 @@ def random_parameters(abstract: _Module, seed: int, dtype: Any = jnp.float32) ->
 
 
 def load_schedule(folder: str | Path) -> NoiseSchedule:
-    """The noise schedule of a backbone folder (scheduler/scheduler_config.json)."""
+    """The noise schedule of a backbone folder (scheduler/scheduler_config.json).
+
+    Args:
+        folder: of the backbone.
+    """
     return read_schedule(backbone_folder(folder) / SCHEDULE_FILE)
 
 
 def load_pretrained(name: str | Path, dtype: Any = jnp.float32) -> Backbone:
-    """Load a whole backbone: a folder, a shipped name, a Hub id or "random"."""
+    """Load a whole backbone: a folder, a shipped name, a Hub id or "random".
+
+    Args:
+        name: a folder, a shipped name such as "tiny-sd", a Hub id, or "random:NAME".
+        dtype: of the parameters.
+
+    Raises:
+        MissingFileError: a file is not there.
+        InputError: the networks do not fit one another, or weights do not fit their config.json.
+        NotFiniteError: a tensor that holds NaN or infinite numbers.
+
+    Examples:
+        >>> from neuroadapter_jax.diffusion.weights import load_pretrained
+        >>> backbone = load_pretrained("tiny-sd")
+        >>> backbone.unet.config.sample_size, backbone.schedule.num_train_timesteps
+        (16, 1000)
+    """
     folder = backbone_folder(name)
     schedule = load_schedule(folder)
     check_backbone(folder)
@@ -368,7 +441,15 @@ def load_pretrained(name: str | Path, dtype: Any = jnp.float32) -> Backbone:
 
 
 def write_safetensors(path: Path, tensors: dict[str, np.ndarray]) -> None:
-    """Write safetensors atomically; raises NotFiniteError for NaN and infinite numbers."""
+    """Write a safetensors file, whole or not at all.
+
+    Args:
+        path: the file.
+        tensors: by name.
+
+    Raises:
+        NotFiniteError: a tensor that holds NaN or infinite numbers.
+    """
     require_finite_tensors(tensors, str(path), "train again, or write float32 weights")
     content = save(tensors, metadata={"format": "pt"})
     write_file(path, lambda partial: partial.write_bytes(content))
@@ -385,7 +466,15 @@ _EXTRA_CONFIG: dict[str, dict[str, Any]] = {
 def save_component(
     module: nnx.Module, folder: str | Path, name: str, dtype: Any = np.float32, **extra: Any
 ) -> None:
-    """Write a component as diffusers and transformers read it; `extra` joins config.json."""
+    """Write a component as diffusers and transformers read it; `extra` joins config.json.
+
+    Args:
+        module: to write.
+        folder: of the backbone.
+        name: "unet", "vae" or "text_encoder".
+        dtype: of the stored weights.
+        extra: further keys of config.json.
+    """
     target = Path(folder) / name
     target.mkdir(parents=True, exist_ok=True)
     shape: Any = module.config  # type: ignore[attr-defined] # each component has one
@@ -399,7 +488,12 @@ def save_component(
 
 
 def save_schedule(folder: str | Path, schedule: NoiseSchedule) -> None:
-    """Write the schedule of a backbone, for DDIM, as diffusers reads it."""
+    """Write the schedule of a backbone, for DDIM, as diffusers reads it.
+
+    Args:
+        folder: of the backbone.
+        schedule: to write.
+    """
     values = dataclasses.asdict(schedule)
     del values["refused"]
     path = Path(folder) / SCHEDULE_FILE
@@ -408,5 +502,9 @@ def save_schedule(folder: str | Path, schedule: NoiseSchedule) -> None:
 
 
 def num_parameters(module: nnx.Module) -> int:
-    """Number of trainable scalars of a module, abstract or not."""
+    """Number of trainable scalars of a module, abstract or not.
+
+    Args:
+        module: any NNX module.
+    """
     return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(nnx.state(module, nnx.Param)))

@@ -1,7 +1,7 @@
 """`BrainEncoder`: the predicted response of the whole cortex to an image."""
 
-import dataclasses
 import functools
+import tempfile
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,19 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float, UInt8
-from typing_extensions import TypedDict  # that of 3.11 lacks what pydantic needs
 
-from neuroadapter_jax.abstract import abstract_network
 from neuroadapter_jax.cortex.packing import pack, unpack_slots
 from neuroadapter_jax.cortex.parcellation import Parcellation
-from neuroadapter_jax.diffusion.identity import FINGERPRINT, require_same_backbone
-from neuroadapter_jax.diffusion.weights import (
-    ASSETS,
-    from_tensors,
-    load_safetensors,
-    to_tensors,
-    write_safetensors,
-)
 from neuroadapter_jax.encoder.features import (
     PATCH_TOKENS,
     Features,
@@ -31,20 +21,17 @@ from neuroadapter_jax.encoder.features import (
     read_features,
 )
 from neuroadapter_jax.encoder.matching import check_fits, matching_regions, vertices_inside
-from neuroadapter_jax.encoder.ranking import masked_correlation
-from neuroadapter_jax.encoder.region_encoder import (
-    RegionEncoder,
-    RegionEncoderConfig,
-    Rows,
-    make_rows,
-)
+from neuroadapter_jax.encoder.region_encoder import RegionEncoder, Rows, make_rows
+from neuroadapter_jax.encoder.saving import load, refuse_other_encoder, save_brain_encoder
+from neuroadapter_jax.encoder.scoring import candidate_scores, packed_prediction
 from neuroadapter_jax.encoder.vit import Dinov2Model
 from neuroadapter_jax.encoder.weights import dinov2_identity, load_dinov2
-from neuroadapter_jax.errors import InputError, MissingFileError, reading
-from neuroadapter_jax.files import json_values, refuse_foreign, whole_folder, write_json, write_npz
+from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.fingerprints import of_tree, of_values
+from neuroadapter_jax.hub.cards import CardDetails
+from neuroadapter_jax.hub.kinds import ENCODER
+from neuroadapter_jax.hub.publishing import publish
 from neuroadapter_jax.ranges import Count, check
-from neuroadapter_jax.readers import as_type, read_json, read_npz
 
 __all__ = [
     "PATCH_TOKENS",
@@ -55,20 +42,9 @@ __all__ = [
     "matching_regions",
     "prepare_images",
     "read_features",
+    "refuse_other_encoder",
     "save_brain_encoder",
 ]
-
-_CONFIG, _WEIGHTS, _REGIONS = "config.json", "encoder_{}.safetensors", "regions.npz"
-_VALIDATION = "validation.npz"
-
-
-class _Settings(TypedDict):
-    regions_fingerprint: str
-    features: dict[str, Any]
-    encoder: dict[str, Any]
-    blocks: list[int]
-    sharpness: float
-    provenance: dict[str, Any]
 
 
 def ensemble_weights(
@@ -77,6 +53,20 @@ def ensemble_weights(
     """Each encoder's share per vertex: softmax over encoders of sharpness x validation correlation.
 
     A correlation that is NaN (a constant response or prediction) counts as 0.
+
+    Args:
+        correlations: of m encoders on validation images, per vertex, -1 to 1.
+        sharpness: 0 for equal shares; the higher, the more the best encoder counts.
+
+    Returns:
+        Shares, summing to 1 over encoders.
+
+    Examples:
+        >>> import numpy as np
+        >>> from neuroadapter_jax.encoder.brain_encoder import ensemble_weights
+        >>> correlations = np.array([[0.3, np.nan], [0.3, 0.0]])  # 2 encoders, 2 vertices
+        >>> ensemble_weights(correlations).tolist()
+        [[0.5, 0.5], [0.5, 0.5]]
     """
     logits = sharpness * np.nan_to_num(correlations)
     weights = np.exp(logits - logits.max(axis=0))
@@ -86,14 +76,20 @@ def ensemble_weights(
 class BrainEncoder:
     """Predicts the response of every vertex to an image, by one or several `RegionEncoder`.
 
+    `predict` gives the responses; `rank` says how well each of several images fits a measured
+    response, by which `NeuroAdapterPipeline.candidates` chooses. Hwang et al. 2025 ("In Silico
+    Mapping of Visual Categorical Selectivity ..."); the members are weighted per vertex by
+    `ensemble_weights`. Most encoders come from `from_pretrained`.
+
     Args:
         backbone: the frozen vision transformer.
         features: what it is given.
-        members: the encoders.
-        blocks: which features each reads; see `read_features`.
+        members: the encoders, m of them.
+        blocks: which features each reads: 0 the patch tokens, k the queries of the k-th block from
+            the end.
         regions: the parcellation they were trained with.
-        correlations: of each on validation images, per vertex [m, n].
-        sharpness: see `ensemble_weights`.
+        correlations: of each on validation images, per vertex [m, n], -1 to 1.
+        sharpness: of the softmax over members, see `ensemble_weights`.
         provenance: what they were trained on, stored in config.json.
         allow_other: what may differ in the data of the models and records that it is used with;
             see `datasets.belonging.made_for`.
@@ -141,15 +137,7 @@ class BrainEncoder:
         graphs = [nnx.graphdef(module) for module in modules]
         states = [nnx.state(module, nnx.Param) for module in modules]
 
-        def predict(params, images):
-            states, shares = params
-            backbone, *members = map(nnx.merge, graphs, states)
-            prepared = prepare_images(images, self.features)
-            return sum(
-                share * member(read_features(backbone, prepared, block), self.grid, rows)
-                for member, block, share in zip(members, self.blocks, shares, strict=True)
-            )
-
+        predict = packed_prediction(graphs, self.features, self.blocks, self.grid, rows)
         return predict, (states, pack(self._shares, rows.packing))
 
     def _scorer(self, regions: Parcellation) -> tuple[Callable, tuple]:
@@ -163,15 +151,7 @@ class BrainEncoder:
         packed, params = self._packed_prediction([part for part, _ in parts], rows)
         mask = rows.packing.mask & jnp.asarray(self.reliable())[rows.packing.index]
 
-        def scores(params, mask, images, fmri, chunk):
-            b, s = images.shape[:2]
-            flat = images.reshape(b * s, *images.shape[2:])
-            predicted = jax.lax.map(
-                lambda image: packed(params, image[None])[0], flat, batch_size=chunk
-            )
-            measured = pack(fmri, rows.packing).reshape(b, 1, -1)
-            return masked_correlation(predicted.reshape(b, s, -1), measured, mask.reshape(-1))
-
+        scores = candidate_scores(packed, rows)
         scorer = jax.jit(scores, static_argnums=4), (params, mask)
         self._scorers[key] = scorer
         return scorer
@@ -192,7 +172,9 @@ class BrainEncoder:
     def predict(
         self, images: UInt8[np.ndarray, "b y x c"], batch_size: int = 32
     ) -> Float[np.ndarray, "b n"]:
-        """Responses of the whole cortex, in the unit of training; 0 at vertices in no region.
+        """Responses of the whole cortex, left then right hemisphere; 0 at vertices in no region.
+
+        They are in the unit of training, mostly z-scores.
 
         Args:
             images: 0..255, any size.
@@ -228,9 +210,14 @@ class BrainEncoder:
 
         Args:
             images: candidates, 0..255.
-            fmri: measured responses of the whole cortex, normalised as in training.
+            fmri: measured responses of the whole cortex, left then right hemisphere, normalised as
+                in training.
             regions: those that count, such as the adapter's.
-            chunk: images predicted at once.
+            chunk: images predicted at once, at least 1.
+
+        Returns:
+            Pearson's r, -1 to 1; NaN where fewer than two vertices are left or either side is
+            constant.
 
         Raises:
             InputError: another mesh, or regions that the encoder was not trained with.
@@ -244,9 +231,42 @@ class BrainEncoder:
         return (shares * np.nan_to_num(self.correlations)).sum(axis=0) > 0
 
     def ranked_vertices(self, regions: Parcellation) -> Bool[np.ndarray, " n"]:
-        """The vertices that `rank` compares: those of some regions predicted better than chance."""
+        """The vertices that `rank` compares: those of some regions predicted better than chance.
+
+        Args:
+            regions: those that count, such as the adapter's.
+
+        Raises:
+            InputError: another mesh, or regions that the encoder was not trained with.
+        """
         matching_regions(self.regions, regions)
         return self.reliable() & vertices_inside(regions)
+
+    def of_regions(self, regions: Parcellation) -> "BrainEncoder":
+        """The encoder of some of its regions alone, such as an adapter's; the rest is left out.
+
+        It predicts these regions, and ranks by them, as the whole encoder does, and is as much
+        smaller as they are fewer. Every other vertex is 0 in its predictions.
+
+        Args:
+            regions: regions that the encoder was trained with; see `matching_regions`.
+
+        Raises:
+            InputError: another mesh, or regions that the encoder was not trained with.
+        """
+        chosen = matching_regions(self.regions, regions)
+        own = self.regions.subset(chosen)
+        return BrainEncoder(
+            self._backbone,
+            self.features,
+            [member.part(self.rows, chosen)[0] for member in self._members],
+            self.blocks,
+            own,
+            np.where(vertices_inside(own), self.correlations, np.nan),
+            sharpness=self.sharpness,
+            provenance=self.provenance,
+            allow_other=self.allow_other,
+        )
 
     @classmethod
     def from_pretrained(
@@ -254,128 +274,94 @@ class BrainEncoder:
         folder: str | Path,
         backbone: str | Path | None = None,
         *,
+        revision: str | None = None,
         allow_other: Collection[str] = (),
     ) -> "BrainEncoder":
-        """Load a folder written by `save_pretrained`, or one shipped in the package by name.
+        """Load a folder of `save_pretrained`, an encoder shipped in the package, or one of the Hub.
 
         Args:
-            folder: the folder, or a shipped name.
+            folder: the folder, a shipped name, or an encoder of the Hub, "owner/model" or
+                "owner/model@revision".
             backbone: another place of the vision transformer than config.json names.
+            revision: the Hub's branch, tag or commit.
             allow_other: see the class; with "backbone" the vision transformer may hold other
                 weights than in training, too.
 
         Raises:
-            MissingFileError: a file of the folder, or the backbone, is not there.
+            MissingFileError: a file of the folder, or the backbone, is not there, or the Hub does
+                not give it.
             InputError: weights or regions do not fit config.json, or the vision transformer is
                 another than the one the encoder was trained with.
         """
-        folder = next((f for f in (Path(folder), ASSETS / folder) if f.is_dir()), Path(folder))
-        for name in (_CONFIG, _REGIONS, _VALIDATION):
-            if not (folder / name).is_file():
-                raise MissingFileError(
-                    f"{folder / name}: not found; expected a folder of "
-                    "`neuroadapter train-encoder`."
-                )
-        settings = read_json(folder / _CONFIG, "a brain encoder's settings", _Settings)
-        regions = Parcellation.load(folder / _REGIONS)
-        if regions.fingerprint() != settings["regions_fingerprint"]:
-            raise InputError(
-                f"{folder / _REGIONS}: not the regions that {_CONFIG} beside it names; copy the "
-                "folder again."
-            )
-        given = {"backbone": str(backbone)} if backbone else {}
-        features = as_type(Features, settings["features"] | given, folder / _CONFIG)
-        if FINGERPRINT in settings and "backbone" not in allow_other:
-            found = dinov2_identity(features.backbone)[FINGERPRINT]
-            require_same_backbone(folder / _CONFIG, settings, features.backbone, found)
-        config = as_type(RegionEncoderConfig, settings["encoder"], folder / _CONFIG)
-        with reading(folder / _CONFIG, "sizes that a brain encoder can have"):
-            abstract = abstract_network(lambda rngs: RegionEncoder(config, rngs=rngs))
-        members = []
-        for i in range(len(settings["blocks"])):
-            path = folder / _WEIGHTS.format(i)
-            members.append(from_tensors(abstract, load_safetensors(path), str(path), jnp.float32))
-        stored = read_npz(folder / _VALIDATION, "correlations per vertex", {"correlation": "f2"})
-        correlations, shape = stored["correlation"], (len(members), sum(regions.num_vertices))
-        if correlations.shape != shape:
-            raise InputError(
-                f"{folder / _VALIDATION}: correlation is {correlations.dtype} of shape "
-                f"{correlations.shape}; expected numbers of shape {shape}, one per encoder and "
-                "vertex; copy the folder again."
-            )
+        saved = load(folder, backbone, allow_other, revision)
         return cls(
-            load_dinov2(features.backbone),
-            features,
-            members,
-            settings["blocks"],
-            regions,
-            correlations.astype(np.float32),
-            sharpness=settings["sharpness"],
-            provenance=settings["provenance"],
+            load_dinov2(saved.features.backbone),
+            saved.features,
+            saved.members,
+            saved.blocks,
+            saved.regions,
+            saved.correlations,
+            sharpness=saved.sharpness,
+            provenance=saved.provenance,
             allow_other=allow_other,
         )
 
+    def save_pretrained(self, folder: str | Path, dtype: Any = np.float32) -> None:
+        """Write the folder that `from_pretrained` reads; the backbone is only named.
 
-def save_brain_encoder(
-    folder: str | Path,
-    features: Features,
-    members: Sequence[RegionEncoder],
-    blocks: Sequence[int],
-    regions: Parcellation,
-    correlations: Float[np.ndarray, "m n"],
-    *,
-    sharpness: float = 20.0,
-    provenance: dict[str, Any] | None = None,
-    backbone: dict[str, Any] | None = None,
-    dtype: Any = np.float32,
-) -> None:
-    """Write the folder that `BrainEncoder.from_pretrained` reads; the backbone is only named.
+        Args:
+            folder: to write.
+            dtype: of the written weights.
 
-    Args:
-        folder: to write.
-        features: what the encoders are given.
-        members: the encoders.
-        blocks: which features each reads; see `read_features`.
-        regions: the parcellation they were trained with.
-        correlations: of each on validation images, per vertex [m, n]; stored as float16.
-        sharpness: see `ensemble_weights`.
-        provenance: what they were trained on, as JSON values.
-        backbone: what `dinov2_identity` says of the vision transformer; None where nobody knows.
-        dtype: of the stored weights.
-
-    Raises:
-        ExistingFileError: see `refuse_other_encoder`.
-    """
-    refuse_other_encoder(folder, provenance or {})
-    with whole_folder(folder) as place:
-        for i, member in enumerate(members):
-            write_safetensors(place / _WEIGHTS.format(i), to_tensors(member, dtype))
-        regions.save(place / _REGIONS)
-        correlation = np.asarray(correlations, np.float16)
-        write_npz(place / _VALIDATION, compress=True, correlation=correlation)
-        write_json(
-            place / _CONFIG,
-            {
-                "features": dataclasses.asdict(features),
-                "encoder": dataclasses.asdict(members[0].config),
-                "blocks": list(blocks),
-                "sharpness": sharpness,
-                "regions_fingerprint": regions.fingerprint(),
-                "provenance": provenance or {},
-                **(backbone or {}),
-            },
+        Raises:
+            ExistingFileError: the folder holds another encoder, or files of someone else.
+        """
+        save_brain_encoder(
+            folder,
+            self.features,
+            self._members,
+            self.blocks,
+            self.regions,
+            self.correlations,
+            sharpness=self.sharpness,
+            provenance=self.provenance,
+            backbone=dinov2_identity(self.features.backbone),
+            dtype=dtype,
         )
 
+    def push_to_hub(
+        self,
+        repo: str,
+        card: CardDetails,
+        *,
+        private: bool | None = None,
+        token: str | bool | None = None,
+        commit_message: str | None = None,
+        revision: str | None = None,
+    ) -> str:
+        """Publish the encoder on the Hugging Face Hub, with a model card.
 
-def refuse_other_encoder(folder: str | Path, provenance: dict[str, Any]) -> None:
-    """Refuse to write an encoder over what is no encoder of the same training; writes nothing.
+        `from_pretrained(repo)` loads it again. The vision transformer is named, not sent.
 
-    Raises:
-        ExistingFileError: the folder holds another encoder, or files that this one's would replace.
-    """
-    try:
-        found = read_json(Path(folder) / _CONFIG, "a brain encoder's settings")
-        same = bool(provenance) and found.get("provenance") == json_values(provenance)
-    except InputError:
-        same = False
-    refuse_foreign(folder, (_CONFIG, _REGIONS, _VALIDATION, _WEIGHTS.format(0)), ours=same)
+        Args:
+            repo: "owner/model"; made if it is not there.
+            card: the licence, and what else the encoder cannot say about itself.
+            private: whether a new repository is private; the owner's default when None.
+            token: of the Hub; that of `hf auth login` or of HF_TOKEN when None.
+            commit_message: of the upload.
+            revision: the branch; main when None.
+
+        Returns:
+            The address of the repository.
+
+        Raises:
+            InputError: a vision transformer that nobody else has; or nobody is logged in, the user
+                may not write there, or the Hub cannot be reached.
+        """
+        with tempfile.TemporaryDirectory(prefix="neuroadapter-") as place:
+            folder = Path(place) / "encoder"
+            self.save_pretrained(folder)
+            return publish(
+                folder, repo, ENCODER, card, private=private, token=token,
+                commit_message=commit_message, revision=revision,
+            )  # fmt: skip

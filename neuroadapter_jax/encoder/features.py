@@ -34,6 +34,10 @@ def prepare_images(
     """Images as the backbone takes them: resized, normalised by ImageNet's colours, padded.
 
     Resizing is bilinear with antialiasing, as torchvision's.
+
+    Args:
+        images: 0 to 255.
+        features: says the sizes.
     """
     size, extra = features.image_size, features.padded_size - features.image_size
     x = jnp.asarray(images, jnp.float32) / 255.0

@@ -19,7 +19,10 @@ def masked_correlation(
 ) -> Float[Array, "*b"]:
     """Pearson's r over the vertices of a mask.
 
-    r = sum_v (a_v - mean a) (b_v - mean b) / sqrt(sum_v (a_v - mean a)^2 sum_v (b_v - mean b)^2)
+    ::
+
+        r = sum_v (a_v - mean a) (b_v - mean b)
+            / sqrt(sum_v (a_v - mean a)^2 sum_v (b_v - mean b)^2)
 
     A vertex where either side is NaN or infinite is left out of that pair alone. r is NaN where
     fewer than two vertices are left, or either side is constant over them: there is no evidence,
@@ -29,6 +32,15 @@ def masked_correlation(
         a: responses, any unit.
         b: responses to correlate with.
         mask: which vertices count.
+
+    Examples:
+        >>> import numpy as np
+        >>> from neuroadapter_jax.encoder.ranking import masked_correlation
+        >>> a = np.array([1.0, 2.0, 3.0, 9.0, np.nan])
+        >>> b = np.array([2.0, 4.0, 6.0, 0.0, 1.0])
+        >>> mask = np.array([True, True, True, False, True])
+        >>> round(float(masked_correlation(a, b, mask)), 4)  # over the first three vertices
+        1.0
     """
     a, b = jnp.asarray(a, jnp.float32), jnp.asarray(b, jnp.float32)
     valid = mask & jnp.isfinite(a) & jnp.isfinite(b)
@@ -59,6 +71,16 @@ def pairwise_correlation(
     Args:
         a: finite responses of the vertices that count, any unit.
         b: responses to correlate with.
+
+    Returns:
+        Pearson's r, NaN where a row is constant.
+
+    Examples:
+        >>> import numpy as np
+        >>> from neuroadapter_jax.encoder.ranking import pairwise_correlation
+        >>> a, b = np.array([[0.0, 1.0, 2.0]]), np.array([[1.0, 2.0, 3.0], [3.0, 2.0, 1.0]])
+        >>> np.round(pairwise_correlation(a, b), 4).tolist()
+        [[1.0, -1.0]]
     """
 
     def standardised(x):
@@ -73,7 +95,17 @@ def pairwise_correlation(
 
 
 def choose(scores: Float[np.ndarray, "b s"]) -> Int[np.ndarray, " b"]:
-    """Index of the highest score of each row; see `best_candidates`."""
+    """Index of the highest score of each row: the first of equals, and NaN loses to any number.
+
+    Args:
+        scores: correlations, -1 to 1.
+
+    Examples:
+        >>> import numpy as np
+        >>> from neuroadapter_jax.encoder.ranking import choose
+        >>> choose(np.array([[0.1, 0.4, np.nan], [0.3, 0.3, 0.2]])).tolist()
+        [1, 0]
+    """
     return best_candidates(scores, 1)[:, 0]
 
 
@@ -87,6 +119,12 @@ def best_candidates(scores: Float[np.ndarray, "b s"], count: int) -> Int[np.ndar
     Args:
         scores: correlations, -1 to 1.
         count: how many, 1 to s.
+
+    Examples:
+        >>> import numpy as np
+        >>> from neuroadapter_jax.encoder.ranking import best_candidates
+        >>> best_candidates(np.array([[0.1, 0.4, np.nan, 0.2]]), count=2).tolist()
+        [[1, 3]]
     """
     scores = np.array(scores, np.float64)
     scores[np.isnan(scores)] = -np.inf

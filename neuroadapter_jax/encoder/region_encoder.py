@@ -38,7 +38,16 @@ def make_rows(parcellation: Parcellation, row_length: int = ROW_LENGTH) -> Rows:
 
     Args:
         parcellation: all regions that are predicted.
-        row_length: vertices of a full row.
+        row_length: vertices of a full row, at least 1.
+
+    Examples:
+        >>> import numpy as np
+        >>> from neuroadapter_jax.cortex import Parcellation
+        >>> from neuroadapter_jax.encoder.region_encoder import make_rows
+        >>> a, b = np.arange(5, dtype=np.int32), np.array([7], np.int32)
+        >>> rows = make_rows(Parcellation(("A", "B"), ("lh", "lh"), (a, b), (9, 9)), row_length=3)
+        >>> np.asarray(rows.region).tolist(), rows.packing.index.shape  # two rows for A, one for B
+        ([0, 0, 1], (3, 3))
     """
     names, hemispheres, vertices, region = [], [], [], []
     for i, members in enumerate(parcellation.vertices):
@@ -58,6 +67,11 @@ def sine_positions(rows: int, columns: int, width: int) -> Float[np.ndarray, "k 
 
     The first half of the code is of the row, the second of the column; feature 2 i of each is
     sin(w_i 2 pi (j + 1) / size), feature 2 i + 1 the cosine, with w_i = 10000^(-4 i / width).
+
+    Args:
+        rows: of the grid.
+        columns: of the grid.
+        width: of the code, a multiple of 4.
 
     Raises:
         InputError: width is no multiple of 4.
@@ -101,9 +115,12 @@ class RegionEncoderConfig:
 class RegionEncoder(nnx.Module):
     """Patch features [b, k, f] -> responses [b, rows, slots].
 
-    Each region has a learned query u. One decoder layer without self-attention gives its token
-        z = LN(a + W2 relu(W1 a + b1) + b2),  a = LN(attention(u, features + positions, features)),
-    and every vertex reads its own region's token, y_v = w_v . LN(z_r(v)) + c_v.
+    Each region has a learned query u. One decoder layer without self-attention gives its token z,
+    and every vertex v reads the token of its own region r(v)::
+
+        a = LN(attention(u, features + positions, features))
+        z = LN(a + W2 relu(W1 a + b1) + b2)
+        y_v = w_v . LN(z_r(v)) + c_v
 
     Hwang et al. 2025 ("In Silico Mapping of Visual Categorical Selectivity ..."). Different from
     the released encoder: one model for both hemispheres; the readout computes each vertex from its

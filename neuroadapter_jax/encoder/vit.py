@@ -17,6 +17,20 @@ class Dinov2Config:
     """The fields of a DINOv2 config.json that shape the network.
 
     `num_register_tokens` is a field of `Dinov2WithRegistersModel` alone.
+
+    Attributes:
+        hidden_size: width of the states.
+        num_hidden_layers: transformer blocks.
+        num_attention_heads: heads, which divide hidden_size.
+        mlp_ratio: width of the feed-forward layer over hidden_size.
+        image_size: rows and columns that the stored positions are for.
+        patch_size: rows and columns of a patch.
+        num_channels: of the images.
+        layer_norm_eps: of the layer norms.
+        qkv_bias: whether queries, keys and values have a bias.
+        use_swiglu_ffn: whether the feed-forward layer is a SwiGLU.
+        hidden_act: of the feed-forward layer, "gelu".
+        num_register_tokens: registers, 0 for none.
     """
 
     hidden_size: int = 768
@@ -194,6 +208,10 @@ class Dinov2Model(nnx.Module):
     Oquab et al. 2023 (arXiv 2304.07193); registers: Darcet et al. 2023 (arXiv 2309.16588). Rows and
     columns are multiples of the patch; positions are interpolated to sizes other than the
     config's.
+
+    Args:
+        config: its sizes.
+        rngs: of the random start; `load_dinov2` fills in stored weights.
     """
 
     config_class = Dinov2Config

@@ -10,7 +10,6 @@ import numpy as np
 
 from neuroadapter_jax.abstract import abstract_network
 from neuroadapter_jax.diffusion.config_files import read_config
-from neuroadapter_jax.diffusion.hub import is_hub_id, snapshot
 from neuroadapter_jax.diffusion.identity import of_network, with_commit
 from neuroadapter_jax.diffusion.weights import (
     ASSETS,
@@ -24,6 +23,7 @@ from neuroadapter_jax.diffusion.weights import (
 from neuroadapter_jax.encoder.vit import Dinov2Config, Dinov2Model
 from neuroadapter_jax.errors import MissingFileError, reading
 from neuroadapter_jax.files import write_json
+from neuroadapter_jax.hub.snapshots import is_hub_id, snapshot
 
 _CONFIG, _STEM = "config.json", "model"
 # Names before transformers 5, as the published files have them.
@@ -96,6 +96,10 @@ def dinov2_identity(name: str | Path) -> dict[str, Any]:
 def load_dinov2(name: str | Path, dtype: Any = jnp.float32) -> Dinov2Model:
     """A DINOv2 model, with or without registers, see `dinov2_folder`.
 
+    Args:
+        name: a folder, a shipped name such as "tiny-vit", or a Hub id.
+        dtype: of the parameters.
+
     Raises:
         MissingFileError: it is not there. InputError: the weights do not fit config.json, or its
             activation is not the one this code computes.
@@ -114,7 +118,13 @@ def load_dinov2(name: str | Path, dtype: Any = jnp.float32) -> Dinov2Model:
 
 
 def save_dinov2(folder: str | Path, model: Dinov2Model, dtype: Any = np.float32) -> None:
-    """Write a model as transformers 5 reads it: config.json and model.safetensors."""
+    """Write a model as transformers 5 reads it: config.json and model.safetensors.
+
+    Args:
+        folder: to write.
+        model: to write.
+        dtype: of the stored weights.
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     registers = model.config.num_register_tokens > 0

@@ -46,7 +46,8 @@ class Convention:
         first_side: everything is resized to this side before anything else, or nothing is.
         antialias: whether shrinking averages over the pixels that fall together.
         eight_bit: networks whose images are resized by Pillow, antialiased, and rounded to 8 bits.
-        orientation: the distractors of two-way identification; see `two_way`.
+        orientation: the distractors of two-way identification, "columns" for the stimuli, "rows"
+            for the reconstructions.
     """
 
     name: str
@@ -89,6 +90,9 @@ class Scores:
 
         "convention"; "metrics": name -> {"value", "interval"}; "set_level": the same of whole sets
         of candidates, where there were several; "missing": name -> reason.
+
+        Args:
+            seed: of the resampling.
         """
         result: dict[str, Any] = {
             "convention": dataclasses.asdict(self.convention)
@@ -103,13 +107,31 @@ class Scores:
 
 
 def metric_labels(networks: Sequence[Network] = NETWORKS) -> dict[str, str]:
-    """Every metric's label by its name, in the order of published tables."""
+    """Every metric's label by its name, in the order of published tables.
+
+    Args:
+        networks: those whose metrics are listed.
+
+    Examples:
+        >>> from neuroadapter_jax.evaluation.protocol import metric_labels
+        >>> list(metric_labels())[:3]
+        ['pixcorr', 'ssim', 'two_way_alexnet2']
+    """
     features = {m.name: m.label for network in networks for m in network.metrics}
     return PIXEL_METRICS | features
 
 
 def less_is_better(metric: str) -> bool:
-    """Whether a metric is a distance."""
+    """Whether a metric is a distance, of which less is better.
+
+    Args:
+        metric: its name.
+
+    Examples:
+        >>> from neuroadapter_jax.evaluation.protocol import less_is_better
+        >>> less_is_better("distance_swav"), less_is_better("ssim")
+        (True, False)
+    """
     return metric.startswith("distance_")
 
 
@@ -128,6 +150,14 @@ def resize(
 
     Returns:
         Floats in 0..1.
+
+    Examples:
+        >>> import numpy as np
+        >>> from neuroadapter_jax.evaluation.protocol import resize
+        >>> images = np.full((1, 64, 64, 3), 255, np.uint8)
+        >>> resized = resize(images, side=425, antialias=False)
+        >>> resized.shape, round(float(resized.min()), 4)
+        ((1, 425, 425, 3), 1.0)
     """
     x = images.astype(np.float32) / (255.0 if images.dtype == np.uint8 else 1.0)
     if x.shape[1:3] == (side, side):
@@ -171,16 +201,21 @@ def score_images(
 ) -> Scores:
     """PixCorr, SSIM, two-way identification and distances over features, one value per image.
 
-    | metric | side | network and layer | score |
-    | --- | --- | --- | --- |
-    | pixcorr | 425 | pixels | Pearson's r |
-    | ssim | 425 | grey pixels | see `ssim` |
-    | two_way_alexnet2, _alexnet5 | 256 | AlexNet, ReLU after conv 2, conv 5 | two-way |
-    | two_way_inception | 342 | Inception v3, avgpool | two-way |
-    | two_way_clip | 224 | CLIP ViT-L/14, image embedding | two-way |
-    | distance_effnet | 255 | EfficientNet-B1 (V2 weights), avgpool | 1 - r |
-    | distance_swav | 224 | SwAV's ResNet-50, avgpool | 1 - r |
-    | two_way_tiny_vit_block1, _pooled, distance_tiny_vit | 64 | tiny-vit | two-way, 1 - r |
+    ======================= ==== ===================================== ===========
+    metric                  side network and layer                     score
+    ======================= ==== ===================================== ===========
+    pixcorr                 425  pixels                                Pearson's r
+    ssim                    425  grey pixels                           SSIM
+    two_way_alexnet2        256  AlexNet, ReLU after conv 2            two-way
+    two_way_alexnet5        256  AlexNet, ReLU after conv 5            two-way
+    two_way_inception       342  Inception v3, avgpool                 two-way
+    two_way_clip            224  CLIP ViT-L/14, image embedding        two-way
+    distance_effnet         255  EfficientNet-B1 (V2 weights), avgpool 1 - r
+    distance_swav           224  SwAV's ResNet-50, avgpool             1 - r
+    two_way_tiny_vit_block1 64   tiny-vit, first block                 two-way
+    two_way_tiny_vit_pooled 64   tiny-vit, pooled                      two-way
+    distance_tiny_vit       64   tiny-vit, pooled                      1 - r
+    ======================= ==== ===================================== ===========
 
     The networks up to SwAV are those of every published table (Scotti et al. 2023,
     arXiv 2305.18274, appendix; Ozcelik & VanRullen 2023); tiny-vit is this project's own, stands

@@ -52,8 +52,7 @@ def read_results(path: str | Path) -> dict[str, Any]:
     Raises:
         MissingFileError: it is not there.
     """
-    path = Path(path)
-    path = path / RESULTS if path.is_dir() else path
+    path = results_file(path)
     if not path.is_file():
         raise MissingFileError(
             f"{path} is not there; score the folder first: neuroadapter evaluate {path.parent}"
@@ -61,8 +60,19 @@ def read_results(path: str | Path) -> dict[str, Any]:
     return with_new_names(read_json(path, "scores of `neuroadapter evaluate`"))
 
 
+def results_file(path: str | Path) -> Path:
+    """The results.json of a folder, or the file itself."""
+    path = Path(path)
+    return path / RESULTS if path.is_dir() else path
+
+
 def write_per_image(path: Path, table: PerImage) -> None:
-    """Write a CSV: image_id, then a column per score; values are exact (shortest repr)."""
+    """Write a CSV: image_id, then a column per score; values are exact (shortest repr).
+
+    Args:
+        path: the CSV file.
+        table: to write.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["image_id", *table.columns])
@@ -73,6 +83,9 @@ def write_per_image(path: Path, table: PerImage) -> None:
 
 def read_per_image(path: Path) -> PerImage:
     """Read what `write_per_image` wrote; a file of version 0.1.0 comes with today's names.
+
+    Args:
+        path: the CSV file.
 
     Raises:
         MissingFileError: it is not there.
@@ -103,6 +116,15 @@ def published_rows(path: Path = PUBLISHED) -> list[dict[str, Any]]:
     """Published numbers on NSD: method, subjects, num_images, source, and a number per metric.
 
     Identification is a share, not a percentage; None is what was not published.
+
+    Args:
+        path: the table; the one that the package ships by default.
+
+    Examples:
+        >>> from neuroadapter_jax.evaluation.results import published_rows
+        >>> rows = published_rows()
+        >>> {"method", "subjects", "num_images", "source", "pixcorr"} <= set(rows[0])
+        True
     """
     words = ("method", "subjects", "source")
     with open(path, encoding="utf-8", newline="") as file:
@@ -116,7 +138,17 @@ def published_rows(path: Path = PUBLISHED) -> list[dict[str, Any]]:
 
 
 def score_cell(metric: str, value: float | None) -> str:
-    """A score as papers print it: shares in percent, the rest with three digits."""
+    """A score as papers print it: shares in percent, the rest with three digits.
+
+    Args:
+        metric: its name, such as "two_way_clip".
+        value: the score; None where there is none.
+
+    Examples:
+        >>> from neuroadapter_jax.evaluation.results import score_cell
+        >>> score_cell("two_way_clip", 0.934), score_cell("pixcorr", 0.1234)
+        ('93.40%', '0.123')
+    """
     if value is None:
         return MISSING
     return f"{value:.2%}" if metric.startswith("two_way") or metric in RATIOS else f"{value:.3f}"
@@ -279,7 +311,8 @@ def compare_folders(a: str | Path, b: str | Path, out: str | Path | None = None)
         out: folder that gets comparison.json and comparison.md; nothing is written when None.
 
     Raises:
-        MissingFileError, InputError: see `paired_differences`.
+        MissingFileError: a folder has not been scored.
+        InputError: other images, another order, or another convention.
     """
     differences = paired_differences(a, b)
     table = difference_table(differences)
@@ -290,7 +323,11 @@ def compare_folders(a: str | Path, b: str | Path, out: str | Path | None = None)
 
 
 def difference_table(differences: Mapping[str, Any]) -> str:
-    """`paired_differences` as Markdown."""
+    """`paired_differences` as Markdown.
+
+    Args:
+        differences: from `paired_differences`.
+    """
     labels = metric_labels()
     lines = [
         f"a: {differences['a']}, b: {differences['b']}; {differences['num_images']} images, "

@@ -56,6 +56,10 @@ class SceneReader(nnx.Module):
 
     One net for all slots looks at a window around each: three convolutions of stride 2 and two
     linear layers, with SiLU between them.
+
+    Args:
+        config: its sizes.
+        rngs: of the random start.
     """
 
     def __init__(self, config: SceneReaderConfig, rngs: nnx.Rngs):

@@ -11,10 +11,8 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Colormap, ListedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from nilearn.datasets import load_fsaverage, load_fsaverage_data
-from nilearn.plotting import plot_surf_contours, plot_surf_roi, plot_surf_stat_map
 
-from neuroadapter_jax.cortex.shown_surface import SHOWN, ShownSurface
+from neuroadapter_jax.cortex.shown_surface import ShownSurface
 from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.figures.pictures import panels
 
@@ -28,25 +26,27 @@ def roi_figure(
     views: Sequence[str] = VIEWS,
     order: Sequence[str] | None = None,
     title: str = "",
+    surface: ShownSurface | None = None,
     figure: Figure | None = None,
 ) -> Figure:
     """Named ROIs on the inflated cortex, a row of views per hemisphere.
 
     Args:
-        roi: name of the ROI of each vertex of one of FreeSurfer's average surfaces, left
-            hemisphere then right, "" for none. Any of them is shown on fsaverage5, see
-            `ShownSurface`.
+        roi: name of the ROI of each vertex, left hemisphere then right, "" for none.
         views: nilearn's names of the views, one column each.
         order: names in the order of the legend and colours; alphabetical if left out.
         title: text over the figure.
+        surface: that the vertices are of and the meshes that show it; one of FreeSurfer's average
+            surfaces, by the number of vertices, when None.
         figure: an empty one to draw into; a new one when None.
 
     Returns:
         The figure; the caller closes it.
 
     Raises:
-        InputError: if no average surface has so many vertices, or ``order`` misses an ROI.
+        InputError: if the surface has another number of vertices, or ``order`` misses an ROI.
     """
+    surface = _surface_of(roi, surface)
     present = sorted(set(np.unique(roi).tolist()) - {""})
     names = list(order) if order is not None else present
     if missing := [name for name in present if name not in names]:
@@ -56,6 +56,8 @@ def roi_figure(
     index = np.full(len(roi), np.nan)
     for i, name in enumerate(names):
         index[roi == name] = i
+    from nilearn.plotting import plot_surf_roi  # whose import sets Matplotlib's backend again
+
     figure = _on_the_cortex(
         [(view, view, index) for view in views],
         plot_surf_roi,
@@ -63,6 +65,7 @@ def roi_figure(
         -0.5,
         len(names) - 0.5,
         {},
+        surface,
         figure,
     )
     figure.legend(
@@ -71,7 +74,7 @@ def roi_figure(
         ncols=min(6, max(1, len(names))),
         frameon=False,
     )
-    figure.suptitle(title, y=0.965 if ShownSurface.of_cortex(len(roi)).sentence() else 0.98)
+    figure.suptitle(title, y=0.965 if surface.sentence() else 0.98)
     return figure
 
 
@@ -83,28 +86,31 @@ def value_figure(
     high: float = 1.0,
     views: Sequence[str] = VIEWS,
     outlines: Mapping[str, Bool[np.ndarray, " n"]] | None = None,
+    surface: ShownSurface | None = None,
     figure: Figure | None = None,
 ) -> Figure:
     """One number per vertex on the inflated or flat cortex, with a colour bar.
 
     Args:
-        values: of the vertices of one of FreeSurfer's average surfaces, left hemisphere then right;
-            NaN is not painted. Any of them is shown on fsaverage5, see `ShownSurface`.
+        values: of the vertices, left hemisphere then right; NaN is not painted.
         label: what the numbers are, with their unit, beside the colour bar.
         low: value of the darkest colour.
         high: value of the brightest.
-        views: nilearn's names of the views of the inflated cortex, or "flat"; one column each.
+        views: nilearn's names of the views of the inflated cortex, or "flat" on FreeSurfer's
+            average surfaces; one column each.
         outlines: ROIs whose borders are shown, by name.
+        surface: that the vertices are of and the meshes that show it; one of FreeSurfer's average
+            surfaces, by the number of vertices, when None.
         figure: an empty one to draw into; a new one when None.
 
     Returns:
         The figure; the caller closes it.
 
     Raises:
-        InputError: if no average surface has so many vertices.
+        InputError: if the surface has another number of vertices, or there is no flat one.
     """
     columns = [(view, view, values) for view in views]
-    return _scaled(columns, label, low, high, outlines, figure)
+    return _scaled(columns, label, low, high, outlines, surface, figure)
 
 
 def steps_figure(
@@ -116,6 +122,7 @@ def steps_figure(
     high: float = 1.0,
     view: str = FLAT,
     outlines: Mapping[str, Bool[np.ndarray, " n"]] | None = None,
+    surface: ShownSurface | None = None,
     figure: Figure | None = None,
 ) -> Figure:
     """Maps of several steps side by side on one colour scale.
@@ -128,13 +135,15 @@ def steps_figure(
         high: value of the brightest colour, in all maps.
         view: of all maps; see `value_figure`.
         outlines: ROIs whose borders are shown, by name.
+        surface: that the vertices are of and the meshes that show it; one of FreeSurfer's average
+            surfaces, by the number of vertices, when None.
         figure: an empty one to draw into; a new one when None.
 
     Returns:
         The figure; the caller closes it.
     """
     columns = [(title, view, own) for title, own in zip(titles, values, strict=True)]
-    return _scaled(columns, label, low, high, outlines, figure)
+    return _scaled(columns, label, low, high, outlines, surface, figure)
 
 
 def _scaled(
@@ -143,15 +152,31 @@ def _scaled(
     low: float,
     high: float,
     outlines: Mapping[str, np.ndarray] | None,
+    surface: ShownSurface | None,
     figure: Figure | None,
 ) -> Figure:
+    from nilearn.plotting import plot_surf_stat_map
+
+    surface = _surface_of(columns[0][2], surface)
     cmap = plt.get_cmap("viridis")
     plot = functools.partial(plot_surf_stat_map, symmetric_cbar=False)
-    figure = _on_the_cortex(columns, plot, cmap, low, high, outlines or {}, figure)
+    figure = _on_the_cortex(columns, plot, cmap, low, high, outlines or {}, surface, figure)
     scale = ScalarMappable(Normalize(low, high), cmap)
     axes = figure.add_axes((0.3, 0.14 if outlines else 0.07, 0.4, 0.02))
     figure.colorbar(scale, cax=axes, orientation="horizontal", label=label)
     return figure
+
+
+def _surface_of(values: np.ndarray, surface: ShownSurface | None) -> ShownSurface:
+    """The surface given, if it has so many vertices, else the average one that has."""
+    if surface is None:
+        return ShownSurface.of_cortex(len(values))
+    if len(values) != sum(surface.sizes):
+        raise InputError(
+            f"A map has {len(values)} vertices, {surface.name} {sum(surface.sizes)}; expected one "
+            "entry per vertex, left hemisphere then right."
+        )
+    return surface
 
 
 def _tab20() -> Float[np.ndarray, "20 3"]:
@@ -171,9 +196,13 @@ def _on_the_cortex(
     low: float,
     high: float,
     outlines: Mapping[str, np.ndarray],
+    surface: ShownSurface,
     figure: Figure | None,
 ) -> Figure:
     """A row per hemisphere, a column per (title, view, values)."""
+    from nilearn.plotting import plot_surf_contours
+    from nilearn.surface import InMemoryMesh
+
     total = len(columns[0][2])
     for found in [values for *_, values in columns] + list(outlines.values()):
         if found.shape != (total,):
@@ -181,26 +210,28 @@ def _on_the_cortex(
                 f"The first map has {total} vertices, found an array of shape {found.shape}: give "
                 "one entry per vertex, left hemisphere then right."
             )
-    surface = ShownSurface.of_cortex(total)
+    if not surface.flat and any(view == FLAT for _, view, _ in columns):
+        raise InputError(
+            f"A flat view of {surface.name} was asked for, and there is no flat mesh of it; "
+            "expected a view of the inflated cortex, such as lateral, medial, ventral or posterior."
+        )
     columns = [(title, view, surface(values)) for title, view, values in columns]
     outlines = {name: surface(mask) for name, mask in outlines.items()}
-    meshes = load_fsaverage(SHOWN)
-    sulci = load_fsaverage_data(SHOWN, data_type="sulcal")
-    split = meshes["inflated"].parts["left"].n_vertices
+    split = len(surface.hemispheres[0].mesh)
     colours = _outline_colours(list(outlines))
     size = (2.9 * len(columns), 7.0 if outlines else 6.2)
     figure, axes = panels(figure, 2, len(columns), size, subplot_kw={"projection": "3d"})
-    for row, (hemi, part) in enumerate(
-        {"left": slice(None, split), "right": slice(split, None)}.items()
-    ):
+    parts = (("left", slice(None, split)), ("right", slice(split, None)))
+    for row, (shown, (hemi, part)) in enumerate(zip(surface.hemispheres, parts, strict=True)):
         for column, (title, view, values) in enumerate(columns):
             axis, flat = axes[row, column], view == FLAT
-            mesh = meshes["flat" if flat else "inflated"].parts[hemi]
+            own = shown.flat if flat and shown.flat is not None else shown.mesh
+            mesh = InMemoryMesh(own.points, own.faces)
             options = {"hemi": hemi, "axes": axis, "figure": figure}
             plot(
                 mesh,
                 values[part],
-                bg_map=sulci.data.parts[hemi],
+                bg_map=shown.depth,
                 view=(90, 270) if flat else view,
                 cmap=cmap,
                 vmin=low,
@@ -211,7 +242,8 @@ def _on_the_cortex(
             )
             # Neighbours share the faces of their border: the first ROI named keeps it.
             for colour, mask in list(zip(colours, outlines.values(), strict=True))[::-1]:
-                if mask[part].any():
+                # nilearn draws no border of vertices of which no two share a triangle.
+                if (mask[part][own.faces].sum(axis=1) > 1).any():
                     plot_surf_contours(
                         mesh,
                         mask[part].astype(int),

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import xarray
 from jaxtyping import Float, UInt8
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
@@ -27,6 +28,20 @@ def overlay(
     """An image with an ROI's view over it, orange where its tokens are attended.
 
     Opacity is 0.9 (view / its maximum)^2, resized bilinearly; a view of NaN leaves the image.
+
+    Args:
+        image: 0 to 255.
+        view: where the ROI is attended, at least 0; of any size.
+
+    Examples:
+        >>> import numpy as np
+        >>> from neuroadapter_jax.figures.timelines import overlay
+        >>> image = np.zeros((64, 64, 3), np.uint8)
+        >>> view = np.zeros((16, 16), np.float32)
+        >>> view[0, 0] = 1.0  # the ROI is attended in the upper left corner alone
+        >>> shown = overlay(image, view)
+        >>> bool(shown[0, 0].max() > 200), int(shown[-1, -1].max())
+        (True, 0)
     """
     if not np.isfinite(view).all():
         return image
@@ -44,7 +59,7 @@ def _rows(
     clean, shown = one["predicted_clean"].values, one["shown"].values
     rows = {"Noisy": one["noisy"].values, "Predicted clean": clean}
     if "stimulus" in one:
-        rows = {"Stimulus": np.repeat(one["stimulus"].values[None], len(shown), axis=0)} | rows
+        rows = {"Stimulus": one["stimulus"].values[None]} | rows
     for roi in rois:
         maps = one["image_view"].sel(roi=roi).isel(step=shown).values
         rows[f"Attention to {roi}"] = np.stack(
@@ -54,20 +69,31 @@ def _rows(
 
 
 def timeline(
-    views: xarray.Dataset, sample: int, rois: Sequence[str], scale: int = 2
+    views: xarray.Dataset,
+    sample: int,
+    rois: Sequence[str],
+    scale: int = 2,
+    *,
+    axes: Axes | None = None,
 ) -> Image.Image:
-    """A grid with a column per shown step: stimulus, noisy, predicted clean, each ROI's view.
+    """A grid with a column per shown step: noisy, predicted clean, each ROI's view.
+
+    The stimulus stands once, over the first column.
 
     Args:
         views: from `load_views`.
         sample: which image, from 0.
         rois: names of ROIs.
         scale: whole-number enlargement of each pixel.
+        axes: of a Matplotlib figure, to draw the picture into as well.
+
+    Returns:
+        The picture.
     """
     steps = views.sizes["step"]
     labels = [f"step {k + 1} of {steps}" for k in views["shown"].values]
     rows = _rows(views, sample, rois)
-    return image_grid(rows, labels, columns=len(labels), scale=scale)
+    return image_grid(rows, labels, columns=len(labels), scale=scale, axes=axes)
 
 
 def write_animation(
@@ -85,7 +111,11 @@ def write_animation(
     rows = _rows(views, sample, rois)
     frames = [
         image_grid(
-            {f"step {k + 1}": np.stack([images[i] for images in rows.values()])},
+            {
+                f"step {k + 1}": np.stack(
+                    [images[min(i, len(images) - 1)] for images in rows.values()]
+                )
+            },
             list(rows),
             columns=len(rows),
             scale=scale,
@@ -147,8 +177,19 @@ def share_figure(
 
 
 def on_vertices(shares: Float[np.ndarray, " p"], regions: Parcellation) -> Float[np.ndarray, " n"]:
-    """A number per region on the vertices of the whole cortex; NaN in no region."""
-    values = np.full(sum(regions.num_vertices), np.nan)
-    for i in range(len(regions)):
-        values[regions.cortex_indices(i)] = shares[i]
-    return values
+    """A number per region on the vertices of the whole cortex; NaN in no region.
+
+    Args:
+        shares: one per region.
+        regions: the model's, in the order of the shares.
+
+    Examples:
+        >>> import numpy as np
+        >>> from neuroadapter_jax.cortex import Parcellation
+        >>> from neuroadapter_jax.figures.timelines import on_vertices
+        >>> a, b = np.array([0, 2], np.int32), np.array([1], np.int32)
+        >>> regions = Parcellation(("A", "B"), ("lh", "rh"), (a, b), (3, 3))
+        >>> on_vertices(np.array([0.75, 0.25]), regions).tolist()
+        [0.75, nan, 0.75, nan, 0.25, nan]
+    """
+    return regions.on_vertices(shares)

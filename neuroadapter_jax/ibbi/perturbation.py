@@ -17,6 +17,19 @@ def silence(members: Bool[np.ndarray, " p"], num_samples: int) -> Bool[np.ndarra
     """The `keep` of a pipeline call that drops a set's tokens, as training drops them.
 
     Responses of zero would not do: a region's token then still is its bias.
+
+    Args:
+        members: True for the regions of the set.
+        num_samples: responses of the call.
+
+    Returns:
+        False for the regions of the set, in every sample.
+
+    Examples:
+        >>> import numpy as np
+        >>> from neuroadapter_jax.ibbi.perturbation import silence
+        >>> silence(np.array([True, False, False]), num_samples=2).tolist()
+        [[False, True, True], [False, True, True]]
     """
     return np.tile(~members, (num_samples, 1))
 
@@ -30,11 +43,24 @@ def replace_responses(
     """Responses in which a set's vertices come from elsewhere.
 
     Args:
-        fmri: responses of the whole cortex.
+        fmri: responses of the whole cortex, left then right hemisphere.
         regions: the model's.
-        members: the regions of the set.
+        members: True for the regions of the set.
         source: responses to other images, row by row; or a number: 0, the mean over a session, is
             the training mean of z-scored responses.
+
+    Returns:
+        A changed copy.
+
+    Examples:
+        >>> import numpy as np
+        >>> from neuroadapter_jax.cortex import Parcellation
+        >>> from neuroadapter_jax.ibbi.perturbation import replace_responses
+        >>> a, b = np.array([0, 2], np.int32), np.array([1], np.int32)
+        >>> regions = Parcellation(("A", "B"), ("lh", "rh"), (a, b), (3, 3))
+        >>> fmri = np.ones((1, 6), np.float32)
+        >>> replace_responses(fmri, regions, np.array([True, False])).tolist()
+        [[0.0, 1.0, 0.0, 1.0, 1.0, 1.0]]
     """
     vertices = np.concatenate(
         [regions.cortex_indices(int(i)) for i in np.flatnonzero(members)] or [np.zeros(0, int)]
@@ -56,13 +82,31 @@ def perturb(
     Args:
         perturbation: "silence" drops the tokens; "mean" sets the responses to the training mean, 0;
             "swap" takes the responses to another image.
-        fmri: responses of the whole cortex.
+        fmri: responses of the whole cortex, left then right hemisphere, z-scored.
         regions: the model's.
-        members: each sample's set.
+        members: True for the regions of each sample's set.
         others: the other images' responses, row by row.
+
+    Returns:
+        `fmri`, the same array with "silence", else a changed copy; and `keep`, all True but with
+        "silence".
 
     Raises:
         InputError: an unknown perturbation.
+
+    Examples:
+        >>> import numpy as np
+        >>> from neuroadapter_jax.cortex import Parcellation
+        >>> from neuroadapter_jax.ibbi.perturbation import perturb
+        >>> a, b = np.array([0, 2], np.int32), np.array([1], np.int32)
+        >>> regions = Parcellation(("A", "B"), ("lh", "rh"), (a, b), (3, 3))
+        >>> fmri = np.arange(12, dtype=np.float32).reshape(2, 6)
+        >>> members = np.array([[True, False], [False, True]])
+        >>> changed, keep = perturb("swap", fmri, regions, members, others=fmri[::-1])
+        >>> changed.tolist()
+        [[6.0, 1.0, 8.0, 3.0, 4.0, 5.0], [6.0, 7.0, 8.0, 9.0, 4.0, 11.0]]
+        >>> perturb("silence", fmri, regions, members, others=fmri)[1].tolist()
+        [[False, True], [True, False]]
     """
     if perturbation not in PERTURBATIONS:
         raise InputError(
@@ -91,14 +135,22 @@ def matched_sets(
     in SNR and not yet taken.
 
     Args:
-        members: the set.
-        snr: of each region.
-        num_region_sets: how many.
-        seed: of the draws.
-        nearest: how many candidates a replacement is drawn from.
+        members: True for the regions of the set.
+        snr: noise-ceiling SNR of each region, such as `region_snr`.
+        num_region_sets: how many random sets.
+        seed: of the draws, at least 0.
+        nearest: how many candidates a replacement is drawn from, at least 1.
 
     Raises:
         InputError: the set holds more than half of all regions, so that none can replace it.
+
+    Examples:
+        >>> import numpy as np
+        >>> from neuroadapter_jax.ibbi.perturbation import matched_sets
+        >>> members = np.array([True, False, False, False])
+        >>> snr = np.array([1.0, 0.1, 0.9, 0.2])
+        >>> matched_sets(members, snr, num_region_sets=2, nearest=1).tolist()
+        [[False, False, True, False], [False, False, True, False]]
     """
     own = np.flatnonzero(members)
     if 2 * len(own) > len(members):
@@ -124,6 +176,15 @@ def cumulative_sets(
     Args:
         order: region indices, first to be taken first; one order, or one per sample.
         num_points: at least 2, ends included.
+
+    Examples:
+        >>> import numpy as np
+        >>> from neuroadapter_jax.ibbi.perturbation import cumulative_sets
+        >>> for share, members in cumulative_sets(np.array([2, 0, 1, 3]), num_points=3):
+        ...     print(share, members.tolist())
+        0.0 [False, False, False, False]
+        0.5 [True, False, True, False]
+        1.0 [True, True, True, True]
     """
     place = np.argsort(order, axis=-1)
     for share in np.linspace(0.0, 1.0, num_points):

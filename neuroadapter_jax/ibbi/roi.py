@@ -24,9 +24,19 @@ class ROIAssignment:
 
     Attributes:
         names: of the ROIs.
-        overlap: share of each region's vertices that lie in the ROI.
-        members: regions that are assigned to the ROI.
+        overlap: share of each region's vertices that lie in the ROI, 0 to 1.
+        members: True for the regions that are assigned to the ROI.
         vertices: number of vertices of each ROI.
+
+    Examples:
+        >>> import numpy as np
+        >>> from neuroadapter_jax.ibbi.roi import ROIAssignment
+        >>> members = np.array([[True, True, False], [False, False, False]])
+        >>> found = ROIAssignment(("V1", "Word"), members.astype(float), members, np.array([20, 5]))
+        >>> found.weights.tolist()
+        [[0.5, 0.5, 0.0], [0.0, 0.0, 0.0]]
+        >>> len(found.without_regions())  # no region stands for Word
+        1
     """
 
     names: tuple[str, ...]
@@ -60,10 +70,14 @@ def assign_regions(
 ) -> ROIAssignment:
     """Assigns regions to ROIs by the share of their vertices that lie in a ROI.
 
-    Region p belongs to ROI r if |V_p and V_r| / |V_p| > threshold; with `exclusive` only to the
-    ROI of the highest share. NeuroAdapter (arXiv 2509.23566), appendix P: more than half, which
-    leaves out regions that are cut across by narrow ROIs; with 0 every region that holds a
-    labelled vertex goes to the ROI that holds most of them (the first named of equals).
+    Region p belongs to ROI r if ::
+
+        (vertices in both p and r) / (vertices of p) > threshold
+
+    and with `exclusive` only to the ROI of the highest share. NeuroAdapter (arXiv 2509.23566),
+    appendix P: more than half, which leaves out regions that are cut across by narrow ROIs; with 0
+    every region that holds a labelled vertex goes to the ROI that holds most of them (the first
+    named of equals).
 
     Args:
         regions: the model's.
@@ -73,6 +87,22 @@ def assign_regions(
 
     Raises:
         InputError: a mask of another number of vertices, no ROIs, or a threshold out of range.
+
+    Examples:
+        >>> import numpy as np
+        >>> from neuroadapter_jax.cortex import Parcellation
+        >>> from neuroadapter_jax.ibbi.roi import assign_regions
+        >>> a, b = np.array([0, 1, 2], np.int32), np.array([3, 4], np.int32)
+        >>> regions = Parcellation(("A", "B"), ("lh", "lh"), (a, b), (5, 0))
+        >>> rois = {
+        ...     "V1": np.array([True, True, False, False, False]),
+        ...     "Face": np.array([False, False, True, True, False]),
+        ... }
+        >>> found = assign_regions(regions, rois)
+        >>> found.overlap.round(2).tolist()
+        [[0.67, 0.0], [0.33, 0.5]]
+        >>> found.members.tolist()  # half of B lies in Face, which is not more than half
+        [[True, False], [False, False]]
     """
     if not 0.0 <= threshold < 1.0:
         raise InputError(f"threshold is {threshold}; expected 0 to below 1.")
@@ -99,7 +129,11 @@ def assign_regions(
 
 
 def concatenate(*assignments: ROIAssignment) -> ROIAssignment:
-    """The ROIs of several assignments over the same regions, one after the other."""
+    """The ROIs of several assignments over the same regions, one after the other.
+
+    Args:
+        assignments: of the same regions, in the same order.
+    """
     return ROIAssignment(
         tuple(name for each in assignments for name in each.names),
         *(
@@ -114,16 +148,31 @@ def assign_by_name(
 ) -> ROIAssignment:
     """ROIs given as lists of region names.
 
-    A name stands for both hemispheres unless it begins with "lh." or "rh.".
+    A name stands for both hemispheres unless it begins with "lh." or "rh."; regions in voxels have
+    their name alone.
+
+    Args:
+        regions: the model's.
+        region_sets: name of the ROI -> names of its regions.
 
     Raises:
         InputError: a name that is no region of the model.
+
+    Examples:
+        >>> import numpy as np
+        >>> from neuroadapter_jax.cortex import Parcellation
+        >>> from neuroadapter_jax.ibbi.roi import assign_by_name
+        >>> a, b = np.array([0], np.int32), np.array([0, 1], np.int32)
+        >>> regions = Parcellation(("V1", "V1", "FFA"), ("lh", "rh", "rh"), (a, a, b + 1), (3, 3))
+        >>> rois = assign_by_name(regions, {"early": ["V1"], "right": ["rh.V1", "FFA"]})
+        >>> rois.weights.tolist()
+        [[0.5, 0.5, 0.0], [0.0, 0.5, 0.5]]
     """
-    keys = [f"{h}.{n}" for h, n in zip(regions.hemispheres, regions.names, strict=True)]
+    keys = [(n, f"{h}.{n}") for h, n in zip(regions.hemispheres, regions.names, strict=True)]
     members = np.zeros((len(region_sets), len(regions)), bool)
     for row, (roi, names) in zip(members, region_sets.items(), strict=True):
         for name in names:
-            found = [i for i, key in enumerate(keys) if name in (key, key[3:])]
+            found = [i for i, key in enumerate(keys) if name in key]
             if not found:
                 raise InputError(
                     f"ROI {roi!r} names region {name!r}, which is none of the model's "
@@ -137,7 +186,19 @@ def assign_by_name(
 def by_hemisphere(
     rois: Mapping[str, Bool[np.ndarray, " n"]], num_vertices: tuple[int, int]
 ) -> dict[str, Bool[np.ndarray, " n"]]:
-    """Each ROI's left and right part, named "lh.NAME" and "rh.NAME"."""
+    """Each ROI's left and right part, named "lh.NAME" and "rh.NAME".
+
+    Args:
+        rois: name -> mask over the left, then the right hemisphere's vertices.
+        num_vertices: of the left and of the right hemisphere.
+
+    Examples:
+        >>> import numpy as np
+        >>> from neuroadapter_jax.ibbi.roi import by_hemisphere
+        >>> parts = by_hemisphere({"V1": np.array([True, False, True, True])}, (2, 2))
+        >>> {name: mask.tolist() for name, mask in parts.items()}
+        {'lh.V1': [True, False, False, False], 'rh.V1': [False, False, True, True]}
+    """
     left = np.arange(sum(num_vertices)) < num_vertices[0]
     halves = dict(zip(HEMISPHERES, (left, ~left), strict=True))
     return {f"{h}.{name}": mask & half for name, mask in rois.items() for h, half in halves.items()}
@@ -147,6 +208,9 @@ def level_counts(assignment: ROIAssignment) -> dict[str, int]:
     """How many regions belong to a low-level ROI, to a high-level one, and to either.
 
     The levels are `cortex.ROI_LEVELS`; ROIs beside them do not count.
+
+    Args:
+        assignment: with the ROI groups of `group_rois`.
     """
     rows = {level: np.isin(assignment.names, groups) for level, groups in ROI_LEVELS.items()}
     rows["labelled"] = np.logical_or.reduce(list(rows.values()))
@@ -162,11 +226,12 @@ def overlap_table(
 
     Args:
         regions: the p chosen regions.
-        rois: see `assign_regions`; grouped as `group_rois` does.
-        thresholds: each 0 to below 1.
+        rois: name -> mask over the left, then the right hemisphere's vertices; grouped by
+            `group_rois`.
+        thresholds: shares of a region's vertices, each 0 to below 1.
 
     Raises:
-        InputError: see `assign_regions`.
+        InputError: a mask of another number of vertices, no ROIs, or a threshold out of range.
     """
     found = {t: assign_regions(regions, rois, t) for t in thresholds}
     head = ["threshold", *PAPER_COUNTS, "of", *rois]
@@ -186,7 +251,12 @@ def overlap_table(
 
 
 def assignment_table(regions: Parcellation, assignment: ROIAssignment) -> str:
-    """CSV: a row per region with its best ROI, that overlap, and the ROI it is assigned to."""
+    """CSV: a row per region with its best ROI, that overlap, and the ROI it is assigned to.
+
+    Args:
+        regions: the model's.
+        assignment: of these regions.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["region", "hemisphere", "vertices", "best_roi", "overlap", "assigned"])
@@ -210,5 +280,11 @@ def assignment_table(regions: Parcellation, assignment: ROIAssignment) -> str:
 
 
 def write_assignment(path: str | Path, regions: Parcellation, assignment: ROIAssignment) -> None:
-    """Write `assignment_table`, atomically."""
+    """Write `assignment_table`, whole or not at all.
+
+    Args:
+        path: the CSV file.
+        regions: the model's.
+        assignment: of these regions.
+    """
     write_text(path, assignment_table(regions, assignment))

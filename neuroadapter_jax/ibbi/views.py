@@ -38,8 +38,9 @@ class LayerViews(NamedTuple):
     """What one layer's attention is reduced to.
 
     Attributes:
-        brain: each region's share, sums to 1 over regions.
-        image: how much each query attends to each ROI's regions.
+        brain: each region's share, 0 to 1, sums to 1 over regions.
+        image: how much each query (a pixel of the layer's feature map, row by row) attends to each
+            ROI's regions, at least 0.
     """
 
     brain: Float[Array, "b p"]
@@ -49,11 +50,25 @@ class LayerViews(NamedTuple):
 class Views(NamedTuple):
     """Both views of one denoising step, from all layers.
 
+    NeuroAdapter (arXiv 2509.23566), the definitions of IBBI. A pipeline's `Interpretation` has one
+    of every step, with the steps as first axis.
+
     Attributes:
-        brain: B, each region's share of the attention; sums to 1 over regions.
-        image: I, where in the image a ROI is attended; sums to 1 over y and x, NaN for a ROI
-            without regions.
+        brain: the brain view B: each region's share of the attention, 0 to 1; sums to 1 over
+            regions.
+        image: the image view I: where in the image a ROI is attended, at least 0; sums to 1 over y
+            and x (the rows and columns of the latents), NaN for a ROI without regions.
         brain_by_layer: `brain` before the mean over layers.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> from neuroadapter_jax.ibbi.views import combine_layers, layer_views
+        >>> even = jnp.full((1, 2, 16, 4), 0.25)  # 2 heads, 4 x 4 queries, 4 regions
+        >>> views = combine_layers([layer_views(even, roi_weights=jnp.eye(4)[:1])], side=4)
+        >>> views.brain.tolist()
+        [[0.25, 0.25, 0.25, 0.25]]
+        >>> views.image.shape, round(float(views.image.sum()), 4)
+        ((1, 1, 4, 4), 1.0)
     """
 
     brain: Float[Array, "b p"]
@@ -65,7 +80,14 @@ def value_norms(unet: UNet2DConditionModel, brain: Stream) -> tuple[Float[Array,
     """||v_hp W_h||, what region p adds to the layer's output per unit of attention, per layer.
 
     v_hp is the region's value in head h, W_h the head's rows of the output projection
-    (Kobayashi et al. 2020, arXiv 2004.10102, eq. 3).
+    (Kobayashi et al. 2020, arXiv 2004.10102, eq. 3). The paper's views do not use it.
+
+    Args:
+        unet: the frozen U-Net, whose output projections are read.
+        brain: the regions' keys and values.
+
+    Returns:
+        Norms, at least 0, of every cross-attention layer in order of execution.
     """
     norms = []
     for (_, layer), values in zip(unet.cross_attentions(), brain.values, strict=True):
@@ -85,13 +107,25 @@ def layer_views(
 ) -> LayerViews:
     """One layer's views.
 
-    M_qp = mean over heads of A_hqp, or with norms sum_h A_hqp n_hp / sum_hp' A_hqp' n_hp';
-    brain_p = mean over queries of M_qp, image_rq = sum_p w_rp M_qp.
+    ::
+
+        M_qp = mean over heads of A_hqp
+        M_qp = sum_h A_hqp n_hp / sum_hp' A_hqp' n_hp'      with norms
+        brain_p = mean over queries of M_qp
+        image_rq = sum_p w_rp M_qp
 
     Args:
-        weights: A, the attention to the regions.
-        roi_weights: w, each ROI's weights over regions.
-        norms: n, from `value_norms`.
+        weights: the attention A to the regions, at least 0, summing to 1 over regions.
+        roi_weights: each ROI's weights w over regions.
+        norms: n of `value_norms`; None for the paper's views.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> from neuroadapter_jax.ibbi.views import layer_views
+        >>> weights = jnp.array([[[[1.0, 0.0], [0.5, 0.5]]]])  # 1 head, 2 queries, 2 regions
+        >>> views = layer_views(weights, roi_weights=jnp.array([[0.0, 1.0]]))
+        >>> views.brain.tolist(), views.image.tolist()
+        ([[0.75, 0.25]], [[[0.0, 0.5]]])
     """
     if norms is None:
         return _shares_read(weights.mean(axis=1), roi_weights)
@@ -111,10 +145,21 @@ def difference_views(
 ) -> LayerViews:
     """One layer's views of the attention that the conditional half pays beyond the other half.
 
-    M_qp = mean over heads of max(A_hqp - U, 0); views as in `positive_views`.
+    M_qp = mean over heads of max(A_hqp - U, 0), from which `positive_views` makes both views.
 
     In the unconditional half every token is dropped, so all keys are the same and the softmax is
     U = 1 / p at every query, whatever the query: that half need not be looked at.
+
+    Args:
+        weights: the attention A to the regions, summing to 1 over regions.
+        roi_weights: each ROI's weights over regions.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> from neuroadapter_jax.ibbi.views import difference_views
+        >>> weights = jnp.array([[[[0.75, 0.25], [0.5, 0.5]]]])  # 1 head, 2 queries, 2 regions
+        >>> difference_views(weights, roi_weights=jnp.eye(2)).brain.tolist()
+        [[1.0, 0.0]]
     """
     return positive_views(jax.nn.relu(weights - 1.0 / weights.shape[-1]), roi_weights)
 
@@ -126,9 +171,14 @@ def gradient_views(
 ) -> LayerViews:
     """One layer's views of gradient times attention.
 
-    M_qp = mean over heads of max(dS/dA_hqp A_hqp, 0); views as in `positive_views`. Chefer et al.
-    2021 (arXiv 2103.15679, eq. 5), without their propagation through later layers: the scalar S is
-    differentiated through them instead.
+    M_qp = mean over heads of max(dS/dA_hqp A_hqp, 0), from which `positive_views` makes both views.
+    Chefer et al. 2021 (arXiv 2103.15679, eq. 5), without their propagation through later layers:
+    the scalar S is differentiated through them instead.
+
+    Args:
+        weights: the attention A to the regions.
+        gradient: dS/dA, of the same shape; see `gradient_prediction` for S.
+        roi_weights: each ROI's weights over regions.
     """
     return positive_views(jax.nn.relu(gradient * weights), roi_weights)
 
@@ -138,8 +188,15 @@ def positive_views(
 ) -> LayerViews:
     """One layer's views of amounts that sum to nothing in particular.
 
-    M_qp = mean over heads; brain_p = sum_q M_qp / sum_qp' M_qp' (1 / p where that is 0),
-    image_rq = sum_p w_rp M_qp.
+    ::
+
+        M_qp = mean over heads of the amounts
+        brain_p = sum_q M_qp / sum_qp' M_qp'      (1 / p where that is 0)
+        image_rq = sum_p w_rp M_qp
+
+    Args:
+        amounts: at least 0.
+        roi_weights: each ROI's weights w over regions.
     """
     return _amounts_read(amounts.mean(axis=1), roi_weights)
 
@@ -154,8 +211,17 @@ def _amounts_read(mean: Float[Array, "b q p"], roi_weights: Float[Array, "r p"])
 def validate_reduction(reduction: str, layer_weighting: str) -> tuple[Reduction, LayerWeighting]:
     """Both choices, checked; "paper" is "attention" with layers weighted by queries.
 
+    Args:
+        reduction: "paper", "attention", "value_norm", "difference" or "gradient".
+        layer_weighting: "queries" or "equal".
+
     Raises:
         InputError: an unknown one, or "paper" with layers weighted equally.
+
+    Examples:
+        >>> from neuroadapter_jax.ibbi.views import validate_reduction
+        >>> validate_reduction("paper", "queries")
+        ('attention', 'queries')
     """
     if reduction not in REDUCTIONS:
         raise InputError(f"reduction is {reduction!r}; expected one of {list(REDUCTIONS)}.")
@@ -181,9 +247,11 @@ def prediction_with_views(
     Args:
         unet: the frozen U-Net.
         guidance: what the prediction is conditioned on.
-        roi_weights: w, each ROI's weights over regions.
-        reduction: "attention", the paper's; "value_norm", see `value_norms`; "difference", see
-            `difference_views`; "gradient", see `gradient_prediction`.
+        roi_weights: each ROI's weights w over regions.
+        reduction: what of the attention A of head h at query q to region p counts: "attention",
+            A itself, the paper's; "value_norm", A times `value_norms`; "difference", what A has
+            beyond the even share 1 / p; "gradient", A times its gradient of the squared guidance
+            difference, see `gradient_prediction`.
     """
     if reduction == "gradient":
         return gradient_prediction(unet, guidance, roi_weights)
@@ -197,7 +265,16 @@ def attention_probes(
     roi_weights: Float[Array, "r p"],
     reduction: Reduction,
 ) -> list[HeadSum]:
-    """For every layer, what `layer_views` or `difference_views` make of its weights."""
+    """For every layer, a probe that gives what `layer_views` or `difference_views` would.
+
+    The weights of all heads are never held at once, see `HeadSum`.
+
+    Args:
+        unet: the frozen U-Net.
+        brain: the regions' keys and values.
+        roi_weights: each ROI's weights over regions.
+        reduction: "attention", "value_norm" or "difference".
+    """
 
     def weighed(weights, shares):
         return weights * shares[:, None]
@@ -220,11 +297,16 @@ def attention_probes(
 def gradient_prediction(
     unet: UNet2DConditionModel, guidance: Guidance, roi_weights: Float[Array, "r p"]
 ) -> Callable[[Array, Array], tuple[Array, list[LayerViews]]]:
-    """As `guided_prediction`, with every layer's `gradient_views`.
+    """(latents, timestep) -> (guided prediction, every layer's `gradient_views`).
 
     The scalar is S = sum over latent pixels and channels of (eps_cond - eps_uncond)^2, what the
     regions together add to the prediction; the unconditional half is held fixed. It costs a
     derivative of the conditional half at every step, and the memory of one step's.
+
+    Args:
+        unet: the frozen U-Net.
+        guidance: what the prediction is conditioned on.
+        roi_weights: each ROI's weights over regions.
     """
     text, brain, unconditional, scale = guidance
     size = brain.keys[0].shape[0]
@@ -285,9 +367,12 @@ def combine_layers(
 ) -> Views:
     """Both views of all layers together.
 
-    B_p = sum_l a_l brain_lp with a_l = q_l / sum q, or 1 / L;
-    I_r = mean over layers of the layer's map, resized bilinearly to side x side and divided by its
-    sum, divided by its sum again; a layer whose map is 0 everywhere has no part in it.
+    ::
+
+        B_p = sum_l a_l brain_lp,   a_l = q_l / sum q   or   1 / (number of layers)
+
+    I_r is the mean over layers of the layer's map, resized bilinearly to side x side and divided by
+    its sum, divided by its sum again; a layer whose map is 0 everywhere has no part in it.
 
     NeuroAdapter (arXiv 2509.23566), the definitions of IBBI; the released code weights layers by
     queries. Its maps are resized to the image's size, these to the latents'.
@@ -295,7 +380,7 @@ def combine_layers(
     Args:
         layers: of every cross-attention layer; a layer's queries are the pixels of a square.
         side: rows and columns of the latents.
-        weighting: a, of the brain view.
+        weighting: a of the brain view, by a layer's number of "queries", or "equal".
     """
     queries = np.array([layer.image.shape[-1] for layer in layers], np.float64)
     shares = queries / queries.sum() if weighting == "queries" else np.full(len(layers), 1.0)
@@ -328,21 +413,53 @@ def _resizing(rows: int, side: int) -> Float[np.ndarray, "side rows"]:
 
 
 def normalised(maps: Maps) -> Maps:
-    """Maps divided by their sum over y and x; NaN where that is 0."""
+    """Maps divided by their sum over y and x; NaN where that is 0.
+
+    Args:
+        maps: with rows and columns as last axes, at least 0.
+
+    Examples:
+        >>> import numpy as np
+        >>> from neuroadapter_jax.ibbi.views import normalised
+        >>> normalised(np.array([[1.0, 1.0], [2.0, 0.0]])).tolist()
+        [[0.25, 0.25], [0.5, 0.0]]
+    """
     return maps / maps.sum(axis=(-2, -1), keepdims=True)
 
 
 def relative_entropy(
     brain_view: Float[Array | np.ndarray, "*b p"],
 ) -> Float[Array, "*b"]:
-    """-sum_p B_p ln B_p / ln p: 1 when all regions share equally, 0 when one has all."""
+    """-sum_p B_p ln B_p / ln p: 1 when all regions share equally, 0 when one has all.
+
+    Args:
+        brain_view: shares of at least two regions, summing to 1.
+
+    Examples:
+        >>> import numpy as np
+        >>> from neuroadapter_jax.ibbi.views import relative_entropy
+        >>> views = np.array([[0.25, 0.25, 0.25, 0.25], [0.5, 0.5, 0.0, 0.0]], np.float32)
+        >>> [round(float(entropy), 3) for entropy in relative_entropy(views)]
+        [1.0, 0.5]
+    """
     p = brain_view.shape[-1]
     logarithm = jnp.log(jnp.maximum(brain_view, jnp.finfo(jnp.float32).tiny))
     return -(brain_view * logarithm).sum(axis=-1) / math.log(p)
 
 
 def concentration(brain_view: Float[Array | np.ndarray, "*b p"]) -> Float[Array, "*b"]:
-    """Share of the most attended tenth of the regions (rounded up); 0.1 when all share equally."""
+    """Share of the most attended tenth of the regions (rounded up); 0.1 when all share equally.
+
+    Args:
+        brain_view: shares of the regions, summing to 1.
+
+    Examples:
+        >>> import numpy as np
+        >>> from neuroadapter_jax.ibbi.views import concentration
+        >>> shares = np.array([0.5] + [0.5 / 9] * 9, np.float32)  # ten regions
+        >>> float(concentration(shares))
+        0.5
+    """
     top = math.ceil(brain_view.shape[-1] / 10)
     return jnp.sort(brain_view, axis=-1)[..., -top:].sum(axis=-1)
 
@@ -350,10 +467,20 @@ def concentration(brain_view: Float[Array | np.ndarray, "*b p"]) -> Float[Array,
 def contrast(
     image_view: Float[np.ndarray, "b *t y x"],
 ) -> Float[np.ndarray, "b *t y x"]:
-    """I_b / mean over samples of I, divided by its sum over y and x.
+    """What a ROI attends to in this image beyond what it attends to in every image.
 
-    What a ROI attends to in this image beyond what it attends to in every image. Needs several
-    samples; with one it is flat.
+    I_b / (mean over samples of I), divided by its sum over y and x. Needs several samples; with one
+    it is flat.
+
+    Args:
+        image_view: the image views of one ROI, at least 0.
+
+    Examples:
+        >>> import numpy as np
+        >>> from neuroadapter_jax.ibbi.views import contrast
+        >>> views = np.array([[[0.5, 0.5]], [[1.0, 0.0]]])  # two samples, 1 x 2 pixels
+        >>> contrast(views).round(2).tolist()
+        [[[0.25, 0.75]], [[1.0, 0.0]]]
     """
     return normalised(image_view / image_view.mean(axis=0, keepdims=True))
 
@@ -365,6 +492,12 @@ def attention_bytes(
 
     4 * samples * steps * sum over layers of h_l q_l p. At Stable Diffusion 1.5's size with 200
     regions 165 MiB per sample and step.
+
+    Args:
+        unet: whose cross-attention layers count.
+        num_regions: the number p of regions.
+        num_samples: responses.
+        num_steps: denoising steps.
     """
     sides = layer_sides(unet)
     heads = [layer.num_heads for _, layer in unet.cross_attentions()]
@@ -373,7 +506,11 @@ def attention_bytes(
 
 
 def layer_sides(unet: UNet2DConditionModel) -> list[int]:
-    """Rows (and columns) of every cross-attention layer's feature map, in order of execution."""
+    """Rows (and columns) of every cross-attention layer's feature map, in order of execution.
+
+    Args:
+        unet: any.
+    """
     levels = len(unet.config.block_out_channels)
     sides = []
     for name, _ in unet.cross_attentions():

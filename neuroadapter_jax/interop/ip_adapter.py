@@ -43,18 +43,20 @@ def save_ip_adapter(pipeline: NeuroAdapterPipeline, path: str | Path) -> None:
 
     Of the layouts that diffusers' `load_ip_adapter` knows, only this one maps every token by
     itself: LayerNorm(W2 gelu(W1 x + b1) + b2) with a square W1. The token norm, LayerNorm(W x + b),
-    is a case of it, because gelu(z) - gelu(-z) = z: with tokens of width c padded by zeros to 2 c,
+    is a case of it, because gelu(z) - gelu(-z) = z: with tokens of width c, padded by zeros to a
+    width of 2 c::
 
         W1 = [[1, 0], [-1, 0]],  b1 = 0,  W2 = [W, -W],  b2 = b
 
     which is exact but for rounding. The projection bank has no place in the layout; it lies beside
-    it as `region_projection.weights` [p, v, c], `.bias` [p, c] and `.index` [p, v], each slot's
-    vertex of the left-then-right cortex, -1 in an empty slot. docs/checkpoints.md shows the lines
-    that turn responses into `ip_adapter_image_embeds` with them.
+    it as ``region_projection.weights`` [p, v, c], ``region_projection.bias`` [p, c] and
+    ``region_projection.index`` [p, v], each slot's vertex of the left-then-right cortex, -1 in an
+    empty slot. docs/checkpoints.md shows the lines that turn responses into
+    ``ip_adapter_image_embeds`` with them.
 
     Args:
         pipeline: whose adapter and regions are written.
-        path: file to write, *.safetensors.
+        path: file to write; its suffix is ".safetensors".
 
     Raises:
         ExistingFileError: the file is there already.

@@ -61,8 +61,14 @@ def slot_regions(num_regions: int, max_vertices: int) -> Parcellation:
     first half of the regions counts as the left hemisphere, as in the released code's order.
 
     Args:
-        num_regions: p.
-        max_vertices: v.
+        num_regions: the number p of regions.
+        max_vertices: slots v per region.
+
+    Examples:
+        >>> from neuroadapter_jax.interop import slot_regions
+        >>> regions = slot_regions(num_regions=4, max_vertices=3)
+        >>> regions.hemispheres, regions.num_vertices
+        (('lh', 'lh', 'rh', 'rh'), (6, 6))
     """
     p, v = num_regions, max_vertices
     left = p // 2

@@ -38,6 +38,14 @@ def two_way(
         InputError: if shapes differ, fewer than two images are given, or the orientation is
             unknown.
         NotFiniteError: if features are NaN or infinite.
+
+    Examples:
+        >>> import numpy as np
+        >>> from neuroadapter_jax.metrics.identification import two_way
+        >>> stimuli = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
+        >>> reconstructions = np.array([[1.0, 0.2, 0.0], [0.2, 0.9, 0.0], [0.9, 0.0, 0.3]])
+        >>> two_way(stimuli, reconstructions).tolist()  # the third resembles the first stimulus
+        [1.0, 1.0, 0.5]
     """
     if features_true.ndim != 2 or features_true.shape != features_reconstructed.shape:
         raise InputError(
@@ -59,9 +67,10 @@ def set_two_way(
 ) -> Float[np.ndarray, " b"]:
     """Two-way identification of whole sets of candidates, none of them chosen.
 
-    R[i, j] = mean_s r(features_true[i], features_reconstructed[j, s]), then as in
-    :func:`two_way`. The released NeuroAdapter code scores imagery so, by rows: with the 12 to 18
-    targets of a session the score moves in coarse steps.
+    R[i, j] = mean_s r(features_true[i], features_reconstructed[j, s]), Pearson's r. With "columns"
+    the score of j is the share of i != j with R[i, j] < R[j, j], with "rows" the share of j != i
+    with R[i, j] < R[i, i]; ties are misses, chance is 1/2. The released NeuroAdapter code scores
+    imagery so, by rows: with the 12 to 18 targets of a session the score moves in coarse steps.
 
     Args:
         features_true: features of the targets.
@@ -72,7 +81,17 @@ def set_two_way(
         Scores in [0, 1], one per target.
 
     Raises:
-        InputError: as :func:`two_way`.
+        InputError: if shapes do not fit, fewer than two targets are given, or the orientation is
+            unknown.
+        NotFiniteError: if features are NaN or infinite.
+
+    Examples:
+        >>> import numpy as np
+        >>> from neuroadapter_jax.metrics.identification import set_two_way
+        >>> targets = np.eye(3)
+        >>> candidates = np.stack([targets, targets[[0, 1, 1]]], axis=1)  # one of six is wrong
+        >>> set_two_way(targets, candidates).tolist()
+        [1.0, 1.0, 1.0]
     """
     b, f = features_true.shape
     if features_reconstructed.ndim != 3 or features_reconstructed.shape[::2] != (b, f):
@@ -108,13 +127,22 @@ def two_way_pixels(
     Args:
         images_true: stimuli, 0..255.
         images_reconstructed: reconstructions, 0..255, same order.
-        orientation: as in :func:`two_way`.
+        orientation: which side gives the distractors: "columns" the stimuli, "rows" the
+            reconstructions.
 
     Returns:
-        Scores in [0, 1], one per image.
+        Scores in [0, 1], one per image; chance is 1/2.
 
     Raises:
-        InputError: as :func:`two_way`, or if the stacks are not uint8 RGB of one shape.
+        InputError: if the stacks are not uint8 RGB of one shape, fewer than two images are given,
+            or the orientation is unknown.
+
+    Examples:
+        >>> import numpy as np
+        >>> from neuroadapter_jax.metrics.identification import two_way_pixels
+        >>> stimuli = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3), np.uint8)
+        >>> two_way_pixels(stimuli, stimuli).tolist()
+        [1.0, 1.0, 1.0, 1.0]
     """
     check_pairs(images_true, images_reconstructed)
     count = len(images_true)

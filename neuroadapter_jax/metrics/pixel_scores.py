@@ -23,6 +23,14 @@ def pixel_scores(
 
     Raises:
         InputError: the stacks are no uint8 RGB images of one shape, or hold fewer than two.
+
+    Examples:
+        >>> import numpy as np
+        >>> from neuroadapter_jax.metrics.pixel_scores import pixel_scores
+        >>> images = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), np.uint8)
+        >>> scores = pixel_scores(images, images)
+        >>> {name: round(float(values.mean()), 3) for name, values in scores.items()}
+        {'two_way_pixels': 1.0, 'pixel_correlation': 1.0, 'ssim': 1.0}
     """
     return {
         "two_way_pixels": two_way_pixels(stimuli, reconstructions),

@@ -21,6 +21,10 @@ _BLOCK = 1 << 15
 def check_pairs(a: Images, b: Images) -> None:
     """Checks that two image stacks are RGB, of one shape, both uint8 or both floats in [0, 1].
 
+    Args:
+        a: images [b, y, x, 3].
+        b: images to compare with.
+
     Raises:
         InputError: if they are not.
     """
@@ -44,8 +48,17 @@ def standardise(values: Real[np.ndarray, "b f"]) -> Float[np.ndarray, "b f"]:
     A constant row becomes zeros: its correlation with anything is 0 (as in the released code,
     which sets an undefined pixel correlation to 0).
 
+    Args:
+        values: a row per image.
+
     Raises:
         NotFiniteError: NaN or infinite values, which would be counted as numbers.
+
+    Examples:
+        >>> import numpy as np
+        >>> from neuroadapter_jax.metrics.pixels import standardise
+        >>> standardise(np.array([[1.0, 3.0], [5.0, 5.0]])).round(3).tolist()
+        [[-0.707, 0.707], [0.0, 0.0]]
     """
     values = np.asarray(values, np.float64)
     require_finite_rows(values, "features to correlate")
@@ -64,8 +77,19 @@ def correlation_matrix(
     The features are taken block by block, so that 982 images with the 186,624 values of AlexNet's
     second layer need no second copy in float64. A constant row correlates with nothing: 0.
 
+    Args:
+        a: a row per image.
+        b: a row per image, as wide as a.
+
     Raises:
         NotFiniteError: NaN or infinite values, which would be counted as numbers.
+
+    Examples:
+        >>> import numpy as np
+        >>> from neuroadapter_jax.metrics.pixels import correlation_matrix
+        >>> a = np.array([[0.0, 1.0, 2.0], [2.0, 1.0, 0.0]])
+        >>> correlation_matrix(a, a).round(6).tolist()
+        [[1.0, -1.0], [-1.0, 1.0]]
     """
     for stack in (a, b):
         require_finite_rows(stack, "features to correlate")
@@ -105,6 +129,14 @@ def correlation_distance(
     Raises:
         InputError: if the shapes differ.
         NotFiniteError: if features are NaN or infinite.
+
+    Examples:
+        >>> import numpy as np
+        >>> from neuroadapter_jax.metrics.pixels import correlation_distance
+        >>> true = np.array([[0.0, 1.0, 2.0], [0.0, 1.0, 2.0]])
+        >>> reconstructed = np.array([[1.0, 2.0, 3.0], [2.0, 1.0, 0.0]])
+        >>> correlation_distance(true, reconstructed).round(6).tolist()
+        [0.0, 2.0]
     """
     if features_true.ndim != 2 or features_true.shape != features_reconstructed.shape:
         raise InputError(
@@ -128,7 +160,14 @@ def pixel_correlation(a: Images, b: Images) -> Float[np.ndarray, " b"]:
         Correlations in [-1, 1], 0 where an image is constant.
 
     Raises:
-        InputError: see `check_pairs`.
+        InputError: the stacks are not RGB of one shape, both uint8 or both floats in 0..1.
+
+    Examples:
+        >>> import numpy as np
+        >>> from neuroadapter_jax.metrics.pixels import pixel_correlation
+        >>> images = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3), np.uint8)
+        >>> pixel_correlation(images, np.stack([images[0], 255 - images[1]])).round(6).tolist()
+        [1.0, -1.0]
     """
     check_pairs(a, b)
     flat_a, flat_b = a.reshape(len(a), -1), b.reshape(len(b), -1)
@@ -138,8 +177,10 @@ def pixel_correlation(a: Images, b: Images) -> Float[np.ndarray, " b"]:
 def ssim(a: Images, b: Images) -> Float[np.ndarray, " b"]:
     """Structural similarity of the grey images (Wang et al. 2004), per image pair.
 
-    SSIM = mean over pixels of
+    The mean over pixels of ::
+
         (2 mu_a mu_b + C1) (2 cov_ab + C2) / ((mu_a^2 + mu_b^2 + C1) (var_a + var_b + C2))
+
     with C1 = 0.01^2, C2 = 0.03^2, grey values in [0, 1] and Gaussian windows of sigma 1.5 cut
     at 5 pixels; population covariances; a border of 5 pixels is left out. These are
     scikit-image's ``structural_similarity(gaussian_weights=True, sigma=1.5,
@@ -154,7 +195,19 @@ def ssim(a: Images, b: Images) -> Float[np.ndarray, " b"]:
         Similarities in [-1, 1].
 
     Raises:
-        InputError: see `check_pairs`; or the images are too small.
+        InputError: the stacks are not RGB of one shape, both uint8 or both floats in 0..1; or the
+            images are too small.
+
+    Examples:
+        >>> import numpy as np
+        >>> from neuroadapter_jax.metrics.pixels import ssim
+        >>> rng = np.random.default_rng(0)
+        >>> images = rng.integers(0, 256, (1, 16, 16, 3), np.uint8)
+        >>> ssim(images, images).round(6).tolist()
+        [1.0]
+        >>> noise = rng.integers(0, 256, (1, 16, 16, 3), np.uint8)
+        >>> float(ssim(images, noise)[0]) < 0.3
+        True
     """
     check_pairs(a, b)
     if min(a.shape[1:3]) < 2 * _RADIUS + 1:

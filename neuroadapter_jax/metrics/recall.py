@@ -27,6 +27,14 @@ def semantic_counts(
 
     Raises:
         InputError: if the shapes differ.
+
+    Examples:
+        >>> import numpy as np
+        >>> from neuroadapter_jax.metrics.recall import semantic_counts
+        >>> truth = np.array([[3, -1, 5]])  # category 3 in slot 0, category 5 in slot 2
+        >>> read = np.array([[3, 2, -1]])
+        >>> [count.tolist() for count in semantic_counts(read, truth)]
+        [[1], [2], [2]]
     """
     if read.ndim != 2 or read.shape != truth.shape:
         raise InputError(
@@ -47,6 +55,15 @@ def semantic_recall(read: Int[np.ndarray, "b slot"], truth: Int[np.ndarray, "b s
 
     Returns:
         A share in [0, 1]; NaN if nothing is shown.
+
+    Raises:
+        InputError: if the shapes differ.
+
+    Examples:
+        >>> import numpy as np
+        >>> from neuroadapter_jax.metrics.recall import semantic_recall
+        >>> semantic_recall(np.array([[3, 2, -1]]), truth=np.array([[3, -1, 5]]))
+        0.5
     """
     hits, shown, _ = semantic_counts(read, truth)
     return float(hits.sum() / shown.sum()) if shown.any() else float("nan")
@@ -61,6 +78,15 @@ def semantic_precision(read: Int[np.ndarray, "b slot"], truth: Int[np.ndarray, "
 
     Returns:
         A share in [0, 1]; NaN if nothing is read.
+
+    Raises:
+        InputError: if the shapes differ.
+
+    Examples:
+        >>> import numpy as np
+        >>> from neuroadapter_jax.metrics.recall import semantic_precision
+        >>> semantic_precision(np.array([[3, -1, -1]]), truth=np.array([[3, -1, 5]]))
+        1.0
     """
     hits, _, claimed = semantic_counts(read, truth)
     return float(hits.sum() / claimed.sum()) if claimed.any() else float("nan")
@@ -69,8 +95,10 @@ def semantic_precision(read: Int[np.ndarray, "b slot"], truth: Int[np.ndarray, "
 def chance_recall(read: Int[np.ndarray, "b slot"], truth: Int[np.ndarray, "b slot"]) -> float:
     """Expected recall when readings are assigned to images by a uniformly random permutation.
 
-    chance = sum_{slot, category} #read(slot, category) #truth(slot, category)
-             / (b sum_{slot, category} #truth(slot, category)),
+    With sums over slots and categories, and # the number of images::
+
+        chance = sum #read(slot, category) #truth(slot, category) / (b sum #truth(slot, category))
+
     exact, for whatever habits the readings have (favourite slots and categories).
 
     Args:
@@ -79,6 +107,13 @@ def chance_recall(read: Int[np.ndarray, "b slot"], truth: Int[np.ndarray, "b slo
 
     Returns:
         A share in [0, 1]; NaN if nothing is shown.
+
+    Examples:
+        >>> import numpy as np
+        >>> from neuroadapter_jax.metrics.recall import chance_recall
+        >>> truth = np.array([[0], [1]])  # two images, each with another category in its slot
+        >>> chance_recall(truth, truth)
+        0.5
     """
     _, shown, _ = semantic_counts(read, truth)
     if not shown.any():
@@ -103,7 +138,18 @@ def permuted_recall(
         num_permutations: how many to draw.
 
     Returns:
-        One recall per permutation: the null distribution of :func:`semantic_recall`.
+        One recall per permutation: the null distribution of `semantic_recall`.
+
+    Raises:
+        InputError: if the shapes differ.
+
+    Examples:
+        >>> import numpy as np
+        >>> from neuroadapter_jax.metrics.recall import permuted_recall
+        >>> truth = np.array([[0], [1]])  # two images, each with another category in its slot
+        >>> recalls = permuted_recall(truth, truth, num_permutations=100)
+        >>> np.unique(recalls).tolist()  # either all are right, or none is
+        [0.0, 1.0]
     """
     _, shown, _ = semantic_counts(read, truth)
     matches = (read[:, None] == truth[None]) & (truth[None] != EMPTY)
@@ -129,6 +175,13 @@ def derangement(num_images: int, seed: int = 0) -> Int[np.ndarray, " b"]:
 
     Raises:
         InputError: if there are fewer than two images.
+
+    Examples:
+        >>> import numpy as np
+        >>> from neuroadapter_jax.metrics.recall import derangement
+        >>> order = derangement(5)
+        >>> sorted(order.tolist()), bool((order == np.arange(5)).any())
+        ([0, 1, 2, 3, 4], False)
     """
     if num_images < 2:
         raise InputError(f"A derangement needs at least 2 images, found {num_images}.")

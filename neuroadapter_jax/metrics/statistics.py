@@ -32,6 +32,14 @@ def bootstrap_ratio(
 
     Raises:
         InputError: if the arrays are empty, of unequal length or not finite.
+
+    Examples:
+        >>> import numpy as np
+        >>> from neuroadapter_jax.metrics.statistics import bootstrap_ratio
+        >>> found, shown = np.array([1, 2, 0, 3]), np.array([2, 2, 1, 3])
+        >>> result = bootstrap_ratio(found, shown)
+        >>> result["value"], result["interval"][0] < 0.75 < result["interval"][1]
+        (0.75, True)
     """
     numerator, denominator = (np.asarray(v, np.float64) for v in (numerator, denominator))
     if numerator.ndim != 1 or numerator.shape != denominator.shape or not len(numerator):
@@ -80,6 +88,12 @@ def bootstrap_interval(
 
     Raises:
         InputError: if there are no values or some are not finite.
+
+    Examples:
+        >>> import numpy as np
+        >>> from neuroadapter_jax.metrics.statistics import bootstrap_interval
+        >>> bootstrap_interval(np.array([0.5, 0.5, 0.5]))
+        {'value': 0.5, 'interval': [0.5, 0.5]}
     """
     values = np.asarray(values, np.float64)
     return bootstrap_ratio(values, np.ones_like(values), seed, num_resamples, level)

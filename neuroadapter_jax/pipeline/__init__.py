@@ -6,6 +6,7 @@
 """
 
 from neuroadapter_jax.pipeline.contract import Decoder, Ranking, ReconstructionSettings
+from neuroadapter_jax.pipeline.derivatives import write_derivatives
 from neuroadapter_jax.pipeline.interpret import Interpretation
 from neuroadapter_jax.pipeline.pipeline import NeuroAdapterPipeline
 from neuroadapter_jax.pipeline.rank import Candidates
@@ -35,5 +36,6 @@ __all__ = [
     "load_reconstructions",
     "load_views",
     "reconstruct_split",
+    "write_derivatives",
     "write_reconstructions",
 ]

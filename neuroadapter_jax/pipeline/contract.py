@@ -47,7 +47,7 @@ class Decoder(Protocol):
         sample_ids: Int[np.ndarray, " b"] | None = None,
         low_level: LowLevelStart | None = None,
     ) -> UInt8[np.ndarray, "b s y x c"]:
-        """Images; see `NeuroAdapterPipeline.__call__`."""
+        """Images of responses; the arguments mean what they mean to `NeuroAdapterPipeline`."""
         ...
 
 
@@ -62,7 +62,7 @@ class RankingDecoder(Protocol):
         sampling: Sampling | None = None,
         **options: Any,
     ) -> Candidates:
-        """See `NeuroAdapterPipeline.candidates`."""
+        """Candidates and their scores, as `NeuroAdapterPipeline.candidates` gives them."""
         ...
 
 
@@ -72,12 +72,27 @@ class ReconstructionSettings:
 
     Attributes:
         sampling: the decoder's own when None.
-        num_candidates: images per response; the decoder's own number when None.
-        seed: of the noise.
-        num_images: how many of the split, from its first on; None for all.
+        num_candidates: images per response, at least 1; the decoder's own number when None.
+        seed: of the noise, at least 0.
+        num_images: how many of the split, from its first on, at least 1; None for all.
         batch_size: responses per jitted call; another one rounds otherwise in the last bits.
         allow_other: what may differ between the data that the decoder and the encoder were trained
             on and the records; see `datasets.belonging.made_for`.
+
+    Raises:
+        SettingError: a number out of its range.
+
+    Examples:
+        >>> from neuroadapter_jax import Sampling
+        >>> from neuroadapter_jax.pipeline import ReconstructionSettings
+        >>> settings = ReconstructionSettings(Sampling("ddim", 20), num_candidates=4, num_images=8)
+        >>> settings.batch_size
+        20
+        >>> try:
+        ...     ReconstructionSettings(batch_size=0)
+        ... except ValueError as error:
+        ...     print(error)
+        batch_size is 0; expected a whole number of at least 1.
     """
 
     sampling: Sampling | None = None
@@ -97,8 +112,9 @@ class Ranking:
 
     Attributes:
         encoder: of the same subject, surface and parcellation.
-        halving: see `pipeline.rank.ranked`; the scores that are kept are then those of the
-            candidates sampled to the end.
+        halving: (steps taken, candidates kept) in order: candidates that predict the response
+            badly are dropped on the way; () samples all to the end. The scores that are kept are
+            those of the candidates sampled to the end.
         keep_candidates: write all candidates, not the chosen one alone.
     """
 

@@ -28,7 +28,7 @@ def region_set_effects(
         networks: of the pipeline.
         fmri: responses of the whole cortex.
         noisy: x_t.
-        timestep: t.
+        timestep: the timestep t of `noisy`.
         kept: the tokens of each row that stay.
         rest: whether the prediction compared with has all tokens, or none.
         mesh: whose devices share the samples.

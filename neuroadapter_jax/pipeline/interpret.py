@@ -1,7 +1,8 @@
 """Images together with IBBI's two views of every step, as one jitted function of the networks."""
 
 import functools
-from typing import NamedTuple
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,12 +28,12 @@ class Interpretation(NamedTuple):
     """Images, and what the attention to the regions was while they were sampled.
 
     Attributes:
-        images: the reconstructions.
+        images: the reconstructions, 0..255.
         views: both views of every denoising step, [t, b, ...]; see `ibbi.views.Views`.
         timesteps: of the noise schedule, from most to least noise.
-        shown: steps of which the next two are kept.
-        noisy: the latents before each shown step, scaled.
-        predicted_clean: the clean images that the guided prediction implies there.
+        shown: steps, from 0, of which `noisy` and `predicted_clean` are kept.
+        noisy: the latents before each shown step, scaled, channels last.
+        predicted_clean: the clean images that the guided prediction implies there, 0..255.
     """
 
     images: UInt8[np.ndarray, "b y x c"]
@@ -91,7 +92,21 @@ def sample_with_views(
     at = np.array(shown, int)
     noisy, timesteps = noisy[at], jnp.asarray(steps.timesteps[at])
     clean = schedule.predicted_clean(noisy, out[at], timesteps)
-    images = decoded(networks, state.latents)
-    pictures = [decoded(networks, x) for x in clean]
+    images = decoded(networks, state.latents, mesh)
+    pictures = [decoded(networks, x, mesh) for x in clean]
     predicted = jnp.stack(pictures) if pictures else jnp.zeros((0, *images.shape), jnp.uint8)
     return images, views, noisy, predicted, state.latents
+
+
+def concatenate_samples(parts: Iterable[tuple]) -> tuple:
+    """What `sample_with_views` returns for some samples after others, put together on the host."""
+    parts = list(parts)
+    if len(parts) == 1:
+        return parts[0]
+
+    def along(axis: int, place: int) -> Any:
+        trees = [jax.tree.map(np.asarray, part[place]) for part in parts]
+        return jax.tree.map(lambda *x: np.concatenate(x, axis=axis), *trees)
+
+    # Images, views [t, b, ...], noisy latents [k, b, ...], clean images [k, b, ...], latents.
+    return tuple(along(axis, place) for place, axis in enumerate((0, 1, 1, 1, 0)))

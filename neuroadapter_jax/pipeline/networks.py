@@ -24,6 +24,7 @@ from neuroadapter_jax.diffusion.vae import AutoencoderKL
 from neuroadapter_jax.diffusion.weights import Backbone
 from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.fingerprints import of_tree, of_values
+from neuroadapter_jax.pipeline.groups import in_groups
 from neuroadapter_jax.sharding import ROWS, make_mesh, replicate
 
 
@@ -142,6 +143,13 @@ class Request:
     guidance_scale: Float[Array, ""] | None
     keep: Bool[Array, "b k"] | None = None
 
+    def rows(self, rows: slice) -> "Request":
+        """The same of some of the responses."""
+        keep = None if self.keep is None else self.keep[rows]
+        return dataclasses.replace(
+            self, fmri=self.fmri[rows], sample_ids=self.sample_ids[rows], keep=keep
+        )
+
     def noise_keys(self, numbers: Int[Array, "b s"]) -> Array:
         """[b s] keys of candidates: fold_in(fold_in(key, sample id), number of the candidate)."""
         return jax.vmap(lambda i, j: jax.random.fold_in(jax.random.fold_in(self.key, i), j))(
@@ -183,16 +191,27 @@ class Placement:
 
     Args:
         networks: of the pipeline, on any device.
+
+    Attributes:
+        images_at_once: most images that a device samples at once; None for all of a call.
     """
 
     def __init__(self, networks: Networks):
         self.networks = networks
+        self.images_at_once: int | None = None
         self._placed: dict[int, Networks] = {}
 
     @property
     def num_devices(self) -> list[int]:
         """On how many devices the networks lie now."""
         return list(self._placed)
+
+    def groups(self, num: int, columns: int = 1) -> list[tuple[slice, slice]]:
+        """Rows and columns of the images that are sampled at once, see `in_groups`."""
+        most = self.images_at_once
+        if most is not None:
+            most *= math.gcd(num * columns, jax.local_device_count())
+        return in_groups(num, columns, most)
 
     def __call__(self, num_images: int) -> tuple[Mesh, Networks]:
         """A mesh whose devices divide the number of images, and the networks on all of them."""

@@ -18,10 +18,21 @@ class Candidates(NamedTuple):
     """Images sampled from the same responses, and which of them a brain encoder prefers.
 
     Attributes:
-        images: those that were sampled to the end.
-        scores: correlation of the predicted with the measured response.
+        images: those that were sampled to the end, 0..255.
+        scores: correlation of the predicted with the measured response, -1 to 1; NaN where nothing
+            can be correlated.
         chosen: index of the best of `images`; the first of equals.
-        numbers: which candidate each of `images` is.
+        numbers: which candidate each of `images` is, from 0.
+
+    Examples:
+        >>> import numpy as np
+        >>> from neuroadapter_jax.pipeline import Candidates
+        >>> images = np.zeros((1, 3, 64, 64, 3), np.uint8)
+        >>> images[0, 2] = 255
+        >>> scores = np.array([[0.1, 0.3, 0.5]], np.float32)
+        >>> found = Candidates(images, scores, np.array([2]), np.array([[0, 1, 2]]))
+        >>> found.best.shape, int(found.best.min())
+        ((1, 64, 64, 3), 255)
     """
 
     images: UInt8[np.ndarray, "b s y x c"]

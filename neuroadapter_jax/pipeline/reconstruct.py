@@ -15,8 +15,13 @@ from neuroadapter_jax.adapter.guidance import advance_latents, clean_start, firs
 from neuroadapter_jax.diffusion.images import to_model_range, to_uint8
 from neuroadapter_jax.diffusion.samplers import SamplerState, plan, skipped_steps, without_first
 from neuroadapter_jax.diffusion.sampling import Sampling
+from neuroadapter_jax.pipeline.groups import call_in_groups
 from neuroadapter_jax.pipeline.networks import Networks, Placement, Request, guidance_of
-from neuroadapter_jax.sharding import ROWS
+from neuroadapter_jax.sharding import ROWS, map_in_turn
+
+# Rows of latents from which on an image at a time fills a device, and more take memory alone:
+# decoding one of 512 x 512 pixels takes about a gigabyte.
+LARGE = 32
 
 
 class LowLevelStart(NamedTuple):
@@ -28,6 +33,13 @@ class LowLevelStart(NamedTuple):
         strength: share of the steps that are taken, above 0, at most 1, from the latents noised to
             that point on, as in diffusers' image-to-image pipelines. At 1 the latents are not used
             at all (diffusers would keep what the first noise level leaves).
+
+    Examples:
+        >>> import numpy as np
+        >>> from neuroadapter_jax.pipeline import LowLevelStart
+        >>> start = LowLevelStart(np.zeros((2, 16, 16, 4), np.float32), strength=0.6)
+        >>> start.latents.shape, start.strength
+        ((2, 16, 16, 4), 0.6)
     """
 
     latents: Float[Array, "b y x c"] | Float[np.ndarray, "b y x c"]
@@ -114,7 +126,7 @@ def sample_candidates(
         unet, guidance, state, keys, sampling_plan, schedule.prediction_type, span=steps.span
     )
     whole = steps.span is None or steps.span[1] == steps.count
-    images = decoded(networks, state.latents if whole else state.clean)
+    images = decoded(networks, state.latents if whole else state.clean, mesh)
     return jax.tree.map(lambda x: x.reshape(*numbers.shape, *x.shape[1:]), (images, state))
 
 
@@ -127,6 +139,8 @@ def span_sampler(
 ) -> SampleSpan:
     """`sample_candidates` on this process's devices, as a function of (numbers, state, span).
 
+    Where the placement says how many images are sampled at once, in groups of so many.
+
     Args:
         place: the networks, and where they are put.
         request: the responses.
@@ -135,30 +149,47 @@ def span_sampler(
     """
 
     def sample(numbers: np.ndarray, state: Any, span: tuple[int, int] | None) -> tuple[Any, Any]:
-        mesh, networks = place(numbers.size)
-        return sample_candidates(
-            networks,
-            request,
-            jnp.asarray(numbers, jnp.int32),
-            state,
-            latents,
-            steps=dataclasses.replace(steps, span=span),
-            mesh=mesh,
-        )
+        groups = place.groups(*numbers.shape)
+
+        def sample_group(rows: slice, columns: slice) -> tuple[Any, Any]:
+            own = numbers[rows, columns]
+            mesh, networks = place(own.size)
+            return sample_candidates(
+                networks,
+                request if len(groups) == 1 else request.rows(rows),
+                jnp.asarray(own, jnp.int32),
+                jax.tree.map(lambda x: x[rows, columns], state) if len(groups) > 1 else state,
+                latents if latents is None else latents[rows],
+                steps=dataclasses.replace(steps, span=span),
+                mesh=mesh,
+            )
+
+        return call_in_groups(sample_group, groups)
 
     return sample
 
 
-def decoded(networks: Networks, latents: Float[Array, "b y x c"]) -> UInt8[Array, "b _y _x _c"]:
-    """The images of scaled latents."""
+def decoded(
+    networks: Networks, latents: Float[Array, "b y x c"], mesh: Mesh | None = None
+) -> UInt8[Array, "b _y _x _c"]:
+    """The images of scaled latents; large ones one after the other on each device."""
     vae = networks.merge_vae()
-    return to_uint8(vae.decode(latents / vae.config.scaling_factor))
+    scaled = latents / vae.config.scaling_factor
+    if latents.shape[1] < LARGE:
+        return to_uint8(vae.decode(scaled))
+    return map_in_turn(lambda x: to_uint8(vae.decode(x)), scaled, mesh)
 
 
 def encoded(networks: Networks, images: UInt8[Array, "b y x c"]) -> Float[Array, "b _y _x _c"]:
     """The scaled latents of images: the mean of the VAE's posterior."""
     vae = networks.merge_vae()
-    return vae.config.scaling_factor * vae.encode(to_model_range(images))[0]
+
+    def mean(images: UInt8[Array, "b y x c"]) -> Float[Array, "b _y _x _c"]:
+        return vae.config.scaling_factor * vae.encode(to_model_range(images))[0]
+
+    if images.shape[1] < LARGE * vae.config.downscale:
+        return mean(images)
+    return map_in_turn(mean, images)
 
 
 decode = jax.jit(decoded)

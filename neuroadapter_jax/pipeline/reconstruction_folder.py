@@ -82,8 +82,8 @@ def reconstruct_split(
         settings: sampling, candidates, seed and size.
         order: image i is reconstructed from the responses to image order[i]; a control. None: its
             own.
-        low_level: see `NeuroAdapterPipeline.__call__`; latents of every image of the split. `order`
-            holds for them too, since they come from the responses.
+        low_level: where sampling begins, with latents of every image of the split. `order` holds
+            for them too, since they come from the responses.
         ranking: chooses among the candidates; without one the first counts.
         save_grid: called at the end with (folder, reconstructions).
         progress: show a bar.
@@ -161,7 +161,7 @@ def write_reconstructions(
     settings: dict[str, Any],
     save_grid: SaveGrid | None = None,
 ) -> Reconstructions:
-    """A folder as `reconstruct_split` writes it, of images that come from somewhere else.
+    """Write a folder in the layout of `reconstruct_split`, of images from somewhere else.
 
     Args:
         out: the folder.

@@ -1,6 +1,7 @@
 """From responses to images: what a pipeline is made of, and what it reconstructs."""
 
 import functools
+import tempfile
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,10 +17,14 @@ from neuroadapter_jax.cortex.packing import make_packing
 from neuroadapter_jax.cortex.parcellation import Parcellation
 from neuroadapter_jax.diffusion.identity import backbone_identity
 from neuroadapter_jax.diffusion.sampling import Sampling
+from neuroadapter_jax.diffusion.unet import PRECISIONS, Precision, with_sample_size
 from neuroadapter_jax.diffusion.weights import Backbone, is_random
 from neuroadapter_jax.encoder.brain_encoder import BrainEncoder, check_fits
 from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.fingerprints import of_tree
+from neuroadapter_jax.hub.cards import CardDetails
+from neuroadapter_jax.hub.kinds import ADAPTER
+from neuroadapter_jax.hub.publishing import publish
 from neuroadapter_jax.pipeline import checks, reconstruct, saving
 from neuroadapter_jax.pipeline.networks import Networks, Placement, Request, as_sample_ids
 from neuroadapter_jax.pipeline.rank import Candidates, ranked
@@ -40,7 +45,8 @@ class ReconstructionPipeline:
         adapter: the trained adapter.
         backbone: the Stable Diffusion it was trained on.
         regions: the p regions its tokens stand for, in token order.
-        backbone_name: how `save_pretrained` refers to the backbone; see `backbone_folder`.
+        backbone_name: how `save_pretrained` refers to the backbone: a folder, a shipped name such
+            as "tiny-sd", or the Hub's `owner/model`.
         sampling: used unless a call gives another.
         num_candidates: images per response, used unless a call gives another number.
         provenance: what the adapter was trained on, kept in config.json.
@@ -105,21 +111,26 @@ class ReconstructionPipeline:
         folder: str | Path,
         backbone: str | Path | None = None,
         *,
+        revision: str | None = None,
         allow_other: Collection[str] = (),
     ) -> _Pipeline:
-        """Load a folder written by `save_pretrained`, or one shipped in the package by name.
+        """Load a folder of `save_pretrained`, a model shipped in the package, or one of the Hub.
 
         Args:
-            folder: the folder, or a shipped name such as "neuroadapter-simulated".
+            folder: the folder, a shipped name such as "neuroadapter-simulated", or a model of the
+                Hub, "owner/model" or "owner/model@revision".
             backbone: another place of the backbone than config.json names.
+            revision: the Hub's branch, tag or commit.
             allow_other: with "backbone" the backbone may hold other weights than in training.
 
         Raises:
-            MissingFileError: a file of the folder, or the backbone, is not there.
+            MissingFileError: a file of the folder, or the backbone, is not there, or the Hub does
+                not give it.
             InputError: the weights do not fit config.json, all differences are named; or the
-                backbone is another than the one the adapter was trained with.
+                backbone is another than the one the adapter was trained with; or a revision of
+                what is none of the Hub.
         """
-        saved = saving.load(folder, backbone, allow_other)
+        saved = saving.load(folder, backbone, allow_other, revision)
         return cls(
             saved.adapter,
             saved.backbone,
@@ -130,12 +141,38 @@ class ReconstructionPipeline:
             provenance=saved.provenance,
         )
 
+    def with_precision(self: _Pipeline, precision: str) -> _Pipeline:
+        """The same pipeline with a U-Net that computes in another precision.
+
+        With "bf16" a GPU's tensor cores and cuDNN's attention are used, and images and views differ
+        from those of "fp32" by what docs/scaling.md shows. The adapter and the autoencoder compute
+        in float32 always, as do norms and softmax.
+
+        Args:
+            precision: "fp32" or "bf16"; what was rounded to bf16 stays so in fp32.
+
+        Raises:
+            SettingError: another one.
+        """
+        check("precision", precision, Precision)
+        unet = self.backbone.unet
+        unet = with_sample_size(unet, unet.config.sample_size, PRECISIONS[precision])
+        return type(self)(
+            self.adapter,
+            self.backbone._replace(unet=unet),
+            self.regions,
+            backbone_name=self.backbone_name,
+            sampling=self.sampling,
+            num_candidates=self.num_candidates,
+            provenance=self.provenance,
+        )
+
     def save_pretrained(self, folder: str | Path, dtype: Any = np.float32) -> None:
         """Write config.json, adapter.safetensors and regions.npz; the backbone is named only.
 
         Args:
             folder: to write.
-            dtype: of the written weights.
+            dtype: of the written weights, float32 or float16.
 
         Raises:
             ExistingFileError: the folder holds files of another model or of someone else.
@@ -152,6 +189,48 @@ class ReconstructionPipeline:
             num_candidates=self.num_candidates,
             provenance=self.provenance,
         )
+
+    def push_to_hub(
+        self,
+        repo: str,
+        card: CardDetails,
+        *,
+        views: str | Path | None = None,
+        private: bool | None = None,
+        token: str | bool | None = None,
+        commit_message: str | None = None,
+        revision: str | None = None,
+        dtype: Any = np.float32,
+    ) -> str:
+        """Publish the adapter on the Hugging Face Hub, with a model card.
+
+        `from_pretrained(repo)` loads it again. The backbone is named, not sent.
+
+        Args:
+            repo: "owner/model"; made if it is not there.
+            card: the licence, and what else the model cannot say about itself.
+            views: folder of `neuroadapter interpret`; its page and pictures go beside the model.
+            private: whether a new repository is private; the owner's default when None.
+            token: of the Hub; that of `hf auth login` or of HF_TOKEN when None.
+            commit_message: of the upload.
+            revision: the branch; main when None.
+            dtype: of the written weights.
+
+        Returns:
+            The address of the repository.
+
+        Raises:
+            MissingFileError: the folder of views holds no page.
+            InputError: a backbone that nobody else has; or nobody is logged in, the user may not
+                write there, or the Hub cannot be reached.
+        """
+        with tempfile.TemporaryDirectory(prefix="neuroadapter-") as place:
+            folder = Path(place) / "model"
+            self.save_pretrained(folder, dtype)
+            return publish(
+                folder, repo, ADAPTER, card, views=views, private=private, token=token,
+                commit_message=commit_message, revision=revision,
+            )  # fmt: skip
 
     def __call__(
         self,
@@ -173,17 +252,23 @@ class ReconstructionPipeline:
         does not depend on what else is in the batch.
 
         Args:
-            fmri: responses of the whole cortex, left then right hemisphere, normalised as in
+            fmri: responses of the whole cortex [b, n], left then right hemisphere, normalised as in
                 training (config.json says how).
             sampling: the pipeline's own when None; `pipe.sampling.replace(num_steps=20)` changes
                 single settings.
-            num_candidates: s, images per response; the pipeline's own when None.
-            seed: of the noise.
+            num_candidates: s, images per response, at least 1; the pipeline's own when None.
+            seed: of the noise, at least 0.
             sample_ids: numbers that name the samples' noise; 0 ... b - 1 when None.
-            keep: False silences a sample's token, as training does with those it drops.
+            keep: False silences a sample's token, as training does with those it drops; all stay
+                when None. `ibbi.perturbation.silence` makes one.
             low_level: where sampling begins instead of the start that the settings name.
-            encoder: only the candidate that it ranks first is returned, s = 1; see `candidates`.
-            halving: with an encoder, see `candidates`.
+            encoder: only the candidate that it ranks first is returned, s = 1; `candidates` returns
+                all of them, with their scores.
+            halving: with an encoder, (steps taken, candidates kept) in order: candidates that
+                predict the response badly are dropped on the way. () samples all to the end.
+
+        Returns:
+            Images, 0..255, [b, s, y, x, 3].
 
         Raises:
             InputError: another number of vertices, responses that are not finite, starting
@@ -213,22 +298,36 @@ class ReconstructionPipeline:
         low_level: LowLevelStart | None = None,
         halving: Sequence[tuple[int, int]] = (),
     ) -> Candidates:
-        """All candidates of `__call__`, and how well each one's predicted response fits.
+        """All candidates of a call, and how well each one's predicted response fits.
+
+        score = Pearson's r of the response that the encoder predicts for the candidate with the
+        measured one, over the vertices of the model's regions that the encoder predicts better than
+        chance; see `BrainEncoder.rank`.
 
         Args:
-            fmri: responses of the whole cortex, see `__call__`.
-            encoder: of the same subject, surface and parcellation; see `BrainEncoder.rank`.
-            sampling: see `__call__`.
-            num_candidates: see `__call__`.
-            seed: of the noise.
-            sample_ids: see `__call__`.
-            keep: see `__call__`.
-            low_level: see `__call__`.
-            halving: (steps taken, candidates kept) in order, see `rank.ranked`; () samples all
-                candidates to the end. Steps that the low-level start leaves out do not count.
+            fmri: responses of the whole cortex [b, n], left then right hemisphere, normalised as in
+                training.
+            encoder: of the same subject, surface and parcellation.
+            sampling: the pipeline's own when None.
+            num_candidates: s, images per response, at least 1; the pipeline's own when None.
+            seed: of the noise, at least 0.
+            sample_ids: numbers that name the samples' noise; 0 ... b - 1 when None.
+            keep: False silences a sample's token; all stay when None.
+            low_level: where sampling begins instead of the start that the settings name.
+            halving: (steps taken, candidates kept) in order, steps rising and counts falling, such
+                as ((10, 4), (20, 2)): after so many steps only the best so many go on, judged by
+                the clean images that the prediction implies. () samples all candidates to the end.
+                Steps that the low-level start leaves out do not count.
+
+        Returns:
+            Images, scores and the choice; see `Candidates`.
 
         Raises:
-            InputError: see `__call__`; or steps or counts of `halving` that are out of order.
+            InputError: another number of vertices, responses that are not finite, starting latents
+                of another shape, strength out of range, an encoder of another subject, surface or
+                parcellation, or steps or counts of `halving` that are out of order.
+            SettingError: a seed or a number of candidates out of its range.
+            NotFiniteError: the sampler ended in latents that are no image's.
         """
         options = (fmri, sampling, num_candidates, seed, sample_ids, keep, low_level)
         return self._rank(encoder, halving, *options)
@@ -236,7 +335,17 @@ class ReconstructionPipeline:
     def decode(
         self, latents: Float[np.ndarray | Array, "b y x c"]
     ) -> UInt8[np.ndarray, "b _y _x _c"]:
-        """The images of scaled latents, noisy ones too; NaN raises NotFiniteError."""
+        """The images of scaled latents, noisy ones too.
+
+        Args:
+            latents: scaled (multiplied by the VAE's scaling factor), channels last.
+
+        Returns:
+            Images, 0..255.
+
+        Raises:
+            NotFiniteError: the latents hold NaN or infinite numbers.
+        """
         checks.usable_latents(latents)
         _, networks = self.place(1)
         return np.asarray(reconstruct.decode(networks, jnp.asarray(latents)))
@@ -245,6 +354,12 @@ class ReconstructionPipeline:
         self, images: UInt8[np.ndarray | Array, "b y x c"]
     ) -> Float[np.ndarray, "b _y _x _c"]:
         """The scaled latents of images: the mean of the VAE's posterior.
+
+        Args:
+            images: 0..255, of a size that the VAE can halve as often as it does.
+
+        Returns:
+            Latents multiplied by the VAE's scaling factor, channels last.
 
         Raises:
             InputError: images that are not uint8.

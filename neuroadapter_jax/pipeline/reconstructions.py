@@ -38,8 +38,8 @@ class Reconstructions:
 
     Attributes:
         image_ids: one per stimulus.
-        stimuli: [b, y, x, 3]; black where there is no image.
-        candidates: all images of each response, [b, s, y, x, 3].
+        stimuli: [b, y, x, 3], 0..255; black where there is no image.
+        candidates: all images of each response, [b, s, y, x, 3], 0..255.
         settings: how they were made.
         chosen: which of `candidates` counts as the reconstruction; the first without an encoder.
         has_target: whether a stimulus has an image.
@@ -118,6 +118,22 @@ def load_reconstructions(folder: str | Path, *, require_targets: bool = True) ->
         InputError: an image is no RGB image or of another size than the others, an image_id
             occurs twice, there are more candidates of one stimulus than of another, a
             stimulus has no image, or a name leads out of the folder.
+
+    Examples:
+        >>> import json, tempfile
+        >>> from pathlib import Path
+        >>> import numpy as np
+        >>> from PIL import Image
+        >>> from neuroadapter_jax.pipeline import load_reconstructions
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> for name in ("stimulus.png", "mine.png"):
+        ...     Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(folder / name)
+        >>> entry = {"image_id": 7, "stimulus": "stimulus.png", "candidates": ["mine.png"]}
+        >>> index = {"settings": {"method": "mine"}, "images": [entry]}
+        >>> _ = (folder / "index.json").write_text(json.dumps(index))
+        >>> found = load_reconstructions(folder)
+        >>> found.image_ids.tolist(), found.best.shape
+        ([7], (1, 64, 64, 3))
     """
     folder = Path(folder)
     if not (folder / INDEX).is_file():

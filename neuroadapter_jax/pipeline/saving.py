@@ -37,6 +37,8 @@ from neuroadapter_jax.files import (
     whole_folder,
     write_json,
 )
+from neuroadapter_jax.hub.kinds import ADAPTER, require_not_other_kind
+from neuroadapter_jax.hub.snapshots import is_hub_id, local_name, published_folder
 from neuroadapter_jax.ranges import Count, check, check_values, named
 from neuroadapter_jax.readers import read_json
 
@@ -71,21 +73,27 @@ class Saved(NamedTuple):
 
 
 def load(
-    folder: str | Path, backbone: str | Path | None = None, allow_other: Collection[str] = ()
+    folder: str | Path,
+    backbone: str | Path | None = None,
+    allow_other: Collection[str] = (),
+    revision: str | None = None,
 ) -> Saved:
-    """Read a folder written by `save`, or one shipped in the package by name.
+    """Read a folder written by `save`, one shipped in the package by name, or one of the Hub.
 
     Args:
-        folder: the folder, or a shipped name such as "neuroadapter-simulated".
+        folder: the folder, a shipped name such as "neuroadapter-simulated", or a model of the Hub,
+            "owner/model" or "owner/model@revision".
         backbone: another place of the backbone than config.json names.
         allow_other: with "backbone" the backbone may hold other weights than in training.
+        revision: the Hub's branch, tag or commit.
 
     Raises:
-        MissingFileError: a file of the folder, or the backbone, is not there.
+        MissingFileError: a file of the folder, or the backbone, is not there, or the Hub does not
+            give it.
         InputError: the weights do not fit config.json, all differences are named; or the backbone
             is another than the one the adapter was trained with.
     """
-    folder = _find(folder)
+    folder = _find(folder, revision)
     settings = read_json(folder / CONFIG, _EXPECTED, _Settings)
     config = read_config(folder / CONFIG, NeuroAdapterConfig)
     with reading(folder / CONFIG, "sizes that an adapter can have"):
@@ -185,15 +193,24 @@ def read_sampling(folder: str | Path) -> tuple[Sampling, int]:
         return Sampling().replace(**flat), number
 
 
-def _find(folder: str | Path) -> Path:
-    """The folder, or the one that ships under this name; its files are there."""
+def _find(folder: str | Path, revision: str | None = None) -> Path:
+    """The folder, the one that ships under this name or the Hub's; its files are there."""
     shipped = ASSETS / _FORMER_NAMES.get(str(folder), str(folder))
-    folder = next((f for f in (Path(folder), shipped) if f.is_dir()), Path(folder))
+    here = next((f for f in (Path(folder), shipped) if f.is_dir()), None)
+    if here is None and is_hub_id(folder):
+        what = "a folder of `neuroadapter export` or a model of `neuroadapter publish`"
+        here = published_folder(folder, ADAPTER.patterns, what, revision)
+        require_not_other_kind(here, ADAPTER, f"the Hub's {folder}")
+        lacking = "a model of `neuroadapter publish`"
+    else:
+        local_name(folder, revision)
+        here = here or Path(folder)
+        names = sorted(p.parent.name for p in ASSETS.glob(f"*/{WEIGHTS}"))
+        lacking = (
+            f"a folder written by save_pretrained or `neuroadapter export`, or one of the shipped "
+            f"{names}"
+        )
     for name in (CONFIG, WEIGHTS, REGIONS):
-        if not (folder / name).is_file():
-            names = sorted(p.parent.name for p in ASSETS.glob("*/regions.npz"))
-            raise MissingFileError(
-                f"{folder / name}: not found; expected a folder written by save_pretrained or "
-                f"`neuroadapter export`, or one of the shipped {names}."
-            )
-    return folder
+        if not (here / name).is_file():
+            raise MissingFileError(f"{here / name}: not found; expected {lacking}.")
+    return here

@@ -37,6 +37,7 @@ from neuroadapter_jax.pipeline.checks import require_same_regions, require_same_
 from neuroadapter_jax.pipeline.contract import recorded_sampling
 from neuroadapter_jax.pipeline.interpret import Interpretation
 from neuroadapter_jax.pipeline.pipeline import NeuroAdapterPipeline
+from neuroadapter_jax.pipeline.view_coordinates import regions_snr, with_coordinates
 from neuroadapter_jax.progress import Bar
 from neuroadapter_jax.ranges import Count, Seed, check_fields
 from neuroadapter_jax.readers import read_json
@@ -53,9 +54,11 @@ class InterpretationSettings:
 
     Attributes:
         sampling: the pipeline's own when None.
-        reduction: see `NeuroAdapterPipeline.interpret`.
-        layer_weighting: see `NeuroAdapterPipeline.interpret`.
-        seed: of the noise.
+        reduction: what of the attention counts: "paper", "attention", "value_norm", "difference" or
+            "gradient"; `NeuroAdapterPipeline.interpret` says what each is.
+        layer_weighting: in the brain view a layer weighs by its number of "queries", or all layers
+            are "equal".
+        seed: of the noise, at least 0.
         num_images: how many of the split, from its first on; None for all.
         num_shown: steps, evenly spaced, whose noisy and predicted clean images are kept.
         group_size: images per file and call.
@@ -103,7 +106,7 @@ def interpret_split(
         pipeline: trained on the same subject and normalisation.
         dataset: the split.
         out: the folder.
-        rois: see `assign_regions`.
+        rois: which regions stand for which ROI, such as `assign_regions` says.
         settings: sampling, reduction and size.
         progress: show a bar.
 
@@ -163,7 +166,10 @@ def interpret_split(
             if not path.is_file():
                 views = _group_views(pipeline, batch, first, rois, settings, shown, sampling)
                 views = views.isel(sample=slice(count))
-                views = views.assign_coords(sample=dataset.image_ids[first : first + count])
+                ids = dataset.image_ids[first : first + count]
+                views = with_coordinates(
+                    views.assign_coords(sample=ids), regions_snr(dataset, pipeline.regions)
+                )
                 views.attrs |= {
                     # netCDF has no booleans and no dictionaries.
                     key: value if type(value) in (int, float, str) else json.dumps(value)
@@ -314,7 +320,17 @@ def views_dataset(
 
 
 def load_views(folder: str | Path) -> xarray.Dataset:
-    """All groups of a folder of `interpret_split`, read into memory.
+    """All groups of a folder of `interpret_split`, read into memory, as one dataset.
+
+    Dimensions are those of `views_dataset`; "image_id" names the samples, "timestep" the steps,
+    "hemisphere" and, where the records have it, "noise_ceiling_snr" the regions.
+    `xarray.open_mfdataset(f"{folder}/views-*.nc")` opens the same without reading it.
+
+    Args:
+        folder: of `neuroadapter interpret`.
+
+    Args:
+        folder: of `interpret_split`.
 
     Raises:
         MissingFileError: there are none.
@@ -330,6 +346,10 @@ def load_views(folder: str | Path) -> xarray.Dataset:
         with open_hdf5(path, expected):  # h5netcdf's own complaint about no HDF5 file has no name
             groups.append(_current_words(xarray.load_dataset(path, engine="h5netcdf")))
             json.loads(groups[-1].attrs["sampling"])
+    # A folder that an earlier version began has it in none, or in some, of its files.
+    groups = [views if "image_id" in views.coords else with_coordinates(views) for views in groups]
+    if not all("noise_ceiling_snr" in views.coords for views in groups):
+        groups = [views.drop_vars("noise_ceiling_snr", errors="ignore") for views in groups]
     with reading(paths[-1], f"{expected} that go with those beside them"):
         return xarray.concat(groups, "sample", data_vars="minimal", combine_attrs="override")
 

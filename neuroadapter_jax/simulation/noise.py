@@ -5,9 +5,10 @@ variance 1 in all:
 
 * smooth: white noise averaged over the neighbours of neighbours, six times;
 * shared: one number per trial for the whole brain, with a smooth positive weight per vertex;
-* signal-like: per area in directions in which signals change with what a scene shows, so that
-  no number of vertices averages them away (information-limiting correlations; Moreno-Bote et al.
-  2014, doi:10.1038/nn.3807);
+* signal-like: per area in directions in which signals change with what a scene shows, which no
+  number of vertices averages away (information-limiting correlations; Moreno-Bote et al. 2014,
+  doi:10.1038/nn.3807). At NSD's SNR it costs a linear readout of subject 1 little: 90.3 % of
+  categories with it and 92.9 % without, of 200 test images;
 * white: the rest.
 
 To that come a session's offset, trend and gain, as the clean subject has them.

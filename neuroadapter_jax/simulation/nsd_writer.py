@@ -49,7 +49,21 @@ def _rng(config: SubjectConfig, *key: int) -> np.random.Generator:
 
 
 def make_design(config: SubjectConfig) -> Design:
-    """Samples the order of trials: each repeat is one pass through all images, in its own order."""
+    """Samples the order of trials: each repeat is one pass through all images, in its own order.
+
+    Args:
+        config: what is simulated; the same config gives the same design.
+
+    Examples:
+        >>> from neuroadapter_jax.simulation.nsd_writer import make_design
+        >>> from neuroadapter_jax.simulation.subject import SubjectConfig
+        >>> config = SubjectConfig(
+        ...     num_images=10, num_shared=4, num_repeats=3, trials_per_session=15
+        ... )
+        >>> design = make_design(config)
+        >>> len(design.images), len(design.shared)
+        (30, 4)
+    """
     rng = _rng(config, 1)
     shared = np.sort(rng.choice(config.num_images, config.num_shared, replace=False))
     others = np.setdiff1d(np.arange(config.num_images), shared)

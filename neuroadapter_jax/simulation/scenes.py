@@ -36,7 +36,13 @@ SLOT_CENTRES = ((18, 11), (18, 32), (18, 53), (47, 11), (47, 32), (47, 53))  # (
 
 @dataclasses.dataclass(frozen=True)
 class SceneObject:
-    """One kind of object: its caption word, its category and its emoji."""
+    """One kind of object: its caption word, its category and its emoji.
+
+    Args:
+        name: its word in captions.
+        category: one of CATEGORIES.
+        emoji: the character that OpenMoji draws.
+    """
 
     name: str
     category: str
@@ -134,6 +140,14 @@ class Scene:
         ground: one of GROUNDS.
         sky: one of SKIES.
         objects: one to three, in distinct slots; later ones are rendered over earlier ones.
+
+    Examples:
+        >>> from neuroadapter_jax.simulation.scenes import scene_of_sequence
+        >>> scene = scene_of_sequence(seed=0, index=3)
+        >>> scene.caption.endswith(f"{scene.place}, {scene.ground}, {scene.sky}")
+        True
+        >>> 1 <= len(scene.objects) <= 3
+        True
     """
 
     place: str
@@ -180,7 +194,13 @@ class SceneBatch:
 
 
 def vocabulary() -> tuple[str, ...]:
-    """All words that a caption may contain, and the comma, sorted."""
+    """All words that a caption may contain, and the comma, sorted.
+
+    Examples:
+        >>> from neuroadapter_jax.simulation.scenes import vocabulary
+        >>> {"dog", "castle", "night", ","} <= set(vocabulary())
+        True
+    """
     words = {"a", "an", ",", *PLACES, *GROUNDS, *SKIES}
     words.update(scene_object.name for scene_object in OBJECTS)
     words.update(word for slot in SLOTS for word in slot.split())
@@ -192,6 +212,13 @@ def sample_scene(rng: np.random.Generator) -> Scene:
 
     Args:
         rng: source of randomness; advanced.
+
+    Examples:
+        >>> import numpy as np
+        >>> from neuroadapter_jax.simulation.scenes import sample_scene
+        >>> scene = sample_scene(np.random.default_rng(0))
+        >>> len({item.slot for item in scene.objects}) == len(scene.objects)  # distinct slots
+        True
     """
     place = PLACES[rng.integers(len(PLACES))]
     ground = GROUNDS[rng.integers(len(GROUNDS))]
@@ -210,6 +237,13 @@ def render(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
     Returns:
         image, uint8 [64, 64, 3], and masks, bool [len(scene.objects), 64, 64]: the pixels where an
         object, its outline included, is what one sees.
+
+    Examples:
+        >>> from neuroadapter_jax.simulation.scenes import render, scene_of_sequence
+        >>> scene = scene_of_sequence(seed=0, index=3)
+        >>> image, masks = render(scene)
+        >>> image.shape, len(masks) == len(scene.objects)
+        ((64, 64, 3), True)
     """
     image = _background(scene.place, scene.ground, scene.sky).copy()
     masks = np.zeros((len(scene.objects), IMAGE_SIZE, IMAGE_SIZE), bool)
@@ -225,7 +259,12 @@ def render(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
 
 
 def scene_of_sequence(seed: int, index: int) -> Scene:
-    """Scene `index` of the endless random sequence `seed`, the one `sample_scenes` renders."""
+    """Scene `index` of the endless random sequence `seed`, the one `sample_scenes` renders.
+
+    Args:
+        seed: which sequence, at least 0.
+        index: which of its scenes, from 0.
+    """
     return sample_scene(np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(index,))))
 
 
@@ -238,6 +277,12 @@ def sample_scenes(num: int, seed: int, start: int = 0) -> SceneBatch:
         num: how many, at least 0.
         seed: which sequence, at least 0.
         start: first index, at least 0.
+
+    Examples:
+        >>> from neuroadapter_jax.simulation.scenes import sample_scenes
+        >>> batch = sample_scenes(2, seed=0)
+        >>> batch.images.shape, batch.categories.shape, batch.masks.shape
+        ((2, 64, 64, 3), (2, 6), (2, 3, 64, 64))
     """
     return render_scenes([scene_of_sequence(seed, index) for index in range(start, start + num)])
 

@@ -113,6 +113,13 @@ class SubjectConfig:
         regions_per_hemisphere: regions of the parcellation that is written beside.
         snr: median over vertices of signal sd / noise sd of a single trial.
         noise_smoothness: share of the noise variance that neighbours have in common, in [0, 1).
+
+    Examples:
+        >>> from neuroadapter_jax.simulation.subject import SubjectConfig
+        >>> SubjectConfig(
+        ...     num_images=100, num_shared=20, num_repeats=3, trials_per_session=75
+        ... ).num_sessions
+        4
     """
 
     num_images: Count = 2500
@@ -149,7 +156,22 @@ AnySubjectConfig = SubjectConfig | NSDLikeConfig
 
 
 def feature_maps(images: Integer[np.ndarray, "i y x 3"]) -> Float32[np.ndarray, "c i y x"]:
-    """Luminance, red-green, blue-yellow and edge energy (gradient of luminance) of images."""
+    """Luminance, red-green, blue-yellow and edge energy (gradient of luminance) of images.
+
+    Args:
+        images: 0..255.
+
+    Returns:
+        One map per channel, as last axis.
+
+    Examples:
+        >>> import numpy as np
+        >>> from neuroadapter_jax.simulation.subject import feature_maps
+        >>> grey = np.full((1, 64, 64, 3), 128, np.uint8)
+        >>> maps = feature_maps(grey)
+        >>> bool(abs(maps).max() < 1)  # of a grey image no channel but luminance says anything
+        True
+    """
     rgb = images.astype(np.float32) / 255
     luminance = rgb.mean(axis=-1)
     dy, dx = np.gradient(luminance, axis=(1, 2))

@@ -52,7 +52,11 @@ _FORMER_ARRAYS = {
 
 
 def read_configuration(root: str | os.PathLike) -> dict[str, Any] | None:
-    """The configuration of a simulated root; None where a folder holds no simulated subject."""
+    """The configuration of a simulated root; None where a folder holds no simulated subject.
+
+    Args:
+        root: any folder.
+    """
     for name in (CONFIGURATION, _FORMER_CONFIGURATION):
         if (path := Path(root) / name).is_file():
             return read_json(path, "the configuration of a simulated subject")

@@ -76,7 +76,7 @@ def run_demo(out: str | Path, run_stage: RunStage) -> dict[str, Any]:
     write_report(
         out / "report.html",
         results=results,
-        grid=out / "reconstructions.png",
+        rows=rows,
         rois=out / "rois.png",
         metrics=read_metrics(out / "train" / "metrics.jsonl"),
         facts={command: f"{number} s" for command, number in seconds.items()},

@@ -27,14 +27,17 @@ def evaluate_encoder(
     prepared: str | Path,
     out: str | Path,
     root: str | Path | None = None,
+    surface: ShownSurface | None = None,
 ) -> dict[str, Any]:
-    """Writes accuracy.json, correlation.npy and, on an average surface, correlation.png.
+    """Writes accuracy.json, correlation.npy and, where the cortex can be shown, correlation.png.
 
     Args:
         encoder: of the records' subject and surface.
         prepared: folder of prepared records.
         out: folder for the results.
         root: the simulated subject's folder, for accuracies per ROI.
+        surface: of the encoder and the meshes that show it; one of FreeSurfer's average surfaces,
+            by the number of vertices, when None. Where there is none no map is drawn.
 
     Returns:
         What accuracy.json holds; see `encoding_accuracy`.
@@ -57,6 +60,8 @@ def evaluate_encoder(
             f"{encoder.regions.num_vertices}; use records of the encoder's surface."
         )
     require_same_regions(split, encoder.regions)
+    if surface is not None:
+        surface.require_of(encoder.regions.num_vertices, "the encoder")
     roi = np.full(encoder.num_vertices, "") if root is None else load_truth(root)["roi"]
     if len(roi) != encoder.num_vertices:
         raise InputError(
@@ -76,9 +81,10 @@ def evaluate_encoder(
         result["other_data"] = other_data
     write_json(out / "accuracy.json", result)
     write_file(out / "correlation.npy", lambda partial: np.save(partial, correlation))
-    if ShownSurface.known(encoder.regions.num_vertices):
+    if surface is not None or ShownSurface.known(encoder.regions.num_vertices):
         label = f"Pearson's r over {len(split)} test images, {num_trials} trials averaged"
-        save_picture(out / "correlation.png", value_figure(correlation.astype(float), label))
+        figure = value_figure(correlation.astype(float), label, surface=surface)
+        save_picture(out / "correlation.png", figure)
     return result
 
 

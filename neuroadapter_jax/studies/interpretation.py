@@ -190,10 +190,11 @@ def interpret(
     masks: Masks,
     settings: InterpretationSettings,
     *,
+    surface: ShownSurface | None = None,
     title: str = "",
     licence: str = "",
 ) -> xarray.Dataset:
-    """Writes the views of a split, their maps, and on average surfaces report.html and figures/.
+    """Writes the views of a split, their maps, report.html and figures/.
 
     maps/ holds each region's share of the attention, mean over images and steps, as FreeSurfer and
     GIFTI files of the model's own surface, see `write_surface_maps`; 0 is in no region.
@@ -205,6 +206,8 @@ def interpret(
         rois: over the model's regions.
         masks: the same ROIs over vertices, for outlines on the cortex.
         settings: of the views.
+        surface: of the regions and the meshes that show it; one of FreeSurfer's average surfaces,
+            by the number of vertices, when None. Where there is none the page has no cortex.
         title: under the report's headline.
         licence: of the pictures; a sentence under the report.
 
@@ -214,17 +217,18 @@ def interpret(
     out = Path(out)
     views = load_views(interpret_split(pipeline, dataset, out, rois, settings))
     regions = pipeline.regions
-    if BOTH not in regions.hemispheres:  # voxels have no surface
+    # Voxels have no surface; a dataset that brings its regions along has voxels.
+    if BOTH not in regions.hemispheres and dataset.regions is None:
         share = views["brain_view"].mean(("sample", "step")).values
         on_cortex = on_vertices(share, regions)
         write_surface_maps(out / "maps", "attention_share", on_cortex, regions.num_vertices)
-    if ShownSurface.known(regions.num_vertices):
-        write_interpretation_figures(out / "figures", views, regions, masks)
-        write_interpretation_report(
-            out / "report.html",
-            views.isel(sample=slice(NUM_REPORTED)),
-            regions,
-            title=title,
-            licence=licence,
-        )
+    write_interpretation_figures(out / "figures", views, regions, masks, surface=surface)
+    write_interpretation_report(
+        out / "report.html",
+        views.isel(sample=slice(NUM_REPORTED)),
+        regions,
+        surface=surface,
+        title=title,
+        licence=licence,
+    )
     return views

@@ -26,8 +26,18 @@ class ArrayBatches:
 
     Args:
         arrays: name -> array [n, ...].
-        batch_size: b.
-        seed: of the choice of records.
+        batch_size: records per batch, at most n; none comes twice in a batch.
+        seed: of the choice of records, at least 0.
+        position: batches that were taken before, from 0.
+
+    Examples:
+        >>> import numpy as np
+        >>> from neuroadapter_jax.training.backbone import ArrayBatches
+        >>> batches = ArrayBatches({"image": np.arange(10)}, batch_size=4, seed=0)
+        >>> first = next(batches)["image"]
+        >>> batches.set_state({"position": 0})  # go back to the first batch
+        >>> bool((next(batches)["image"] == first).all()), batches.get_state()
+        (True, {'position': 1})
     """
 
     arrays: dict[str, np.ndarray]
@@ -107,7 +117,9 @@ def make_autoencoder_step(
 ) -> Callable:
     """A jitted step on batches {"image": uint8 [b, y, x, 3]}.
 
-    loss = mean (x - x')^2 + absolute_weight mean |x - x'| + kl_weight KL(q(z|x) || N(0, 1))
+    ::
+
+        loss = mean (x - x')^2 + absolute_weight mean |x - x'| + kl_weight KL(q(z|x) || N(0, 1))
 
     The KL term is summed over the latent's entries and averaged over samples, as in Rombach et
     al. 2022 (arXiv 2112.10752, appendix G); the absolute error stands in place of their

@@ -1,7 +1,7 @@
 """Training of the brain encoder on prepared records: from settings to a folder of encoders."""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -52,6 +52,7 @@ from neuroadapter_jax.training.inputs import record_inputs, require_images_for_b
 from neuroadapter_jax.training.loop import Evaluation, Intervals, fit
 from neuroadapter_jax.training.optimizers import Schedule, make_optimizer, make_schedule
 from neuroadapter_jax.training.run_config import RunConfig, require_checkpoints
+from neuroadapter_jax.training.trackers import require_trackers
 
 MODEL = "model"
 
@@ -66,16 +67,18 @@ class EncoderSettings:
             bring their own regions; all regions are used.
         parcels: "own" or "released", see `read_parcellation`; as the adapter has them.
         backbone: DINOv2 model, see `dinov2_folder`.
-        image_size, padded_size: see `Features`.
-        blocks: which features to train on, an encoder each; see `read_features`.
+        image_size, padded_size: images are resized to image_size rows and columns, then zeros are
+            added up to padded_size.
+        blocks: which features to train on, an encoder each: 0 the patch tokens, k the queries of
+            the k-th block from the end.
         num_runs: encoders per block, of different seeds.
         num_heads, mlp_width, dropout, row_length: of `RegionEncoder` and `make_rows`.
         seed: of parameters, order and dropout.
         batch_size: over all devices.
         num_steps: optimizer steps; None counts them from num_epochs.
         num_epochs: visits of each training image; used when num_steps is None.
-        learning_rate, warmup_steps, schedule: see `make_schedule`.
-        weight_decay, clip_norm: see `make_optimizer`.
+        learning_rate, warmup_steps, schedule: of the rate, see `make_schedule`.
+        weight_decay, clip_norm: of AdamW, see `make_optimizer`.
         decay_epochs: epochs after which schedule "step" halves the rate.
         ema_decay: of the moving average that is evaluated and saved; None for none.
         repeats: "single" trials, as in the released code, or see `batch_dataset`.
@@ -292,7 +295,11 @@ def check_encoders_before_preparing(settings: EncoderSettings, workdir: str | Pa
 
 @runs_alone("workdir", "a training of brain encoders")
 def train_encoders(
-    settings: EncoderSettings, workdir: str | Path, *, progress: bool = True
+    settings: EncoderSettings,
+    workdir: str | Path,
+    *,
+    progress: bool = True,
+    log_to: Sequence[str] = (),
 ) -> Path:
     """Train, or go on training, every encoder of an ensemble; returns the folder of the result.
 
@@ -300,12 +307,19 @@ def train_encoders(
     `fit` writes them. The best checkpoints, by the mean correlation on validation images, go to
     workdir/model; see `BrainEncoder`.
 
+    Args:
+        settings: of the run; a work folder of other settings is refused.
+        workdir: gets a folder per encoder, and the result in `model`.
+        progress: show bars.
+        log_to: what keeps the numbers of each encoder beside metrics.jsonl: "tensorboard", "wandb".
+
     Raises:
         InputError: a parcellation of another mesh, a work folder of other settings, or records or a
             backbone that are no longer what they were.
         ExistingFileError: workdir/model holds another encoder.
     """
     workdir = Path(workdir)
+    require_trackers(log_to)
     check_encoders_before_preparing(settings, workdir)
     setup = EncoderTrainingSetup(settings)
     provenance = {"training": settings.to_dict(), "data": dict(setup.train.origin.data)}
@@ -329,7 +343,7 @@ def train_encoders(
         for run in range(settings.num_runs):
             folder = _folder_of(workdir, block, run)
             config = _run_config(settings, block, run, inputs, recorded)
-            member, correlation = _train_one(setup, cached, config, folder, progress)
+            member, correlation = _train_one(setup, cached, config, folder, progress, log_to)
             members.append(member)
             blocks.append(block)
             correlations.append(correlation)
@@ -353,6 +367,7 @@ def _train_one(
     config: RunConfig,
     folder: Path,
     progress: bool,
+    log_to: Sequence[str],
 ) -> tuple[RegionEncoder, Float[np.ndarray, " n"]]:
     settings = setup.settings
     seed = settings.seed + int(config.values["run"])
@@ -383,6 +398,7 @@ def _train_one(
         config=config,
         evaluation=Evaluation(evaluate, "validation/correlation", best_is_highest=True),
         progress=progress,
+        log_to=log_to,
     )
     store = CheckpointStore(folder)
     try:

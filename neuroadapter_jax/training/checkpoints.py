@@ -116,7 +116,15 @@ class CheckpointStore:
         return True
 
     def restore_best(self, like: Any) -> tuple[int, Any]:
-        """Reads (step, state) of the best checkpoint; raises as `restore` does."""
+        """Reads (step, state) of the best checkpoint.
+
+        Args:
+          like: pytree of arrays with the wanted structure, shapes, dtypes and shardings.
+
+        Raises:
+          MissingFileError: there is none.
+          InputError: its leaves, shapes or dtypes differ from `like`, or it is damaged.
+        """
         step = self.best_step()
         if step is None:
             raise MissingFileError(

@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from neuroadapter_jax.training.agreement import AgreedSignal
 from neuroadapter_jax.training.checkpoints import CheckpointStore
 from neuroadapter_jax.training.metrics_log import MetricsLog
 from neuroadapter_jax.training.run_config import RunConfig, require_checkpoints
+from neuroadapter_jax.training.trackers import require_trackers
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def fit(
     config: RunConfig,
     evaluation: Evaluation | None = None,
     progress: bool = True,
-    tensorboard: bool = False,
+    log_to: Sequence[str] = (),
 ) -> Any:
     """Trains until step num_steps, from the start or from where an earlier call ended.
 
@@ -99,20 +100,21 @@ def fit(
       config: what defines the run; written to config.json and compared.
       evaluation: what is measured on the way; None for nothing, and no best checkpoint.
       progress: show a bar with rate, time left and loss on standard error.
-      tensorboard: also write TensorBoard events.
+      log_to: what keeps the numbers beside metrics.jsonl, see `trackers.TRACKERS`.
 
     Returns:
       The state after num_steps steps.
 
     Raises:
       InputError: workdir belongs to a run of other settings, has lost its checkpoints, or is
-        beyond num_steps.
+        beyond num_steps; or see `require_trackers`.
       NotFiniteError: a number of the step or the best metric is not finite.
       Interrupted: SIGTERM or SIGINT came, to any of the run's processes; the step (with several
         processes, one within about two seconds) was finished and saved, an evaluation that was
         going on is done when the run goes on. A second signal acts at once.
     """
     workdir = Path(workdir)
+    require_trackers(log_to)
     config.require_same(workdir)
     require_checkpoints(workdir, intervals.checkpoint)
     workdir.mkdir(parents=True, exist_ok=True)
@@ -129,7 +131,7 @@ def fit(
             batches.set_state(data_state)
         if step > num_steps:
             raise InputError(f"{workdir} is at step {step} already, beyond num_steps {num_steps}.")
-        log = MetricsLog(workdir, step, tensorboard, writes=primary)
+        log = MetricsLog(workdir, step, log_to, config.values, writes=primary)
         stack.callback(log.close)
         bar = stack.enter_context(
             Bar(

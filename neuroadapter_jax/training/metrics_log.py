@@ -1,9 +1,10 @@
-"""The numbers of a training run: metrics.jsonl, timing.jsonl and, if wished, TensorBoard."""
+"""The numbers of a training run: metrics.jsonl, timing.jsonl, and trackers beside them."""
 
 import json
 import math
 import os
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,15 @@ from typing_extensions import TypedDict  # that of 3.11 lacks what pydantic need
 
 from neuroadapter_jax.files import write_text
 from neuroadapter_jax.readers import read_json_lines
+from neuroadapter_jax.training.trackers import open_trackers, validation_picture
 
 
 def read_metrics(path: str | Path) -> list[dict[str, Any]]:
-    """The complete lines of a metrics.jsonl; a line that a killed process tore is left out."""
+    """The complete lines of a metrics.jsonl; a line that a killed process tore is left out.
+
+    Args:
+        path: the file.
+    """
     path = Path(path)
     if not path.exists():
         return []
@@ -39,21 +45,27 @@ class MetricsLog:
       workdir: the run's folder.
       step: the step to continue from; lines of later steps, written by a process that was killed
         before its next checkpoint, are dropped.
-      tensorboard: also write TensorBoard events (needs the package tensorboardX).
+      log_to: what keeps the numbers as well, see `trackers.TRACKERS`.
+      config: the settings of the run, for trackers that show them.
       writes: False in all processes of a run but the first, which keep the lines in memory.
+
+    Raises:
+      InputError: see `require_trackers`.
     """
 
     def __init__(
         self,
         workdir: str | Path,
         step: int = 0,
-        tensorboard: bool = False,
+        log_to: Sequence[str] = (),
+        config: Mapping[str, Any] | None = None,
         writes: bool = True,
     ):
         workdir = Path(workdir)
         path = workdir / "metrics.jsonl"
         self._writes = writes
-        self._writer = _tensorboard_writer(workdir, step) if tensorboard and writes else None
+        self._workdir = workdir
+        self._trackers = open_trackers(log_to, workdir, step, config or {}) if writes else []
         self.lines = [line for line in read_metrics(path) if line["step"] <= step]
         if writes:
             write_text(path, "".join(_dump(line) for line in self.lines))
@@ -79,10 +91,14 @@ class MetricsLog:
         timing = {"step": step, "kind": kind, "utc": time.time(), "seconds": seconds}
         self._timing.write(_dump(timing | {"steps": step - then[0]}))
         self._timing.flush()
-        if self._writer is not None:
-            for name, value in finite.items():
-                if value is not None:
-                    self._writer.add_scalar(name, value, step)
+        for tracker in self._trackers:
+            numbers = {name: value for name, value in finite.items() if value is not None}
+            if kind == "train" and seconds > 0:
+                numbers["steps_per_second"] = (step - then[0]) / seconds
+            tracker.scalars(step, numbers)
+            picture = validation_picture(self._workdir, step)
+            if kind == "evaluation" and picture.is_file():
+                tracker.picture(step, "validation/images", picture)
 
     def sync(self) -> None:
         """Puts every line on disk; called before the checkpoint that relies on them."""
@@ -94,20 +110,9 @@ class MetricsLog:
         if self._writes:
             self._metrics.close()
             self._timing.close()
-        if self._writer is not None:
-            self._writer.close()
+        for tracker in self._trackers:
+            tracker.close()
 
 
 def _dump(line: dict[str, Any]) -> str:
     return json.dumps(line, allow_nan=False) + "\n"
-
-
-def _tensorboard_writer(workdir: Path, step: int):
-    try:
-        from tensorboardX import SummaryWriter
-    except ImportError as error:
-        raise ImportError(
-            "TensorBoard events need the package tensorboardX, which is not installed: "
-            "pip install tensorboardX, or switch tensorboard off."
-        ) from error
-    return SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1)

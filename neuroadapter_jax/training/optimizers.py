@@ -29,11 +29,14 @@ def make_schedule(
 ) -> optax.Schedule:
     """Learning rate of update u = 0, 1, ..., num_steps - 1.
 
-    With w = warmup_steps and T = num_steps:
-    lr(u) = learning_rate (u + 1) / (w + 1) for u < w, so that no update is wasted on lr = 0; then
-    lr(u) = learning_rate for "constant",
-    lr(u) = learning_rate (1 + cos(pi (u - w) / (T - w))) / 2 for "cosine" (0 from u = T on) and
-    lr(u) = learning_rate / 2^floor(u / decay_every) for "step".
+    With w = warmup_steps and T = num_steps::
+
+        lr(u) = learning_rate (u + 1) / (w + 1)                            for u < w, then
+        lr(u) = learning_rate                                              "constant"
+        lr(u) = learning_rate (1 + cos(pi (u - w) / (T - w))) / 2          "cosine"
+        lr(u) = learning_rate / 2^floor(u / decay_every)                   "step"
+
+    The first update has a rate above 0, so that none is wasted; "cosine" is 0 from u = T on.
 
     Args:
       learning_rate: the highest rate, > 0.
@@ -44,6 +47,12 @@ def make_schedule(
 
     Raises:
       SettingError: a value outside its range.
+
+    Examples:
+      >>> from neuroadapter_jax.training.optimizers import make_schedule
+      >>> rate = make_schedule(1e-4, num_steps=100, warmup_steps=4, schedule="constant")
+      >>> [f"{float(rate(update)):.0e}" for update in (0, 3, 4, 99)]
+      ['2e-05', '8e-05', '1e-04', '1e-04']
     """
     check("learning_rate", learning_rate, Positive)
     check("num_steps", num_steps, Count)
@@ -116,5 +125,11 @@ def ema_update(ema: Any, params: Any, decay: float | jax.Array) -> Any:
       ema: pytree of float arrays, started as a copy of params.
       params: pytree of the same structure.
       decay: in [0, 1].
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> from neuroadapter_jax.training.optimizers import ema_update
+      >>> ema_update({"w": jnp.array(1.0)}, {"w": jnp.array(3.0)}, decay=0.5)["w"].tolist()
+      2.0
     """
     return jax.tree.map(lambda e, p: (e + (1.0 - decay) * (p - e)).astype(e.dtype), ema, params)

@@ -5,11 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-import jax.numpy as jnp
-
 from neuroadapter_jax.adapter.region_projection import Initial
 from neuroadapter_jax.cortex.parcellation import Parcels
 from neuroadapter_jax.diffusion.sampling import Sampling
+from neuroadapter_jax.diffusion.unet import Precision
 from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.files import INPUTS, RECORDED, json_values
 from neuroadapter_jax.ranges import (
@@ -27,9 +26,7 @@ from neuroadapter_jax.ranges import (
 from neuroadapter_jax.training.loop import Intervals
 from neuroadapter_jax.training.step import Objective
 
-Precision = Literal["fp32", "bf16"]
 Banks = Literal["shared", "per_subject"]
-PRECISIONS = {"fp32": jnp.float32, "bf16": jnp.bfloat16}
 # What a work folder's config.json holds beside the settings.
 BESIDE = (INPUTS, RECORDED)
 # Version 0.1.0 wrote these beside the other settings; they are fields of `Sampling` now.
@@ -49,7 +46,7 @@ class Settings:
         backbone: folder in the diffusers layout, a shipped name, a Hub id, or "random".
         precision: of the frozen U-Net's parameters and arithmetic in training, "fp32" or "bf16";
             what trains, the loss and the reconstructions are float32.
-        num_regions: p.
+        num_regions: the number p of regions.
         per_hemisphere: take p / 2 regions of each hemisphere.
         banks: with several subjects, one projection bank for all ("shared", as in the released
             code) or one for each ("per_subject"); token norm, keys and values are always shared.
@@ -60,7 +57,7 @@ class Settings:
             shuffled among them, see `shuffle_regions`.
         token_queries: learned queries that read the regions, see `NeuroAdapterConfig`; None for
             one token per region.
-        max_vertices: v; None takes the largest chosen region's size.
+        max_vertices: slots v per region; None takes the largest chosen region's size.
         initial: the projection bank's random start.
         seed: of parameters, data order, noise and dropout.
         batch_size: b, over all devices.
@@ -193,6 +190,9 @@ class Settings:
         """Settings from JSON values of this or an older version; see `upgrade`.
 
         The fingerprints of what a run reads, which its config.json holds beside them, are left out.
+
+        Args:
+            values: JSON values, such as those of config.json.
 
         Raises:
             SettingError: a value out of its range.

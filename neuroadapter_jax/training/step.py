@@ -47,6 +47,11 @@ class Objective:
         drop_rate: share of tokens that a sample loses, 0 to 1, or "uniform" for a share drawn
             for each sample; see `keep_mask`.
         drop_all: share of samples that lose every token, 0 to 1; see `keep_mask`.
+
+    Examples:
+        >>> from neuroadapter_jax.training.step import Objective
+        >>> Objective(gamma=5.0, drop_rate="uniform", drop_all=0.1).drop_rate
+        'uniform'
     """
 
     gamma: Positive | None = 5.0
@@ -60,7 +65,21 @@ class Objective:
 def latents_from_moments(
     key: Array, batch: dict[str, Array], scaling_factor: float | Float[Array, ""]
 ) -> Array:
-    """Scaled latents from the prepared moments: s (mean + std z)."""
+    """Scaled latents from the prepared moments: s (mean + std z), z ~ N(0, 1).
+
+    Args:
+        key: random key of z.
+        batch: with latent_mean and latent_std, [b, y, x, c].
+        scaling_factor: s, of the autoencoder.
+
+    Examples:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from neuroadapter_jax.training.step import latents_from_moments
+        >>> batch = {"latent_mean": jnp.ones((1, 2, 2, 1)), "latent_std": jnp.zeros((1, 2, 2, 1))}
+        >>> latents_from_moments(jax.random.key(0), batch, 0.5).reshape(-1).tolist()
+        [0.5, 0.5, 0.5, 0.5]
+    """
     mean = batch["latent_mean"].astype(jnp.float32)
     std = batch["latent_std"].astype(jnp.float32)
     return scaling_factor * (mean + std * jax.random.normal(key, mean.shape))
@@ -86,11 +105,15 @@ def make_train_step(
 ) -> jax.stages.Wrapped:
     """The jitted step (state, frozen, batch) -> (state, metrics); the state is donated.
 
-    loss = mean_b w_b |eps_b - unet(x_t, t, text, brain)|^2, with Min-SNR weights w and random
-    token dropout. The state has params, opt_state, step and, with ema_decay, ema. Every random
-    number comes from fold_in(key(seed), step), drawn for the whole batch, so accumulate, remat
-    and the mesh change the result by rounding alone. With a packing per subject the batch names
-    each sample's as subject_index, and a bank whose subject the batch lacks gets no gradient.
+    ::
+
+        loss = mean_b w_b (mean over pixels of (eps_b - unet(x_t, t, text, brain))^2)
+
+    with Min-SNR weights w and random token dropout (NeuroAdapter, arXiv 2509.23566). The state has
+    params, opt_state, step and, with ema_decay, ema. Every random number comes from
+    fold_in(key(seed), step), drawn for the whole batch, so accumulate, remat and the mesh change
+    the result by rounding alone. With a packing per subject the batch names each sample's as
+    subject_index, and a bank whose subject the batch lacks gets no gradient.
 
     Args:
         adapter_graph: NNX graph of the `NeuroAdapter` that trains.

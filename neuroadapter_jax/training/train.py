@@ -1,6 +1,7 @@
 """Training NeuroAdapter on prepared records: what `neuroadapter train` calls."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -9,12 +10,12 @@ from neuroadapter_jax.adapter.neuroadapter import NeuroAdapter
 from neuroadapter_jax.adapter.token_dropout import check_rates
 from neuroadapter_jax.cortex import read_parcellation
 from neuroadapter_jax.datasets.input_pipeline import make_batches
-from neuroadapter_jax.diffusion.hub import is_hub_id
 from neuroadapter_jax.diffusion.identity import COMMIT, FINGERPRINT, backbone_identity
 from neuroadapter_jax.diffusion.samplers import plan
 from neuroadapter_jax.diffusion.weights import backbone_folder, load_schedule
 from neuroadapter_jax.errors import InputError, MissingFileError
 from neuroadapter_jax.files import refuse_foreign, refuse_other_kind
+from neuroadapter_jax.hub.snapshots import is_hub_id
 from neuroadapter_jax.locks import runs_alone
 from neuroadapter_jax.ranges import SettingError, named
 from neuroadapter_jax.readers import read_json
@@ -26,6 +27,7 @@ from neuroadapter_jax.training.run_config import RunConfig, require_checkpoints
 from neuroadapter_jax.training.settings import Settings
 from neuroadapter_jax.training.setup import TrainingSetup, write_chosen_regions
 from neuroadapter_jax.training.step import make_train_step
+from neuroadapter_jax.training.trackers import require_trackers
 from neuroadapter_jax.training.validation import SaveGrid, make_evaluation
 
 
@@ -99,7 +101,7 @@ def train(
     *,
     save_grid: SaveGrid | None = None,
     progress: bool = True,
-    tensorboard: bool = False,
+    log_to: Sequence[str] = (),
 ) -> NeuroAdapter:
     """Train, or go on training, in a work folder.
 
@@ -109,11 +111,12 @@ def train(
             metrics.jsonl, timing.jsonl, checkpoints/.
         save_grid: called at each evaluation with (step, validation images, reconstructions).
         progress: show a bar.
-        tensorboard: also write TensorBoard events.
+        log_to: what keeps the numbers beside metrics.jsonl: "tensorboard", "wandb".
 
     Returns:
         The adapter after the last step; `load_run` gives the one of the best validation loss.
     """
+    require_trackers(log_to)
     refuse_other_kind(workdir, "run")
     config = run_config(settings)
     config.require_same(workdir)
@@ -161,13 +164,16 @@ def train(
         config=config,
         evaluation=Evaluation(make_evaluation(setup, save_grid)),
         progress=progress,
-        tensorboard=tensorboard,
+        log_to=log_to,
     )
     return setup.trained(gather_to_host(state))
 
 
 def read_settings(workdir: str | Path) -> Settings:
     """The settings of a finished or running work folder.
+
+    Args:
+        workdir: of the run.
 
     Raises:
         MissingFileError: the folder holds no run.
@@ -196,6 +202,10 @@ def load_run(workdir: str | Path, *, last: bool = False) -> tuple[TrainingSetup,
     validation loss, and images may go on getting sharper after that.
 
     The U-Net is in float32 whatever the training's precision, as in the released code.
+
+    Args:
+        workdir: of the run.
+        last: the last checkpoint instead of the best.
 
     Raises:
         MissingFileError: the folder holds no run, or no complete checkpoint.

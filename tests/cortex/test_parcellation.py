@@ -7,6 +7,7 @@ from neuroadapter_jax.cortex.label_names import is_background
 from neuroadapter_jax.cortex.label_tables import read_label_table
 from neuroadapter_jax.cortex.parcellation import Parcellation
 from neuroadapter_jax.cortex.sphere import parcellate_sphere
+from neuroadapter_jax.errors import InputError
 
 LABELS = {
     "lh": np.array([2, -1, 0, 0, 2, 1, -1, 0, 1, 2, 2], dtype=np.int32),
@@ -169,3 +170,24 @@ def test_sphere_regions_are_even_compact_and_reproducible():
     assert sorted(parcellate_sphere(coords[:7], 7)) == list(range(7))
     with pytest.raises(ValueError, match="7 vertices into 11 regions"):
         parcellate_sphere(coords[:7], 11)
+
+
+def test_label_maps_become_regions_of_both_hemispheres():
+    regions = Parcellation.from_labels(LABELS["lh"], LABELS["rh"])
+    assert regions.names == ("LH_000", "LH_001", "LH_002", "RH_000", "RH_001")
+    assert regions.num_vertices == (11, 7)
+    assert [v.tolist() for v in regions.vertices] == [
+        [2, 3, 7], [5, 8], [0, 4, 9, 10], [3, 4, 5], [0, 1],
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("labels", [np.zeros(5), np.zeros((5, 2), int)])
+def test_labels_that_are_not_a_whole_number_per_vertex_are_refused(as_user, labels):
+    with pytest.raises(InputError, match=r"labels of rh are .* whole number per vertex"):
+        Parcellation.from_labels(LABELS["lh"], labels)
+
+
+def test_a_number_per_region_is_spread_over_its_vertices():
+    regions = Parcellation.from_labels(np.array([0, -1, 0]), np.array([-1, 3]))
+    found = regions.on_vertices(np.array([0.25, 0.75]))
+    np.testing.assert_array_equal(found, [0.25, np.nan, 0.25, np.nan, 0.75])

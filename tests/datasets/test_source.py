@@ -102,12 +102,14 @@ def test_the_documented_example(own, tmp_path):
 
 
 def test_the_folders_of_the_checkout_offer_the_packages_writer():
+    import data.bold5000
     import data.deeprecon
+    import data.mosaic
     import data.nsd
     import data.nsd_imagery
     from neuroadapter_jax.datasets import tfds
 
-    for folder in (data.nsd, data.deeprecon, data.nsd_imagery):
+    for folder in (data.nsd, data.bold5000, data.deeprecon, data.mosaic, data.nsd_imagery):
         assert folder.write_records is tfds.write_records
 
 

@@ -13,6 +13,8 @@ from tiny_backbone import random_network
 from tiny_encoder import parcellation
 
 from neuroadapter_jax.cortex.parcellation import Parcellation
+from neuroadapter_jax.datasets.prepared.records import PreparedDataset
+from neuroadapter_jax.diffusion.weights import ASSETS
 from neuroadapter_jax.encoder.brain_encoder import (
     BrainEncoder,
     Features,
@@ -250,3 +252,31 @@ def test_a_folder_keeps_the_fingerprint_of_its_vision_transformer(folder, images
     save_file(tensors, vit / "model.safetensors")
     with pytest.raises(InputError, match="vit holds other weights than the one that this was"):
         BrainEncoder.from_pretrained(tmp_path / "model")
+
+
+def test_the_encoder_of_some_regions_ranks_by_them_as_the_whole_does(folder, images):
+    whole = BrainEncoder.from_pretrained(folder[0])
+    regions = parcellation().subset([3, 1])
+    part = whole.of_regions(regions)
+    assert part.regions.names == ("d", "b")
+    fmri = np.random.default_rng(2).standard_normal((2, N)).astype(np.float32)
+    np.testing.assert_allclose(
+        part.rank(images, fmri, regions), whole.rank(images, fmri, regions), atol=1e-6
+    )
+    inside = np.zeros(N, bool)
+    for i in range(2):
+        inside[regions.cortex_indices(i)] = True
+    np.testing.assert_array_equal(part.reliable()[inside], whole.reliable()[inside])
+    assert not part.reliable()[~inside].any()
+    with pytest.raises(InputError, match="no region 'a'"):
+        part.rank(images, fmri, parcellation())
+
+
+def test_the_shipped_encoder_ranks_by_the_regions_of_the_shipped_adapter():
+    encoder = BrainEncoder.from_pretrained("brain-encoder-simulated")
+    folder = ASSETS / "neuroadapter-simulated"
+    regions = Parcellation.load(folder / "regions.npz")
+    check_fits(encoder, regions, json.loads((folder / "config.json").read_text())["provenance"])
+    fmri, stimuli = PreparedDataset("simulated-responses", "test").fmri_and_stimuli()
+    scores = encoder.rank(np.stack([stimuli] * 8), fmri, regions)
+    assert scores.argmax(axis=1).tolist() == list(range(8))

@@ -1,7 +1,3 @@
-import os
-import subprocess
-import sys
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -94,6 +90,14 @@ def test_steps_share_one_scale_on_the_flat_cortex(roi):
     plt.close(figure)
 
 
+def test_an_outline_of_scattered_vertices_is_left_out(roi):
+    alone = np.zeros(len(roi), bool)
+    alone[[3, 11]] = True
+    figure = value_figure(np.zeros(len(roi)), "r", views=("lateral",), outlines={"alone": alone})
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["alone"]
+    plt.close(figure)
+
+
 def test_a_figure_of_the_caller_is_drawn_into(roi):
     own = plt.figure()
     assert roi_figure(roi, views=("lateral", "medial"), figure=own) is own
@@ -101,19 +105,6 @@ def test_a_figure_of_the_caller_is_drawn_into(roi):
         f"{side}, {view}" for side in ("left", "right") for view in ("lateral", "medial")
     ]
     plt.close(own)
-
-
-def test_the_backend_of_the_user_stays():
-    program = (
-        "import pkgutil, importlib, matplotlib, neuroadapter_jax.figures as figures\n"
-        "for module in pkgutil.iter_modules(figures.__path__):\n"
-        "    importlib.import_module(f'neuroadapter_jax.figures.{module.name}')\n"
-        "print(matplotlib.get_backend())"
-    )
-    environment = os.environ | {"MPLBACKEND": "svg"}
-    command = [sys.executable, "-c", program]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "svg"
 
 
 def test_a_map_of_a_finer_surface_says_how_it_is_shown(roi):

@@ -68,3 +68,31 @@ def test_unequal_rows_and_labels_are_answered(as_user):
         image_grid({"Stimulus": images(4)}, ["a", "b"])
     with pytest.raises(ValueError, match="found 7 images and 1 captions"):
         caption_grid(images(4), ["a"])
+
+
+@pytest.mark.parametrize("given", [1, 5])
+def test_a_row_that_is_the_same_in_every_column_stands_once(given):
+    stimulus, steps = images(6, b=1), images(7, b=5)
+    rows = {"Stimulus": np.repeat(stimulus, given, axis=0), "Noisy": steps}
+    picture = image_grid(rows, list("abcde"), scale=2)
+    ((y, x),) = places(picture, stimulus[0], 2)
+    ((below, first),) = places(picture, steps[0], 2)
+    assert x == first and below > y
+
+
+@pytest.mark.parametrize("label", ["step 1", "a long name of a stimulus such as those of Imagery"])
+def test_labels_do_not_run_into_one_another(label):
+    shown = np.full((3, 31, 29, 3), 255, np.uint8)
+    pixels = np.asarray(image_grid({"a": shown}, [label] * 3, scale=3)).min(-1)[:40]
+    inked = np.flatnonzero((pixels < 200).any(0))
+    assert (np.diff(inked) > 3).sum() >= 2  # white between the three
+
+
+def test_labels_grow_with_the_images():
+    heights = []
+    for scale in (2, 6):
+        pixels = np.asarray(
+            image_grid({"HHH": np.full((1, 64, 64, 3), 255, np.uint8)}, scale=scale)
+        )
+        heights.append((pixels.min(-1) < 200).any(1).sum())
+    assert heights[1] > 2 * heights[0] > 20

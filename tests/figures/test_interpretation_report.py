@@ -3,16 +3,22 @@
 import base64
 import hashlib
 import html.parser
+import io
 import json
 import re
 import shutil
 import subprocess
 
+import nibabel as nib
 import numpy as np
 import pytest
 import xarray
+from PIL import Image
+from scipy.spatial import ConvexHull
+from scipy.spatial.distance import pdist
 
 from neuroadapter_jax.cortex.parcellation import Parcellation
+from neuroadapter_jax.cortex.shown_surface import ShownSurface
 from neuroadapter_jax.figures.interpretation_report import write_interpretation_report
 
 # Would end the script element, keep it from ending, and run, were it not text.
@@ -145,10 +151,119 @@ def test_views_of_version_0_1_0_make_the_same_page(page, views, regions, tmp_pat
 def test_other_regions_are_refused(views, regions, tmp_path):
     with pytest.raises(ValueError, match="views are of 7 regions, but 6 were given"):
         write_interpretation_report(tmp_path / "x.html", views, regions.subset(range(6)))
-    other = Parcellation(("a",), ("lh",), (np.array([1], np.int32),), (13, 17))
-    with pytest.raises(ValueError, match=r"surface has 13 and 17 vertices; expected one of"):
-        write_interpretation_report(tmp_path / "x.html", views, other)
-    assert not list(tmp_path.iterdir())
+    left, right = own_meshes(tmp_path)
+    surface = ShownSurface.from_files((left, right))
+    with pytest.raises(ValueError, match=r"have 13 and 17 vertices, the regions 10242 and 10242; "):
+        write_interpretation_report(tmp_path / "x.html", views, regions, surface=surface)
+    assert not (tmp_path / "x.html").exists()
+
+
+def own_meshes(folder):
+    """Meshes of a subject's own: hulls of 13 and 17 points, in both formats."""
+    rng = np.random.default_rng(3)
+    points = [
+        p / np.linalg.norm(p, axis=1)[:, None] for p in map(rng.standard_normal, ((13, 3), (17, 3)))
+    ]
+    left, right = (ConvexHull(p).simplices.astype(np.int32) for p in points)
+    nib.freesurfer.write_geometry(folder / "lh.inflated", points[0], left)
+    arrays = [
+        nib.gifti.GiftiDataArray(points[1].astype(np.float32), intent="NIFTI_INTENT_POINTSET"),
+        nib.gifti.GiftiDataArray(right, intent="NIFTI_INTENT_TRIANGLE"),
+    ]
+    nib.save(nib.GiftiImage(darrays=arrays), folder / "rh.inflated.surf.gii")
+    return folder / "lh.inflated", folder / "rh.inflated.surf.gii"
+
+
+def own_regions():
+    """As many regions as the views have, on a surface of 13 and 17 vertices."""
+    sets = tuple(np.array([2 * i, 2 * i + 1], np.int32) for i in (0, 1, 2, 3, 4, 5, 6))
+    return Parcellation(tuple("abcdefg"), ("lh",) * 4 + ("rh",) * 3, sets, (13, 17))
+
+
+def decoded(text, kind):
+    return np.frombuffer(base64.b64decode(text), kind)
+
+
+def test_a_surface_of_files_is_shown_on_its_own_meshes(views, tmp_path):
+    surface = ShownSurface.from_files(own_meshes(tmp_path))
+    write_interpretation_report(tmp_path / "own.html", views, own_regions(), surface=surface)
+    data = read_data(tmp_path / "own.html")
+    assert "vertices" not in data["notes"]
+    left, right = (decoded(side["region"], "<i2") for side in data["mesh"])
+    assert left.tolist() == [0, 0, 1, 1, 2, 2, 3, 3, -1, -1, -1, -1, -1]
+    assert right.tolist() == [-1] * 8 + [4, 4, 5, 5, 6, 6, -1, -1, -1]
+    points, _ = nib.freesurfer.read_geometry(tmp_path / "lh.inflated")
+    shown = decoded(data["mesh"][0]["points"], "<f4").reshape(-1, 3)
+    np.testing.assert_allclose(
+        pdist(shown) / pdist(shown).max(), pdist(points) / pdist(points).max(), atol=1e-5
+    )
+    assert data["mesh"][0]["flat"] is None
+
+
+@pytest.mark.parametrize("kind", ["voxels", "no meshes"])
+def test_regions_that_no_mesh_shows_get_a_page_without_a_cortex(kind, views, tmp_path):
+    regions = own_regions()
+    if kind == "voxels":
+        regions = Parcellation(regions.names, ("both",) * P, regions.vertices, (29, 0))
+    write_interpretation_report(tmp_path / "page.html", views, regions)
+    data = read_data(tmp_path / "page.html")
+    said = "sets of voxels" if kind == "voxels" else "a surface of 13 and 17 vertices"
+    assert data["mesh"] == [] and said in data["notes"] and data["shown"] == [1, 4]
+
+
+def test_large_pictures_become_smaller_ones(views, regions, rng, tmp_path):
+    pictures = ("stimulus", "image", "noisy", "predicted_clean")
+    fine = views.drop_vars([*pictures, "image_view"])
+    for name in pictures:
+        large = np.repeat(np.repeat(views[name].values, 17, axis=-3), 17, axis=-2)
+        fine[name] = (views[name].dims, large)
+    maps = rng.random((S, T, R, 64, 64)).astype(np.float32)
+    fine["image_view"] = (views["image_view"].dims, maps)
+    write_interpretation_report(tmp_path / "large.html", fine, regions)
+    data = read_data(tmp_path / "large.html")
+    assert "Pictures of 272 pixels are shown at 256, as JPEG." in data["notes"]
+    picture = data["samples"][1]["noisy"][0].removeprefix("data:image/jpeg;base64,")
+    with Image.open(io.BytesIO(base64.b64decode(picture))) as found:
+        assert found.size == (256, 256)
+        small = np.asarray(found.resize((PIXELS, PIXELS), Image.Resampling.BOX), float)
+    # Colours of noise, which JPEG stores at half the resolution.
+    assert (
+        np.corrcoef(small.mean(-1).ravel(), views["noisy"].values[1, 0].mean(-1).ravel())[0, 1]
+        > 0.9
+    )
+    found = decoded(data["image_view"], np.uint8).reshape(S, K, R, 32, 32)
+    blocks = maps[:, [1, 4]].reshape(S, K, R, 32, 2, 32, 2).mean((4, 6))
+    expected = np.round(255 * blocks / blocks.max(axis=(-2, -1), keepdims=True))
+    assert np.abs(found - expected).max() <= 1
+
+
+def in_browser(page, program, tmp_path):
+    """What a program that is added to a page leaves in its element "found", as JSON."""
+    probe = tmp_path / "probe.html"
+    text = page.read_text(encoding="utf-8")
+    # The page's policy allows its own script alone; it is to hold, so the probe is named in it.
+    code = program[len("<script>") : program.index("</script>")]
+    digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
+    text = text.replace("script-src ", f"script-src 'sha256-{digest}' ")
+    probe.write_text(text.replace("</html>", program))
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
+    flags += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+    done = subprocess.run(
+        [
+            BROWSER,
+            *flags,
+            f"--user-data-dir={tmp_path / 'profile'}",
+            "--virtual-time-budget=20000",
+            "--dump-dom",
+            probe.as_uri(),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    ).stdout
+    assert "data-error" not in done
+    return json.loads(re.search(r'<pre id="found">(.*?)</pre>', done, re.S)[1])
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
@@ -178,7 +293,7 @@ window.onload = () => setTimeout(() => {
     await note("common", () => $("common").click());
     for (const [i, name] of ["lateral", "medial", "ventral", "flat"].entries())
       await note(name, () => $("sights").children[i].click());
-    const at = $("cortex").hit.findIndex(p => p >= 0), box = $("cortex").getBoundingClientRect();
+    const at = hit.findIndex(p => p >= 0), box = $("cortex").getBoundingClientRect();
     const where = { bubbles: true, clientX: box.left + (at % 720) * box.width / 720 + .5,
       clientY: box.top + Math.floor(at / 720) * box.height / 360 + .5 };
     await note("pointed", () => $("cortex").dispatchEvent(new PointerEvent("pointermove", where)));
@@ -190,31 +305,7 @@ window.onload = () => setTimeout(() => {
   })();
 }, 100);
 </script></html>"""
-    probe = tmp_path / "probe.html"
-    text = page.read_text(encoding="utf-8")
-    # The page's policy allows its own script alone; it is to hold, so the probe is named in it.
-    code = program[len("<script>") : program.index("</script>")]
-    digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
-    text = text.replace("script-src ", f"script-src 'sha256-{digest}' ")
-    probe.write_text(text.replace("</html>", program))
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
-    flags += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
-    done = subprocess.run(
-        [
-            BROWSER,
-            *flags,
-            f"--user-data-dir={tmp_path / 'profile'}",
-            "--virtual-time-budget=20000",
-            "--dump-dom",
-            probe.as_uri(),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    ).stdout
-    assert "data-error" not in done
-    found = json.loads(re.search(r'<pre id="found">(.*?)</pre>', done, re.S)[1])
+    found = in_browser(page, program, tmp_path)
     brain = views["brain_view"].values
     assert found["start"]["step"] == "5 of 5 (timestep 1)"
     assert found["step"]["step"] == "2 of 5 (timestep 601)"
@@ -245,3 +336,25 @@ window.onload = () => setTimeout(() => {
     for share in expected:
         assert share in found["sample"]["shares"]
     assert found["roi"]["noisy"] == found["step"]["noisy"] != found["sample"]["noisy"]
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
+def test_a_page_without_a_cortex_lists_every_region_in_a_browser(views, tmp_path):
+    write_interpretation_report(tmp_path / "page.html", views.drop_vars("stimulus"), own_regions())
+    program = """<script>
+window.onerror = message => { document.body.dataset.error = message; };
+window.onload = () => setTimeout(() => {
+  window.dispatchEvent(new KeyboardEvent("keydown", { key: "ArrowLeft" }));
+  const found = { largest: $("largest").innerText, step: $("step-name").textContent,
+    hidden: [$("on-cortex").offsetHeight, $("stimulus").parentElement.offsetHeight],
+    curves: $("curves").querySelectorAll("path").length };
+  document.body.innerHTML = "<pre id=found></pre>";
+  document.getElementById("found").textContent = JSON.stringify(found);
+}, 100);
+</script></html>"""
+    found = in_browser(tmp_path / "page.html", program, tmp_path)
+    assert found["hidden"] == [0, 0] and found["curves"] == 2
+    assert found["step"] == "2 of 5 (timestep 601)"
+    order = np.argsort(-views["brain_view"].values[0, 1])
+    lines = found["largest"].split("\n")
+    assert [line.split(" (")[0] for line in lines] == [f"lh r{i}" for i in order]

@@ -1,13 +1,17 @@
 import base64
+import html.parser
+import io
 import re
-import xml.etree.ElementTree
 
 import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
 
 from neuroadapter_jax.evaluation.score_table import missing_scores, score_table
 from neuroadapter_jax.figures.grids import image_grid
 from neuroadapter_jax.figures.pictures import save_picture
-from neuroadapter_jax.figures.report import training_curve, write_report
+from neuroadapter_jax.figures.report import training_figure, write_report
 
 SCORE = {"value": 0.5, "interval": [0.25, 0.75]}
 RESULTS = {
@@ -58,31 +62,79 @@ def test_published_metrics_follow_and_those_missing_are_said():
     assert label not in {name for name, *_ in score_table({"old": without})}
 
 
-def test_the_curve_is_an_svg_of_its_own():
-    for metrics in (METRICS, METRICS[:2]):
-        root = xml.etree.ElementTree.fromstring(training_curve(metrics))
-        assert root.tag.endswith("svg")
+@pytest.mark.parametrize("metrics", [METRICS, METRICS[:2]], ids=["whole", "begun"])
+def test_the_curve_of_the_loss(metrics):
+    own = Figure()
+    assert training_figure(metrics, figure=own) is own
+    train, *held_out = own.axes[0].get_lines()
+    assert train.get_xydata().tolist() == [[m["step"], m["loss"]] for m in metrics if "loss" in m]
+    assert sum(len(line.get_xydata()) for line in held_out) == (metrics == METRICS)
 
 
-def test_the_report_needs_no_other_file(tmp_path):
-    images = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3)).astype(np.uint8)
-    save_picture(tmp_path / "grid.png", image_grid({"Stimulus": images}))
+@pytest.fixture
+def images():
+    return np.random.default_rng(0).integers(0, 256, (13, 8, 8, 3)).astype(np.uint8)
+
+
+@pytest.fixture
+def page(images, tmp_path):
     save_picture(tmp_path / "rois.png", image_grid({"rois": images}))
+    other = RESULTS | {"ssim": {"value": 0.6, "interval": [0.5, 0.7]}}
     write_report(
         tmp_path / "report.html",
-        results={"minutes <of training>": RESULTS},
-        grid=tmp_path / "grid.png",
+        results={"minutes <of training>": RESULTS, "hours": other},
+        rows={"Stimulus": images, "minutes <of training>": 255 - images},
         rois=tmp_path / "rois.png",
         metrics=METRICS,
         facts={"python a.py & b": "17 s"},
     )
-    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    return (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_the_report_needs_no_other_file(page, images, tmp_path):
     pictures = re.findall(r'<img src="data:image/png;base64,([^"]+)"', page)
-    assert [base64.b64decode(text) for text in pictures] == [
-        (tmp_path / name).read_bytes() for name in ("grid.png", "rois.png")
-    ]
+    *found, rois = [base64.b64decode(text) for text in pictures]
+    assert rois == (tmp_path / "rois.png").read_bytes()
+    rows = [images[:10], 255 - images[:10], images[10:], 255 - images[10:]]
+    for picture, expected in zip(found, np.concatenate(rows), strict=True):
+        np.testing.assert_array_equal(Image.open(io.BytesIO(picture)), expected)
     assert not re.search(r'(src|href)="(?!data:|#)', page.replace("xlink:href", "href"))
     assert "minutes &lt;of training&gt;" in page and "python a.py &amp; b" in page
     assert "Not computed: CLIP, SwAV (no &lt;weights&gt;)." in page
     assert "211 test images" in page and "CC BY-SA 4.0" in page
     assert not list(tmp_path.glob("*.partial"))
+
+
+class Cells(html.parser.HTMLParser):
+    """The rows of a page's tables as lists of texts, and what has no words."""
+
+    def __init__(self):
+        super().__init__()
+        self.rows, self.spans, self.silent = [], {}, []
+
+    def handle_starttag(self, tag, attributes):
+        found = dict(attributes)
+        if tag == "tr":
+            self.rows.append([])
+        elif tag in ("td", "th"):
+            self.rows[-1].append("")
+            if "colspan" in found:
+                self.spans[len(self.rows) - 1] = int(found["colspan"])
+        elif tag in ("img", "svg") and not (found.get("alt") or found.get("aria-label")):
+            self.silent.append(tag)
+
+    def handle_data(self, data):
+        if self.rows and self.rows[-1]:
+            self.rows[-1][-1] += data.strip()
+
+
+def test_a_score_that_is_the_same_in_every_column_stands_once(page):
+    cells = Cells()
+    cells.feed(page)
+    assert not cells.silent
+    found = {row[0]: (row[1:], cells.spans.get(i)) for i, row in enumerate(cells.rows) if row}
+    assert found["Pixel correlation"] == (["0.710 [0.700, 0.720]"], 2)
+    assert found["Structural similarity (SSIM)"] == (
+        ["0.500 [0.250, 0.750]", "0.600 [0.500, 0.700]"],
+        None,
+    )

@@ -16,9 +16,11 @@ from types import SimpleNamespace
 from unittest import mock
 
 import bdata_files
+import bold5000_tree
 import h5py
 import imagery_tree
 import jax.numpy as jnp
+import mosaic_tree
 import nibabel
 import nsd_tree
 import numpy as np
@@ -33,9 +35,12 @@ from neuroadapter_jax.cortex.label_formats import read_surface_values
 from neuroadapter_jax.cortex.label_tables import read_label_table
 from neuroadapter_jax.cortex.parcellation import Parcellation
 from neuroadapter_jax.cortex.roi import read_rois
+from neuroadapter_jax.cortex.shown_surface import ShownSurface
 from neuroadapter_jax.datasets.algonauts import Algonauts2023
+from neuroadapter_jax.datasets.bold5000 import BOLD5000
 from neuroadapter_jax.datasets.deeprecon import Deeprecon
 from neuroadapter_jax.datasets.derived import DerivedNSD
+from neuroadapter_jax.datasets.mosaic import Mosaic
 from neuroadapter_jax.datasets.nsd.imagery import NSDImagery
 from neuroadapter_jax.datasets.nsd.subject import NSDSubject
 from neuroadapter_jax.datasets.prepared.records import PreparedDataset
@@ -58,9 +63,13 @@ from neuroadapter_jax.diffusion.weights import (
 )
 from neuroadapter_jax.encoder.brain_encoder import BrainEncoder
 from neuroadapter_jax.encoder.weights import load_dinov2
+from neuroadapter_jax.evaluation import card_scores, load_score_summary
 from neuroadapter_jax.evaluation.results import read_per_image, read_results
 from neuroadapter_jax.evaluation.scene_reader import ASSET as SCENE_READER
 from neuroadapter_jax.evaluation.scene_reader import load_scene_reader
+from neuroadapter_jax.hub.cards import CardDetails
+from neuroadapter_jax.hub.kinds import ADAPTER
+from neuroadapter_jax.hub.publishing import prepare_publication
 from neuroadapter_jax.pipeline import load_reconstructions, load_views, saving
 from neuroadapter_jax.readers import read_json, read_npy, read_npz, read_rgb
 from neuroadapter_jax.simulation.truth import load_truth, read_configuration
@@ -169,6 +178,23 @@ def read_table(folder):
 @reader("mgh", lambda folder: write_mgh(folder / "a.mgh", rng().random(29, np.float32)))
 def read_mgh(folder):
     return read_surface_values(folder / "a.mgh")
+
+
+def write_meshes(folder):
+    points, faces = rng().random((31, 3)), rng().integers(0, 31, (29, 3)).astype(np.int32)
+    nibabel.freesurfer.write_geometry(folder / "lh.inflated", points, faces)
+    nibabel.freesurfer.write_morph_data(folder / "lh.sulc", rng().random(31))
+    arrays = [
+        nibabel.gifti.GiftiDataArray(points.astype(np.float32), intent="NIFTI_INTENT_POINTSET"),
+        nibabel.gifti.GiftiDataArray(faces, intent="NIFTI_INTENT_TRIANGLE"),
+    ]
+    nibabel.save(nibabel.GiftiImage(darrays=arrays), folder / "rh.surf.gii")
+
+
+@reader("meshes", write_meshes, optional=("lh.sulc",))
+def read_meshes(folder):
+    found = ShownSurface.from_files((folder / "lh.inflated", folder / "rh.surf.gii"))
+    return [[side.mesh.points, side.mesh.faces, side.depth] for side in found.hemispheres]
 
 
 @reader("regions", lambda f: tiny_pipeline.make_regions().save(f / "r.npz"), checksums=("*",))
@@ -423,6 +449,13 @@ def read_imagery(folder):
     return [found.trial_image_ids(), betas, found.ncsnr(), pictures]
 
 
+@reader("MOSAIC", mosaic_tree.make_tree, "*.hdf5", "*hemi-L*.gii", share=0.2)
+def read_mosaic(folder):
+    found = Mosaic(folder, mosaic_tree.cortex_in(folder), 3, num_validation=2)
+    betas = found.read_block(0).betas
+    return [found.trial_image_ids(), found.splits(), betas, found.ncsnr()]
+
+
 def write_berg(folder):
     ids = rng().integers(0, 11, 23)
     metadata = {"img_presentation_order": ids}
@@ -464,6 +497,33 @@ def write_challenge(folder):
 def read_challenge(folder):
     found = Algonauts2023(folder, num_validation=1)
     return [found.read_block("training 1 on").betas, list(found.images(np.arange(3)))]
+
+
+@reader(
+    "BOLD5000",
+    bold5000_tree.make_tree,
+    "*LHPPA.npy",
+    "*sess02_run01.txt",
+    "*imgnames.txt",
+    "repeated*.txt",
+    rows=("*.txt",),
+    optional=("*imgnames.txt",),
+)
+def read_bold5000(folder):
+    found = BOLD5000(folder, bold5000_tree.SUBJECT, num_validation=5)
+    return [found.trial_image_ids(), found.splits(), found.read_block(2).betas, found.ncsnr()]
+
+
+def write_volumes(folder):
+    bold5000_tree.make_tree(folder).write_volumes()
+
+
+@reader(
+    "BOLD5000 in volumes", write_volumes, "*ses-02.nii.gz", "*LHPPA.nii.gz", checksums=("*.gz",)
+)
+def read_bold5000_volumes(folder):
+    found = BOLD5000(folder, bold5000_tree.SUBJECT, "volumes", sessions=(2,), num_validation=5)
+    return [found.trial_image_ids(), found.read_block(2).betas]
 
 
 @reader(
@@ -524,6 +584,31 @@ def read_scores(folder):
 def read_image_scores(folder):
     found = read_per_image(folder / "reconstructions" / "per_image.csv")
     return [found.image_ids, dict(found.columns)]
+
+
+@reader("scores for a card", older("reconstructions"), "results.json", share=0.3)
+def read_card_scores(folder):
+    found = card_scores(folder / "reconstructions")
+    return [repr(found.scores), found.num_images, found.split, found.dataset, found.text]
+
+
+@reader("summary of scores", older("reconstructions"), "results.json", share=0.3)
+def read_score_summary(folder):
+    return load_score_summary(folder / "reconstructions").reset_index().to_dict("list")
+
+
+def write_publication(folder):
+    for name in ("config.json", "adapter.safetensors", "regions.npz"):
+        (folder / "model").mkdir(exist_ok=True)
+        shutil.copy(ASSETS / "neuroadapter-simulated" / name, folder / "model" / name)
+
+
+@reader("model to publish", write_publication, "config.json", share=0.3)
+def read_publication(folder):
+    details = CardDetails("mit", base_model="lab/sd")
+    with tempfile.TemporaryDirectory() as place:
+        files = prepare_publication(folder / "model", place, "lab/x", ADAPTER, details)
+        return [files, (Path(place) / "README.md").read_text()]
 
 
 def write_choice_scores(folder):

@@ -3,7 +3,7 @@ import csv
 import numpy as np
 import pytest
 
-from neuroadapter_jax.cortex.parcellation import Parcellation
+from neuroadapter_jax.cortex.parcellation import BOTH, Parcellation
 from neuroadapter_jax.ibbi.roi import (
     assign_by_name,
     assign_regions,
@@ -65,6 +65,13 @@ def test_a_list_of_names():
     assert found.vertices.tolist() == [6, 5]
     with pytest.raises(ValueError, match=r"'x' names region 'lh\.c', which is none of"):
         assign_by_name(REGIONS, {"x": ["lh.c"]})
+
+
+def test_regions_in_voxels_have_their_name_alone():
+    sets = tuple(np.array(v, np.int32) for v in ([0, 1], [2], [3, 4, 5]))
+    voxels = Parcellation(("LHPPA", "RHPPA", "V1"), (BOTH,) * 3, sets, (6, 0))
+    found = assign_by_name(voxels, {"places": ["LHPPA", "RHPPA"], "early": ["both.V1"]})
+    assert found.members.tolist() == [[1, 1, 0], [0, 0, 1]]
 
 
 def test_the_table(tmp_path):

@@ -27,7 +27,7 @@ def read(name, *overrides):
 
 NAMES = ["demo.py", "simulated.py", "nsd.py", "nsd.py:simulated", "ablation.py:no_min_snr"]
 NAMES += ["nsd_like.py", "nsd_like.py:5", "nsd_like.py:cohort"]
-OTHERS = ["algonauts2023.py", "deeprecon.py", "derived_nsd.py"]
+OTHERS = ["algonauts2023.py", "bold5000.py", "deeprecon.py", "derived_nsd.py", "mosaic.py"]
 
 
 @pytest.mark.parametrize("name", [*NAMES, *OTHERS, "nsd_subjects.py:5", "nsd_subjects.py:banks"])

@@ -34,6 +34,8 @@ class Records(PreparedDataset):
         self.path, self.split, self.image_ids = Path("prepared"), "test", IDS
         self.provenance, self.fingerprint = {"request": {"subject": 1}}, "records"
         self.num_vertices = (LH, RH)
+        self.ncsnr = np.linspace(0, 1, LH + RH, dtype=np.float32)
+        self.ncsnr[7] = np.nan
         self.betas = rng.standard_normal((len(IDS), 2, LH + RH)).astype(np.float16)
         self.images = rng.integers(0, 256, (len(IDS), 64, 64, 3), np.uint8)
 
@@ -170,3 +172,36 @@ def test_views_are_made_of_the_models_data_and_go_on_with_the_same_content(
     records.fingerprint = "recorded anew"
     with pytest.raises(ValueError, match="the content of prepared is another than then, recorded"):
         interpret_split(pipeline, records, tmp_path / "out", rois, meant, progress=False)
+
+
+@pytest.mark.slow
+def test_the_files_open_lazily_as_one_dataset_with_xarray_alone(pipeline, folder):
+    pytest.importorskip("dask")
+    views = load_views(folder)
+    with xarray.open_mfdataset(str(folder / "views-*.nc")) as lazy:
+        assert lazy["brain_view"].chunks is not None and lazy["image_view"].chunks is not None
+        assert {name: (x.dims, x.dtype) for name, x in lazy.variables.items()} == {
+            name: (x.dims, x.dtype) for name, x in views.variables.items()
+        }
+        xarray.testing.assert_equal(lazy.load(), views)
+    assert views["image_id"].values.tolist() == IDS.tolist()
+    assert views["hemisphere"].values.tolist() == ["lh", "lh", "rh", "rh"]
+    # Regions a to d: vertices 0, 3, 5 | 7 | 1, 2, 8, 11, 16 and 4, 6 of the right hemisphere.
+    snr = np.linspace(0, 1, LH + RH)
+    expected = [snr[[0, 3, 5]].mean(), np.nan, snr[LH + np.array([1, 2, 8, 11, 16])].mean()]
+    found = views["noise_ceiling_snr"].values
+    np.testing.assert_allclose(found, [*expected, snr[LH + np.array([4, 6])].mean()], rtol=1e-6)
+    share = views["brain_view"].groupby("hemisphere").sum("region").sel(sample=17)
+    np.testing.assert_allclose(share.sum("hemisphere"), 1, rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_a_folder_that_an_earlier_version_began_is_read(folder, tmp_path):
+    views = load_views(folder)
+    later = ["image_id", "hemisphere", "noise_ceiling_snr"]
+    for path in sorted(folder.glob("views-*.nc")):
+        group = xarray.load_dataset(path, engine="h5netcdf")
+        group = group.drop_vars(later) if path.stem.endswith("0") else group
+        group.to_netcdf(tmp_path / path.name, engine="h5netcdf")
+    found = load_views(tmp_path)
+    xarray.testing.assert_equal(found, views.drop_vars("noise_ceiling_snr"))

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -11,9 +12,15 @@ from neuroadapter_jax.diffusion.text_encoder import CLIPTextConfig
 from neuroadapter_jax.diffusion.unet import UNetConfig
 from neuroadapter_jax.diffusion.vae import AutoencoderConfig
 from neuroadapter_jax.diffusion.weights import num_parameters, to_tensors
-from neuroadapter_jax.studies.benchmark.compiled import train_step_cost
+from neuroadapter_jax.sharding import make_mesh
 from neuroadapter_jax.studies.benchmark.measure import Size, alternate, cases, networks
 from neuroadapter_jax.studies.benchmark.ours import Ours
+from neuroadapter_jax.studies.benchmark.programs import (
+    PROGRAMS,
+    Workload,
+    make_program,
+    training_step,
+)
 from neuroadapter_jax.studies.benchmark.run import compare_sides, cost_of_views
 
 torch = pytest.importorskip("torch")
@@ -127,22 +134,28 @@ def test_a_step_has_the_operations_that_pytorch_counts(sides, inputs):
     with FlopCounterMode(display=False) as counter:
         _theirs(released, *inputs).square().sum().backward()
     expected = counter.get_total_flops()
+    workload = Workload(batch=3, num_vertices=101)
     once, again = (
-        train_step_cost(
-            SMALL, 3, remat=remat, dtype=jnp.float32, num_vertices=101, compiled=not remat
-        )
+        training_step(SMALL, workload, None, remat=remat, dtype=jnp.float32)
         for remat in (False, True)
     )
-    assert expected < once.flops < 1.15 * expected
-    assert 1.2 * once.flops < again.flops < 1.6 * once.flops
-    assert once.seconds(1e9) == once.flops / 1e9
-    assert again.temporary_bytes is None
-    assert once.temporary_bytes > 0
+    count = once.lower().cost_analysis()["flops"]
+    assert expected < count < 1.15 * expected
+    assert 1.2 * count < again.lower().cost_analysis()["flops"] < 1.6 * count
 
     backbone, adapter, _ = networks(SMALL)
     # The U-Net once, the adapter with Adam's two moments; batch, text and packing are small.
     least = 4 * (num_parameters(backbone.unet) + 3 * num_parameters(adapter))
-    assert least < once.argument_bytes < 1.05 * least
+    held = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(once.arguments))
+    assert least < held < 1.05 * least
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_every_program_is_one_that_can_be_lowered(name):
+    workload = Workload(batch=2, images=2, candidates=2, num_steps=2, num_parcels=10,
+                        num_vertices=2 * 101)  # fmt: skip
+    program = make_program(name, SMALL, workload, make_mesh(devices=jax.devices()[:1]))
+    assert "stablehlo" in program.lower().as_text()
 
 
 def test_files_that_are_no_benchmark_are_not_replaced(tmp_path):

@@ -1,5 +1,6 @@
 """The loop's promises on a toy. Run as a script, this file is the process that the tests kill."""
 
+import importlib.util
 import json
 import os
 import signal
@@ -402,15 +403,19 @@ def test_a_grain_iterator_goes_on_where_it_was(tmp_path):
     assert whole["params"]["w"].tobytes() == parts["params"]["w"].tobytes()
 
 
-def test_metrics_go_to_tensorboard_if_it_is_there(tmp_path):
-    try:
-        import tensorboardX  # noqa: F401
-    except ImportError:
-        with pytest.raises(ImportError, match="pip install tensorboardX"):
-            run(tmp_path, tensorboard=True, num_steps=3)
-    else:
-        run(tmp_path, tensorboard=True, num_steps=3)
-        assert list((tmp_path / "tensorboard").glob("events*"))
+def test_a_tracker_that_cannot_work_is_refused_before_anything_is_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"pip install 'neuroadapter-jax\[tensorboard\]'"):
+        run(tmp_path / "run", log_to=("tensorboard",))
+    with pytest.raises(InputError, match="'mlflow'; expected some of tensorboard, wandb"):
+        run(tmp_path / "run", log_to=("mlflow",))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_is_the_same_with_a_tracker(tmp_path, whole):
+    pytest.importorskip("tensorboardX")
+    assert_same_run(tmp_path, run(tmp_path, log_to=("tensorboard",)), *whole)
+    assert list((tmp_path / "tensorboard").glob("events*"))
 
 
 if __name__ == "__main__":

@@ -84,6 +84,15 @@ def text(path: str, content: str) -> Step:
     return step
 
 
+def made(make: Callable[[Path], object], path: str) -> Step:
+    """What a function writes into a folder."""
+
+    def step(tmp: Path, words: Words) -> None:
+        make(tmp / path)
+
+    return step
+
+
 def folder(path: str) -> Step:
     """An empty folder."""
     return lambda tmp, words: (tmp / path).mkdir(parents=True)
@@ -254,6 +263,19 @@ def surface(path: str, values: Any) -> Step:
 
         data = np.asarray(values).reshape(-1, 1, 1)
         nibabel.MGHImage(data, np.eye(4)).to_filename(tmp / path)
+
+    return step
+
+
+def mesh(path: str, count: int) -> Step:
+    """A FreeSurfer mesh of so many vertices."""
+    import nibabel
+    from scipy.spatial import ConvexHull
+
+    def step(tmp: Path, words: Words) -> None:
+        (tmp / path).parent.mkdir(parents=True, exist_ok=True)
+        points = np.random.default_rng(0).standard_normal((count, 3))
+        nibabel.freesurfer.write_geometry(tmp / path, points, ConvexHull(points).simplices)
 
     return step
 

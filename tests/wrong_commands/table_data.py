@@ -1,6 +1,8 @@
 """Wrong calls of prepare and rois."""
 # fmt: off
 
+import bold5000_tree
+import mosaic_tree
 import numpy as np
 from wrong_commands import damage as d
 from wrong_commands.row import Row, row
@@ -17,6 +19,25 @@ SIMULATED = (
 )
 LABELS = "nsd/nsddata/freesurfer/subj01/label"
 COUNT = "rois --config {config}"
+B5K = (
+    "prepare --config bold5000 --config.data.reader.root={tmp}/b --config.data.reader.subject=2 "
+    "--config.data.prepared={out} --config.data.image_size=64 --config.backbone={backbone}"
+)
+B5K_FILES = d.made(bold5000_tree.make_tree, "b")
+NOMEDIALWALL = "{tmp}/m/tpl-fsLR_den-32k_hemi-%s_desc-nomedialwall_dparc.label.gii"
+
+
+def mosaic(first: str = "L", second: str = "R") -> str:
+    """Prepare subject 3 of MOSAIC's BOLD5000 with these files of the cortex."""
+    files = f"('{NOMEDIALWALL % first}','{NOMEDIALWALL % second}')"
+    return (
+        "prepare --config mosaic --config.data.reader.root={tmp}/m --config.data.prepared={out} "
+        "--config.data.reader.subject=3 --config.data.image_size=64 --config.backbone={backbone} "
+        f'--config.data.reader.cortex="{files}"'
+    )
+
+
+MOSAIC_FILES = d.made(mosaic_tree.make_tree, "m")
 PAIR = "--config.data.parcellation=\"('{tmp}/lh.x.{end}','{tmp}/rh.x.{end}')\""
 VERTICES = 10242
 HALVES = np.arange(VERTICES) % 5
@@ -139,6 +160,29 @@ PREPARE: tuple[Row, ...] = (
         "--config.data.prepared={out}", "subj01"),
     row(21, "prepare --config nsd_imagery --config.data.dataset=nsd_imagry "
         "--config.data.prepared={out}", "dataset", "nsd_imagry", "nsd_imagery"),
+    row(21, B5K, "{tmp}/b", "presentation lists", "BOLD5000_Stimuli.zip"),
+    row(4, f"{B5K} --config.data.reader.betas=voxels", "betas", "voxels", "rois"),
+    row(4, f"{B5K} --config.data.reader.subject=5", "5", "subjects 1 to 4", steps=[B5K_FILES]),
+    row(1, f"{B5K} --config.data.reader.subject=1", "CSI1", steps=[B5K_FILES]),
+    row(4, f"{B5K} --config.data.reader.rois=\"('V1',)\"", "V1", "EarlyVis", steps=[B5K_FILES]),
+    row(4, f"{B5K} --config.data.reader.sessions='(1, 4)'", "session 4", steps=[B5K_FILES]),
+    row(4, f"{B5K} --config.data.reader.num_validation=24", "num_validation", "24",
+        steps=[B5K_FILES]),
+    row(21, f"{B5K} --dry-run", "{tmp}/b", "lacks the images",
+        steps=[B5K_FILES, d.removed("b/**/concert1.jpg")]),
+    row(13, B5K, "LHPPA.npy", steps=[B5K_FILES, d.truncated("b/**/*LHPPA.npy")]),
+    row(11, B5K, "LHPPA.npy", "34", "35",
+        steps=[B5K_FILES, d.removed("b/**/*LHPPA.npy"), d.array(
+               f"b/CSI2_GLMbetas-{bold5000_tree.VERSION}_allses_LHPPA.npy", np.zeros((34, 2)))]),
+    row(11, B5K, "CSI2_imgnames.txt", "1",
+        steps=[B5K_FILES, d.text("b/CSI2_imgnames.txt", "concert1.jpg\n")]),
+    row(21, mosaic(), "sub-03_BOLD5000.hdf5", "s3://mosaicfmri"),
+    row(4, f"{mosaic()} --config.data.reader.dataset=things", "dataset", "things", "THINGS"),
+    row(4, f"{mosaic()} --config.data.reader.subject=9", "9", "4 subjects", steps=[MOSAIC_FILES]),
+    row(11, mosaic("R", "L"), "hemi-R", "29716", "29696", steps=[MOSAIC_FILES]),
+    row(21, f"{mosaic()} --config.data.reader.images={{tmp}}/m", "lacks the images",
+        steps=[MOSAIC_FILES]),
+    row(13, mosaic(), "sub-03_BOLD5000.hdf5", steps=[MOSAIC_FILES, d.truncated("m/*.hdf5")]),
     row(22, "prepare --config derived_nsd --config.data.reader.root={tmp} "
         "--config.data.reader.images={root}/nsddata_stimuli/stimuli/nsd/nsd_stimuli.hdf5 "
         "--config.data.prepared={out}", "pickle", "metadata_subject-1.npy",

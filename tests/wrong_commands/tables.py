@@ -4,6 +4,7 @@ from collections import Counter
 
 from wrong_commands.row import Row
 from wrong_commands.table_data import PREPARE, ROIS
+from wrong_commands.table_publish import PUBLISH
 from wrong_commands.table_reconstructions import (
     EVALUATE,
     EVALUATE_ENCODER,
@@ -45,7 +46,7 @@ KINDS = {
 ROWS: tuple[Row, ...] = (
     *PREPARE, *ROIS, *TRAIN, *EXPORTS, *TRAIN_ENCODER, *RECONSTRUCT, *INTERPRET, *EVALUATE,
     *EVALUATE_ENCODER, *BASELINES, *ABLATIONS, *ATTENTION_TRUTH, *BENCHMARKS, *CONVERT,
-    *SHIPPED, *DEMO, *DOCTOR,
+    *PUBLISH, *SHIPPED, *DEMO, *DOCTOR,
 )  # fmt: skip
 
 

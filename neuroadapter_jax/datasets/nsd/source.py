@@ -26,13 +26,21 @@ class NSDSelection:
 
     Attributes:
         subject: 1 to 8.
-        space: surface of the betas; see `NSDSubject`.
+        space: surface of the betas, such as `fsaverage`.
         beta_version: one of NSD's three sets of betas.
         sessions: sessions to use, counted from 1; all when None.
-        normalize: see `NSDSubject.session_scaling`.
-        split: see `split_images`.
+        normalize: each vertex is z-scored over the "session", over each "run" of it, by the
+            session's training trials ("train-stats"), or not at all ("none").
+        split: "shared", "shared1000", "shared982", "special515" or "algonauts"; `split_images` says
+            which images each tests with.
         num_validation: number of validation images, where the split samples them.
         seed: determines which images those are.
+
+    Examples:
+        >>> from neuroadapter_jax.datasets.nsd.source import NSDSelection
+        >>> selection = NSDSelection(subject=2, split="shared982")
+        >>> selection.space, selection.normalize
+        ('fsaverage', 'session')
     """
 
     subject: Annotated[int, Interval(ge=1, le=8)] = 1
@@ -58,13 +66,16 @@ class NSDSource:
 
     Args:
         subject: the reader.
-        normalize: see `NSDSubject.session_scaling`.
-        split: see `split_images`.
+        normalize: each vertex is z-scored over the "session", over each "run" of it, by the
+            session's training trials ("train-stats"), or not at all ("none").
+        split: "shared", "shared1000", "shared982", "special515" or "algonauts"; `split_images` says
+            which images each tests with.
         num_validation: number of validation images, where the split samples them.
         seed: determines which images those are.
 
     Raises:
-        InputError: another `normalize`, or as `split_images`.
+        InputError: another `normalize` or `split`, a split for which the design or the sessions do
+            not suffice, or so many validation images that none is left for training.
     """
 
     name = "nsd"
@@ -99,20 +110,20 @@ class NSDSource:
         }
 
     def trial_image_ids(self) -> Int64[np.ndarray, " trials"]:
-        """See `NSDSubject.trial_image_ids`."""
+        """Image shown in each trial of the used sessions, in order (0-based 73k id)."""
         return self._reader.trial_image_ids()
 
     def ncsnr(self) -> Float32[np.ndarray, " n"]:
-        """See `NSDSubject.ncsnr`."""
+        """Noise-ceiling SNR per vertex, left then right hemisphere, as NSD publishes it."""
         return self._reader.ncsnr()
 
     def images(self, ids: Int[np.ndarray, " b"]) -> list[UInt8[np.ndarray, "y x 3"]]:
-        """See `NSDSubject.images`."""
+        """Images by 0-based 73k id, in the order of `ids`."""
         return list(self._reader.images(ids))
 
     @property
     def files(self) -> list[Path]:
-        """See `NSDSubject.files`."""
+        """Every file this subject is read from."""
         return self._reader.files
 
     @property
@@ -126,7 +137,7 @@ class NSDSource:
         return {part: np.flatnonzero(np.isin(shown, ids)) for part, ids in self._image_ids.items()}
 
     def read_block(self, session: int) -> Betas:
-        """See `NSDSubject.session_betas`."""
+        """One session's responses, left then right hemisphere, normalised as the source is."""
         training = np.isin(self.trial_image_ids(), self._image_ids["train"])
         length = self._reader.trials_per_session
         start = length * self._reader.sessions.index(session)
@@ -135,12 +146,12 @@ class NSDSource:
         )
 
     def open_trials(self, work: Path, done: Callable[[str, bool], None]) -> NSDTrials:
-        """See `NSDTrials`."""
+        """Random access to the normalised trials, see `NSDTrials`."""
         training = np.isin(self.trial_image_ids(), self._image_ids["train"])
         return NSDTrials(self._reader, self._normalize, training, work, done)
 
     def check_before_preparing(self) -> list[Check]:
-        """See `check_subject`."""
+        """Counts, first images and SNR beside the published ones."""
         return check_subject(self._reader, self._split, self._image_ids)
 
     def check_responses(
@@ -149,7 +160,7 @@ class NSDSource:
         nan_vertices: dict[str, int],
         agreement: SessionAgreement,
     ) -> list[Check]:
-        """See `checks.check_responses`."""
+        """SNR, noise ceilings and sessions beside the published ones, once all were read."""
         shown = self.trial_image_ids()
         repeats = np.array([np.sum(shown == i) for i in self._image_ids["test"]])
         return check_responses(self._reader, ncsnr, repeats, nan_vertices, agreement)

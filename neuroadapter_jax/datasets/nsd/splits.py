@@ -24,14 +24,17 @@ def split_images(
 ) -> dict[str, Int64[np.ndarray, " images"]]:
     """Ids of the training, validation and test images, ascending; all trials of one go together.
 
-    | split | test | validation | training |
-    | --- | --- | --- | --- |
-    | `shared` | shared images the subject saw | sampled | other images |
-    | `shared1000` | the same, of NSD's 1,000 | sampled | other images |
-    | `shared982` | shared images shown in the first 37 sessions | sampled | images not shared |
-    | `special515` | shared images shown 3 times in the first 30 sessions, so to all eight \
-subjects | other shared images | images not shared |
-    | `algonauts` | images shown in the last 3 sessions only | sampled | other images |
+    ============ ========================================= =================== =================
+    split        test                                      validation          training
+    ============ ========================================= =================== =================
+    `shared`     shared images the subject saw             sampled             other images
+    `shared1000` the same, of NSD's 1,000                  sampled             other images
+    `shared982`  shared images shown in the first 37       sampled             images not shared
+                 sessions
+    `special515` shared images shown 3 times in the first  other shared images images not shared
+                 30 sessions, so to all eight subjects
+    `algonauts`  images shown in the last 3 sessions only  sampled             other images
+    ============ ========================================= =================== =================
 
     Validation images are sampled from the training images by `seed`, except for `special515`.
     `shared982` leaves out the shared images that are shown in sessions 38 to 40 only. When a
@@ -39,9 +42,9 @@ subjects | other shared images | images not shared |
 
     Args:
         source: the subject.
-        split: one of `NSD_SPLITS`.
-        num_validation: how many validation images to sample.
-        seed: of the sampling.
+        split: which of the table.
+        num_validation: how many validation images to sample, at least 0.
+        seed: of the sampling, at least 0.
 
     Raises:
         InputError: another split; one for which the design or the sessions do not suffice; or

@@ -153,11 +153,12 @@ class NSDSubject:
 
         Args:
             session: counted from 1.
-            normalize: one of `NORMALIZATIONS`.
-            training: see `session_scaling`.
+            normalize: `"session"`, `"run"`, `"train-stats"` or `"none"`.
+            training: the session's training trials, needed for `"train-stats"` only.
 
         Raises:
-            InputError: as `session_scaling`.
+            InputError: another `normalize`, a session that is not in use, a NaN that does not fill
+                its vertex's session, or a session without training trials.
         """
         scaling = self.session_scaling(session, normalize, training)
         betas = np.empty((self.trials_per_session, sum(self.num_vertices)), np.float32)
@@ -266,7 +267,11 @@ class NSDSubject:
         return self._paths.session_file(hemisphere, session)
 
     def images(self, ids: Int[np.ndarray, " b"]) -> UInt8[np.ndarray, "b y x 3"]:
-        """Images by 0-based 73k id, in the order of `ids`."""
+        """Images by 0-based 73k id, in the order of `ids`.
+
+        Args:
+            ids: 0-based 73k ids, any order.
+        """
         path = self._paths.images
         with reading(path, "NSD's images", where_from(path)):
             return np.stack([self._brick[int(i)] for i in ids])

@@ -30,7 +30,7 @@ class NSDTrials:
 
     Args:
         source: the subject.
-        normalize: see `NSDSubject.session_scaling`.
+        normalize: `"session"`, `"run"`, `"train-stats"` or `"none"`.
         training: which of the trials in use are for training.
         work: folder for the statistics; those found there are used, see `share`.
         done: see `share`; a unit is a session.

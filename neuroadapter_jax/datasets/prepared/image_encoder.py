@@ -13,6 +13,9 @@ from neuroadapter_jax.diffusion.config_files import component_config
 from neuroadapter_jax.diffusion.weights import backbone_folder, load_component
 from neuroadapter_jax.ranges import SettingError
 
+# Rows of pixels from which on images are encoded one after the other, which saves memory alone.
+LARGE = 256
+
 
 def require_image_size(backbone: str | Path, image_size: int) -> None:
     """Refuse a size of images that a backbone's networks cannot halve as often as they do.
@@ -37,13 +40,19 @@ def load_image_encoder(backbone: str | Path) -> ImageEncoder:
     """Loads the VAE of a backbone, see `backbone_folder`.
 
     Its fingerprint is a hash of the VAE's files.
+
+    Args:
+        backbone: a folder, a shipped name such as "tiny-sd", or a Hub id.
     """
     folder = backbone_folder(backbone)
     graph, state = nnx.split(load_component(backbone, "vae"))
 
     @jax.jit
     def moments(state, images):
-        return nnx.merge(graph, state).encode(images)
+        vae = nnx.merge(graph, state)
+        if images.shape[1] < LARGE:
+            return vae.encode(images)
+        return jax.tree.map(lambda x: x[:, 0], jax.lax.map(vae.encode, images[:, None]))
 
     def encode_images(images):
         mean, std = moments(state, jnp.asarray(images, jnp.float32) / 127.5 - 1)

@@ -12,7 +12,7 @@ from typing import Any, SupportsIndex
 import numpy as np
 from array_record.python.array_record_data_source import ArrayRecordDataSource
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
-from jaxtyping import Bool, Float32, Int, Int64
+from jaxtyping import Bool, Float32, Int, Int64, UInt8
 from typing_extensions import TypedDict  # that of 3.11 lacks what pydantic needs
 
 from neuroadapter_jax import fingerprints
@@ -55,23 +55,34 @@ class PreparedDataset:
     ascending order of image_id. A stimulus without an image, see `has_image`, has a black one.
 
     Args:
-        prepared: folder written by `prepare_source`.
+        prepared: folder written by `prepare_source`, or the name of a shipped one, such as
+            "simulated-responses".
         split: a split of the dataset, such as `"train"`, `"validation"` or `"test"`.
 
     Attributes:
-        image_ids: the stimuli.
+        image_ids: the stimuli, ascending.
         num_vertices: features of the left and the right hemisphere.
-        ncsnr: noise-ceiling SNR per feature.
-        provenance: see `read_provenance`.
+        ncsnr: noise-ceiling SNR per feature, at least 0; NaN where it is not known.
+        provenance: what the folder was made from, how, and what it holds: its provenance.json.
 
     Raises:
         MissingFileError: the folder, or the split's records, are not there.
         InputError: an unknown split, or records and index disagree.
         NotFiniteError: an infinite SNR; or, where a record is read, a number that is not finite.
+
+    Examples:
+        >>> from neuroadapter_jax import PreparedDataset
+        >>> from neuroadapter_jax.diffusion.weights import ASSETS
+        >>> dataset = PreparedDataset(ASSETS / "simulated-responses", "test")
+        >>> len(dataset), dataset.num_vertices
+        (8, (10242, 10242))
+        >>> record = dataset[0]
+        >>> record["image"].shape, record["betas"].shape  # three presentations of one image
+        ((64, 64, 3), (3, 20484))
     """
 
     def __init__(self, prepared: str | Path, split: str):
-        self.path = Path(prepared)
+        self.path = _here_or_shipped(prepared)
         self.split = split
         self.provenance = read_provenance(self.path)
         index = read_npz(self.path / INDEX, IDS_OF_SPLITS, {"*": "iu1"})
@@ -179,10 +190,13 @@ class PreparedDataset:
 
         Args:
             files: of the left and the right hemisphere; not looked at if it brings regions.
-            parcels: see `read_parcellation`.
+            parcels: "own" for each hemisphere's own file; "released" for the left file's vertex
+                sets in both hemispheres, as the released code has them.
 
         Raises:
-            InputError: neither, or as `read_parcellation`.
+            MissingFileError: a label file is missing.
+            InputError: the dataset brings no regions and there are not two files, or what
+                `read_parcellation` refuses in them.
         """
         if self.regions is not None:
             return self.regions
@@ -193,6 +207,24 @@ class PreparedDataset:
             )
         left, right = files
         return read_parcellation(left, right, self.num_vertices, parcels)
+
+    def fmri_and_stimuli(
+        self, num_images: int | None = None
+    ) -> tuple[Float32[np.ndarray, "b n"], UInt8[np.ndarray, "b y x c"]]:
+        """Responses, averaged over repeats, and stimuli, as a pipeline takes and compares them.
+
+        `read_split` gives other arrays of the records, and a part of what would fill the memory.
+
+        Args:
+            num_images: the first so many only; all when None.
+
+        Raises:
+            InputError: the split, or num_images, holds no image.
+        """
+        from neuroadapter_jax.datasets.input_pipeline import read_split  # which imports Grain
+
+        found = read_split(self, "betas", "image", num_images=num_images)
+        return found["betas"].astype(np.float32), found["image"]
 
     def require_images(self) -> None:
         """Refuses a split in which a stimulus has no image.
@@ -268,6 +300,13 @@ class PreparedDataset:
                 f"records do not belong together, so prepare them again or copy both."
             )
         return record
+
+
+def _here_or_shipped(prepared: str | Path) -> Path:
+    """The folder, or the one that the package brings along under this name."""
+    from neuroadapter_jax.diffusion.weights import ASSETS  # which imports all networks
+
+    return next((f for f in (Path(prepared), ASSETS / prepared) if f.is_dir()), Path(prepared))
 
 
 class _Provenance(TypedDict):

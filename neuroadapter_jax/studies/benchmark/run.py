@@ -1,4 +1,4 @@
-"""The four benchmarks: both sides, the paper's step, two steps at full size, and the views."""
+"""Three benchmarks that run: both sides, two steps at full size, and the views."""
 
 import platform
 import tempfile
@@ -20,7 +20,6 @@ from neuroadapter_jax.pipeline import NeuroAdapterPipeline
 from neuroadapter_jax.progress import Bar
 from neuroadapter_jax.ranges import SettingError
 from neuroadapter_jax.readers import read_json
-from neuroadapter_jax.studies.benchmark.compiled import PEAKS, train_step_cost
 from neuroadapter_jax.studies.benchmark.measure import (
     CASES,
     SIZES,
@@ -148,19 +147,6 @@ def sides_table(results: Mapping[str, Any]) -> str:
         f"\nDenoising steps with guidance: {steps}; a fifth of them for 8 candidates of one "
         f"response. Cores: {results['threads']}; medians of {results['repeats']}.\n"
     )
-
-
-def paper_step(batch: int = 16) -> str:
-    """The compiled training step of the paper's configuration as Markdown; nothing is run."""
-    rows = []
-    for remat in Bar([False, True], unit="program"):
-        cost = train_step_cost(SIZES["sd15"], batch, remat=remat)
-        seconds = [f"{cost.seconds(peak * x):.3f} s" for peak in PEAKS.values() for x in (1, 0.5)]
-        memory = [f"{(x or 0) / 2**30:.2f}" for x in (cost.argument_bytes, cost.temporary_bytes)]
-        rows.append([f"remat={remat}", f"{cost.flops / 1e12:.1f}", *memory, *seconds])
-    peaks = [f"{name} at {share}" for name in PEAKS for share in ("peak", "half")]
-    head = [f"batch {batch}", "TFLOP", "arguments GiB", "temporary GiB", *peaks]
-    return markdown_table(head, rows)
 
 
 def full_size() -> str:

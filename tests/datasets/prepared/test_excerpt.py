@@ -48,3 +48,23 @@ def test_a_folder_that_is_there_is_not_written_into(prepared, tmp_path):
     with pytest.raises(ExistingFileError, match="holds few already"):
         write_excerpt(prepared, "test", 1, tmp_path / "few")
     assert not list((tmp_path / "few").iterdir())
+
+
+def test_responses_and_stimuli_in_one_call_are_the_records_averaged(prepared):
+    dataset = PreparedDataset(prepared, "test")
+    fmri, stimuli = dataset.fmri_and_stimuli(2)
+    assert fmri.dtype == np.float32 and fmri.shape == (2, 11)
+    for i in range(2):
+        mean = dataset[i]["betas"].astype(np.float64).mean(0)
+        np.testing.assert_allclose(fmri[i], mean, atol=2e-3)  # averages are kept as float16
+        np.testing.assert_array_equal(stimuli[i], dataset[i]["image"])
+    assert len(dataset.fmri_and_stimuli()[0]) == 3
+
+
+def test_shipped_records_are_known_by_their_name_unless_a_folder_here_has_it(
+    prepared, tmp_path, monkeypatch
+):
+    assert len(PreparedDataset("simulated-responses", "test")) == 8
+    monkeypatch.chdir(tmp_path)
+    prepared.rename("simulated-responses")
+    assert len(PreparedDataset("simulated-responses", "test")) == 3

@@ -6,10 +6,10 @@ import shutil
 import huggingface_hub
 import pytest
 
-from neuroadapter_jax.diffusion.hub import commit_of, is_hub_id
 from neuroadapter_jax.diffusion.identity import backbone_identity
 from neuroadapter_jax.diffusion.weights import backbone_folder
 from neuroadapter_jax.encoder.weights import dinov2_folder, dinov2_identity
+from neuroadapter_jax.hub.snapshots import commit_of, is_hub_id
 
 COMMIT = "0123456789abcdef" * 2 + "01234567"
 
