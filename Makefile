@@ -1,3 +1,4 @@
+# make quick  installs, then first pictures within three minutes, in runs/demo/quick
 # make demo   the whole method at small size, from nothing to a report in runs/demo
 # make test   format, lint, types, import contracts, then every test, with what they cover
 # make check  the same without the slow tests and without coverage
@@ -20,10 +21,13 @@ PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscop
 
 export PIP_NO_WARN_SCRIPT_LOCATION := 1
 
-.PHONY: demo test check lint docs wheel clean
+.PHONY: quick demo test check lint docs wheel clean
 .DELETE_ON_ERROR:
 
-demo: $(VENV)/.prepare
+quick: $(VENV)/.core
+	@$(BIN)/neuroadapter demo --quick
+
+demo: $(VENV)/.core
 	@$(BIN)/neuroadapter demo
 
 lint: $(VENV)/.dev
@@ -79,9 +83,9 @@ $(BIN)/python:
 	@echo "Creating $(VENV) with $$("$(PYTHON)" --version)"
 	@"$(PYTHON)" -m venv $(VENV)
 
-$(VENV)/.prepare: setup.py constraints.txt | $(BIN)/python
-	@echo "Installing neuroadapter-jax (about 2 GB in $(VENV), a few minutes)"
-	@$(INSTALL) --editable '.[prepare]'
+$(VENV)/.core: setup.py constraints.txt | $(BIN)/python
+	@echo "Installing neuroadapter-jax (about 1.5 GB in $(VENV), a few minutes)"
+	@$(INSTALL) --editable .
 	@touch $@
 
 # The CPU builds first: where pip finds none, its own choice on Linux is several GB. TORCH_INDEX
@@ -96,7 +100,7 @@ $(VENV)/.dev: setup.py constraints.txt | $(BIN)/python
 	|| echo "torchvision is not available; the tests that compare with its networks are skipped"; }; } \
 	|| $(PIP) install --quiet '$(TORCH)' '$(TORCHVISION)'
 	@$(INSTALL) --editable '.[dev]'
-	@touch $(VENV)/.prepare $@
+	@touch $(VENV)/.core $@
 
 # After `make test` this adds only what is missing.
 $(VENV)/.docs: setup.py constraints.txt | $(BIN)/python

@@ -49,7 +49,8 @@ CORE = [
     "xxhash>=3.2",
 ]
 
-# TensorFlow writes the TFDS records; nothing that reads them needs it.
+# TFDS reads its records by tf.data where TensorFlow is installed; writing them, and all that this
+# package reads, does without.
 PREPARE = [
     'tensorflow-cpu>=2.21; platform_machine == "x86_64" or platform_machine == "AMD64"',
     'tensorflow>=2.21; platform_machine != "x86_64" and platform_machine != "AMD64"',
@@ -63,7 +64,7 @@ PYTORCH = ["diffusers>=0.40", "torch>=2.13", "transformers>=5"]
 # nor transformers starts: that of PyPI is, the tests' CPU build the Makefile takes care of.
 NETWORKS = ["torchvision>=0.28"]
 
-# What `make docs` needs; a script of the gallery prepares records.
+# What `make docs` needs.
 DOCS = [
     "myst-parser",
     "pydata-sphinx-theme",
@@ -71,7 +72,6 @@ DOCS = [
     "sphinx-copybutton",
     "sphinx-design",
     "sphinx-gallery",
-    *PREPARE,
 ]
 
 DEV = [

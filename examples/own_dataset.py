@@ -30,7 +30,8 @@ class OwnDataset:
         self.sides = [np.load(self.root / f"{h}.npy", mmap_mode="r") for h in ("lh", "rh")]
         self.num_vertices = tuple(side.shape[1] for side in self.sides)
         self.blocks = tuple(self.table["run"].unique())  # trials of a run are consecutive rows
-        self.settings = {"space": "fsaverage", "normalize": "run"}
+        space = {163_842: "fsaverage", 10_242: "fsaverage5"}.get(self.num_vertices[0], "own")
+        self.settings = {"space": space, "normalize": "run"}
         self.files = sorted(path for path in self.root.rglob("*") if path.is_file())
 
     def trial_image_ids(self):
@@ -53,6 +54,8 @@ class OwnDataset:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 3:
+        sys.exit(__doc__)
     prepare_source(
         OwnDataset(sys.argv[1]),
         sys.argv[2],

@@ -5,6 +5,7 @@ The adapter's tokens steer a frozen image model from noise to an image. Four res
 images here, three times each, and once with all tokens silenced.
 """
 
+import matplotlib.pyplot as plt
 import numpy as np
 
 from neuroadapter_jax import NeuroAdapterPipeline, PreparedDataset
@@ -40,3 +41,4 @@ nothing = np.zeros((NUM_IMAGES, len(pipe.regions)), bool)  # no token is kept
 made_up = pipe(fmri, sampling, num_candidates=3, seed=SEED, keep=nothing)
 rows = {"stimulus": stimuli, "with tokens": images[:, 0], "without": made_up[:, 0]}
 figure = grid_figure(rows, title="The same start with and without the tokens")
+plt.show()

@@ -6,8 +6,7 @@ Your data need a class that says where the responses and the images are; some 40
 Here it reads a made-up experiment: six images, each shown eight times, to a tiny cortex of 2 x 60
 vertices.
 
-The class is in a checkout of the repository, not in the installed package. Writing
-records needs TensorFlow: ``pip install 'neuroadapter-jax[prepare]'``.
+The class is in a checkout of the repository, not in the installed package.
 """
 
 import sys

@@ -32,6 +32,7 @@ SHIPPED = {
     "tiny-sd": "unet/diffusion_pytorch_model.safetensors",
     "tiny-vit": "model.safetensors",
     "neuroadapter-simulated": "adapter.safetensors",
+    "brain-encoder-simulated": "config.json",
     "scene_reader": "model.safetensors",
 }
 # Repository of the Hub -> what it is for.

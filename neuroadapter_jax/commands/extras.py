@@ -16,7 +16,9 @@ class Extra(NamedTuple):
 
 
 EXTRAS = {
-    "prepare": Extra("to prepare records of a dataset, and so for the demo", ("tensorflow",)),
+    "prepare": Extra(
+        "for tf.data on the records; preparing and training do without", ("tensorflow",)
+    ),
     "pytorch": Extra(
         "to read and write the released PyTorch checkpoints, and for the published metrics",
         ("torch", "torchvision", "transformers", "diffusers"),

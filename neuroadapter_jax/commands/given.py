@@ -159,8 +159,8 @@ def require_folder(name: str, kind: str, path: Path) -> None:
     Args:
         name: of the flag or the key, as it was typed.
         kind: model, run, encoder or prepared.
-        path: the folder; of a model or an encoder also the name of one that is shipped, or one of
-            the Hub.
+        path: the folder, or the name of one that is shipped; of a model or an encoder also the name
+            of one of the Hub.
 
     Raises:
         MissingFileError: a file of such a folder is not there.
@@ -168,8 +168,8 @@ def require_folder(name: str, kind: str, path: Path) -> None:
     files, maker = _FOLDERS[kind]
     if kind in ("model", "encoder") and is_hub_id(path):
         return
-    may_be_shipped = kind in ("model", "encoder") and not path.exists() and len(path.parts) == 1
-    if kind == "encoder":
+    may_be_shipped = kind != "run" and not path.exists() and len(path.parts) == 1
+    if kind in ("encoder", "prepared"):
         may_be_shipped &= (Path(neuroadapter_jax.__file__).parent / "assets" / path).is_dir()
     lacking = [file for file in files if not (path / file).is_file()]
     if lacking and not may_be_shipped:

@@ -1,6 +1,7 @@
 """How images are sampled: one set of settings for training, exports, calls, folders and flags."""
 
 import dataclasses
+import difflib
 from typing import Annotated, Any, Literal, get_args
 
 from neuroadapter_jax.ranges import Count, SettingError, Share, check_fields
@@ -66,6 +67,11 @@ class Sampling:
             TypeError: a name that is no setting.
             SettingError: a setting that is none of its choices or out of range.
         """
+        known = [field.name for field in dataclasses.fields(self)]
+        if unknown := [name for name in changes if name not in known]:
+            near = difflib.get_close_matches(unknown[0], known, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise TypeError(f"Sampling has no {unknown[0]!r}, but {', '.join(known)}{hint}")
         return dataclasses.replace(
             self, **{name: value for name, value in changes.items() if value is not None}
         )

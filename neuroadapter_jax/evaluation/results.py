@@ -231,8 +231,10 @@ def markdown(results: Mapping[str, Any], *, title: str, comparable: bool) -> str
 
 def summary_lines(results: Mapping[str, Any]) -> list[str]:
     """The scores of a folder as lines for the terminal, with what is missing and why."""
-    labels = metric_labels()
-    lines = [f"{labels[x]}: {_with_interval(x, e)}" for x, e in results["metrics"].items()]
+    labels, count = metric_labels(), results["num_images"]
+    few = "; so few say little, whatever the intervals" if count < 20 else ""
+    lines = [f"{count} images{few}"]
+    lines += [f"{labels[x]}: {_with_interval(x, e)}" for x, e in results["metrics"].items()]
     for name in ("semantic_recall", "object_identity", "recall_relative_to_readout"):
         if results.get(name, {}).get("value") is not None:
             lines.append(f"{name.replace('_', ' ')}: {results[name]['value']:.3f}")

@@ -14,7 +14,7 @@ from matplotlib.patches import Patch
 
 from neuroadapter_jax.cortex.shown_surface import ShownSurface
 from neuroadapter_jax.errors import InputError
-from neuroadapter_jax.figures.pictures import panels
+from neuroadapter_jax.figures.pictures import panels, roi_colours, tab20
 
 VIEWS = ("lateral", "medial", "ventral")
 FLAT = "flat"
@@ -51,7 +51,7 @@ def roi_figure(
     names = list(order) if order is not None else present
     if missing := [name for name in present if name not in names]:
         raise InputError(f"The order of ROIs lacks {missing}, which the map holds; name every one.")
-    palette = np.delete(_tab20(), [14, 15], axis=0)  # no grey: those are sulci
+    palette = np.delete(tab20(), [14, 15], axis=0)  # no grey: those are sulci
     colours = palette[np.arange(len(names)) % len(palette)]
     index = np.full(len(roi), np.nan)
     for i, name in enumerate(names):
@@ -179,16 +179,6 @@ def _surface_of(values: np.ndarray, surface: ShownSurface | None) -> ShownSurfac
     return surface
 
 
-def _tab20() -> Float[np.ndarray, "20 3"]:
-    return plt.get_cmap("tab20")(np.arange(20))[:, :3]
-
-
-def _outline_colours(names: Sequence[str]) -> list:
-    palette = _tab20()
-    bright = [palette[i] for i in (6, 2, 12, 0, 4, 18, 16, 10, 8, 7, 3, 13, 1, 5, 19, 17, 11, 9)]
-    return [bright[i % len(bright)] for i in range(len(names))]
-
-
 def _on_the_cortex(
     columns: Sequence[tuple[str, str, np.ndarray]],
     plot: Callable,
@@ -218,7 +208,7 @@ def _on_the_cortex(
     columns = [(title, view, surface(values)) for title, view, values in columns]
     outlines = {name: surface(mask) for name, mask in outlines.items()}
     split = len(surface.hemispheres[0].mesh)
-    colours = _outline_colours(list(outlines))
+    colours = roi_colours(len(outlines))
     size = (2.9 * len(columns), 7.0 if outlines else 6.2)
     figure, axes = panels(figure, 2, len(columns), size, subplot_kw={"projection": "3d"})
     parts = (("left", slice(None, split)), ("right", slice(split, None)))

@@ -1,9 +1,11 @@
-"""The one writer of pictures, and the one maker of panels."""
+"""The one writer of pictures, the one maker of panels, and the colours of ROIs."""
 
 from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
+import numpy as np
+from jaxtyping import Float
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -43,3 +45,19 @@ def save_picture(path: str | Path, picture: Image.Image | Figure, dpi: int = 110
         path, lambda partial: figure.savefig(partial, dpi=dpi, format="png", facecolor="white")
     )
     plt.close(figure)
+
+
+def tab20() -> Float[np.ndarray, "20 3"]:
+    """Matplotlib's twenty colours that tell kinds apart."""
+    return plt.get_cmap("tab20")(np.arange(20))[:, :3]
+
+
+def roi_colours(count: int) -> list:
+    """The colours of so many ROIs, the same in every figure, as rows of red, green and blue.
+
+    Args:
+        count: of the ROIs.
+    """
+    palette = tab20()
+    bright = [palette[i] for i in (6, 2, 12, 0, 4, 18, 16, 10, 8, 7, 3, 13, 1, 5, 19, 17, 11, 9)]
+    return [bright[i % len(bright)] for i in range(count)]

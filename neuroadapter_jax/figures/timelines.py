@@ -13,7 +13,7 @@ from PIL import Image
 
 from neuroadapter_jax.cortex.parcellation import Parcellation
 from neuroadapter_jax.figures.grids import image_grid
-from neuroadapter_jax.figures.pictures import panels
+from neuroadapter_jax.figures.pictures import panels, roi_colours
 from neuroadapter_jax.files import write_file
 from neuroadapter_jax.ibbi.views import DEFINITIONS
 from neuroadapter_jax.metrics.statistics import bootstrap_interval
@@ -150,7 +150,7 @@ def share_figure(
     figure, ((axis,),) = panels(figure, 1, 1, (7.0, 4.2))
     reduction = views.attrs["reduction"]
     brain, steps = views["brain_view"].values, np.arange(views.sizes["step"]) + 1
-    for roi in rois:
+    for roi, colour in zip(rois, roi_colours(len(rois)), strict=True):
         members = views["roi_weight"].sel(roi=roi).values > 0
         if not members.any():
             continue
@@ -158,8 +158,8 @@ def share_figure(
         found = [bootstrap_interval(column.astype(float)) for column in share.T]
         low, high = np.array([x["interval"] for x in found]).T
         values = np.array([x["value"] for x in found], float)
-        (line,) = axis.plot(steps, values, label=roi)
-        axis.fill_between(steps, low, high, color=line.get_color(), alpha=0.2, lw=0)
+        (line,) = axis.plot(steps, values, label=roi, color=colour)
+        axis.fill_between(steps, low, high, color=line.get_color(), alpha=0.1, lw=0)
     axis.axhline(1, color="#999", lw=1, ls="--")
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.set_xlabel("denoising step, from noise to image")

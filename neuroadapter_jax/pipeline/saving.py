@@ -1,6 +1,7 @@
 """Folders of a trained pipeline: config.json, adapter.safetensors and regions.npz."""
 
 import dataclasses
+import difflib
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, NotRequired
@@ -206,9 +207,11 @@ def _find(folder: str | Path, revision: str | None = None) -> Path:
         local_name(folder, revision)
         here = here or Path(folder)
         names = sorted(p.parent.name for p in ASSETS.glob(f"*/{WEIGHTS}"))
+        near = difflib.get_close_matches(str(folder), names, n=1)
+        hint = f"; did you mean {near[0]}?" if near and not here.is_dir() else ""
         lacking = (
             f"a folder written by save_pretrained or `neuroadapter export`, or one of the shipped "
-            f"{names}"
+            f"{names}{hint}"
         )
     for name in (CONFIG, WEIGHTS, REGIONS):
         if not (here / name).is_file():

@@ -51,7 +51,7 @@ def test_a_missing_extra_is_named_with_how_to_get_it(monkeypatch):
     lines = list(doctor.extras())
     assert len(lines) == len(EXTRAS)
     (prepare,) = [line for line in lines if line.startswith("prepare ")]
-    assert "without tensorflow; to prepare records" in prepare
+    assert "without tensorflow; for tf.data on the records" in prepare
     assert prepare.endswith("pip install 'neuroadapter-jax[prepare]'")
 
 

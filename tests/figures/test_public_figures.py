@@ -49,6 +49,7 @@ def arguments(name):
         "deletion_figure": lambda: (
             {"curves": {"random": ways}, "shares": [0.1, 0.5, 1.0], "num_images": 5},
         ),
+        "grid_figure": lambda: ({"Stimulus": images},),
         "image_grid": lambda: ({"Stimulus": images},),
         "loss_figure": lambda: (
             {

@@ -120,7 +120,7 @@ def prepare_source(
         prepared: the folder to make.
         encoder: of the images; see `load_image_encoder`.
         settings: the defaults when None.
-        write_records: writes the record files; `datasets.tfds` when None, which needs TensorFlow.
+        write_records: writes the record files; `datasets.tfds` when None.
 
     Raises:
         MissingFileError: the folder exists and is no prepared one.
@@ -259,7 +259,7 @@ class _Comparison:
 
 
 def _write_with_tfds(records: RecordSource, folder: Path) -> Path:
-    # Importing the builder imports TensorFlow, which only writing needs.
+    # Importing TFDS takes seconds, and only writing needs it.
     from neuroadapter_jax.datasets.tfds import write_records
 
     return write_records(records, folder)

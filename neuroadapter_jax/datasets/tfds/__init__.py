@@ -1,6 +1,7 @@
-"""Prepared records as a TFDS dataset. The only code of the project that needs TensorFlow.
+"""Prepared records as a TFDS dataset.
 
-Importing this package imports TensorFlow, so nothing imports it before records are to be written.
+Importing this package imports tensorflow_datasets, which takes seconds, so nothing imports it
+before records are to be written. TensorFlow itself is needed by who reads them through tf.data.
 """
 
 from neuroadapter_jax.datasets.tfds.dataset_builder import VERSION as VERSION
