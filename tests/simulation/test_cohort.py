@@ -21,6 +21,8 @@ from neuroadapter_jax.simulation.scenes import CATEGORIES, OBJECTS, PLACES
 from neuroadapter_jax.simulation.truth import load_scenes, load_truth
 from neuroadapter_jax.simulation.unseen import IMAGERY_LETTERS, imagery_signals, make_designs
 
+pytestmark = pytest.mark.slow
+
 CONFIG = NSDLikeConfig(
     num_images=80,
     num_shared=20,
