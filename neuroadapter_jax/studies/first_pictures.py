@@ -37,7 +37,7 @@ def first_pictures(out: str | Path, run_stage: RunStage) -> tuple[Path, Path]:
     out = Path(out)
     refuse_foreign(out, ["reconstructions.png"], ours=(out / "seconds.json").is_file())
     own, views, picture = out / "own", out / "interpretation", out / "reconstructions.png"
-    known = ["--model", SHIPPED, "--prepared", str(RESPONSES), *SAMPLING]
+    known = ["--model", SHIPPED, "--prepared", RESPONSES.name, *SAMPLING]
     run_stage(out / "seconds.json", own / "index.json", "reconstruct", *known, "--out", str(own))
     found = load_reconstructions(own)
     save_picture(picture, image_grid({"Stimulus": found.stimuli, "Reconstruction": found.best}))
