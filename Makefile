@@ -55,7 +55,7 @@ docs: $(VENV)/.docs
 # The steps of a release but the upload. The environment is fresh and the folder is empty, so that
 # nothing of the checkout is found by chance.
 wheel: $(BIN)/python
-	@rm -rf build dist
+	@rm -rf build/lib build/bdist.* dist
 	@$(PIP) wheel --quiet --no-deps --wheel-dir dist .
 	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && set -e; \
 	$(BIN)/python -m venv "$$folder/venv"; \

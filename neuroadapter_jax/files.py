@@ -14,6 +14,13 @@ import numpy as np
 
 from neuroadapter_jax.errors import ExistingFileError, InputError, NotFiniteError
 
+ASSETS = Path(__file__).resolve().parent / "assets"  # what the package brings along
+
+
+def here_or_shipped(name: str | Path) -> Path | None:
+    """The folder of this name, else the one that the package brings along; None for neither."""
+    return next((folder for folder in (Path(name), ASSETS / name) if folder.is_dir()), None)
+
 
 def write_file(path: str | Path, write: Callable[[Path], object]) -> None:
     """Write a file so that a reader sees the old one or the whole new one, never a part.

@@ -35,7 +35,11 @@ labels = [parcellate_sphere(sphere.parts[h].coordinates, NUM_REGIONS) for h in (
 regions = Parcellation.from_labels(*labels)
 means = [fmri[0, regions.cortex_indices(i)].mean() for i in range(len(regions))]
 figure = value_figure(
-    regions.on_vertices(means), "mean response to the first image (z)", low=-0.5, high=0.5
+    regions.on_vertices(means),
+    "mean response to the first image (z)",
+    low=-0.5,
+    high=0.5,
+    colours="RdBu_r",
 )
 
 # %%

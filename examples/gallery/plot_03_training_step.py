@@ -69,7 +69,7 @@ axis.legend(frameon=False)
 keep = keep_mask(key, (len(fmri), len(pipe.regions)), DROP_RATE)
 figure, axis = plt.subplots(figsize=(8, 2.2), layout="constrained")
 axis.imshow(keep, cmap="Blues", aspect="auto", vmin=0, vmax=1, interpolation="nearest")
-axis.set(xlabel="region", ylabel="image", title=f"Tokens kept: {float(keep.mean()):.0%}")
+axis.set(xlabel="region", ylabel="image", title=f"Tokens kept (blue): {float(keep.mean()):.0%}")
 
 # %%
 # Loss and gradient

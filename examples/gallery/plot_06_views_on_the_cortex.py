@@ -17,6 +17,7 @@ import numpy as np
 from neuroadapter_jax import NeuroAdapterPipeline, PreparedDataset
 from neuroadapter_jax.figures.cortex_maps import steps_figure, value_figure
 from neuroadapter_jax.figures.image_figures import grid_figure
+from neuroadapter_jax.figures.pictures import roi_colours
 from neuroadapter_jax.figures.timelines import overlay
 from neuroadapter_jax.ibbi.roi import assign_by_name
 
@@ -68,16 +69,19 @@ figure = steps_figure(
 # %%
 # Region of interest by region of interest
 # ----------------------------------------
-# The same as the mean of the regions of each region of interest (ROI). The shaded bands span the
-# four images: most of them overlap.
+# The same as the mean of the regions of each region of interest (ROI), those outlined above in the
+# same colours. The shaded bands span the four images.
 
+colours = dict(zip(outlines, roi_colours(len(outlines)), strict=True))
 figure, axis = plt.subplots(figsize=(8, 4), layout="constrained")
 for name, members in zip(rois.names, rois.members, strict=True):
     share = times_uniform[..., members].mean(-1)  # [step, image]
-    (line,) = axis.plot(np.arange(1, len(share) + 1), share.mean(1), label=name)
-    axis.fill_between(
-        line.get_xdata(), share.min(1), share.max(1), color=line.get_color(), alpha=0.1
-    )
+    steps = np.arange(1, len(share) + 1)
+    if name in colours:
+        axis.fill_between(steps, share.min(1), share.max(1), color=colours[name], alpha=0.1)
+    label = name if name in colours else None
+    axis.plot(steps, share.mean(1), color=colours.get(name, "lightgrey"), label=label)
+axis.plot([], [], color="lightgrey", label="other ROIs")
 axis.axhline(1, color="grey", ls="--", lw=1)
 axis.set(xlabel="denoising step, from noise to image", ylabel="share / uniform share")
 axis.set_title(f"Attention to each ROI, mean and range of {len(fmri)} images")

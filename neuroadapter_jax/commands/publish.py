@@ -18,6 +18,7 @@ from absl import flags
 from neuroadapter_jax.commands.given import exactly_one, excludes, must_exist, needs
 from neuroadapter_jax.commands.shared_flags import CommandFlags, define_shared
 from neuroadapter_jax.errors import ExistingFileError
+from neuroadapter_jax.files import here_or_shipped
 
 
 def define(values: CommandFlags) -> None:
@@ -70,7 +71,7 @@ def main(values: CommandFlags, arguments: list[str]) -> None:
         scores,
     )
     kind, folder = (ADAPTER, values.model) if values.model else (ENCODER, values.encoder)
-    folder = _own_folder(folder)
+    folder = here_or_shipped(folder) or Path(folder)
     if values.dry_run:
         out = Path(values.out)
         if out.is_dir() and any(out.iterdir()):
@@ -91,11 +92,3 @@ def main(values: CommandFlags, arguments: list[str]) -> None:
         revision=values.revision,
     )
     print(f"Published: {address}")
-
-
-def _own_folder(name: str) -> Path:
-    """The folder, or the one that ships with the package under this name."""
-    from neuroadapter_jax.hub.publishing import ASSETS
-
-    shipped = ASSETS / name
-    return next((f for f in (Path(name), shipped) if f.is_dir()), Path(name))

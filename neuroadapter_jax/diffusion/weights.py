@@ -25,12 +25,12 @@ from neuroadapter_jax.diffusion.text_encoder import CLIPTextModel
 from neuroadapter_jax.diffusion.unet import UNet2DConditionModel
 from neuroadapter_jax.diffusion.vae import AutoencoderKL
 from neuroadapter_jax.errors import InputError, MissingFileError, reading
+from neuroadapter_jax.files import ASSETS as ASSETS  # where examples and tests find it
 from neuroadapter_jax.files import inside, write_file, write_json
 from neuroadapter_jax.finite import require_finite_tensors
 from neuroadapter_jax.hub.snapshots import is_hub_id, snapshot
 from neuroadapter_jax.readers import read_json
 
-ASSETS = Path(__file__).parent.parent / "assets"
 _CLASSES: dict[str, tuple[Any, str]] = {
     "unet": (UNet2DConditionModel, "diffusion_pytorch_model"),
     "vae": (AutoencoderKL, "diffusion_pytorch_model"),

@@ -14,7 +14,6 @@ from neuroadapter_jax.abstract import abstract_network
 from neuroadapter_jax.cortex.parcellation import Parcellation
 from neuroadapter_jax.diffusion.identity import FINGERPRINT, require_same_backbone
 from neuroadapter_jax.diffusion.weights import (
-    ASSETS,
     from_tensors,
     load_safetensors,
     to_tensors,
@@ -24,7 +23,14 @@ from neuroadapter_jax.encoder.features import Features
 from neuroadapter_jax.encoder.region_encoder import RegionEncoder, RegionEncoderConfig
 from neuroadapter_jax.encoder.weights import dinov2_identity
 from neuroadapter_jax.errors import InputError, MissingFileError, reading
-from neuroadapter_jax.files import json_values, refuse_foreign, whole_folder, write_json, write_npz
+from neuroadapter_jax.files import (
+    here_or_shipped,
+    json_values,
+    refuse_foreign,
+    whole_folder,
+    write_json,
+    write_npz,
+)
 from neuroadapter_jax.hub.kinds import ENCODER, require_not_other_kind
 from neuroadapter_jax.hub.snapshots import is_hub_id, local_name, published_folder
 from neuroadapter_jax.readers import as_type, read_json, read_npz
@@ -102,7 +108,7 @@ def load(
 
 def _find(folder: str | Path, revision: str | None) -> Path:
     """The folder, the one that ships under this name or the Hub's; its files are there."""
-    here = next((f for f in (Path(folder), ASSETS / folder) if f.is_dir()), None)
+    here = here_or_shipped(folder)
     if here is None and is_hub_id(folder):
         what = "a folder of `neuroadapter train-encoder` or an encoder of `neuroadapter publish`"
         here = published_folder(folder, ENCODER.patterns, what, revision)

@@ -88,6 +88,7 @@ def value_figure(
     outlines: Mapping[str, Bool[np.ndarray, " n"]] | None = None,
     surface: ShownSurface | None = None,
     figure: Figure | None = None,
+    colours: str = "viridis",
 ) -> Figure:
     """One number per vertex on the inflated or flat cortex, with a colour bar.
 
@@ -102,6 +103,7 @@ def value_figure(
         surface: that the vertices are of and the meshes that show it; one of FreeSurfer's average
             surfaces, by the number of vertices, when None.
         figure: an empty one to draw into; a new one when None.
+        colours: Matplotlib's name of the colour scale, such as "RdBu_r" for numbers of both signs.
 
     Returns:
         The figure; the caller closes it.
@@ -110,7 +112,7 @@ def value_figure(
         InputError: if the surface has another number of vertices, or there is no flat one.
     """
     columns = [(view, view, values) for view in views]
-    return _scaled(columns, label, low, high, outlines, surface, figure)
+    return _scaled(columns, label, low, high, outlines, surface, figure, colours)
 
 
 def steps_figure(
@@ -154,11 +156,12 @@ def _scaled(
     outlines: Mapping[str, np.ndarray] | None,
     surface: ShownSurface | None,
     figure: Figure | None,
+    colours: str = "viridis",
 ) -> Figure:
     from nilearn.plotting import plot_surf_stat_map
 
     surface = _surface_of(columns[0][2], surface)
-    cmap = plt.get_cmap("viridis")
+    cmap = plt.get_cmap(colours)
     plot = functools.partial(plot_surf_stat_map, symmetric_cbar=False)
     figure = _on_the_cortex(columns, plot, cmap, low, high, outlines or {}, surface, figure)
     scale = ScalarMappable(Normalize(low, high), cmap)

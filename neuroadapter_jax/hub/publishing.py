@@ -9,7 +9,13 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from neuroadapter_jax.errors import InputError, MissingFileError, reading
-from neuroadapter_jax.files import differing_keys, without_local_paths, write_json, write_text
+from neuroadapter_jax.files import (
+    ASSETS,
+    differing_keys,
+    without_local_paths,
+    write_json,
+    write_text,
+)
 from neuroadapter_jax.hub.cards import REPORT, CardDetails, model_card, table_of_card
 from neuroadapter_jax.hub.kinds import CARD, CONFIG, KINDS, Kind, require_kind
 from neuroadapter_jax.hub.snapshots import LOG_IN, is_hub_id
@@ -19,7 +25,6 @@ VIEWS = str(PurePosixPath(REPORT).parent)
 # Of a folder of `neuroadapter interpret`. The views themselves, gigabytes that hold every stimulus,
 # stay here.
 _OF_VIEWS = ("report.html", "rois.csv", "figures/*", "maps/*")
-ASSETS = Path(__file__).resolve().parents[1] / "assets"
 
 
 def check_repo(repo: str) -> None:

@@ -22,7 +22,6 @@ from neuroadapter_jax.diffusion.identity import (
 from neuroadapter_jax.diffusion.sampling import Sampling
 from neuroadapter_jax.diffusion.unet import with_sample_size
 from neuroadapter_jax.diffusion.weights import (
-    ASSETS,
     Backbone,
     from_tensors,
     load_pretrained,
@@ -32,6 +31,8 @@ from neuroadapter_jax.diffusion.weights import (
 )
 from neuroadapter_jax.errors import InputError, MissingFileError, reading
 from neuroadapter_jax.files import (
+    ASSETS,
+    here_or_shipped,
     json_values,
     refuse_foreign,
     refuse_other_kind,
@@ -196,8 +197,9 @@ def read_sampling(folder: str | Path) -> tuple[Sampling, int]:
 
 def _find(folder: str | Path, revision: str | None = None) -> Path:
     """The folder, the one that ships under this name or the Hub's; its files are there."""
-    shipped = ASSETS / _FORMER_NAMES.get(str(folder), str(folder))
-    here = next((f for f in (Path(folder), shipped) if f.is_dir()), None)
+    here = here_or_shipped(folder)
+    if here is None and str(folder) in _FORMER_NAMES:
+        here = ASSETS / _FORMER_NAMES[str(folder)]
     if here is None and is_hub_id(folder):
         what = "a folder of `neuroadapter export` or a model of `neuroadapter publish`"
         here = published_folder(folder, ADAPTER.patterns, what, revision)
@@ -208,7 +210,7 @@ def _find(folder: str | Path, revision: str | None = None) -> Path:
         here = here or Path(folder)
         names = sorted(p.parent.name for p in ASSETS.glob(f"*/{WEIGHTS}"))
         near = difflib.get_close_matches(str(folder), names, n=1)
-        hint = f"; did you mean {near[0]}?" if near and not here.is_dir() else ""
+        hint = f" (did you mean {near[0]}?)" if near and not here.is_dir() else ""
         lacking = (
             f"a folder written by save_pretrained or `neuroadapter export`, or one of the shipped "
             f"{names}{hint}"

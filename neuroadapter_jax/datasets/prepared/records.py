@@ -20,7 +20,7 @@ from neuroadapter_jax.cortex.label_files import read_parcellation
 from neuroadapter_jax.cortex.parcellation import Parcellation, Parcels
 from neuroadapter_jax.datasets.belonging import Origin
 from neuroadapter_jax.errors import InputError, MissingFileError, NotFiniteError, reading
-from neuroadapter_jax.files import inside
+from neuroadapter_jax.files import here_or_shipped, inside
 from neuroadapter_jax.readers import read_json, read_npz
 
 SPLITS = ("train", "validation", "test")  # of NSD, and of what else can be trained on
@@ -82,7 +82,7 @@ class PreparedDataset:
     """
 
     def __init__(self, prepared: str | Path, split: str):
-        self.path = _here_or_shipped(prepared)
+        self.path = here_or_shipped(prepared) or Path(prepared)
         self.split = split
         self.provenance = read_provenance(self.path)
         index = read_npz(self.path / INDEX, IDS_OF_SPLITS, {"*": "iu1"})
@@ -300,13 +300,6 @@ class PreparedDataset:
                 f"records do not belong together, so prepare them again or copy both."
             )
         return record
-
-
-def _here_or_shipped(prepared: str | Path) -> Path:
-    """The folder, or the one that the package brings along under this name."""
-    from neuroadapter_jax.diffusion.weights import ASSETS  # which imports all networks
-
-    return next((f for f in (Path(prepared), ASSETS / prepared) if f.is_dir()), Path(prepared))
 
 
 class _Provenance(TypedDict):

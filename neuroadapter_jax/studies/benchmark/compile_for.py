@@ -118,8 +118,8 @@ def compile_for(
     """
     if (unknown := sorted(set(accelerators) - ACCELERATORS.keys())) or not accelerators:
         raise InputError(
-            f"Accelerators are {list(accelerators)}; expected some of {sorted(ACCELERATORS)}"
-            + (f", not {unknown[0]!r}." if unknown else ".")
+            f"compile_for is {', '.join(unknown) or 'empty'}; expected some of "
+            f"{', '.join(sorted(ACCELERATORS))}."
         )
     plugins = {name: installed_plugin(ACCELERATORS[name].platform) for name in accelerators}
     out = Path(out)
