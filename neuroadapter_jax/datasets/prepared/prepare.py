@@ -148,6 +148,7 @@ def prepare_source(
         # A key that an older version did not write stands for None.
         require_same_settings(prepared, {k: made.get(k) for k in request}, request, "records")
         write_table(source, prepared)
+        shutil.rmtree(prepared / "work", ignore_errors=True)  # of a process killed as it ended
         return prepared
     shown, splits = source.trial_image_ids(), source.splits()
     image_ids = {split: np.unique(shown[trials]) for split, trials in splits.items()}
@@ -164,6 +165,9 @@ def prepare_source(
     try:
         with contextlib.ExitStack() as stack:
             stack.enter_context(only_request(partial / "work", request))
+            if (prepared / PROVENANCE).exists():  # finished since this process looked
+                shutil.rmtree(partial)
+                return prepared
             write_table(source, partial)
             job = Job(
                 source,
@@ -199,9 +203,10 @@ def prepare_source(
                     provenance[SIMULATION] = simulation
                 _write_tables(partial, source, image_ids, job, ncsnr)
                 write_json(partial / PROVENANCE, provenance)
-                shutil.rmtree(partial / "work")
                 (partial / "finish.lock").unlink()
+                # From here on others find nothing where they work, and the whole folder here.
                 partial.replace(prepared)
+                shutil.rmtree(prepared / "work")
     except FileNotFoundError:
         if not (prepared / PROVENANCE).exists():  # else another process has just finished it
             raise

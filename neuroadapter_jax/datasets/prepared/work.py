@@ -39,7 +39,7 @@ def share(
     Returns:
         What is remembered of each unit.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(exist_ok=True)  # without its parent, which whoever finishes first has moved away
 
     def attempt(unit: str, wait: bool) -> bool:
         with locked(folder / f"{unit}.lock", wait) as mine:

@@ -413,6 +413,15 @@ def test_processes_share_the_work(tree, prepared, tmp_path, monkeypatch):
             np.testing.assert_array_equal(one[i]["betas"], shared[i]["betas"])
 
 
+def test_what_a_process_killed_at_its_very_end_left_is_cleared_away(tree, tmp_path):
+    folder = prepare(tree, tmp_path / "p")
+    (folder / "work").mkdir()
+    (folder / "work" / "trials.npy").write_bytes(b"left")
+    assert prepare(tree, tmp_path / "p") == folder
+    assert not (folder / "work").exists()
+    assert len(PreparedDataset(folder, "train"))
+
+
 def test_another_request_beside_a_running_one_is_refused(tree, tmp_path):
     def while_running(images):
         with pytest.raises(
