@@ -10,6 +10,7 @@ from jaxtyping import Float16, Float32, Int, Int64, UInt8
 
 from neuroadapter_jax.cortex.parcellation import Parcellation
 from neuroadapter_jax.datasets.session_agreement import SessionAgreement
+from neuroadapter_jax.errors import InputError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,3 +144,49 @@ class DirectSource(Source, Protocol):
             nan_vertices: per session, vertices without data.
             agreement: of the sessions with one another.
         """
+
+
+def check_source(source: Source) -> None:
+    """Holds what a source says of its trials against itself, before anything is read or written.
+
+    Args:
+        source: any source, such as a class of the user's own.
+
+    Raises:
+        InputError: stimuli that are not whole numbers of at least 0, one per trial; trials of a
+            split that do not exist or are named twice; an ncsnr that is not one number per feature.
+    """
+    shown = np.asarray(source.trial_image_ids())
+    if shown.ndim != 1 or not np.issubdtype(shown.dtype, np.integer) or (shown < 0).any():
+        found = f"{shown.dtype} of shape {shown.shape}" + (
+            f" with {shown.min()}" if shown.size and np.issubdtype(shown.dtype, np.number) else ""
+        )
+        raise InputError(
+            f"trial_image_ids of {source.name} gave {found}; expected the stimulus of each trial, "
+            f"whole numbers of at least 0 [trials]."
+        )
+    for split, positions in source.splits().items():
+        positions = np.asarray(positions)
+        if positions.ndim != 1 or (
+            positions.size and not np.issubdtype(positions.dtype, np.integer)
+        ):
+            raise InputError(
+                f"splits of {source.name} gave {positions.dtype} of shape {positions.shape} for "
+                f"{split!r}; expected positions of trials, whole numbers [k]."
+            )
+        if outside := [int(i) for i in positions if not 0 <= i < len(shown)]:
+            raise InputError(
+                f"splits of {source.name} names trial {outside[0]} in {split!r}, and {len(shown)} "
+                f"trials are announced; expected positions from 0 to {len(shown) - 1}."
+            )
+        if len(np.unique(positions)) < len(positions):
+            raise InputError(
+                f"splits of {source.name} names a trial twice in {split!r}; expected every trial "
+                f"at most once."
+            )
+    ncsnr, features = np.shape(source.ncsnr()), sum(source.num_vertices)
+    if ncsnr != (features,):
+        raise InputError(
+            f"ncsnr of {source.name} has shape {ncsnr}; expected one number for each of its "
+            f"{features} features, NaN where it is not known."
+        )

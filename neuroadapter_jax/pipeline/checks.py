@@ -1,5 +1,6 @@
 """What the pipeline refuses, each with a sentence: found, expected, what to do."""
 
+import warnings
 from collections.abc import Sequence
 
 import jax.numpy as jnp
@@ -16,6 +17,8 @@ from neuroadapter_jax.pipeline.reconstruct import LowLevelStart
 
 # z-scores stay below 200 in any of the field's data sets, stored betas below 32,768.
 _LARGEST_RESPONSE = 1e6
+# The spread of z-scored responses over vertices: 0.5 to 1, whether of one trial or of an average.
+_USUAL_SPREAD = (0.02, 10.0)
 # Scaled latents of images are below 100; beyond this the autoencoder's float32 overflows.
 _LARGEST_LATENT = 1e15
 
@@ -117,6 +120,16 @@ def _finite(fmri: np.ndarray | Array) -> Float[Array, "b ..."]:
         raise NotFiniteError(
             f"fmri holds values up to {largest:.3g}, with which the networks overflow; expected "
             "responses normalised as in training, z-scores of a few units."
+        )
+    # Over what is not 0, since vertices without data are; in float64, since float16 overflows.
+    spread = float(np.std(fmri[fmri != 0], dtype=np.float64)) if fmri.any() else 0.0
+    smallest, greatest = _USUAL_SPREAD
+    if spread and not smallest <= spread <= greatest:
+        warnings.warn(
+            f"fmri has a standard deviation of {spread:.3g}; responses z-scored per vertex, which "
+            "models are trained on, have about 1. If yours are percent signal change or stored "
+            "betas, z-score them over the trials of a session, as `neuroadapter prepare` does.",
+            stacklevel=4,
         )
     return jnp.asarray(fmri, jnp.float32)
 

@@ -14,6 +14,7 @@ from neuroadapter_jax.datasets.prepared.images import ImageEncoder
 from neuroadapter_jax.datasets.prepared.prepare import PreparationSettings, prepare_source
 from neuroadapter_jax.datasets.prepared.records import PreparedDataset, describe
 from neuroadapter_jax.datasets.source import Source
+from neuroadapter_jax.errors import InputError
 
 pytest.importorskip("tensorflow")
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -136,3 +137,39 @@ def test_a_source_that_contradicts_itself(own, tmp_path):
         with pytest.raises(ValueError, match=f"{found} in block 1, which float16 cannot hold"):
             prepare(broken(read_block=wrong), tmp_path / found)
         assert not (tmp_path / found).exists()
+
+
+@pytest.mark.parametrize(
+    ("members", "sentence"),
+    [
+        ({"ncsnr": lambda self: np.zeros(7)}, r"ncsnr of own has shape \(7,\); .* its 8 features"),
+        (
+            {"trial_image_ids": lambda self: np.arange(11) - 1},
+            "trial_image_ids of own gave int64 of shape .* with -1; expected the stimulus of each",
+        ),
+        (
+            {"trial_image_ids": lambda self: np.ones(11)},
+            r"gave float64 .* expected the stimulus of",
+        ),
+        (
+            {"splits": lambda self: {"train": np.array([0, 11])}},
+            "names trial 11 in 'train', and 11 trials .* expected positions from 0 to 10",
+        ),
+        ({"splits": lambda self: {"train": np.array([3, 3])}}, "names a trial twice in 'train'"),
+        (
+            {"splits": lambda self: {"train": np.ones(11, bool)}},
+            "gave bool of shape .* for 'train'",
+        ),
+        ({"images": lambda self, ids: []}, "gave 0 images for 4 stimuli; expected one for each"),
+        (
+            {"images": lambda self, ids: [np.zeros((19, 13, 4), np.uint8)] * len(ids)},
+            r"gave uint8 of shape \(19, 13, 4\) for stimulus 0; expected uint8 \[y, x, 3\]",
+        ),
+    ],
+)
+def test_a_class_of_ones_own_that_errs_is_told_where(own, tmp_path, members, sentence):
+    folder, _, _, OwnDataset = own
+    source = type("Broken", (OwnDataset,), members)(folder)
+    with pytest.raises(InputError, match=sentence):
+        prepare(source, tmp_path / "prepared")
+    assert not (tmp_path / "prepared").exists()

@@ -79,6 +79,13 @@ def test_responses_that_are_none_are_refused(as_user, pipeline, fmri, change, se
         pipeline.predict_noise(change(packed + 1.0), latents, 571)
 
 
+@pytest.mark.parametrize(("scale", "found"), [(300, "3.*"), (0.001, "0.00.*")])
+def test_responses_on_another_scale_are_told_of(pipeline, fmri, scale, found):
+    latents = np.zeros((3, 4, 8, 8), np.float32)
+    with pytest.warns(UserWarning, match=f"standard deviation of {found}; .* z-score them over"):
+        pipeline.predict_noise(fmri * np.float32(scale), latents, 571)
+
+
 def test_other_arguments_of_single_predictions_are_refused(as_user, pipeline, fmri):
     latents = np.zeros((3, 4, 8, 8), np.float32)
     noisy = np.zeros((3, 16, 16, 4), np.float32)

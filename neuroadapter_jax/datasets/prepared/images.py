@@ -32,11 +32,26 @@ class ImageEncoder(NamedTuple):
 def read_squares(
     source: Source, ids: Int64[np.ndarray, " b"], image_size: int
 ) -> tuple[UInt8[np.ndarray, "b y x 3"], list[int]]:
-    """Images as squares; a stimulus without one is black, and listed."""
+    """Images as squares; a stimulus without one is black, and listed.
+
+    Raises:
+        InputError: the source gave another number of images, or something that is no image.
+    """
     squares, lacking = np.zeros((len(ids), image_size, image_size, 3), np.uint8), []
-    for square, image_id, image in zip(squares, ids, source.images(ids), strict=True):
+    images = list(source.images(ids))
+    if len(images) != len(ids):
+        raise InputError(
+            f"images of {source.name} gave {len(images)} images for {len(ids)} stimuli; expected "
+            "one for each, None where there is none."
+        )
+    for square, image_id, image in zip(squares, ids, images, strict=True):
         if image is None:
             lacking.append(int(image_id))
+        elif np.ndim(image) != 3 or image.shape[-1] != 3 or image.dtype != np.uint8:
+            raise InputError(
+                f"images of {source.name} gave {image.dtype} of shape {np.shape(image)} for "
+                f"stimulus {image_id}; expected uint8 [y, x, 3], red, green and blue of 0 to 255."
+            )
         elif image.shape == square.shape:
             square[...] = image
         else:
