@@ -154,7 +154,7 @@ def check_source(source: Source) -> None:
 
     Raises:
         InputError: stimuli that are not whole numbers of at least 0, one per trial; trials of a
-            split that do not exist or are named twice; an ncsnr that is not one number per feature.
+            split that do not exist or are named twice.
     """
     shown = np.asarray(source.trial_image_ids())
     if shown.ndim != 1 or not np.issubdtype(shown.dtype, np.integer) or (shown < 0).any():
@@ -184,9 +184,21 @@ def check_source(source: Source) -> None:
                 f"splits of {source.name} names a trial twice in {split!r}; expected every trial "
                 f"at most once."
             )
-    ncsnr, features = np.shape(source.ncsnr()), sum(source.num_vertices)
-    if ncsnr != (features,):
+
+
+def checked_ncsnr(source: Source) -> Float32[np.ndarray, " n"]:
+    """A source's SNR per feature, if it has one number for each.
+
+    Args:
+        source: any source, such as a class of the user's own.
+
+    Raises:
+        InputError: another number of them.
+    """
+    ncsnr, features = np.asarray(source.ncsnr(), np.float32), sum(source.num_vertices)
+    if ncsnr.shape != (features,):
         raise InputError(
-            f"ncsnr of {source.name} has shape {ncsnr}; expected one number for each of its "
+            f"ncsnr of {source.name} has shape {ncsnr.shape}; expected one number for each of its "
             f"{features} features, NaN where it is not known."
         )
+    return ncsnr

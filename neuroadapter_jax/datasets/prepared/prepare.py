@@ -32,7 +32,7 @@ from neuroadapter_jax.datasets.prepared.shards import RecordSource, WriteRecords
 from neuroadapter_jax.datasets.prepared.source_files import fingerprint_source, write_table
 from neuroadapter_jax.datasets.prepared.throughput import forget_cached, plain_copy_rate
 from neuroadapter_jax.datasets.prepared.work import only_request
-from neuroadapter_jax.datasets.source import DirectSource, Source, check_source
+from neuroadapter_jax.datasets.source import DirectSource, Source, check_source, checked_ncsnr
 from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.files import refuse_foreign, require_same_settings, write_json, write_npz
 from neuroadapter_jax.locks import locked
@@ -125,9 +125,9 @@ def prepare_source(
     Raises:
         MissingFileError: the folder exists and is no prepared one.
         InputError: the folder came from other input; the source contradicts itself; its splits are
-            empty; something differs from what is published; float16 cannot hold a response or a latent; another
-            process prepares other input in the folder; responses do not belong to their SNR or to
-            one another; or what the source raises.
+            empty; something differs from what is published; float16 cannot hold a response or a
+            latent; another process prepares other input in the folder; responses do not belong to
+            their SNR or to one another; or what the source raises.
     """
     prepared, settings = Path(prepared), settings or PreparationSettings()
     check_source(source)
@@ -281,7 +281,7 @@ def _write_tables(
     write_npz(
         folder / CORTEX,
         num_vertices=np.array(source.num_vertices),
-        ncsnr=source.ncsnr(),
+        ncsnr=checked_ncsnr(source),
         ncsnr_from_repeats=ncsnr,
     )
     index: dict[str, Any] = dict(image_ids)
