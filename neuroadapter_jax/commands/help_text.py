@@ -1,4 +1,5 @@
-"""The help of a command: what it does, examples, then its flags, the shared ones last."""
+"""The help of a command: what it does, examples, then its flags: first those that it
+requires, last those that all commands have."""
 
 import inspect
 import re
@@ -16,6 +17,7 @@ def command_help(name: str, module: ModuleType, values: CommandFlags) -> str:
     positional = getattr(module, "ARGUMENTS", "")
     usage = " ".join(filter(None, ["neuroadapter", name, positional, "[flags]"]))
     groups: dict[str, list[str]] = {
+        "Required": [],
         "Flags of this command": [],
         "Sampling": [],
         "Flags that several commands share": [],
@@ -23,12 +25,13 @@ def command_help(name: str, module: ModuleType, values: CommandFlags) -> str:
     }
     for flag in values:
         kind = (
-            "For all commands" if flag in GENERAL
+            "Required" if flag in values.required
+            else "For all commands" if flag in GENERAL
             else "Sampling" if flag in SAMPLING
             else "Flags that several commands share" if flag in SHARED or flag == "config"
             else "Flags of this command"
         )  # fmt: skip
-        groups[kind].append(_describe(values[flag], flag in values.required))
+        groups[kind].append(_describe(values[flag]))
     parts = [usage, inspect.cleandoc(module.__doc__ or "")]
     for heading, flag_lines in groups.items():
         if flag_lines:
@@ -36,7 +39,7 @@ def command_help(name: str, module: ModuleType, values: CommandFlags) -> str:
     return "\n\n".join(parts)
 
 
-def _describe(flag: flags.Flag, required: bool) -> str:
+def _describe(flag: flags.Flag) -> str:
     """A flag, its help and its default, wrapped for the terminal."""
     width = min(max(shutil.get_terminal_size().columns, 60), 100)
     choices = flag.parser.enum_values if isinstance(flag.parser, flags.EnumParser) else []
@@ -54,8 +57,6 @@ def _describe(flag: flags.Flag, required: bool) -> str:
     text = re.sub(r"^<[^>]*>: ", "", (flag.help or "").partition(";\n")[0])
     if len(choices) >= 6:
         text += f" One or more of {', '.join(choices)}."
-    elif required:
-        text += " [required]"
     elif flag.default is not None and flag.default not in ("", []):
         default = flag.default
         shown = ",".join(map(str, default)) if isinstance(default, list) else str(default)
