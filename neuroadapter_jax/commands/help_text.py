@@ -1,5 +1,4 @@
-"""The help of a command: what it does, examples, then its flags: first those that it
-requires, last those that all commands have."""
+"""The help of a command: what it does, examples, then its flags, those that it requires first."""
 
 import inspect
 import re

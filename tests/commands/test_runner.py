@@ -181,6 +181,6 @@ def test_help_tells_choices_defaults_and_what_is_required(command, capsys):
     runner.run("work", command, ["--help", "--wrong"])
     text = capsys.readouterr().out
     assert text.startswith("neuroadapter work [flags]\n\nWork.\n")
-    required, _, others = text.partition("Flags of this command:")
-    assert "Folder to write." in required.partition("Required:")[2]
-    assert "--[no]dry_run" in others
+    _, required, *others = text[text.index("Work.") :].split("\n\n")
+    assert required.startswith("Required:\n") and "Folder to write." in required
+    assert "--[no]dry_run" in "".join(others)
