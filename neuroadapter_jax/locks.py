@@ -90,19 +90,22 @@ def runs_alone(argument: str, work: str) -> Callable[[Callable[P, R]], Callable[
 
 
 @contextlib.contextmanager
-def locked(path: Path, wait: bool = True) -> Iterator[bool]:
+def locked(path: Path, while_waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
     """Holds the lock of a file, which the system releases when the process dies.
 
-    Yields:
-        Whether it is held; with `wait` always.
+    Args:
+        path: the file; made, and removed at the end.
+        while_waiting: called every half second while another process holds the lock; what it
+            raises ends the waiting.
     """
+    while True:
+        try:
+            lock = _acquire(path, 0.5)
+            break
+        except Timeout:
+            while_waiting()
     try:
-        lock = _acquire(path, -1.0 if wait else 0.0)
-    except Timeout:
-        yield False
-        return
-    try:
-        yield True
+        yield
     finally:
         _remove(path)  # while it is held: who opened it before finds that it has no name any more
         lock.release()

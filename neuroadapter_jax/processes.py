@@ -1,16 +1,26 @@
 """The processes of one run: how they find one another, and which GPUs each takes."""
 
+import itertools
 import os
 import platform
 import re
-from collections.abc import Mapping
+import sys
+import threading
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
+from jax.experimental import multihost_utils
 
+from neuroadapter_jax import interrupts
 from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.ranges import Count, SettingError, check
+
+# Milliseconds to wait for the others: as long as work may take; and where they may have left.
+_WEEK, _SECONDS = 7 * 24 * 3600 * 1000, 15_000
+_meetings = itertools.count()  # which tells one from another, in every process alike
 
 
 def start_processes(
@@ -127,6 +137,64 @@ def describe_processes() -> str:
         f"Process {jax.process_index()} of {jax.process_count()} on {platform.node()}: uses "
         f"{own}{of} {kind} devices; the run has {jax.device_count()}."
     )
+
+
+def on_first_process(work: Callable[[], object], task: str) -> None:
+    """Work that process 0 does for all, while the others wait, however long it takes.
+
+    They wait for the run's coordinator, and no device computes: a collective of the devices gives
+    up after some minutes. A signal ends the waiting.
+
+    Args:
+        work: what process 0 does; no other calls it.
+        task: what it is, such as "prepare the records", for the messages of the others.
+
+    Raises:
+        Exception: in process 0, what `work` raises.
+        InputError: in the others, where `work` raised, or where a process has ended.
+    """
+    first, error = jax.process_index() == 0, None
+    if first:
+        try:
+            work()
+        except BaseException as raised:  # the others are told first
+            error = raised
+    if jax.process_count() > 1:
+        # A signal goes to all processes, of which none may be waiting any more.
+        failed = _meet(task, _SECONDS if isinstance(error, KeyboardInterrupt) else _WEEK)
+        if not failed:
+            failed = not multihost_utils.broadcast_one_to_all(np.array(error is None))
+        if failed and not first:
+            raise InputError(
+                f"Process 0 of this run, which had to {task}, ended before that was done; its own "
+                f"message says why, so mend that and start all processes again."
+            )
+    if error is not None:
+        raise error
+
+
+def _meet(task: str, patience: int) -> bool:
+    """Waits until all processes are here; returns whether one of them has ended."""
+    from orbax.checkpoint import multihost  # which takes seconds to import
+
+    barrier, failed = multihost.get_barrier_sync_fn(), []
+
+    def wait() -> None:
+        try:
+            barrier(key=f"{next(_meetings)} {task}", timeout_ms=patience)
+        except Exception as error:  # JAX has no class of its own for it
+            failed.append(error)
+
+    waiting = threading.Thread(target=wait, daemon=True)
+    waiting.start()
+    waiting.join(1)
+    if waiting.is_alive():
+        said = f"Process {jax.process_index()} waits for process 0 to {task}."
+        print(said, file=sys.stderr, flush=True)
+    while waiting.is_alive():  # in steps, since signals act between them
+        interrupts.check()
+        waiting.join(0.5)
+    return bool(failed)
 
 
 def _check_processes(

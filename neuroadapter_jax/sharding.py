@@ -167,12 +167,6 @@ def gather_to_host(tree: Any) -> Any:
     return jax.tree.map(one, tree)
 
 
-def wait_for_all(name: str) -> None:
-    """Returns once every process of the run is here."""
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices(name)
-
-
 class ShardedBatches:
     """An iterator whose batches are cut over all devices of a mesh; keeps the data position.
 

@@ -128,25 +128,26 @@ def test_the_first_of_several_processes_of_one_run_locks_for_all(tmp_path, monke
         monkeypatch.undo()
 
 
-def test_units_of_work_wait_for_one_another(tmp_path):
-    with locked(tmp_path / "unit.lock") as mine:
-        found = []
+def test_a_lock_is_waited_for_and_what_is_raised_meanwhile_ends_the_waiting(tmp_path):
+    class Enough(Exception):
+        pass
 
-        def attempt():
-            with locked(tmp_path / "unit.lock", wait=False) as theirs:
-                found.append(theirs)
+    def wait(while_waiting):
+        with locked(tmp_path / "unit.lock", while_waiting):
+            found.append("held")
 
-        assert in_thread(attempt) is None
-        waiting = threading.Thread(target=lambda: in_thread(wait))
+    def lose_patience():
+        found.append("waits")
+        raise Enough
 
-        def wait():
-            with locked(tmp_path / "unit.lock") as theirs:
-                found.append(theirs)
-
+    found = []
+    with locked(tmp_path / "unit.lock"):
+        assert isinstance(in_thread(lambda: wait(lose_patience)), Enough)
+        waiting = threading.Thread(target=wait, args=(lambda: None,))
         waiting.start()
-        assert mine and found == [False]
+        assert found == ["waits"]
     waiting.join()
-    assert found == [False, True] and list(tmp_path.iterdir()) == []
+    assert found == ["waits", "held"] and list(tmp_path.iterdir()) == []
 
 
 WORK = {

@@ -1,5 +1,12 @@
 """Processes of one run, and the GPUs that SLURM's tasks take."""
 
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
 import jax
 import pytest
 
@@ -94,3 +101,61 @@ def test_a_shell_of_salloc_is_told_that_srun_is_lacking(monkeypatch):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(InputError, match="put srun before the command"):
         start_processes()
+
+
+def in_one_of_two(folder, index, port):
+    """One of two processes: work that ends well, then work that does not."""
+    from jax.experimental import multihost_utils
+
+    from neuroadapter_jax import interrupts
+    from neuroadapter_jax.processes import on_first_process, start_processes
+
+    broadcast = multihost_utils.broadcast_one_to_all
+
+    def devices_meet(*arguments):
+        assert (folder / "done").exists()  # never before the work is done
+        return broadcast(*arguments)
+
+    def work():
+        while not (folder / "waits").exists():
+            time.sleep(0.1)
+        (folder / "done").write_text("")
+
+    def fail():
+        raise InputError("no such folder; name another.")
+
+    multihost_utils.broadcast_one_to_all = devices_meet
+    start_processes(f"127.0.0.1:{port}", 2, index)
+    if index:  # which looks for signals while it waits
+        interrupts.check = lambda: (folder / "waits").write_text("")
+    on_first_process(work, "prepare the records")
+    try:
+        on_first_process(fail, "read the map")
+    except InputError as error:
+        print(error)
+
+
+def test_the_others_wait_for_process_0_without_their_devices_and_are_told_if_it_fails(tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "JAX_PLATFORMS": "cpu"}
+    both = [
+        subprocess.Popen(
+            [sys.executable, __file__, str(tmp_path), str(index), str(port)],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for index in range(2)
+    ]
+    (first, errors), (second, waited) = (process.communicate(timeout=300) for process in both)
+    assert [process.returncode for process in both] == [0, 0], errors + waited
+    assert first.endswith("no such folder; name another.\n")
+    assert "Process 0 of this run, which had to read the map, ended before" in second
+    assert "Process 1 waits for process 0 to prepare the records." in waited
+
+
+if __name__ == "__main__":
+    in_one_of_two(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))

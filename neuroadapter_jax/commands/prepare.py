@@ -9,12 +9,17 @@ another dataset (bold5000, mosaic, nsd_imagery, deeprecon, derived_nsd, algonaut
 docs/datasets.md says which files each needs.
 
 A simulated subject is made first. Both steps are skipped where their folder exists and was made
-from the same settings. What is interrupted goes on when the same command is given again. Several
-processes may be given it at the same time; they share the work.
+from the same settings. What is interrupted goes on when the same command is given again.
+
+Jobs that know nothing of one another share the work by --shard=K/N, such as an array of SLURM:
+
+    neuroadapter prepare --config nsd --config.data.root=DIR --shard=3/8
+    neuroadapter prepare --config nsd --config.data.root=DIR      once all eight are done
 """
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from absl import flags
 from ml_collections import ConfigDict
@@ -34,6 +39,9 @@ from neuroadapter_jax.commands.shared_flags import CommandFlags, define_shared
 from neuroadapter_jax.files import require_folder_place
 from neuroadapter_jax.ranges import named
 
+if TYPE_CHECKING:
+    from neuroadapter_jax.datasets.prepared.shares import Share
+
 
 def define(values: CommandFlags) -> None:
     define_config(values)
@@ -47,6 +55,11 @@ def define(values: CommandFlags) -> None:
         "verify": "Compare finished records with their checksums, and do nothing else.",
     }.items():
         flags.DEFINE_bool(name, False, help, flag_values=values)
+    flags.DEFINE_string(
+        "shard", None, "K/N: do the K-th of N shards of the work, in a folder of its own; once all "
+        "are done, the same command without it puts them together.", flag_values=values,
+    )  # fmt: skip
+    excludes(values, "shard", "dry_run", "verify", "compare_disk")
     excludes(values, "dry_run", "verify", "accept_differences", "compare_disk")
     excludes(values, "verify", "accept_differences", "compare_disk", "allow_pickle")
 
@@ -57,23 +70,25 @@ def prepare_records(
     allow_pickle: bool = False,
     accept_differences: bool = False,
     compare_disk: bool = False,
+    share: "Share | None" = None,
 ) -> Path:
-    """Make `config.data.prepared` unless it is there already.
+    """Make `config.data.prepared`, or a share of it, unless it is there already.
 
     Args:
         config: with the sections `data` and `backbone`.
         allow_pickle: read metadata that are a pickle, as arrays and numbers only.
         accept_differences: go on where counts or SNR differ from the published ones.
         compare_disk: measure a plain copy of the same bytes as well.
+        share: do no more than this share.
 
     Returns:
-        The folder of the records.
+        The folder of the records, or of the share.
     """
     from neuroadapter_jax.datasets.prepared.image_encoder import (
         load_image_encoder,
         require_image_size,
     )
-    from neuroadapter_jax.datasets.prepared.prepare import prepare_source
+    from neuroadapter_jax.datasets.prepared.prepare import prepare_share, prepare_source
 
     data = config.data
     settings = preparation_settings(
@@ -88,7 +103,10 @@ def prepare_records(
     if source is None:
         simulate(data)
         source = nsd_selection(data).open(data.root)
-    return prepare_source(source, data.prepared, load_image_encoder(config.backbone), settings)
+    encoder = load_image_encoder(config.backbone)
+    if share is not None:
+        return prepare_share(source, data.prepared, encoder, share, settings)
+    return prepare_source(source, data.prepared, encoder, settings)
 
 
 def dry_run(data: ConfigDict, allow_pickle: bool = False) -> None:
@@ -130,8 +148,19 @@ def verify(prepared: Path) -> None:
     print(f"Every record file of {folder} is as it was written.")
 
 
+def read_share(text: str | None) -> "Share | None":
+    """What --shard says; None where it is not given."""
+    if text is None:
+        return None
+    from neuroadapter_jax.datasets.prepared.shares import Share
+
+    with named("--"):
+        return Share.parse(text)
+
+
 def main(values: CommandFlags, arguments: list[str]) -> None:
     config = values.config
+    share = read_share(values.shard)
     check_data(config, values.allow_pickle)
     if values.dry_run:
         dry_run(config.data, values.allow_pickle)
@@ -148,8 +177,15 @@ def main(values: CommandFlags, arguments: list[str]) -> None:
             allow_pickle=values.allow_pickle,
             accept_differences=values.accept_differences,
             compare_disk=values.compare_disk,
+            share=share,
         )
         subject = one.data.reader.subject if other else one.data.subject
+        if share is not None and prepared != Path(one.data.prepared):
+            print(
+                f"Shard {share} of subject {subject} is done: {prepared}. Once all {share.count} "
+                f"are, the same command without --shard puts them together."
+            )
+            continue
         print(f"Prepared records of subject {subject}: {prepared}")
         for line in describe(prepared) if other else []:
             print(line)

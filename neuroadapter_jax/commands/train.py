@@ -47,11 +47,9 @@ def prepare_and_train(
     check_data(config, allow_pickle)
     use_cpu_cores(settings.batch_size)
 
-    import jax
-
     from neuroadapter_jax.commands.prepare import prepare_records
     from neuroadapter_jax.figures.grids import image_grid, save_picture
-    from neuroadapter_jax.sharding import wait_for_all
+    from neuroadapter_jax.processes import on_first_process
     from neuroadapter_jax.training.trackers import require_trackers, validation_picture
     from neuroadapter_jax.training.train import (
         check_before_preparing,
@@ -65,10 +63,12 @@ def prepare_and_train(
     for one in subjects:
         with named("config.train."):
             check_before_preparing(settings, workdir, surface_vertices(one.data, allow_pickle))
-    if jax.process_index() == 0:
+
+    def prepare() -> None:
         for one in subjects:
             prepare_records(one, allow_pickle=allow_pickle)
-    wait_for_all("prepared")
+
+    on_first_process(prepare, "prepare the records")
 
     def save_grid(step, stimuli, reconstructions):
         path = validation_picture(workdir, step)

@@ -126,7 +126,12 @@ class DirectSource(Source, Protocol):
         """The files that the responses are in."""
 
     def open_trials(self, work: Path, done: Callable[[str, bool], None]) -> Trials:
-        """Ready to read; what takes time is stored in `work`; for `done` see `share`."""
+        """Ready to read; what takes time is stored in `work`; for `done` see `do_units`."""
+
+    def store_blocks(
+        self, work: Path, blocks: Sequence[Any], done: Callable[[str, bool], None]
+    ) -> None:
+        """Stores in `work` what `open_trials` needs to know of some of `blocks`."""
 
     def check_before_preparing(self) -> list[Any]:
         """What is known before any response is read, see `nsd.checks.Check`."""

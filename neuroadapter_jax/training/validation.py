@@ -30,7 +30,7 @@ def make_evaluation(
 
     The same latents, noises and timesteps serve every evaluation, four timesteps per image, so
     that losses of different steps differ by the parameters alone. With several subjects each one's
-    loss is given as well.
+    loss is given as well. Each evaluation reads the split again, batch by batch: memory holds one.
 
     Args:
         setup: of the run.
@@ -43,7 +43,7 @@ def make_evaluation(
     """
     settings, schedule = setup.settings, setup.backbone.schedule
     records = setup.needed(setup.validation)
-    batches = list(eval_batches(records, min(settings.batch_size, len(records))))
+    batch_size = min(settings.batch_size, len(records))
     sampling = settings.validation_sampling
     steps = plan(schedule, sampling)
     vae_graph, vae_params = nnx.split(setup.backbone.vae)
@@ -89,8 +89,8 @@ def make_evaluation(
         # Every process evaluates on its first device, so that all agree on what is best.
         params = gather_to_host(state.get("ema", state["params"]))
         key = jax.random.key(settings.seed)
-        values = []
-        for i, batch in enumerate(batches):
+        values, place = [], []
+        for i, batch in enumerate(eval_batches(records, batch_size)):
             arrays = {name: batch[name] for name in read if name in batch}
             for visit in range(visits):
                 end_if_asked(step)
@@ -98,18 +98,17 @@ def make_evaluation(
                     params, setup.frozen, arrays, jax.random.fold_in(key, i * visits + visit)
                 )
                 values.append(np.asarray(each)[: batch["num_valid"]])
-        if save_grid is not None and jax.process_index() == 0:
-            first = batches[0]
-            count = min(num_reconstructed, first["num_valid"])
-            keys = jax.random.split(key, count)
-            some = {name: first[name][:count] for name in read if name in first}
-            images = reconstructions(params, setup.frozen, vae_params, some, keys)
-            stimuli = [setup.validation.read(i, ("image",))["image"] for i in range(count)]
-            save_grid(step, np.stack(stimuli), np.asarray(images))
+                place.append(batch.get("subject_index", each)[: batch["num_valid"]])
+            if i == 0 and save_grid is not None and jax.process_index() == 0:
+                count = min(num_reconstructed, batch["num_valid"])
+                keys = jax.random.split(key, count)
+                some = {name: array[:count] for name, array in arrays.items()}
+                images = reconstructions(params, setup.frozen, vae_params, some, keys)
+                stimuli = [setup.validation.read(i, ("image",))["image"] for i in range(count)]
+                save_grid(step, np.stack(stimuli), np.asarray(images))
         found = np.concatenate(values)
         result = {"validation/loss": float(found.mean())}
         if len(setup.subjects) > 1:
-            place = [b["subject_index"][: b["num_valid"]] for b in batches for _ in range(visits)]
             for index, subject in enumerate(setup.subjects):
                 own = found[np.concatenate(place) == index]
                 result[f"validation/loss_subj{subject:0>2}"] = float(own.mean())

@@ -11,6 +11,7 @@ import numpy as np
 from prepared_records import change_responses
 from safetensors.numpy import load_file, save_file
 from wrong_commands.row import Step
+from wrong_commands.world import run
 
 Words = Mapping[str, str]
 HTML = b"<!DOCTYPE html>\n<html><head><title>404 Not Found</title></head><body></body></html>\n"
@@ -91,6 +92,12 @@ def made(make: Callable[[Path], object], path: str) -> Step:
         make(tmp / path)
 
     return step
+
+
+def prepared_shard(path: str, shard: str) -> Step:
+    """One shard of the world's records, on its way to a prepared folder."""
+    line = "prepare --config {config} --config.data.prepared={tmp}/" + f"{path} --shard={shard}"
+    return lambda tmp, words: run(line, {**words, "tmp": str(tmp)})
 
 
 def folder(path: str) -> Step:

@@ -8,6 +8,7 @@ from wrong_commands import damage as d
 from wrong_commands.row import Row, row
 
 FRESH = "prepare --config {config} --config.data.prepared={out}"
+HALF = "prepare --config {config} --config.data.prepared={tmp}/half"
 OWN = f"{FRESH} --config.data.root={{tmp}}/nsd"
 AGAIN = "prepare --config {config} --config.data.root={tmp}/nsd"
 NSD = d.copy("root")
@@ -147,6 +148,24 @@ PREPARE: tuple[Row, ...] = (
         "SHA256SUMS",
         steps=[d.copy("prepared"), d.emptied("prepared/nsd/1.0.0/SHA256SUMS")]),
     row(21, "prepare --config {config} --config.data.prepared={tmp}/none --verify", "{tmp}/none"),
+    row(8, f"{FRESH} --shard 3/2", "--shard", "3/2", "from 1 to N"),
+    row(8, f"{FRESH} --shard 0/2", "--shard", "0/2"),
+    row(8, f"{FRESH} --shard a", "--shard", "'a'", "3/8"),
+    row(8, f"{FRESH} --shard 1/2 --verify", "--verify", "--shard"),
+    row(8, f"{FRESH} --shard 1/2 --dry-run", "--dry_run", "--shard"),
+    row(2, "prepare --config {config} --shard 1/2 --config.data.normalize=run", "{prepared}",
+        "normalize", "run"),
+    row(2, HALF, "{tmp}/half.shards", "lacks shard 2 of 2", "--shard=2/2",
+        steps=[d.prepared_shard("half", "1/2")]),
+    row(2, f"{HALF} --shard 1/3", "{tmp}/half.shards", "shards of 2", "1/3",
+        steps=[d.prepared_shard("half", "1/2")]),
+    row(2, f"{HALF} --shard 1/2 --config.data.normalize=run", "1-of-2", "normalize", "session",
+        "run", steps=[d.prepared_shard("half", "1/2")]),
+    row(2, f"{HALF} --config.data.normalize=run", "1-of-1", "normalize", "session", "run",
+        steps=[d.prepared_shard("half", "1/1")]),
+    row(13, HALF, "done.json",
+        steps=[d.prepared_shard("half", "1/1"), d.truncated("half.shards/1-of-1/done.json")]),
+    row(17, HALF, "thesis", "move", steps=[d.folder("half.shards/thesis")]),
     row(4, f"{SIMULATED}.num_images=-5", "num_images", "-5"),
     row(4, f"{SIMULATED}.num_shared=9999", "num_shared", "9999"),
     row(3, f"{SIMULATED}.seed=nan", "seed", "nan"),

@@ -7,13 +7,13 @@ from typing import Annotated
 
 import numpy as np
 from annotated_types import Interval, MinLen
-from jaxtyping import Float32, Int, Int64, UInt8
+from jaxtyping import Bool, Float32, Int, Int64, UInt8
 
 from neuroadapter_jax.datasets.normalization import NORMALIZATIONS, Normalization
 from neuroadapter_jax.datasets.nsd.checks import Check, check_responses, check_subject
 from neuroadapter_jax.datasets.nsd.splits import RANDOM_VALIDATION, NSDSplit, split_images
 from neuroadapter_jax.datasets.nsd.subject import NSDSubject
-from neuroadapter_jax.datasets.nsd.trials import NSDTrials
+from neuroadapter_jax.datasets.nsd.trials import NSDTrials, store_statistics
 from neuroadapter_jax.datasets.session_agreement import SessionAgreement
 from neuroadapter_jax.datasets.source import Betas
 from neuroadapter_jax.errors import InputError
@@ -138,7 +138,7 @@ class NSDSource:
 
     def read_block(self, session: int) -> Betas:
         """One session's responses, left then right hemisphere, normalised as the source is."""
-        training = np.isin(self.trial_image_ids(), self._image_ids["train"])
+        training = self._training()
         length = self._reader.trials_per_session
         start = length * self._reader.sessions.index(session)
         return self._reader.session_betas(
@@ -147,8 +147,13 @@ class NSDSource:
 
     def open_trials(self, work: Path, done: Callable[[str, bool], None]) -> NSDTrials:
         """Random access to the normalised trials, see `NSDTrials`."""
-        training = np.isin(self.trial_image_ids(), self._image_ids["train"])
-        return NSDTrials(self._reader, self._normalize, training, work, done)
+        return NSDTrials(self._reader, self._normalize, self._training(), work, done)
+
+    def store_blocks(
+        self, work: Path, blocks: Sequence[int], done: Callable[[str, bool], None]
+    ) -> None:
+        """Stores the statistics of some sessions, see `store_statistics`."""
+        store_statistics(self._reader, self._normalize, self._training(), work, blocks, done)
 
     def check_before_preparing(self) -> list[Check]:
         """Counts, first images and SNR beside the published ones."""
@@ -164,3 +169,6 @@ class NSDSource:
         shown = self.trial_image_ids()
         repeats = np.array([np.sum(shown == i) for i in self._image_ids["test"]])
         return check_responses(self._reader, ncsnr, repeats, nan_vertices, agreement)
+
+    def _training(self) -> Bool[np.ndarray, " trials"]:
+        return np.isin(self.trial_image_ids(), self._image_ids["train"])

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float16, Float32, Int64
 from neuroadapter_jax.datasets.normalization import Scaling
 from neuroadapter_jax.datasets.nsd.files import HEMISPHERES, MGH_HEADER_BYTES
 from neuroadapter_jax.datasets.nsd.subject import NSDSubject
-from neuroadapter_jax.datasets.prepared.work import share, thread_count
+from neuroadapter_jax.datasets.prepared.work import do_units, thread_count
 from neuroadapter_jax.datasets.repeats import to_half
 from neuroadapter_jax.files import write_npz
 from neuroadapter_jax.fingerprints import of_file
@@ -32,8 +32,8 @@ class NSDTrials:
         source: the subject.
         normalize: `"session"`, `"run"`, `"train-stats"` or `"none"`.
         training: which of the trials in use are for training.
-        work: folder for the statistics; those found there are used, see `share`.
-        done: see `share`; a unit is a session.
+        work: folder for the statistics; those found there are used, see `do_units`.
+        done: see `do_units`; a unit is a session.
 
     Attributes:
         nan_vertices: per session (as text) that has any, its number of vertices without data.
@@ -51,38 +51,16 @@ class NSDTrials:
     ):
         self.trials_per_session = self._length = source.trials_per_session
         self._counts = source.num_vertices
-        by_session = training.reshape(len(source.sessions), self._length)
-        sessions = dict(zip(source.sessions, by_session, strict=True))
-        names = {f"session{s:02d}": s for s in source.sessions}
-
-        def compute(unit: str) -> dict[str, Any]:
-            session = names[unit]
-            found = source.session_scaling(session, normalize, sessions[session])
-            arrays = {f"session_{k}": v for k, v in vars(found.session).items()}
-            if found.stored is not None and found.stored is not found.session:
-                arrays |= {f"stored_{k}": v for k, v in vars(found.stored).items()}
-            write_npz(work / f"{unit}.npz", nan_vertices=found.nan_vertices, **arrays)
-            return {}
-
-        keys = {}
-        for unit, session in names.items():
-            digest = hashlib.sha256(f"{normalize} ".encode())
-            if normalize == "train-stats":
-                digest.update(sessions[session].tobytes())
-            for hemisphere in HEMISPHERES:
-                path = source.session_file(hemisphere, session)
-                digest.update(f"{path.name} {of_file(path)} ".encode())
-            keys[unit] = digest.hexdigest()
-        share(keys, work, compute, threads=thread_count(), done=done)
+        store_statistics(source, normalize, training, work, source.sessions, done)
 
         self._stored: list[Scaling | None] = []
         self._session: list[Scaling] = []
         self._empty: list[Int64[np.ndarray, " m"]] = []
         self._files = []
         self.nan_vertices: dict[str, int] = {}
-        for unit, session in names.items():
+        for session in source.sessions:
             arrays = read_npz(
-                work / f"{unit}.npz",
+                work / f"{_unit(session)}.npz",
                 "the statistics of a session",
                 {"nan_vertices": "iu1"}
                 | {f"session_{key}": layout for key, layout in _SCALING.items()},
@@ -140,3 +118,50 @@ class NSDTrials:
         for pair in self._files:
             for file in pair:
                 file.close()
+
+
+def store_statistics(
+    source: NSDSubject,
+    normalize: str,
+    training: Bool[np.ndarray, " trials"],
+    work: Path,
+    sessions: Sequence[int],
+    done: Callable[[str, bool], None] = lambda *_: None,
+) -> None:
+    """Stores what `NSDTrials` needs to know of some sessions; what is there is not read again.
+
+    Args:
+        source: the subject.
+        normalize: `"session"`, `"run"`, `"train-stats"` or `"none"`.
+        training: which of the trials in use are for training.
+        work: folder for the statistics.
+        sessions: of the subject's, those to read.
+        done: see `do_units`; a unit is a session.
+    """
+    by_session = training.reshape(len(source.sessions), source.trials_per_session)
+    used = dict(zip(source.sessions, by_session, strict=True))
+    names = {_unit(s): s for s in sessions}
+
+    def compute(unit: str) -> dict[str, Any]:
+        session = names[unit]
+        found = source.session_scaling(session, normalize, used[session])
+        arrays = {f"session_{k}": v for k, v in vars(found.session).items()}
+        if found.stored is not None and found.stored is not found.session:
+            arrays |= {f"stored_{k}": v for k, v in vars(found.stored).items()}
+        write_npz(work / f"{unit}.npz", nan_vertices=found.nan_vertices, **arrays)
+        return {}
+
+    keys = {}
+    for unit, session in names.items():
+        digest = hashlib.sha256(f"{normalize} ".encode())
+        if normalize == "train-stats":
+            digest.update(used[session].tobytes())
+        for hemisphere in HEMISPHERES:
+            path = source.session_file(hemisphere, session)
+            digest.update(f"{path.name} {of_file(path)} ".encode())
+        keys[unit] = digest.hexdigest()
+    do_units(keys, work, compute, threads=thread_count(), done=done)
+
+
+def _unit(session: int) -> str:
+    return f"session{session:02d}"

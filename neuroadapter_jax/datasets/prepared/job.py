@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from typing_extensions import TypedDict
 from neuroadapter_jax.datasets.prepared.images import EncodeImages, read_squares
 from neuroadapter_jax.datasets.prepared.shards import RecordSource, WriteRecords, shard_bounds
 from neuroadapter_jax.datasets.prepared.throughput import Meter
-from neuroadapter_jax.datasets.prepared.work import share
+from neuroadapter_jax.datasets.prepared.work import do_units
 from neuroadapter_jax.datasets.repeats import RepeatVariance
 from neuroadapter_jax.datasets.session_agreement import SessionAgreement
 from neuroadapter_jax.datasets.source import DirectSource, Source, Trials
@@ -28,7 +28,7 @@ _REPEATS = 3
 
 
 class Job:
-    """The three steps of a preparation; each asks `share` for what is left to do.
+    """The three steps of a preparation; each asks `do_units` for what is left to do.
 
     Args:
         source: what is prepared.
@@ -69,44 +69,45 @@ class Job:
         """Step 1: makes the responses readable, trial by trial."""
         with self.meter, self._bar("Reading responses", len(self._source.blocks), "block") as bar:
             if isinstance(self._source, DirectSource):
-                files = self._source.response_files
-                size = sum(path.stat().st_size for path in files) // len(self._source.blocks)
-
-                def done(_: str, ours: bool) -> None:
-                    bar.update()
-                    self.meter.add(read=size * ours)
-
-                self._trials = self._source.open_trials(self._work, done)
+                self._trials = self._source.open_trials(self._work, self._advance(bar))
             else:
+                self._trials = StoredTrials(self._source, self._work, self._key, self._advance(bar))
 
-                def advance(_: str, ours: bool) -> None:
-                    bar.update()
+    def store_share(self, encode: EncodeImages, first: int, every: int) -> None:
+        """Every so many-th unit of steps 1 and 2, which is what needs no other unit.
 
-                self._trials = StoredTrials(self._source, self._work, self._key, advance)
+        Args:
+            encode: see `encode`.
+            first: the first of them, from 0.
+            every: so many jobs share the units.
+        """
+        blocks = self._source.blocks[first::every]
+        with self.meter, self._bar("Reading responses", len(blocks), "block") as bar:
+            if isinstance(self._source, DirectSource):
+                self._source.store_blocks(self._work, blocks, self._advance(bar))
+            else:
+                store_blocks(self._source, self._work, self._key, blocks, self._advance(bar))
+        self._encode(encode, list(self._image_units().items())[first::every])
+
+    def _advance(self, bar: Bar) -> Callable[[str, bool], None]:
+        size = 0
+        if isinstance(self._source, DirectSource):
+            files = self._source.response_files
+            size = sum(path.stat().st_size for path in files) // len(self._source.blocks)
+
+        def done(_: str, ours: bool) -> None:
+            bar.update()
+            self.meter.add(read=size * ours)
+
+        return done
 
     def encode(self, encode: EncodeImages) -> None:
         """Step 2: all images as squares, and the moments of their latents, in files.
 
         From here on `shapes` are known.
         """
-        starts = range(0, len(self._ids), _IMAGES_AT_ONCE)
-        units = {
-            f"moments{i:05d}": self._ids[k : k + _IMAGES_AT_ONCE] for i, k in enumerate(starts)
-        }
-
-        def compute(unit: str) -> dict[str, Any]:
-            squares, lacking = read_squares(self._source, units[unit], self._image_size)
-            _save(self._work / f"{unit}.npy", np.stack(encode(squares), axis=1))
-            _save(self._work / f"{unit}-squares.npy", squares)
-            return {"no_image": lacking}
-
-        with self._bar("Encoding images", len(self._ids), "image") as bar:
-            keys = dict.fromkeys(units, self._key)
-
-            def advance(unit: str, ours: bool) -> None:
-                bar.update(len(units[unit]))
-
-            reports = share(keys, self._work, compute, done=advance)
+        units = self._image_units()
+        reports = self._encode(encode, list(units.items()))
         self._no_image = {i for report in reports.values() for i in report["no_image"]}
         self._moments = [_stored(self._work / f"{unit}.npy") for unit in units]
         self._squares = [_stored(self._work / f"{unit}-squares.npy") for unit in units]
@@ -117,6 +118,29 @@ class Job:
             "latent_mean": latent,
             "latent_std": latent,
         }
+
+    def _image_units(self) -> dict[str, Int64[np.ndarray, " _"]]:
+        starts = range(0, len(self._ids), _IMAGES_AT_ONCE)
+        return {f"moments{i:05d}": self._ids[k : k + _IMAGES_AT_ONCE] for i, k in enumerate(starts)}
+
+    def _encode(
+        self, encode: EncodeImages, chosen: Sequence[tuple[str, Int64[np.ndarray, " _"]]]
+    ) -> dict[str, dict[str, Any]]:
+        units = dict(chosen)
+
+        def compute(unit: str) -> dict[str, Any]:
+            squares, lacking = read_squares(self._source, units[unit], self._image_size)
+            _save(self._work / f"{unit}.npy", np.stack(encode(squares), axis=1))
+            _save(self._work / f"{unit}-squares.npy", squares)
+            return {"no_image": lacking}
+
+        with self._bar("Encoding images", sum(map(len, units.values())), "image") as bar:
+            keys = dict.fromkeys(units, self._key)
+
+            def advance(unit: str, ours: bool) -> None:
+                bar.update(len(units[unit]))
+
+            return do_units(keys, self._work, compute, done=advance)
 
     def write(self, write_records: WriteRecords, partial: Path) -> Path:
         """Step 3: the record files; returns their folder."""
@@ -211,6 +235,49 @@ class Job:
         return Bar(total=total, desc=label, unit=unit, disable=not self._progress)
 
 
+def store_blocks(
+    source: Source,
+    work: Path,
+    key: str,
+    blocks: Sequence[Any],
+    done: Callable[[str, bool], None],
+) -> dict[str, list[int]]:
+    """Stores the responses of some blocks as float16, a file each.
+
+    Args:
+        source: what is read.
+        work: folder for the files.
+        key: stands for all that the responses depend on.
+        blocks: of the source's, those to store.
+        done: see `do_units`; a unit is a block.
+
+    Returns:
+        Per block (as text) the features without data.
+
+    Raises:
+        InputError: float16 cannot hold a response.
+    """
+    units = {_block_unit(source, block): block for block in blocks}
+
+    def store(unit: str) -> dict[str, Any]:
+        read = source.read_block(units[unit])
+        largest = np.abs(read.betas).max(initial=0)
+        if not largest <= _LARGEST:  # nor where it is NaN
+            raise InputError(
+                f"{source.name} holds {largest:g} in block {units[unit]}, which float16 "
+                f"cannot hold; choose a normalisation, and give 0 for what was not measured."
+            )
+        _save(work / f"{unit}.npy", read.betas.astype(np.float16))
+        return {"nan_vertices": read.nan_vertices.tolist()}
+
+    reports = do_units(dict.fromkeys(units, key), work, store, done=done)
+    return {str(units[unit]): report["nan_vertices"] for unit, report in reports.items()}
+
+
+def _block_unit(source: Source, block: Any) -> str:
+    return f"block{list(source.blocks).index(block):05d}"
+
+
 class StoredTrials:
     """The `Trials` of a source that is read block by block: float16, in a file.
 
@@ -218,7 +285,7 @@ class StoredTrials:
         source: what is read.
         work: folder for the file.
         key: stands for all that the responses depend on.
-        done: see `share`; a unit is a block.
+        done: see `do_units`; a unit is a block.
 
     Raises:
         InputError: blocks and trials disagree, or float16 cannot hold a response.
@@ -228,26 +295,14 @@ class StoredTrials:
 
     def __init__(self, source: Source, work: Path, key: str, done: Callable[[str, bool], None]):
         total, n = len(source.trial_image_ids()), sum(source.num_vertices)
-        units = {f"block{i:05d}": block for i, block in enumerate(source.blocks)}
-
-        def store(unit: str) -> dict[str, Any]:
-            read = source.read_block(units[unit])
-            largest = np.abs(read.betas).max(initial=0)
-            if not largest <= _LARGEST:  # nor where it is NaN
-                raise InputError(
-                    f"{source.name} holds {largest:g} in block {units[unit]}, which float16 "
-                    f"cannot hold; choose a normalisation, and give 0 for what was not measured."
-                )
-            _save(work / f"{unit}.npy", read.betas.astype(np.float16))
-            return {"nan_vertices": read.nan_vertices.tolist()}
-
-        reports = share(dict.fromkeys(units, key), work, store, done=done)
-        empty = {str(units[unit]): report["nan_vertices"] for unit, report in reports.items()}
+        empty = store_blocks(source, work, key, source.blocks, done)
         self.nan_vertices = {block: len(vertices) for block, vertices in empty.items() if vertices}
         self.empty_vertices = np.unique([v for block in empty.values() for v in block]).astype(
             np.int64
         )
-        self._blocks = [_stored(work / f"{unit}.npy") for unit in units]
+        self._blocks = [
+            _stored(work / f"{_block_unit(source, block)}.npy") for block in source.blocks
+        ]
         self._starts = np.cumsum([0, *map(len, self._blocks)])
         if self._starts[-1] != total or any(block.shape[1] != n for block in self._blocks):
             raise InputError(

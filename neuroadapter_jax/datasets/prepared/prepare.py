@@ -29,13 +29,21 @@ from neuroadapter_jax.datasets.prepared.records import (
     read_provenance,
 )
 from neuroadapter_jax.datasets.prepared.shards import RecordSource, WriteRecords
+from neuroadapter_jax.datasets.prepared.shares import (
+    Share,
+    collect,
+    is_done,
+    note_done,
+    require_place,
+    share_folders,
+)
 from neuroadapter_jax.datasets.prepared.source_files import fingerprint_source, write_table
 from neuroadapter_jax.datasets.prepared.throughput import forget_cached, plain_copy_rate
-from neuroadapter_jax.datasets.prepared.work import only_request
+from neuroadapter_jax.datasets.prepared.work import note_request, sole_preparation
 from neuroadapter_jax.datasets.source import DirectSource, Source, check_source, checked_ncsnr
 from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.files import refuse_foreign, require_same_settings, write_json, write_npz
-from neuroadapter_jax.locks import locked
+from neuroadapter_jax.locks import only_run
 from neuroadapter_jax.ranges import Count, check_fields
 
 _FORMAT = 1
@@ -107,13 +115,14 @@ def prepare_source(
     `provenance.json` and, where the source has its own regions, `regions.npz`.
 
     Three steps, each in units that are not done again after a kill: the responses block by block;
-    the latents of the images; the record files. Any number of processes may be given the same call
-    on the same folder; they share the units. A `DirectSource` is read where it lies: memory holds
+    the latents of the images; the record files. What `prepare_share` did of the first two, in
+    `PREPARED.shards`, is taken over. A `DirectSource` is read where it lies: memory holds
     its statistics and a few record files (128 MiB each), whatever the number of trials. The
     trials of another source wait as float16 in a temporary file.
 
     The folder appears only when complete. If it exists and came from the same input, nothing is
-    done. Unfinished work waits in `PREPARED.partial`.
+    done. Unfinished work waits in `PREPARED.partial`. A second process that is given the same call
+    waits for the first.
 
     Args:
         source: see `Source`.
@@ -126,92 +135,185 @@ def prepare_source(
         MissingFileError: the folder exists and is no prepared one.
         InputError: the folder came from other input; the source contradicts itself; its splits are
             empty; something differs from what is published; float16 cannot hold a response or a
-            latent; another process prepares other input in the folder; responses do not belong to
-            their SNR or to one another; or what the source raises.
+            latent; another process prepares other input in the folder; a share is missing;
+            responses do not belong to their SNR or to one another; or what the source raises.
     """
-    prepared, settings = Path(prepared), settings or PreparationSettings()
-    check_source(source)
-    partial = prepared.with_name(prepared.name + ".partial")
-    exists = prepared.is_dir() and any(prepared.iterdir())
-    made = _FORMERLY | read_provenance(prepared)["request"] if exists else {}
-    request = {
-        "format": _FORMAT,
-        "dataset": source.name,
-        "source": fingerprint_source(
-            source, (prepared, partial), made.get("source"), progress=settings.progress
-        ),
-        "subject": source.subject,
-        **source.settings,
-        "image_size": settings.image_size,
-        "encoder": encoder.fingerprint,
-    }
-    if exists:
-        # A key that an older version did not write stands for None.
-        require_same_settings(prepared, {k: made.get(k) for k in request}, request, "records")
-        write_table(source, prepared)
-        shutil.rmtree(prepared / "work", ignore_errors=True)  # of a process killed as it ended
+    settings = settings or PreparationSettings()
+    preparation = _Preparation(source, Path(prepared), encoder, settings)
+    prepared, partial = preparation.prepared, preparation.partial
+    if preparation.is_finished():
         return prepared
-    shown, splits = source.trial_image_ids(), source.splits()
-    image_ids = {split: np.unique(shown[trials]) for split, trials in splits.items()}
-    if empty := [split for split, ids in image_ids.items() if not len(ids)] or not splits:
-        raise InputError(
-            f"{source.name} of subject {source.subject} has no trials in the splits {empty}; every "
-            f"split needs at least one."
-        )
-    comparison = _Comparison(source, settings)
-    comparison.before_preparing()
-
+    preparation.check()
     if partial.exists() and not ((partial / "work").is_dir() or (partial / PROVENANCE).is_file()):
         refuse_foreign(partial.parent, [partial.name], ours=not any(partial.iterdir()))
-    try:
-        with contextlib.ExitStack() as stack:
-            stack.enter_context(only_request(partial / "work", request))
-            if (prepared / PROVENANCE).exists():  # finished since this process looked
-                shutil.rmtree(partial)
-                return prepared
-            write_table(source, partial)
-            job = Job(
-                source,
-                splits,
-                image_ids,
-                partial / "work",
-                request,
-                image_size=settings.image_size,
-                progress=settings.progress,
-            )
-            stack.callback(job.close)
+    with sole_preparation(prepared, partial / "work", preparation.request):
+        if preparation.is_finished():  # by another process, since this one looked
+            return prepared
+        # Before anything is written: a share may be missing.
+        collect(prepared, partial / "work", preparation.request)
+        note_request(partial / "work", preparation.request)
+        write_table(source, partial)
+        with contextlib.closing(preparation.job(partial / "work")) as job:
             job.open_trials()
-            job.encode(in_batches_of(encoder.encode, settings.batch_size))
+            job.encode(preparation.encode)
             folder = job.write(write_records or _write_with_tfds, partial)
-            with locked(partial / "finish.lock"):
-                if (prepared / PROVENANCE).exists():  # another process was faster
-                    return prepared
-                ncsnr = job.ncsnr_from_repeats()
-                comparison.after_preparing(job, ncsnr, partial)
-                provenance: dict[str, Any] = {
-                    "request": request,
-                    "records": folder.relative_to(partial).as_posix(),
-                    "shapes": {
-                        key: [-1 if size is None else size for size in shape]
-                        for key, shape in job.shapes.items()
-                    },
-                    "images": {split: len(ids) for split, ids in image_ids.items()},
-                    "trials": len(shown),
-                    "nan_vertices_set_to_0": job.trials.nan_vertices,
-                    "checks": [dataclasses.asdict(row) for row in comparison.rows],
-                }
-                if (simulation := simulation_of(source.root)) is not None:
-                    provenance[SIMULATION] = simulation
-                _write_tables(partial, source, image_ids, job, ncsnr)
-                write_json(partial / PROVENANCE, provenance)
-                (partial / "finish.lock").unlink()
-                # From here on others find nothing where they work, and the whole folder here.
-                partial.replace(prepared)
-                shutil.rmtree(prepared / "work")
-    except FileNotFoundError:
-        if not (prepared / PROVENANCE).exists():  # else another process has just finished it
-            raise
+            preparation.describe(job, folder)
+            # From here on the whole folder is there.
+            partial.replace(prepared)
+            shutil.rmtree(prepared / "work")
     return prepared
+
+
+def prepare_share(
+    source: Source,
+    prepared: str | Path,
+    encoder: ImageEncoder,
+    share: Share,
+    settings: PreparationSettings | None = None,
+) -> Path:
+    """Does one of N shares of what `prepare_source` does, in a folder that no other share touches.
+
+    The shares may be done anywhere, in any order and at the same time, on machines that share a
+    file system. Once all are done, `prepare_source` puts them together; its files are the same to
+    the byte as without shares. A share that was killed goes on where it was when it is called
+    again, and one that is done is not done again.
+
+    A share is every N-th block of responses and every N-th file of 256 images: statistics or copies
+    of the ones, squares and latents of the others. Nothing is done where the prepared folder is
+    there already.
+
+    Args:
+        source: see `Source`.
+        prepared: the folder that is to be made in the end; shares go to `PREPARED.shards/K-of-N`.
+        encoder: of the images; see `load_image_encoder`.
+        share: which one of how many.
+        settings: the defaults when None.
+
+    Returns:
+        The folder of the share, or the prepared one where that is there.
+
+    Raises:
+        MissingFileError: the prepared folder exists and is no prepared one.
+        InputError: what `prepare_source` refuses before it begins; shares of another count, or this
+            one of other input, are there; or another process is at this share.
+    """
+    settings = settings or PreparationSettings()
+    preparation = _Preparation(source, Path(prepared), encoder, settings)
+    if preparation.is_finished():
+        return preparation.prepared
+    folder, request = share.folder(preparation.prepared), preparation.request
+    require_place(share, preparation.prepared)
+    if is_done(share, preparation.prepared, request):
+        return folder
+    preparation.check()
+    with only_run(folder, f"shard {share} of a preparation"):
+        write_table(source, folder)
+        preparation.job(folder).store_share(preparation.encode, share.number - 1, share.count)
+        note_done(share, preparation.prepared, request)
+    return folder
+
+
+class _Preparation:
+    """What one preparation reads, makes and is compared with.
+
+    Args:
+        source: what is prepared.
+        prepared: the folder to make.
+        encoder: of the images.
+        settings: of the preparation.
+
+    Attributes:
+        prepared: the folder to make.
+        partial: where it is made.
+        request: all that the records depend on.
+        encode: the images, in batches of one size.
+    """
+
+    def __init__(
+        self, source: Source, prepared: Path, encoder: ImageEncoder, settings: PreparationSettings
+    ):
+        self._source, self._settings = source, settings
+        self.prepared = prepared
+        self.partial = prepared.with_name(prepared.name + ".partial")
+        self.encode = in_batches_of(encoder.encode, settings.batch_size)
+        made = self._made() or {}
+        tables = (prepared, self.partial, *share_folders(prepared))
+        self.request = {
+            "format": _FORMAT,
+            "dataset": source.name,
+            "source": fingerprint_source(
+                source, tables, made.get("source"), progress=settings.progress
+            ),
+            "subject": source.subject,
+            **source.settings,
+            "image_size": settings.image_size,
+            "encoder": encoder.fingerprint,
+        }
+
+    def _made(self) -> dict[str, Any] | None:
+        if not (self.prepared.is_dir() and any(self.prepared.iterdir())):
+            return None
+        return _FORMERLY | read_provenance(self.prepared)["request"]
+
+    def is_finished(self) -> bool:
+        """Whether the folder is there; refuses one that was made from other input."""
+        if (made := self._made()) is None:
+            return False
+        # A key that an older version did not write stands for None.
+        require_same_settings(
+            self.prepared, {k: made.get(k) for k in self.request}, self.request, "records"
+        )
+        write_table(self._source, self.prepared)
+        # Of a process that was killed as it ended.
+        shutil.rmtree(self.prepared / "work", ignore_errors=True)
+        return True
+
+    def check(self) -> None:
+        """Read the splits; refuse what differs from what is published, before anything is done."""
+        source = self._source
+        check_source(source)
+        self._shown, self._splits = source.trial_image_ids(), source.splits()
+        self._ids = {split: np.unique(self._shown[t]) for split, t in self._splits.items()}
+        if empty := [split for split, ids in self._ids.items() if not len(ids)] or not self._splits:
+            raise InputError(
+                f"{source.name} of subject {source.subject} has no trials in the splits {empty}; "
+                f"every split needs at least one."
+            )
+        self._comparison = _Comparison(source, self._settings)
+        self._comparison.before_preparing()
+
+    def job(self, work: Path) -> Job:
+        """The steps, whose units are in a work folder."""
+        return Job(
+            self._source,
+            self._splits,
+            self._ids,
+            work,
+            self.request,
+            image_size=self._settings.image_size,
+            progress=self._settings.progress,
+        )
+
+    def describe(self, job: Job, folder: Path) -> None:
+        """Writes beside the record files what is needed to read them."""
+        ncsnr = job.ncsnr_from_repeats()
+        self._comparison.after_preparing(job, ncsnr, self.partial)
+        provenance: dict[str, Any] = {
+            "request": self.request,
+            "records": folder.relative_to(self.partial).as_posix(),
+            "shapes": {
+                key: [-1 if size is None else size for size in shape]
+                for key, shape in job.shapes.items()
+            },
+            "images": {split: len(ids) for split, ids in self._ids.items()},
+            "trials": len(self._shown),
+            "nan_vertices_set_to_0": job.trials.nan_vertices,
+            "checks": [dataclasses.asdict(row) for row in self._comparison.rows],
+        }
+        if (simulation := simulation_of(self._source.root)) is not None:
+            provenance[SIMULATION] = simulation
+        _write_tables(self.partial, self._source, self._ids, job, ncsnr)
+        write_json(self.partial / PROVENANCE, provenance)
 
 
 class _Comparison:

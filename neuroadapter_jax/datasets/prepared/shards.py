@@ -1,4 +1,4 @@
-"""Record files: written by several threads and processes, read back, and never written twice."""
+"""Record files: written by several threads, read back, and never written twice."""
 
 import dataclasses
 import hashlib
@@ -13,7 +13,7 @@ from array_record.python.array_record_module import ArrayRecordReader, ArrayReco
 from jaxtyping import Int64
 
 from neuroadapter_jax.datasets.prepared.records import ARRAYS, CHECKSUMS, encode_record
-from neuroadapter_jax.datasets.prepared.work import share, thread_count
+from neuroadapter_jax.datasets.prepared.work import do_units, thread_count
 from neuroadapter_jax.errors import InputError, MissingFileError
 from neuroadapter_jax.files import inside, write_text
 from neuroadapter_jax.readers import read_text
@@ -55,8 +55,8 @@ class RecordSource:
         records: makes a split's records from one position up to another, in the order of its ids.
         bounds: per split, first and last + 1 record of each of its files.
         key: stands for all that the records depend on.
-        work: folder for the marks of what is done; see `share`.
-        done: see `share`; a unit is a file.
+        work: folder for the marks of what is done; see `do_units`.
+        done: see `do_units`; a unit is a file.
     """
 
     name: str
@@ -106,7 +106,7 @@ def write_shards(folder: Path, source: RecordSource) -> None:
         unit: f"{source.key} {file} {start} {stop}"
         for unit, (_, (start, stop), file) in files.items()
     }
-    written = share(keys, source.work, write, threads=thread_count(), done=source.done)
+    written = do_units(keys, source.work, write, threads=thread_count(), done=source.done)
     lines = [f"{written[unit]['sha256']}  {file}" for unit, (_, _, file) in files.items()]
     write_text(folder / CHECKSUMS, "\n".join(lines) + "\n")
 

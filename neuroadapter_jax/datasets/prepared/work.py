@@ -1,7 +1,7 @@
-"""Work in units that threads and processes share, and that a killed run need not do again."""
+"""Work in units that threads share, and that a killed run need not do again."""
 
 import contextlib
-import fcntl
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
@@ -9,13 +9,16 @@ from typing import Any
 
 from typing_extensions import TypedDict  # that of 3.11 lacks what pydantic needs
 
+from neuroadapter_jax import interrupts
 from neuroadapter_jax.cores import available_cores
 from neuroadapter_jax.files import require_same_settings, write_json
 from neuroadapter_jax.locks import locked
 from neuroadapter_jax.readers import read_json
 
+_REQUEST = "request.json"
 
-def share(
+
+def do_units(
     units: dict[str, str],
     folder: Path,
     work: Callable[[str], dict[str, Any]],
@@ -23,72 +26,88 @@ def share(
     threads: int = 1,
     done: Callable[[str, bool], None] = lambda *_: None,
 ) -> dict[str, dict[str, Any]]:
-    """Does each unit once, over the threads of all processes that call this on the same folder.
+    """Does each unit that is not done yet, over threads.
 
-    A unit is done when `folder/UNIT.json` holds its key; `folder/UNIT.lock` is locked while it is
-    being done, and the system unlocks it when a process dies. On a network folder this needs a
-    file system whose locks reach all hosts (NFS 4 does).
+    A unit is done when `folder/UNIT.json` holds its key.
 
     Args:
         units: name of each unit, and a key that stands for all it is made from.
         folder: where the marks are.
         work: does a unit and returns what to remember of it, as JSON values.
-        threads: of this process.
+        threads: how many work at once.
         done: called with the name of each unit that is done, and whether this call did it.
 
     Returns:
         What is remembered of each unit.
     """
-    folder.mkdir(exist_ok=True)  # without its parent, which whoever finishes first has moved away
+    folder.mkdir(exist_ok=True)
 
-    def attempt(unit: str, wait: bool) -> bool:
-        with locked(folder / f"{unit}.lock", wait) as mine:
-            if not mine:
-                return False
-            ours = _remembered(folder, unit, units[unit]) is None
-            if ours:
-                report = work(unit)
-                write_json(folder / f"{unit}.json", {"key": units[unit], **report})
-        done(unit, ours)
-        return True
+    def attempt(unit: str) -> None:
+        lacking = _remembered(folder, unit, units[unit]) is None
+        if lacking:
+            report = work(unit)
+            write_json(folder / f"{unit}.json", {"key": units[unit], **report})
+        done(unit, lacking)
 
     with ThreadPoolExecutor(threads) as pool:
-        tasks = {pool.submit(attempt, unit, False): unit for unit in units}
+        tasks = [pool.submit(attempt, unit) for unit in units]
         try:
-            left = [tasks[task] for task in as_completed(tasks) if not task.result()]
+            for task in as_completed(tasks):
+                task.result()
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
-    for unit in sorted(left):  # others are at these; should one of them die, it is our turn
-        attempt(unit, True)
     return {unit: _read_mark(folder / f"{unit}.json") for unit in units}
 
 
 @contextlib.contextmanager
-def only_request(folder: Path, request: dict[str, Any]) -> Iterator[None]:
-    """Lets several processes work in a folder as long as they want the same.
+def sole_preparation(prepared: Path, work: Path, request: dict[str, Any]) -> Iterator[None]:
+    """Holds the lock of a preparation; waits for another process that prepares the same.
+
+    The other may have finished it meanwhile, so look before anything is done.
+
+    Args:
+        prepared: the folder that is to be made; the lock is beside it.
+        work: where the process that holds the lock notes its request.
+        request: all that the records depend on.
 
     Raises:
-        InputError: a process that wants something else is at work there.
+        InputError: another process prepares something else there.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "request.json"
-    with open(folder / "users.lock", "w") as file:
+    lock = prepared.with_name(f".{prepared.name}.lock")
+    said = False
+
+    def while_waiting() -> None:
+        nonlocal said
+        interrupts.check()
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            write_json(path, request)
-        except BlockingIOError:
-            pass
-        fcntl.flock(file, fcntl.LOCK_SH)
-        other = read_json(path, "the request of the process that works here")
+            other = read_json(work / _REQUEST, "the request of the process that works here")
+        except FileNotFoundError:  # it has just begun, or just ended
+            return
         require_same_settings(
-            folder,
+            work.parent,
             other,
             request,
             "the running work of another process",
             "wait for it, or name another folder",
         )
+        if not said:
+            said = True
+            print(
+                f"Waiting for another process that prepares {prepared}; where none does any more, "
+                f"delete {lock}.",
+                file=sys.stderr,
+                flush=True,
+            )
+
+    prepared.parent.mkdir(parents=True, exist_ok=True)
+    with locked(lock, while_waiting):
         yield
+
+
+def note_request(work: Path, request: dict[str, Any]) -> None:
+    """Says in the work folder what is prepared there, for processes that wait."""
+    write_json(work / _REQUEST, request)
 
 
 def _remembered(folder: Path, unit: str, key: str) -> dict[str, Any] | None:

@@ -16,9 +16,14 @@ from prepared_records import write_prepared
 
 from neuroadapter_jax.datasets.nsd.source import NSDSelection
 from neuroadapter_jax.datasets.prepared.images import ImageEncoder
-from neuroadapter_jax.datasets.prepared.prepare import PreparationSettings, prepare_subject
+from neuroadapter_jax.datasets.prepared.prepare import (
+    PreparationSettings,
+    prepare_share,
+    prepare_subject,
+)
 from neuroadapter_jax.datasets.prepared.records import PreparedDataset, encode_record
 from neuroadapter_jax.datasets.prepared.shards import verify_checksums
+from neuroadapter_jax.datasets.prepared.shares import Share
 from neuroadapter_jax.errors import NotFiniteError
 
 pytest.importorskip("tensorflow")
@@ -37,15 +42,20 @@ def moments(images):
 
 
 def prepare(tree, folder, **changes):
+    """The prepared folder; with `share`, that share of it."""
     from data.nsd import write_records
 
-    writer = changes.pop("write_records", write_records)
+    writer, share = changes.pop("write_records", write_records), changes.pop("share", None)
     encoder = ImageEncoder(
         changes.pop("encode_images", moments), changes.pop("encoder_fingerprint", "abc")
     )
     selection, settings = tree.arguments() | {"num_validation": 3}, dict(SETTINGS)
     for key, value in changes.items():
         (settings if key in PREPARATION else selection)[key] = value
+    if share is not None:
+        source = NSDSelection(**{k: v for k, v in selection.items() if k != "root"}).open(tree.root)
+        settings = PreparationSettings(**settings)
+        return prepare_share(source, folder, encoder, Share.parse(share), settings)
     return prepare_subject(
         selection.pop("root"),
         folder,
@@ -394,23 +404,25 @@ def test_killed_at_any_step_and_started_again(tree, prepared, tmp_path, monkeypa
     assert stop in again and not (set(done) & set(again) - {"request"})
 
 
-def test_processes_share_the_work(tree, prepared, tmp_path, monkeypatch):
-    """Two at once, here threads with their own open files: each unit is done by one of them."""
-    monkeypatch.setattr("neuroadapter_jax.datasets.prepared.shards._SHARD_BYTES", 3000)
-    monkeypatch.setattr("neuroadapter_jax.datasets.prepared.job._IMAGES_AT_ONCE", 4)
-    from neuroadapter_jax.datasets.prepared import work as shared_work
+def test_a_second_process_waits_for_the_first_and_does_nothing(tree, prepared, tmp_path, capsys):
+    """Two at once, here threads with their own open files."""
+    encoded = []
 
-    write, made = shared_work.write_json, []
-    monkeypatch.setattr(shared_work, "write_json", lambda p, c: (made.append(p.stem), write(p, c)))
+    def slowly(images):
+        while "Waiting for another process that prepares" not in "".join(said):
+            said.append(capsys.readouterr().err)
+        encoded.append(len(images))
+        return moments(images)
+
+    said = []
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        both = [pool.submit(prepare, tree, tmp_path / "p") for _ in range(2)]
+        both = [pool.submit(prepare, tree, tmp_path / "p", encode_images=slowly) for _ in range(2)]
         assert {task.result() for task in both} == {tmp_path / "p"}
-    units = [name for name in made if name != "request"]
-    assert len(units) == len(set(units)) and len(units) > 10
-    for split in SPLITS:
-        one, shared = PreparedDataset(prepared, split), PreparedDataset(tmp_path / "p", split)
-        for i in range(len(one)):
-            np.testing.assert_array_equal(one[i]["betas"], shared[i]["betas"])
+    alone = []
+    prepare(tree, tmp_path / "q", encode_images=lambda x: (alone.append(len(x)), moments(x))[1])
+    assert encoded == alone
+    assert contents(tmp_path / "p") == contents(prepared)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["nsd", "p", "prepared", "q"]
 
 
 def test_what_a_process_killed_at_its_very_end_left_is_cleared_away(tree, tmp_path):
@@ -432,6 +444,128 @@ def test_another_request_beside_a_running_one_is_refused(tree, tmp_path):
         return moments(images)
 
     prepare(tree, tmp_path / "p", encode_images=while_running)
+
+
+@pytest.fixture
+def many_units(monkeypatch):
+    monkeypatch.setattr("neuroadapter_jax.datasets.prepared.shards._SHARD_BYTES", 3000)
+    monkeypatch.setattr("neuroadapter_jax.datasets.prepared.job._IMAGES_AT_ONCE", 4)
+
+
+def arrays(folder):
+    """The bytes of all arrays beside the records; npz files hold the time of writing as well."""
+    found = {}
+    for path in sorted(folder.glob("*.npz")):
+        with np.load(path) as file:
+            found |= {(path.name, key): file[key].tobytes() for key in file}
+    return found
+
+
+def test_shards_put_together_are_what_one_call_prepares(tree, tmp_path, many_units, monkeypatch):
+    whole = prepare(tree, tmp_path / "whole")
+    with monkeypatch.context() as patch:  # no shard needs a lock that reaches another machine
+        patch.setattr("neuroadapter_jax.datasets.prepared.work.locked", forbidden)
+        for share in ("3/3", "1/3", "2/3"):
+            prepare(tree, tmp_path / "p", share=share)
+    assert sorted(path.name for path in (tmp_path / "p.shards").iterdir()) == [
+        "1-of-3", "2-of-3", "3-of-3",
+    ]  # fmt: skip
+    units = [path.stem for path in (tmp_path / "p.shards").glob("*/*.json")]
+    assert sum("session" in unit for unit in units) == 3
+    assert sum("moments" in unit for unit in units) == 4
+    # Nothing of theirs is done again.
+    folder = prepare(tree, tmp_path / "p", encode_images=forbidden)
+    assert contents(folder) == contents(whole) and arrays(folder) == arrays(whole)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["nsd", "p", "whole"]
+    assert prepare(tree, folder, share="1/3", encode_images=forbidden) == folder
+
+
+def test_a_killed_shard_goes_on_and_one_that_is_done_is_left_alone(tree, tmp_path, many_units):
+    class Killed(BaseException):
+        pass
+
+    calls = []
+
+    def killed(images):
+        calls.append(len(images))
+        if len(calls) == 2:
+            raise Killed
+        return moments(images)
+
+    with pytest.raises(Killed):
+        prepare(tree, tmp_path / "p", share="1/2", encode_images=killed)
+    with pytest.raises(
+        ValueError, match=r"p\.shards lacks shards 1, 2 of 2, .*--shard=1/2 and so on"
+    ):
+        prepare(tree, tmp_path / "p")
+    assert not (tmp_path / "p.partial").exists()
+    again = []
+    prepare(
+        tree, tmp_path / "p", share="1/2", encode_images=lambda x: (again.append(1), moments(x))[1]
+    )
+    assert 0 < len(again) < len(list((tmp_path / "p.shards").glob("*/moments*-squares.npy")))
+    prepare(tree, tmp_path / "p", share="1/2", encode_images=forbidden)
+    with pytest.raises(ValueError, match=r"lacks shard 2 of 2, .*--shard=2/2, or delete"):
+        prepare(tree, tmp_path / "p")
+    prepare(tree, tmp_path / "p", share="2/2")
+    assert len(PreparedDataset(prepare(tree, tmp_path / "p"), "train"))
+
+
+def test_a_call_killed_while_it_puts_shards_together_goes_on(
+    tree, tmp_path, many_units, monkeypatch
+):
+    for share in ("1/2", "2/2"):
+        prepare(tree, tmp_path / "p", share=share)
+    moved, replace = [], pathlib.Path.replace
+
+    class Killed(BaseException):
+        pass
+
+    def killed(path, target):
+        if len(moved) == 5:
+            raise Killed
+        moved.append(path.name)
+        return replace(path, target)
+
+    monkeypatch.setattr(pathlib.Path, "replace", killed)
+    with pytest.raises(Killed):
+        prepare(tree, tmp_path / "p")
+    monkeypatch.setattr(pathlib.Path, "replace", replace)
+    assert len(moved) == 5
+    folder = prepare(tree, tmp_path / "p", encode_images=forbidden)
+    assert contents(folder) == contents(prepare(tree, tmp_path / "whole"))
+
+
+@pytest.mark.parametrize(
+    ("share", "changes", "words"),
+    [
+        ("1/1", {"normalize": "none"}, r"normalize is 'session' there, 'none' here; give the same"),
+        ("1/1", {"encoder_fingerprint": "x"}, r"1-of-1 holds a shard .*encoder is 'abc' there"),
+        (None, {"num_validation": 2}, r"num_validation is 3 there, 2 here"),
+        ("1/2", {}, r"--shard is 1/2, but .*p\.shards holds shards of 1; give one of those"),
+    ],
+)
+def test_shards_that_do_not_belong_together_are_refused(tree, tmp_path, share, changes, words):
+    prepare(tree, tmp_path / "p", share="1/1")
+    with pytest.raises(ValueError, match=words):
+        prepare(tree, tmp_path / "p", share=share, **changes)
+    assert not (tmp_path / "p.partial").exists()
+    assert [path.name for path in (tmp_path / "p.shards").iterdir()] == ["1-of-1"]
+
+
+def test_a_folder_that_only_looks_like_shards_is_left_alone(tree, tmp_path):
+    (tmp_path / "p.shards").mkdir()
+    (tmp_path / "p.shards" / "thesis").mkdir()
+    for share in ("1/1", None):
+        with pytest.raises(FileExistsError, match=r"thesis is no shard of a preparation; move it"):
+            prepare(tree, tmp_path / "p", share=share)
+    assert [path.name for path in (tmp_path / "p.shards").iterdir()] == ["thesis"]
+
+
+@pytest.mark.parametrize("text", ["0/2", "3/2", "a", "1", "1/0", "-1/2", "1/2/3", "", "1.0/2"])
+def test_a_shard_is_one_of_its_count(text):
+    with pytest.raises(ValueError, match=r"shard is '.*'; expected K/N with K from 1 to N"):
+        Share.parse(text)
 
 
 def test_a_damaged_record_file_is_found(prepared):
