@@ -6,7 +6,8 @@ interest (ROI) are dropped, everything else stays the same, the start from noise
 what changes in the image was due to them.
 
 Dropping tokens changes the image whichever they are. So the change is compared with that of other
-sets, of as many regions and of similar signal-to-noise ratio (SNR), that lie outside the ROI.
+sets outside the ROI, of as many regions in the same hemispheres, of similar size and of similar
+signal-to-noise ratio (SNR).
 """
 
 import json
@@ -15,9 +16,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from neuroadapter_jax import NeuroAdapterPipeline, PreparedDataset
-from neuroadapter_jax.cortex import region_snr
 from neuroadapter_jax.figures.image_figures import grid_figure
-from neuroadapter_jax.ibbi.perturbation import matched_sets, silence
+from neuroadapter_jax.ibbi.matching import RegionTraits, match_sets
+from neuroadapter_jax.ibbi.perturbation import silence
 from neuroadapter_jax.ibbi.roi import assign_by_name
 from neuroadapter_jax.metrics.statistics import bootstrap_interval
 
@@ -35,8 +36,10 @@ sampling = pipe.sampling.replace(sampler="dpmsolver++", num_steps=8)
 
 rois = assign_by_name(pipe.regions, json.loads((dataset.path / "rois.json").read_text()))
 members = rois.members[rois.names.index(SILENCED)]
-snr = region_snr(pipe.regions, dataset.ncsnr)
-controls = matched_sets(members, snr, NUM_CONTROLS, seed=0)
+traits = RegionTraits.of(pipe.regions, dataset.ncsnr)
+# Where no set outside the ROI is like it, `require` says so instead of comparing unlike sets.
+controls = match_sets(members, traits, NUM_CONTROLS, seed=0).require(SILENCED)
+snr = traits.snr
 print(f"{SILENCED}: {members.sum()} of {len(members)} regions, mean SNR {snr[members].mean():.2f}")
 print("controls: mean SNR", ", ".join(f"{snr[own].mean():.2f}" for own in controls))
 

@@ -1,4 +1,4 @@
-"""Sets of regions to silence or exchange, and the random sets they are compared with."""
+"""Sets of regions to silence or exchange; `ibbi.matching` has the sets they are compared with."""
 
 from collections.abc import Iterator
 from typing import Literal, get_args
@@ -120,52 +120,6 @@ def perturb(
         for row, own, source in zip(fmri, members, sources, strict=True)
     ]
     return np.concatenate(changed), np.ones_like(members)
-
-
-def matched_sets(
-    members: Bool[np.ndarray, " p"],
-    snr: Float[np.ndarray, " p"],
-    num_region_sets: int,
-    seed: int = 0,
-    nearest: int = 10,
-) -> Bool[np.ndarray, "k p"]:
-    """Random sets of the same size and similar SNR, without the set's own regions.
-
-    Each region of the set is replaced by one of the `nearest` regions outside it that are closest
-    in SNR and not yet taken.
-
-    Args:
-        members: True for the regions of the set.
-        snr: noise-ceiling SNR of each region, such as `region_snr`.
-        num_region_sets: how many random sets.
-        seed: of the draws, at least 0.
-        nearest: how many candidates a replacement is drawn from, at least 1.
-
-    Raises:
-        InputError: the set holds more than half of all regions, so that none can replace it.
-
-    Examples:
-        >>> import numpy as np
-        >>> from neuroadapter_jax.ibbi.perturbation import matched_sets
-        >>> members = np.array([True, False, False, False])
-        >>> snr = np.array([1.0, 0.1, 0.9, 0.2])
-        >>> matched_sets(members, snr, num_region_sets=2, nearest=1).tolist()
-        [[False, False, True, False], [False, False, True, False]]
-    """
-    own = np.flatnonzero(members)
-    if 2 * len(own) > len(members):
-        raise InputError(
-            f"The set holds {len(own)} of {len(members)} regions; a matched random set needs as "
-            "many outside it."
-        )
-    rng = np.random.default_rng(seed)
-    region_sets = np.zeros((num_region_sets, len(members)), bool)
-    for row in region_sets:
-        for region in rng.permutation(own):
-            free = np.flatnonzero(~members & ~row)
-            order = free[np.argsort(np.abs(snr[free] - snr[region]), kind="stable")]
-            row[rng.choice(order[:nearest])] = True
-    return region_sets
 
 
 def cumulative_sets(

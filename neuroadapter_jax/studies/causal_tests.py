@@ -10,17 +10,16 @@ from neuroadapter_jax.batches import filled_batches
 from neuroadapter_jax.diffusion.sampling import Sampling
 from neuroadapter_jax.evaluation.appearance import MEASURES, Appearance, distances
 from neuroadapter_jax.evaluation.scene_reader import SceneReader, read_scenes
-from neuroadapter_jax.ibbi.perturbation import (
-    Perturbation,
-    cumulative_sets,
-    matched_sets,
-    perturb,
-)
+from neuroadapter_jax.ibbi.matching import MatchedSets, RegionTraits, match_sets
+from neuroadapter_jax.ibbi.perturbation import Perturbation, cumulative_sets, perturb
+from neuroadapter_jax.metrics.comparisons import sign_flip_p
 from neuroadapter_jax.metrics.pixels import pixel_correlation
 from neuroadapter_jax.metrics.recall import EMPTY, derangement, semantic_counts
 from neuroadapter_jax.metrics.statistics import bootstrap_interval, bootstrap_ratio
 from neuroadapter_jax.pipeline import NeuroAdapterPipeline
 from neuroadapter_jax.progress import Bar
+
+NUM_SETS = 20  # random sets of a given one, which take turns over images
 
 # (rows of the images, regions of each row's set, what is done to them) -> reconstructions
 Reconstruct = Callable[
@@ -77,7 +76,7 @@ def change_table(
     intact: UInt8[np.ndarray, "b y x c"],
     categories: Int[np.ndarray, "b slot"],
     region_sets: Mapping[str, Bool[np.ndarray, " p"]],
-    snr: Float[np.ndarray, " p"],
+    traits: RegionTraits,
     appearance: Callable[[UInt8[np.ndarray, "b y x c"]], Appearance],
     perturbations: Sequence[Perturbation] = ("silence", "mean", "swap"),
     seed: int = 0,
@@ -94,47 +93,77 @@ def change_table(
         stimuli: stimuli.
         intact: reconstructions with nothing perturbed.
         categories: true category per slot, -1 for empty.
-        region_sets: name -> regions. A random set, matched in size and SNR, goes with each that
-            holds at most half of all regions, under the name "NAME, random".
-        snr: of each region, for `matched_sets`.
+        region_sets: name -> regions. Where matched random sets are found, they take turns over the
+            images under the name "NAME, random".
+        traits: of the regions, for `match_sets`.
         appearance: see `evaluation.appearance.make_appearance`.
         perturbations: what is done to a set.
-        seed: of random sets, the pairing of different images, and the bootstrap.
+        seed: of random sets, the pairing of different images, the bootstrap and the tests.
 
     Returns:
-        perturbation -> set -> measure -> value and interval, and its number of ``regions``.
+        perturbation -> set -> measure -> value and interval; its number of ``regions``; of a given
+        set ``match``, see `MatchedSets`, and ``less_random``: measure -> the difference from its
+        matched sets in the same units, with interval and ``p``, empty where there are none.
     """
     count = len(intact)
-    all_region_sets: dict[str, np.ndarray] = {}
-    for name, members in region_sets.items():
-        all_region_sets[name] = members
-        if 0 < 2 * members.sum() <= len(members):
-            all_region_sets[f"{name}, random"] = matched_sets(members, snr, 1, seed)[0]
-    rows = np.tile(np.arange(count), len(all_region_sets))
-    members = np.repeat(np.stack(list(all_region_sets.values())), count, axis=0)
+    matches = {
+        name: match_sets(own, traits, NUM_SETS, seed=seed) for name, own in region_sets.items()
+    }
+    members_of = _with_random_sets(region_sets, matches, count)
+    rows = np.tile(np.arange(count), len(members_of))
+    members = np.concatenate(list(members_of.values()))
     whole = appearance(intact)
     order = derangement(count, seed)
     unlike = distances(whole, Appearance(*(x[order] for x in whole)))
 
-    def likeness(found: Appearance) -> tuple[np.ndarray, np.ndarray]:
+    def likeness(found: Appearance) -> dict[str, np.ndarray]:
         recalled = semantic_counts(found.read, categories)[0]
-        return pixel_correlation(stimuli, found.images), recalled
+        correlation = pixel_correlation(stimuli, found.images)
+        return {"pixel_correlation": correlation, "recall": recalled}
 
-    reference = likeness(whole)
+    below = {**unlike, **likeness(whole)}
     result: dict[str, dict[str, dict[str, Any]]] = {}
     for perturbation in perturbations:
         reconstructions = reconstruct(rows, members, perturbation).reshape(-1, *intact.shape)
-        result[perturbation] = {}
-        for (name, own), images in zip(all_region_sets.items(), reconstructions, strict=True):
+        above = {}
+        for name, images in zip(members_of, reconstructions, strict=True):
             perturbed = appearance(images)
-            moved = distances(perturbed, whole)
-            left = zip(("pixel_correlation", "recall"), likeness(perturbed), reference, strict=True)
-            result[perturbation][name] = {
-                **{m: bootstrap_ratio(moved[m], unlike[m], seed) for m in MEASURES},
-                **{m: bootstrap_ratio(now, before, seed) for m, now, before in left},
-                "regions": int(own.sum()),
+            above[name] = {**distances(perturbed, whole), **likeness(perturbed)}
+        result[perturbation] = {
+            name: {m: bootstrap_ratio(above[name][m], below[m], seed) for m in below}
+            | {"regions": int(own[0].sum())}
+            for name, own in members_of.items()
+        }
+        for name, match in matches.items():
+            random = above.get(f"{name}, random")
+            result[perturbation][name] |= {
+                "match": match.report,
+                "less_random": {}
+                if random is None
+                else {
+                    m: _difference(above[name][m] - random[m], below[m], seed)
+                    for m in (*MEASURES, "pixel_correlation", "recall")
+                },
             }
     return result
+
+
+def _with_random_sets(
+    region_sets: Mapping[str, Bool[np.ndarray, " p"]],
+    matches: Mapping[str, MatchedSets],
+    count: int,
+) -> dict[str, Bool[np.ndarray, "b p"]]:
+    """Name of a set, or of its random sets -> the regions to perturb in each image."""
+    members: dict[str, np.ndarray] = {}
+    for name, own in region_sets.items():
+        members[name] = np.tile(own, (count, 1))
+        if matches[name].matched:
+            members[f"{name}, random"] = matches[name].in_turn(count, 1)[0]
+    return members
+
+
+def _difference(above: np.ndarray, below: np.ndarray, seed: int) -> dict[str, Any]:
+    return bootstrap_ratio(above, below, seed) | {"p": sign_flip_p(above, seed)}
 
 
 def deletion_table(

@@ -4,7 +4,6 @@ import pytest
 from neuroadapter_jax.cortex.parcellation import Parcellation
 from neuroadapter_jax.ibbi.perturbation import (
     cumulative_sets,
-    matched_sets,
     perturb,
     replace_responses,
     silence,
@@ -51,23 +50,6 @@ def test_each_sample_has_its_own_set_perturbed(rng, as_user):
                 assert changed[i, v] == (sources if v in taken[i] else fmri)[i, v]
     with pytest.raises(ValueError, match="perturbation is 'drop'; expected one of"):
         perturb("drop", fmri, REGIONS, members, others)
-
-
-def test_random_sets_are_matched():
-    snr = np.array([5, 4.9, 4.8, 4.7, 1, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4], np.float64)
-    members = np.zeros(11, bool)
-    members[[0, 9]] = True
-    region_sets = matched_sets(members, snr, 23, nearest=3)
-    assert region_sets.shape == (23, 11) and (region_sets.sum(1) == 2).all()
-    assert not (region_sets & members).any()
-    # The replacement of region 0 is one of its three nearest, 1 to 3; of region 9 one of 7, 8, 10.
-    assert (region_sets[:, 1:4].sum(1) == 1).all() and (
-        region_sets[:, [7, 8, 10]].sum(1) == 1
-    ).all()
-    assert len({row.tobytes() for row in region_sets}) > 5
-    np.testing.assert_array_equal(region_sets, matched_sets(members, snr, 23, nearest=3))
-    with pytest.raises(ValueError, match="6 of 11 regions; a matched random set needs as many"):
-        matched_sets(np.arange(11) < 6, snr, 1)
 
 
 def test_cumulative_sets_run_from_none_to_all():

@@ -10,6 +10,7 @@ from scipy.stats import spearmanr
 from neuroadapter_jax.cortex.parcellation import Parcellation
 from neuroadapter_jax.evaluation.appearance import MEASURES
 from neuroadapter_jax.evaluation.scene_reader import load_scene_reader
+from neuroadapter_jax.ibbi.matching import RegionTraits
 from neuroadapter_jax.simulation.scenes import CATEGORIES, sample_scenes
 from neuroadapter_jax.studies.attention_truth import categories, maps, ranks, tables
 from neuroadapter_jax.studies.resume import cached
@@ -77,7 +78,9 @@ def test_a_map_that_points_at_the_object_is_told_from_one_that_does_not(views, t
     assert list(own) == ["Face", "VTC-food", "all ROIs"]
     assert own["Face"]["pointing"]["value"] == 1 and own["Face"]["num_images"] == B
     assert own["VTC-food"]["num_images"] == 8 and own["VTC-food"]["auc"]["value"] < 0.8
-    assert own["all ROIs"]["num_images"] == B + 8
+    assert own["all ROIs"]["num_images"] == B and own["all ROIs"]["num_pairs"] == B + 8
+    face = own["Face"]["auc_above_permuted"]
+    assert own["Face"]["family"] == 4 and face["p"] < face["p_holm"] < 0.01
     halves = maps.retinotopy_tables(views)["attention"]
     np.testing.assert_allclose(halves["lh.V1"]["value"], 0.75, rtol=1e-5)
     np.testing.assert_allclose(halves["rh.V1"]["value"], 0.25, rtol=1e-5)
@@ -121,7 +124,7 @@ def test_changed_categories_are_counted():
         scenes.categories,
         names,
         rois,
-        np.arange(11.0),
+        RegionTraits(np.linspace(1.0, 1.1, 11), np.full(11, 5), ("lh",) * 11),
         reader,
         "mean",
         num_random=2,
@@ -129,7 +132,10 @@ def test_changed_categories_are_counted():
     assert list(found) == ["Face", "LO", "all ROIs"]
     assert found["Face"]["changed"]["value"] > 0.6 and found["LO"]["changed"]["value"] == 0
     assert found["Face"]["changed_by_random_sets"]["value"] == 0
-    assert found["Face"]["over_random"]["value"] is None
+    difference = found["Face"]["difference"]
+    assert difference["value"] == found["Face"]["changed"]["value"] > difference["interval"][0] > 0
+    assert difference["p"] < 0.01 < found["LO"]["difference"]["p"] == 1
+    assert found["Face"]["match"]["matched"] and found["Face"]["regions"] == 2
     # The reader is right on nearly all stimuli, so nearly every face and object is counted.
     shown = {
         name: int((scenes.categories == names.index(name)).sum()) for name in ("face", "object")

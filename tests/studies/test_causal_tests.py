@@ -18,6 +18,7 @@ from neuroadapter_jax.evaluation.appearance import (
 )
 from neuroadapter_jax.evaluation.scene_reader import load_scene_reader
 from neuroadapter_jax.figures.causal import change_figure, deletion_figure, loss_figure
+from neuroadapter_jax.ibbi.matching import RegionTraits
 from neuroadapter_jax.metrics.recall import derangement
 from neuroadapter_jax.metrics.statistics import bootstrap_ratio
 from neuroadapter_jax.pipeline import NeuroAdapterPipeline
@@ -150,12 +151,14 @@ def test_changes_are_relative_to_another_images_reconstruction(scenes):
         images,
         scenes.categories,
         region_sets,
-        np.arange(float(P)),
+        RegionTraits(np.linspace(1.0, 1.1, P), np.full(P, 5), ("lh",) * P),
         appearance,
         ("silence", "mean"),
         seed=3,
     )
     # A set of 8 of 11 regions has no random set beside it.
+    assert not found["mean"]["many"]["match"]["matched"]
+    assert found["mean"]["many"]["less_random"] == {}
     assert list(found["mean"]) == ["some", "some, random", "many"]
     assert found["mean"]["some"]["regions"] == 3
     order = derangement(B, 3)
@@ -172,6 +175,11 @@ def test_changes_are_relative_to_another_images_reconstruction(scenes):
         assert own["category"]["value"] is None  # nothing is read in any of them
         random = found[kind]["some, random"]
         assert random["pixel"]["value"] == 0 and random["pixel_correlation"]["value"] == 1
+        less = own["less_random"]["pixel"]
+        assert (
+            less["value"] == own["pixel"]["value"] and less["interval"] == own["pixel"]["interval"]
+        )
+        assert less["p"] == 2 / 2**B and own["match"]["matched"]
     assert found["silence"]["many"]["pixel_correlation"]["value"] == pytest.approx(0, abs=1e-6)
     figure = change_figure(found | {"silence": found["mean"]}, B)
     assert len(figure.axes) == 2 and f"{B} images" in figure.get_suptitle()

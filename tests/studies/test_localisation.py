@@ -7,6 +7,7 @@ from neuroadapter_jax.studies.localisation import (
     half_share,
     localisation,
     pointing_hits,
+    pooled_localisation,
     roc_auc,
 )
 
@@ -65,6 +66,59 @@ def test_controls_fall_to_chance(rng):
     assert found["pointing"]["value"] == 1 and found["auc"]["value"] == 1
     assert abs(found["permuted"]["auc"]["value"] - 0.5) < 0.1
     assert found["permuted"]["pointing"]["value"] < 0.3
+
+
+def corners(rng, images, rois, side=8):
+    """Each ROI's object lies near a corner of its own; not every image shows it."""
+    masks = np.zeros((rois, images, side, side), bool)
+    for roi in range(rois):
+        for i in np.flatnonzero(rng.random(images) < 0.4):
+            y, x = rng.integers(0, 2, 2) + np.array([roi // 2, roi % 2]) * (side - 3)
+            masks[roi, i, y : y + 2, x : x + 2] = True
+    return masks
+
+
+def test_a_habit_without_content_is_told_from_content_when_rois_are_pooled(rng):
+    """Maps that show each ROI's corner in every image alike: all of it is habit."""
+    masks = corners(rng, 67, 4)
+    habit = np.broadcast_to(masks.mean(axis=1, keepdims=True), masks.shape)
+    maps = (habit + 0.001 * rng.random(masks.shape)).astype(np.float32)
+    per_roi = [localisation(own, mask) for own, mask in zip(maps, masks, strict=True)]
+    pooled = pooled_localisation(list(zip(maps, masks, strict=True)))
+    assert min(each["permuted"]["auc"]["value"] for each in per_roi) > 0.9
+    weights = [each["num_images"] for each in per_roi]
+    for kind in ("mean_map", "permuted"):
+        of_rois = [each[kind]["auc"]["value"] for each in per_roi]
+        mean = np.average(of_rois, weights=weights)
+        np.testing.assert_allclose(pooled[kind]["auc"]["value"], mean, rtol=1e-9)
+        assert abs(pooled[f"auc_above_{kind}"]["value"]) < 0.01
+    assert pooled["auc_above_permuted"]["p"] > 0.01
+    assert pooled["num_pairs"] == sum(weights) and pooled["num_images"] < pooled["num_pairs"]
+
+
+def test_content_stands_out_from_habit(rng):
+    masks = corners(rng, 67, 4)
+    maps = (masks + masks.mean(axis=1, keepdims=True) + 0.1 * rng.random(masks.shape)).astype("f4")
+    pooled = pooled_localisation(list(zip(maps, masks, strict=True)))
+    assert pooled["auc"]["value"] > 0.99
+    assert pooled["auc_above_permuted"]["interval"][0] > 0
+    assert pooled["auc_above_permuted"]["p"] < 0.001
+
+
+def test_pooled_intervals_take_images_as_the_unit(rng):
+    """The same ROI four times over says no more than once."""
+    masks = corners(rng, 67, 1)[0]
+    maps = (0.3 * masks + rng.random(masks.shape)).astype(np.float32)
+    once = localisation(maps, masks)
+    often = pooled_localisation([(maps, masks)] * 4)
+    assert often["num_pairs"] == 4 * once["num_images"] == 4 * often["num_images"]
+    for score in ("auc", "pointing", "auc_above_permuted"):
+        np.testing.assert_allclose(often[score]["interval"], once[score]["interval"], rtol=1e-6)
+
+
+def test_rois_of_different_images_are_not_pooled(maps, masks):
+    with pytest.raises(ValueError, match=r"maps of \[7, 11\] images"):
+        pooled_localisation([(maps, masks), (maps[:7], masks[:7])])
 
 
 def test_ties_count_half():

@@ -8,7 +8,8 @@ import xarray
 from jaxtyping import Bool, Float, Int
 
 from neuroadapter_jax.ibbi.views import contrast
-from neuroadapter_jax.studies.localisation import half_share, localisation
+from neuroadapter_jax.metrics.comparisons import correct_family
+from neuroadapter_jax.studies.localisation import half_share, localisation, pooled_localisation
 
 # ROI -> the category of objects that drives it in the simulated subject.
 CATEGORY_OF_ROI = {
@@ -20,6 +21,7 @@ CATEGORY_OF_ROI = {
     "LO": "object",
 }
 RETINOTOPIC = ("V1", "V2", "V3", "V4")
+_ABOVE = ("auc_above_mean_map", "auc_above_permuted")
 
 
 def category_masks(
@@ -63,7 +65,9 @@ def localisation_tables(
         seed: of permutations and bootstrap.
 
     Returns:
-        way -> ROI -> scores, and way -> "all ROIs": scores pooled over ROIs.
+        way -> ROI -> scores, and way -> "all ROIs": see `pooled_localisation`. The tests against
+        the controls have ``p_holm``, corrected over the ROIs and both controls of the way; how many
+        they are is under ``family``.
     """
     names = list(views["roi"].values)
     result: dict[str, dict[str, Any]] = {}
@@ -72,12 +76,15 @@ def localisation_tables(
         everywhere = []
         for roi, category in CATEGORY_OF_ROI.items():
             of_roi = maps[:, names.index(roi)] if roi in names else None
-            if of_roi is None or not np.isfinite(of_roi).all():
+            if of_roi is None or not np.isfinite(of_roi).all() or not masks[category].any():
                 continue
             own[roi] = localisation(of_roi, masks[category], seed=seed)
             everywhere.append((of_roi, masks[category]))
-        pooled = (np.concatenate(x) for x in zip(*everywhere, strict=True))
-        own["all ROIs"] = localisation(*pooled, seed=seed)
+        tests = [each[test] for each in own.values() for test in _ABOVE]
+        family = correct_family(tests)
+        for each in own.values():
+            each["family"] = family
+        own["all ROIs"] = pooled_localisation(everywhere, seed=seed)
         result[way] = own
     return result
 

@@ -10,7 +10,6 @@ import numpy as np
 import xarray
 from jaxtyping import Bool, Float, Int, UInt8
 
-from neuroadapter_jax.cortex.selection import region_snr
 from neuroadapter_jax.datasets.belonging import require_same_root
 from neuroadapter_jax.datasets.input_pipeline import read_split
 from neuroadapter_jax.datasets.prepared.records import PreparedDataset
@@ -21,6 +20,7 @@ from neuroadapter_jax.evaluation.scene_reader import SceneReader, load_scene_rea
 from neuroadapter_jax.figures.causal import change_figure, deletion_figure, loss_figure
 from neuroadapter_jax.figures.pictures import save_picture
 from neuroadapter_jax.files import INPUTS, refuse_foreign, write_json, write_text
+from neuroadapter_jax.ibbi.matching import RegionTraits
 from neuroadapter_jax.ibbi.perturbation import Perturbation
 from neuroadapter_jax.ibbi.roi import ROIAssignment, assign_regions, by_hemisphere, concatenate
 from neuroadapter_jax.ibbi.views import Reduction
@@ -164,7 +164,7 @@ class _Study:
         betas: responses.
         reconstruct: see `perturbed_reconstructions`.
         reader: the scene reader.
-        snr: of each region.
+        traits: of the regions.
         inputs: fingerprints of what every part depends on.
     """
 
@@ -180,7 +180,7 @@ class _Study:
     betas: Float[np.ndarray, "b n"]
     reconstruct: Reconstruct
     reader: SceneReader
-    snr: Float[np.ndarray, " p"]
+    traits: RegionTraits
     inputs: Mapping[str, Any]
 
     @classmethod
@@ -245,7 +245,7 @@ class _Study:
                 pipeline, betas, sampling, batch_size=settings.batch_size, seed=settings.seed
             ),
             reader=load_scene_reader(),
-            snr=region_snr(regions, split.ncsnr),
+            traits=RegionTraits.of(regions, split.ncsnr),
             inputs={
                 "prepared": split.fingerprint,
                 "weights": pipeline.fingerprint,
@@ -354,7 +354,7 @@ class _Study:
                 self.categories[:n],
                 self.truth["category_names"].tolist(),
                 region_sets,
-                self.snr,
+                self.traits,
                 self.reader,
                 kind,
                 num_random=random,
@@ -398,7 +398,7 @@ class _Study:
                 self.intact[:count],
                 self.categories[:count],
                 region_sets,
-                self.snr,
+                self.traits,
                 make_appearance(vae, vit, self.reader),
                 seed=self.settings.seed,
             ),
