@@ -138,7 +138,6 @@ def sample_latents_from_text(
     guidance_scale: float | Float[Array, ""] | None,
     prediction_type: str = "epsilon",
     clean: Float[Array, "y x c"] | Float[Array, "b y x c"] | None = None,
-    residuals: Sequence[Float[Array, "b _y _x _c"]] | None = None,
 ) -> Float[Array, "b y x c"]:
     """Scaled latents sampled from text alone, guided away from the empty prompt.
 
@@ -154,7 +153,6 @@ def sample_latents_from_text(
         guidance_scale: g of `Guidance`; None means no guidance.
         prediction_type: of the U-Net.
         clean: scaled latents under the first noise; None for pure noise.
-        residuals: of spatial adapters, one map per level; both halves get them.
     """
     streams = text
     if guidance_scale is not None:
@@ -167,13 +165,11 @@ def sample_latents_from_text(
             tuple(map(both, text.values, empty.values)),
             text.scale,
         )
-        if residuals is not None:
-            residuals = [jnp.concatenate([x, x]) for x in residuals]
 
     def predict(x: Array, timestep: Array) -> tuple[Array, None]:
         if guidance_scale is not None:
             x = jnp.concatenate([x, x])
-        out = unet(x, jnp.full((len(x),), timestep), [streams], residuals=residuals)
+        out = unet(x, jnp.full((len(x),), timestep), [streams])
         if guidance_scale is not None:
             conditional, without = jnp.split(out, 2)
             out = without + guidance_scale * (conditional - without)

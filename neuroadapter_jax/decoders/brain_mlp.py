@@ -1,4 +1,4 @@
-"""MindEye's residual brain MLP and its projector: flat responses to tokens of an image embedding."""
+"""MindEye's residual brain MLP and its projector: responses to tokens of an image embedding."""
 
 from dataclasses import dataclass
 

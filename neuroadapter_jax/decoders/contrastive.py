@@ -89,8 +89,8 @@ def bimixco_loss(
 
         loss = (CE(softmax S, M) + CE(softmax S', M')) / 2,   each a mean over rows
 
-    MindEye (Scotti et al. 2023, arXiv 2305.18274, equation 1). MindEye's code writes 1 - lambda over
-    the diagonal where perm(i) = i, which leaves a row whose target sums to less than 1; here both
+    MindEye (Scotti et al. 2023, arXiv 2305.18274, equation 1). Its code writes 1 - lambda over the
+    diagonal where perm(i) = i, which leaves a row whose target sums to less than 1; here both
     shares are added, so that it stays 1.
 
     Args:

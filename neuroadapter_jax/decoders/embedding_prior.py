@@ -419,5 +419,3 @@ def tensor_names(name: str) -> str:
         case "norm" | "project_out":
             return f"causal_transformer.{name}"
     return name
-
-

@@ -161,8 +161,8 @@ def _load_original(path: Path, dtype: Any) -> SpatialAdapter:
 
 
 def _of_light(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    pattern = re.compile(r"^(body\.\d+)\.body\.")
-    return {f"adapter.{pattern.sub(r'\1.resnets.', name)}": x for name, x in tensors.items()}
+    inner = re.compile(r"^(body\.\d+)\.body\.")
+    return {"adapter." + inner.sub(r"\1.resnets.", name): x for name, x in tensors.items()}
 
 
 def _of_full(tensors: dict[str, np.ndarray], path: Path) -> dict[str, np.ndarray]:

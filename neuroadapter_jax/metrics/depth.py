@@ -28,8 +28,8 @@ def depth_errors(
         depth_rmse     = sqrt(mean (d - t)^2)
         depth_rmse_log = sqrt(mean (log d - log t)^2)
 
-    Eigen et al. 2014 (arXiv 1406.2283), section 4; DREAM (Xia et al. 2024, arXiv 2310.02265) reports
-    them of MiDaS's maps. Of all four less is better.
+    Eigen et al. 2014 (arXiv 1406.2283), section 4; DREAM (Xia et al. 2024, arXiv 2310.02265)
+    reports them of MiDaS's maps. Of all four less is better.
 
     Args:
         depth: of the reconstructions, at least 0, any unit.

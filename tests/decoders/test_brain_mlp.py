@@ -47,7 +47,8 @@ class Reference(torch.nn.Module):
 def pair():
     ours = BrainMLP(CONFIG, rngs=nnx.Rngs(3))
     tensors = {
-        tensor_names(name): torch.from_numpy(value.copy()) for name, value in to_tensors(ours).items()
+        tensor_names(name): torch.from_numpy(value.copy())
+        for name, value in to_tensors(ours).items()
     }
     generator = torch.Generator().manual_seed(5)
     reference = Reference(CONFIG)

@@ -31,9 +31,9 @@ def rows(rng):
 
 
 def agree(ours, torchs, p, q):
-    value, gradient = jax.value_and_grad(
-        lambda p: ours(unit_rows(p), jnp.asarray(q))
-    )(jnp.asarray(p))
+    value, gradient = jax.value_and_grad(lambda p: ours(unit_rows(p), jnp.asarray(q)))(
+        jnp.asarray(p)
+    )
     leaf = torch.tensor(p, requires_grad=True)
     truth = torchs(F.normalize(leaf, dim=-1), torch.tensor(q))
     truth.backward()

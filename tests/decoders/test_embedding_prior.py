@@ -1,4 +1,4 @@
-"""MindEye's prior against dalle2-pytorch 1.15.6 (stored numbers) and diffusers' DDPM (computed here).
+"""MindEye's prior against dalle2-pytorch 1.15.6 (stored numbers) and diffusers' DDPM.
 
 golden/dalle2_prior.npz holds what that package's own Attention, FeedForward, RelPosBias, MLP,
 LayerNorm and NoiseScheduler, put together as MindEye does, gave for the weights and inputs that
@@ -127,7 +127,7 @@ def test_a_step_and_the_noising_are_diffusers_ddpm(drawn, apply, monkeypatch):
 
 
 def test_a_sample_depends_on_its_own_key_alone_and_takes_all_steps(drawn):
-    prior, _, brain, _ = drawn
+    _, _, brain, _ = drawn
     short = EmbeddingPrior(
         PriorConfig(num_tokens=2, width=4, depth=1, num_heads=1, head_width=4, num_timesteps=5),
         rngs=nnx.Rngs(0),
@@ -151,7 +151,9 @@ def test_a_sample_depends_on_its_own_key_alone_and_takes_all_steps(drawn):
 def test_the_loss_is_at_the_scale_of_the_root_of_the_width():
     config = PriorConfig(num_tokens=2, width=4, depth=1, num_heads=1, head_width=4)
     prior = EmbeddingPrior(config, rngs=nnx.Rngs(0))
-    prior.project_out.kernel[...] = jnp.zeros((4, 4))  # predicts nothing, so the loss is the target's
+    prior.project_out.kernel[...] = jnp.zeros(
+        (4, 4)
+    )  # predicts nothing, so the loss is the target's
     embedding = jnp.full((5, 2, 4), 0.5)
     loss, predicted = jax.jit(lambda key, brain: prior_loss(prior, key, brain, embedding))(
         jax.random.key(0), jnp.zeros((5, 2, 4))

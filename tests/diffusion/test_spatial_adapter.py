@@ -17,7 +17,8 @@ from neuroadapter_jax.errors import InputError
 
 pytest.importorskip("diffusers")
 import torch
-from diffusers import T2IAdapter, UNet2DConditionModel as TorchUNet
+from diffusers import T2IAdapter
+from diffusers import UNet2DConditionModel as TorchUNet
 from torch_reference import assert_close, carried, nchw, nhwc, randomise
 
 WIDTHS = (8, 12, 12)

@@ -44,9 +44,7 @@ def test_cd_is_hellingers_distance_of_numpys_histograms(rng):
     found = colour_errors(a, b)["colour_cd"]
     edges = [np.linspace(0, 256, 9)] * 3
     for i in range(3):
-        p, q = (
-            np.histogramdd(x[i].reshape(-1, 3), edges)[0].ravel() / (11 * 13) for x in (a, b)
-        )
+        p, q = (np.histogramdd(x[i].reshape(-1, 3), edges)[0].ravel() / (11 * 13) for x in (a, b))
         hellinger = np.linalg.norm(np.sqrt(p) - np.sqrt(q)) / np.sqrt(2)
         assert found[i] == pytest.approx(hellinger)
 

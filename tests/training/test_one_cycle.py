@@ -21,9 +21,10 @@ def run():
     gradients = {"w": rng.standard_normal((STEPS, 3, 5)), "b": rng.standard_normal((STEPS, 5))}
     leaves = {name: torch.nn.Parameter(torch.ones(g.shape[1:])) for name, g in gradients.items()}
     optimizer = torch.optim.AdamW(
-        [{"params": [leaves["w"]], "weight_decay": 0.1}, {"params": [leaves["b"]], "weight_decay": 0}],
+        [{"params": [leaves["w"]]}, {"params": [leaves["b"]], "weight_decay": 0}],
         lr=RATE,
-    )  # fmt: skip
+        weight_decay=0.1,
+    )
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, RATE, total_steps=STEPS, final_div_factor=1000, pct_start=WARMUP
     )
@@ -51,9 +52,7 @@ def test_rate_and_beta_are_pytorchs_at_every_update(run):
 
 def test_the_weights_after_all_updates_are_pytorchs(run):
     gradients, _, _, truth = run
-    optimizer = make_one_cycle_optimizer(
-        RATE, STEPS, WARMUP, weight_decay=0.1, decay_filter=decays
-    )
+    optimizer = make_one_cycle_optimizer(RATE, STEPS, WARMUP, weight_decay=0.1, decay_filter=decays)
     params = {name: jnp.ones(g.shape[1:]) for name, g in gradients.items()}
     state = optimizer.init(params)
 
