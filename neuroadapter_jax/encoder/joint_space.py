@@ -67,7 +67,7 @@ class JointSpace(nnx.Module):
         self.text_projection = nnx.Linear(
             config.text_width, config.width, use_bias=False, rngs=rngs
         )
-        self.logit_scale = nnx.Param(jnp.asarray(np.log(1 / 0.07), jnp.float32))
+        self.logit_scale = nnx.Param(jnp.full((1,), np.log(1 / 0.07), jnp.float32))
 
     def images(self, class_tokens: Float[Array, "b c"]) -> Float[Array, "b k"]:
         """Unit vectors of images.
@@ -210,22 +210,11 @@ def load_joint_space(folder: str | Path = ASSET) -> JointEmbedder:
         MissingFileError: a file, or a network that config.json names, is not there.
         InputError: config.json or the weights are damaged or do not fit the networks.
     """
-    folder = Path(folder)
-    path = folder / _CONFIG
-    if not path.is_file():
-        raise MissingFileError(f"{path}: not found; expected {_EXPECTED}, so name its folder.")
+    path = Path(folder) / _CONFIG
+    space = read_joint_space(folder)
     content = read_json(path, _EXPECTED)
-    names = {key: as_type(str, content.pop(key, None), path, _EXPECTED) for key in _NETWORKS}
-    sizes = as_type(dict[str, int], content, path, _EXPECTED)
-    if sorted(sizes) != sorted(JointSpaceConfig._fields) or min(sizes.values()) < 1:
-        raise InputError(
-            f"{path} says {sizes}; expected {', '.join(JointSpaceConfig._fields)}, each at least "
-            "1; copy it again."
-        )
-    config = JointSpaceConfig(**sizes)
-    abstract = abstract_network(lambda rngs: JointSpace(config, rngs=rngs))
-    weights = folder / _WEIGHTS
-    space = from_tensors(abstract, load_safetensors(weights), str(weights), jnp.float32)
+    names = {key: as_type(str, content.get(key), path, _EXPECTED) for key in _NETWORKS}
+    config = space.config
     vit, text, tokenizer = load_networks(**names)
     widths = (vit.config.hidden_size, text.config.hidden_size)
     if widths != (config.image_width, config.text_width):
@@ -235,6 +224,34 @@ def load_joint_space(folder: str | Path = ASSET) -> JointEmbedder:
             "so take the networks that it was trained with."
         )
     return JointEmbedder(space, vit, text, tokenizer)
+
+
+def read_joint_space(folder: str | Path = ASSET) -> JointSpace:
+    """The two maps of a joint space alone; the shipped one without an argument.
+
+    Args:
+        folder: of `neuroadapter pretrain-joint-space`.
+
+    Raises:
+        MissingFileError: a file is not there.
+        InputError: config.json or the weights are damaged or do not fit one another.
+    """
+    folder = Path(folder)
+    path = folder / _CONFIG
+    if not path.is_file():
+        raise MissingFileError(f"{path}: not found; expected {_EXPECTED}, so name its folder.")
+    content = read_json(path, _EXPECTED)
+    content = {key: value for key, value in content.items() if key not in _NETWORKS}
+    sizes = as_type(dict[str, int], content, path, _EXPECTED)
+    if sorted(sizes) != sorted(JointSpaceConfig._fields) or min(sizes.values()) < 1:
+        raise InputError(
+            f"{path} says {sizes}; expected {', '.join(JointSpaceConfig._fields)}, each at least "
+            "1; copy it again."
+        )
+    config = JointSpaceConfig(**sizes)
+    abstract = abstract_network(lambda rngs: JointSpace(config, rngs=rngs))
+    weights = folder / _WEIGHTS
+    return from_tensors(abstract, load_safetensors(weights), str(weights), jnp.float32)
 
 
 _NETWORKS = ("vit", "backbone")

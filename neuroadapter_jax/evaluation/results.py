@@ -359,7 +359,7 @@ def difference_table(differences: Mapping[str, Any]) -> str:
     Args:
         differences: from `paired_differences`.
     """
-    labels = metric_labels()
+    labels = metric_labels() | COLOUR_METRICS | DEPTH_METRICS
     lines = [
         f"a: {differences['a']}, b: {differences['b']}; {differences['num_images']} images, "
         f"convention: {differences['convention']}.",

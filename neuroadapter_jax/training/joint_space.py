@@ -120,7 +120,7 @@ def train_joint_space(
         del key  # nothing is random
         space = nnx.merge(graph, params)
         pair = space.images(batch["image"]), space.texts(batch["text"])
-        return contrastive_loss(*pair, space.logit_scale[...]), {}
+        return contrastive_loss(*pair, space.logit_scale[0]), {}
 
     optimizer = make_optimizer(
         make_schedule(training["learning_rate"], training["num_steps"], _WARMUP),

@@ -67,6 +67,12 @@ from neuroadapter_jax.diffusion.weights import (
     to_tensors,
 )
 from neuroadapter_jax.encoder.brain_encoder import BrainEncoder
+from neuroadapter_jax.encoder.joint_space import (
+    JointSpace,
+    JointSpaceConfig,
+    read_joint_space,
+    save_joint_space,
+)
 from neuroadapter_jax.encoder.weights import load_dinov2
 from neuroadapter_jax.evaluation import card_scores, load_score_summary
 from neuroadapter_jax.evaluation.results import read_per_image, read_results
@@ -727,6 +733,17 @@ def write_spatial_adapter(folder):
 @reader("spatial adapter", write_spatial_adapter, share=0.3)
 def read_spatial_adapter(folder):
     return to_tensors(load_spatial_adapter(folder))
+
+
+def write_joint_space(folder):
+    config = JointSpaceConfig(5, 3, 2)
+    network = tiny_backbone.random_network(lambda rngs: JointSpace(config, rngs=rngs), 3)
+    save_joint_space(folder, network, "tiny-vit", "tiny-sd")
+
+
+@reader("joint space", write_joint_space, share=0.5)
+def read_joint_maps(folder):
+    return to_tensors(read_joint_space(folder))
 
 
 # Runs
