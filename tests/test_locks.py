@@ -23,7 +23,9 @@ from neuroadapter_jax.studies.baselines import run_baselines
 from neuroadapter_jax.studies.demo import run_demo
 from neuroadapter_jax.studies.interpretation import interpret
 from neuroadapter_jax.training.brain_encoder import train_encoders
+from neuroadapter_jax.training.joint_space import train_joint_space
 from neuroadapter_jax.training.loop import fit
+from neuroadapter_jax.training.spatial_adapter import train_spatial_adapter
 from neuroadapter_jax.training.tiny_sd import pretrain
 from neuroadapter_jax.training.tiny_vit import pretrain_vit
 from neuroadapter_jax.training.train import train
@@ -161,7 +163,15 @@ WORK = {
         run_attention_truth,
         run_demo,
     ],
-    "workdir": [train, fit, train_encoders, pretrain, pretrain_vit],
+    "workdir": [
+        train,
+        fit,
+        train_encoders,
+        pretrain,
+        pretrain_vit,
+        train_spatial_adapter,
+        train_joint_space,
+    ],
 }
 
 

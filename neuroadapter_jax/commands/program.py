@@ -19,6 +19,8 @@ COMMANDS = {
     "Small models that ship with the package": (
         "pretrain-backbone",
         "pretrain-vit",
+        "pretrain-spatial-adapter",
+        "pretrain-joint-space",
         "train-scene-reader",
     ),
     "First steps": ("demo", "doctor"),
@@ -49,7 +51,7 @@ def help_text() -> str:
         lines += ["", f"{heading}:"]
         for name in names:
             summary = (command_module(name).__doc__ or "").splitlines()[0]
-            lines.append(f"  {name:<19} {summary}")
+            lines.append(f"  {name:<24} {summary}")
     lines += ["", f"neuroadapter-jax {__version__}"]
     return "\n".join(lines)
 

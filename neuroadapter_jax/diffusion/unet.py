@@ -245,14 +245,17 @@ class _DownBlock(nnx.Module):
         )
 
     def __call__(
-        self, x: Array, temb: Array, layers: Sequence[_LayerInput]
+        self, x: Array, temb: Array, residual: Array | None, layers: Sequence[_LayerInput]
     ) -> tuple[Array, list[Array], list]:
+        """`residual` joins what leaves the last layer, so that its skip carries it, too."""
         skips, probed = [], []
         for i, resnet in enumerate(self.resnets):
             x = resnet(x, temb)
             if layers:
                 x, found = self.attentions[i](x, *layers[i])
                 probed.append(found)
+            if residual is not None and i == len(self.resnets) - 1:
+                x = x + residual
             skips.append(x)
         for downsampler in self.downsamplers:
             x = downsampler(x)
@@ -373,6 +376,7 @@ class UNet2DConditionModel(nnx.Module):
         probe: None = None,
         *,
         remat: bool = False,
+        residuals: Sequence[Float[Array, "b _y _x _c"]] | None = None,
     ) -> Float[Array, "b y x o"]: ...
 
     @overload
@@ -384,6 +388,7 @@ class UNet2DConditionModel(nnx.Module):
         probe: Probe | Sequence[Probe],
         *,
         remat: bool = False,
+        residuals: Sequence[Float[Array, "b _y _x _c"]] | None = None,
     ) -> tuple[Float[Array, "b y x o"], list]: ...
 
     def __call__(
@@ -394,6 +399,7 @@ class UNet2DConditionModel(nnx.Module):
         probe: Probe | Sequence[Probe] | None = None,
         *,
         remat: bool = False,
+        residuals: Sequence[Float[Array, "b _y _x _c"]] | None = None,
     ) -> Float[Array, "b y x o"] | tuple[Float[Array, "b y x o"], list]:
         """One denoising prediction, computed in the precision of the U-Net's parameters.
 
@@ -408,12 +414,25 @@ class UNet2DConditionModel(nnx.Module):
                 every cross-attention layer; or one such function per layer.
             remat: for the derivative, keep what enters each block and compute the rest again;
                 not with a probe.
+            residuals: of a spatial adapter, one map per level of the way down, each of the size
+                and width of its level; see `spatial_adapter.SpatialAdapter`.
 
         Returns:
             The prediction [b, y, x, c]; with a probe, also its results, one per layer in the
             order of `cross_attentions`.
+
+        Raises:
+            InputError: another number of residuals than levels.
         """
         dtype = self.conv_in.kernel[...].dtype
+        added: list[Any] = [None] * len(self.down_blocks)
+        if residuals is not None:
+            if len(residuals) != len(self.down_blocks):
+                raise InputError(
+                    f"The U-Net got {len(residuals)} residuals; expected one for each of its "
+                    f"{len(self.down_blocks)} levels, so take a spatial adapter made for it."
+                )
+            added = [x.astype(dtype) for x in residuals]
         temb = self.time_embedding(
             timestep_embedding(timesteps, self.config.block_out_channels[0]).astype(dtype)
         )
@@ -433,7 +452,7 @@ class UNet2DConditionModel(nnx.Module):
         skips, probed = [x], []
         num_down = len(self.down_blocks)
         for i in range(num_down):
-            x, new, found = run(i, x, temb)
+            x, new, found = run(i, x, temb, added[i])
             skips += new
             probed += found
         x, found = run(num_down, x, temb)

@@ -17,6 +17,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
+from neuroadapter_jax.encoder.joint_space import read_joint_space
 from neuroadapter_jax.encoder.weights import load_dinov2
 from neuroadapter_jax.errors import InputError, MissingFileError, stand_in
 
@@ -299,11 +300,14 @@ def _load_clip(weights: Path | None, download: bool) -> Extract:
 def load_tiny_vit(weights: Path | None = None, download: bool = False) -> Extract:
     """tiny-vit's patch states after its first block, and after its last, averaged over patches.
 
+    "joint" is the class token in the joint space of scenes and captions; see `JointSpace`.
+
     Args:
         weights: not read; the weights are shipped.
         download: not read either.
     """
     graph, params = nnx.split(load_dinov2("tiny-vit"))
+    joint = read_joint_space()
 
     @jax.jit
     def run(images: Float[Array, "b y x c"]) -> dict[str, Float[Array, "b _f"]]:
@@ -312,7 +316,9 @@ def load_tiny_vit(weights: Path | None = None, download: bool = False) -> Extrac
         first = x[:, 1:].reshape(len(x), -1)
         for layer in model.encoder.layer[1:]:
             x = layer(x)
-        return {"block1": first, "pooled": model.layernorm(x)[:, 1:].mean(axis=1)}
+        states = model.layernorm(x)
+        pooled = states[:, 1:].mean(axis=1)
+        return {"block1": first, "pooled": pooled, "joint": joint.images(states[:, 0])}
 
     return lambda images: {name: np.asarray(x) for name, x in run(images).items()}
 
@@ -371,6 +377,7 @@ TINY_VIT = Network(
         FeatureMetric("two_way_tiny_vit_block1", "tiny-vit, block 1", "block1", "two_way"),
         FeatureMetric("two_way_tiny_vit_pooled", "tiny-vit, pooled", "pooled", "two_way"),
         FeatureMetric("distance_tiny_vit", "tiny-vit distance", "pooled", "distance"),
+        FeatureMetric("two_way_joint_space", "joint space", "joint", "two_way"),
     ),
     load_tiny_vit,
 )

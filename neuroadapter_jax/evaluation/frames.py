@@ -12,6 +12,8 @@ from neuroadapter_jax.evaluation.results import (
     read_results,
     results_file,
 )
+from neuroadapter_jax.metrics.colour import COLOUR_METRICS
+from neuroadapter_jax.metrics.depth import DEPTH_METRICS
 
 if TYPE_CHECKING:
     import pandas
@@ -64,7 +66,8 @@ def load_score_summary(folder: str | Path) -> "pandas.DataFrame":
 
 
 def _summary_rows(results: Mapping[str, Any]) -> list[dict[str, Any]]:
-    entries, labels = dict(results.get("metrics", {})), metric_labels()
+    entries = dict(results.get("metrics", {}))
+    labels = metric_labels() | COLOUR_METRICS | DEPTH_METRICS
     for name, entry in results.items():  # those of the simulated subject stand beside "metrics"
         if isinstance(entry, dict) and "interval" in entry:
             entries[_OWN_SIZE.get(name, name)] = entry

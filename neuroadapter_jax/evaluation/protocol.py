@@ -122,7 +122,7 @@ def metric_labels(networks: Sequence[Network] = NETWORKS) -> dict[str, str]:
 
 
 def less_is_better(metric: str) -> bool:
-    """Whether a metric is a distance, of which less is better.
+    """Whether a metric is a distance or an error, of which less is better.
 
     Args:
         metric: its name.
@@ -132,7 +132,7 @@ def less_is_better(metric: str) -> bool:
         >>> less_is_better("distance_swav"), less_is_better("ssim")
         (True, False)
     """
-    return metric.startswith("distance_")
+    return metric.startswith(("distance_", "colour_", "depth_"))
 
 
 def resize(
@@ -189,7 +189,7 @@ def prepare(
 
 def score_images(
     stimuli: UInt8[np.ndarray, "b y x c"],
-    reconstructions: UInt8[np.ndarray, "b y x c"],
+    reconstructions: UInt8[np.ndarray, "b _y _x c"],
     *,
     convention: str = "mindeye",
     candidates: UInt8[np.ndarray, "b s y x c"] | None = None,
@@ -215,18 +215,21 @@ def score_images(
     two_way_tiny_vit_block1 64   tiny-vit, first block                 two-way
     two_way_tiny_vit_pooled 64   tiny-vit, pooled                      two-way
     distance_tiny_vit       64   tiny-vit, pooled                      1 - r
+    two_way_joint_space     64   tiny-vit, into the joint space        two-way
     ======================= ==== ===================================== ===========
 
     The networks up to SwAV are those of every published table (Scotti et al. 2023,
-    arXiv 2305.18274, appendix; Ozcelik & VanRullen 2023); tiny-vit is this project's own, stands
-    in no published table, and knows scenes of the simulated data alone. "mindeye" resizes
-    everything to 256 x 256 first and never antialiases; "neuroadapter" does not, lets Pillow
-    resize for AlexNet, Inception and EfficientNet, and identifies by rows. An image without
-    contrast has correlation 0 in both, where MindEye's notebook would have NaN.
+    arXiv 2305.18274, appendix; Ozcelik & VanRullen 2023); tiny-vit and the joint space of scenes
+    and captions above it are this project's own, stand in no published table, and know scenes of
+    the simulated data alone. "mindeye" resizes everything to 256 x 256 first and never antialiases;
+    "neuroadapter" does not, lets Pillow resize for AlexNet, Inception and EfficientNet, and
+    identifies by rows. An image without contrast has correlation 0 in both, where MindEye's
+    notebook would have NaN.
 
     Args:
         stimuli: stimuli, square, 0..255.
-        reconstructions: reconstructions, same shape and order.
+        reconstructions: reconstructions, square, same order; of another size, each is resized from
+            its own, as the convention does it.
         convention: a name in `CONVENTIONS`.
         candidates: all reconstructions of each stimulus, for set-level identification.
         networks: those to use.
@@ -244,12 +247,15 @@ def score_images(
         raise InputError(
             f"There is no convention {convention!r}; choose {' or '.join(map(repr, CONVENTIONS))}."
         )
-    check_pairs(stimuli, reconstructions)
-    if stimuli.dtype != np.uint8 or stimuli.shape[1] != stimuli.shape[2]:
-        raise InputError(
-            f"The metrics need square uint8 images, found {stimuli.dtype} of {stimuli.shape[1]} x "
-            f"{stimuli.shape[2]} pixels: crop them first."
-        )
+    if len(stimuli) != len(reconstructions):
+        check_pairs(stimuli, reconstructions)
+    for images in (stimuli, reconstructions):
+        check_pairs(images, images)
+        if images.dtype != np.uint8 or images.shape[1] != images.shape[2]:
+            raise InputError(
+                f"The metrics need square uint8 images, found {images.dtype} of {images.shape[1]} "
+                f"x {images.shape[2]} pixels: crop them first."
+            )
     if len(stimuli) < 2:
         raise InputError(f"The metrics need at least 2 images to tell apart, found {len(stimuli)}.")
     if (
@@ -316,7 +322,7 @@ def score_candidates(
 
 def _resized_pixel_scores(
     stimuli: UInt8[np.ndarray, "b y x c"],
-    reconstructions: UInt8[np.ndarray, "b y x c"],
+    reconstructions: UInt8[np.ndarray, "b _y _x c"],
     convention: Convention,
     batch_size: int,
 ) -> dict[str, Float[np.ndarray, " b"]]:

@@ -17,6 +17,8 @@ from neuroadapter_jax.evaluation.old_names import NEW_NAMES, with_new_names
 from neuroadapter_jax.evaluation.protocol import less_is_better, metric_labels
 from neuroadapter_jax.evaluation.selection import selection_table
 from neuroadapter_jax.files import write_json, write_text
+from neuroadapter_jax.metrics.colour import COLOUR_METRICS
+from neuroadapter_jax.metrics.depth import DEPTH_METRICS
 from neuroadapter_jax.metrics.statistics import bootstrap_ratio
 from neuroadapter_jax.readers import read_json, read_text
 from neuroadapter_jax.tables import MISSING, markdown_table
@@ -190,6 +192,7 @@ def markdown(results: Mapping[str, Any], *, title: str, comparable: bool) -> str
     for name, entry in results.get("set_level", {}).items():
         cell = _with_interval(name, entry)
         scores.append([f"{labels[name]}, whole sets of candidates", "more", cell])
+    scores += [list(row) for row in further_rows(results)]
     lines.append(markdown_table(["metric", "better", "value [95 % interval]"], scores).rstrip())
     if "selection" in results:
         lines += [
@@ -238,10 +241,36 @@ def summary_lines(results: Mapping[str, Any]) -> list[str]:
     for name in ("semantic_recall", "object_identity", "recall_relative_to_readout"):
         if results.get(name, {}).get("value") is not None:
             lines.append(f"{name.replace('_', ' ')}: {results[name]['value']:.3f}")
+    lines += [f"{label}: {cell}" for label, _, cell in further_rows(results)]
     reasons: dict[str, list[str]] = {}
     for name, reason in results["missing"].items():
         reasons.setdefault(reason, []).append(labels[name])
     return lines + [f"missing: {', '.join(x)}: {reason}" for reason, x in reasons.items()]
+
+
+def further_rows(results: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Label, which way is better, and value [interval] of what published tables rarely have.
+
+    Colours are always there; depth and retrieval where a decoder left what they need, see
+    `score_files.file_scores`.
+
+    Args:
+        results: of `score_folder`.
+    """
+    rows = [
+        (label, _better(name), _with_interval(name, results[name]))
+        for name, label in (COLOUR_METRICS | DEPTH_METRICS).items()
+        if name in results
+    ]
+    if (found := results.get("retrieval_top1")) is not None:
+        ways = {"forward": "the image by the embedding", "backward": "the embedding by the image"}
+        for way, what in ways.items():
+            value, (low, high) = found[way]["value"], found[way]["interval"]
+            label = (
+                f"Top-1 retrieval of {what} among {found['pool']} (chance {found['chance']:.1%})"
+            )
+            rows.append((label, "more", f"{value:.1%} [{low:.1%}, {high:.1%}]"))
+    return rows
 
 
 def paired_differences(a: str | Path, b: str | Path, seed: int = 0) -> dict[str, Any]:
@@ -330,7 +359,7 @@ def difference_table(differences: Mapping[str, Any]) -> str:
     Args:
         differences: from `paired_differences`.
     """
-    labels = metric_labels()
+    labels = metric_labels() | COLOUR_METRICS | DEPTH_METRICS
     lines = [
         f"a: {differences['a']}, b: {differences['b']}; {differences['num_images']} images, "
         f"convention: {differences['convention']}.",

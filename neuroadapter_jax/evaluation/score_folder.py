@@ -9,17 +9,10 @@ from neuroadapter_jax.datasets.belonging import Origin, made_for, require_same_r
 from neuroadapter_jax.datasets.prepared.records import PreparedDataset
 from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.evaluation.protocol import score_candidates, score_images
-from neuroadapter_jax.evaluation.results import (
-    PER_IMAGE,
-    RESULTS,
-    TABLE,
-    PerImage,
-    markdown,
-    write_per_image,
-)
+from neuroadapter_jax.evaluation.results import markdown
+from neuroadapter_jax.evaluation.score_files import colour_scores, file_scores, write_scores
 from neuroadapter_jax.evaluation.selection import selection_scores
 from neuroadapter_jax.evaluation.simulated_folder import candidates_objects, score_simulated
-from neuroadapter_jax.files import write_json, write_text
 from neuroadapter_jax.pipeline import Reconstructions, load_reconstructions
 
 
@@ -78,6 +71,7 @@ def score_folder(
     """Score the reconstructions that count, and write the scores into their folder.
 
     results.json holds "num_images", "reconstructions" (how they were made), "convention",
+    "colour_cd" and "colour_stress" (see `colour_errors`), what `file_scores` says,
     "metrics", "missing" and "set_level" (see `Scores.summary`), and what `evaluate_simulated` says
     where `root` is given; per_image.csv a row per image; results.md the table beside published
     numbers. Where an encoder chose and all candidates were kept, "selection" says what the choice
@@ -147,6 +141,12 @@ def score_folder(
         "reconstructions": reconstructions.settings,
     }
     results |= scores.summary()
+    for found, further in (
+        colour_scores(reconstructions.stimuli, reconstructions.best),
+        file_scores(folder, reconstructions.image_ids),
+    ):
+        results |= found
+        columns |= further
     if root is not None and records is not None:
         simulated, further = score_simulated(
             reconstructions, records, root, model=model, permuted=control
@@ -165,7 +165,5 @@ def score_folder(
         found |= {} if root is None else candidates_objects(reconstructions, root)
         results["selection"] = selection_scores(found, reconstructions.chosen)
     table = markdown(results, title=f"Scores of {folder.name}", comparable=root is None)
-    write_per_image(folder / PER_IMAGE, PerImage(reconstructions.image_ids, columns))
-    write_text(folder / TABLE, table)
-    write_json(folder / RESULTS, results)
+    write_scores(folder, reconstructions.image_ids, columns, results, table)
     return results

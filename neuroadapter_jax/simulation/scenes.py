@@ -435,8 +435,37 @@ def _background(place: str, ground: str, sky: str) -> np.ndarray:
         rows, columns = np.array([(4, 7), (11, 25), (7, 40), (20, 4), (24, 58), (3, 18)]).T
         image[rows, columns] = (250, 246, 214)
     image[HORIZON:] *= _DIM[sky]
-    sprite = _premultiply(_fit(_PLACE_EMOJI[place], _PLACE_SIZE))
+    sprite, top, left = _place(place)
     sprite[..., :3] *= _DIM[sky]
-    height, width, _ = sprite.shape
-    _paste(image, sprite, _PLACE_BASE - height, (IMAGE_SIZE - width) // 2)
+    _paste(image, sprite, top, left)
     return np.clip(image, 0, 255)
+
+
+def _place(place: str) -> tuple[np.ndarray, int, int]:
+    """The place's artwork, and its top row and left column."""
+    sprite = _premultiply(_fit(_PLACE_EMOJI[place], _PLACE_SIZE))
+    height, width, _ = sprite.shape
+    return sprite, _PLACE_BASE - height, (IMAGE_SIZE - width) // 2
+
+
+def place_mask(place: str) -> np.ndarray:
+    """Pixels that a place covers where no object is before it.
+
+    Args:
+        place: one of PLACES, or BLANK.
+
+    Returns:
+        bool [64, 64].
+
+    Examples:
+        >>> from neuroadapter_jax.simulation.scenes import place_mask
+        >>> mask = place_mask("castle")
+        >>> mask.shape, bool(mask[30, 32]), bool(mask[0, 0])
+        ((64, 64), True, False)
+    """
+    mask = np.zeros((IMAGE_SIZE, IMAGE_SIZE), bool)
+    if place != BLANK:
+        sprite, top, left = _place(place)
+        height, width, _ = sprite.shape
+        mask[top : top + height, left : left + width] = sprite[..., 3] >= 0.5
+    return mask

@@ -52,6 +52,11 @@ from neuroadapter_jax.decoders.captions import read_captions
 from neuroadapter_jax.decoders.linear_map import LinearMap
 from neuroadapter_jax.decoders.low_level_start import load_low_level_start
 from neuroadapter_jax.decoders.retrieval import gallery_of_folder
+from neuroadapter_jax.diffusion.spatial_adapter import SpatialAdapter, SpatialAdapterConfig
+from neuroadapter_jax.diffusion.spatial_adapter_files import (
+    load_spatial_adapter,
+    save_spatial_adapter,
+)
 from neuroadapter_jax.diffusion.tokenizer import CLIPTokenizer
 from neuroadapter_jax.diffusion.weights import (
     ASSETS,
@@ -62,14 +67,22 @@ from neuroadapter_jax.diffusion.weights import (
     to_tensors,
 )
 from neuroadapter_jax.encoder.brain_encoder import BrainEncoder
+from neuroadapter_jax.encoder.joint_space import (
+    JointSpace,
+    JointSpaceConfig,
+    read_joint_space,
+    save_joint_space,
+)
 from neuroadapter_jax.encoder.weights import load_dinov2
 from neuroadapter_jax.evaluation import card_scores, load_score_summary
 from neuroadapter_jax.evaluation.results import read_per_image, read_results
 from neuroadapter_jax.evaluation.scene_reader import ASSET as SCENE_READER
 from neuroadapter_jax.evaluation.scene_reader import load_scene_reader
+from neuroadapter_jax.evaluation.score_files import file_scores
 from neuroadapter_jax.hub.cards import CardDetails
 from neuroadapter_jax.hub.kinds import ADAPTER
 from neuroadapter_jax.hub.publishing import prepare_publication
+from neuroadapter_jax.interop.image_tensors import read_image_ids, read_image_stack
 from neuroadapter_jax.pipeline import load_reconstructions, load_views, saving
 from neuroadapter_jax.readers import read_json, read_npy, read_npz, read_rgb
 from neuroadapter_jax.simulation.truth import load_truth, read_configuration
@@ -670,6 +683,67 @@ def read_roi_file(folder):
     pipeline = SimpleNamespace(regions=tiny_pipeline.make_regions())
     rois, _ = ROISource(folder / "rois.json").load(pipeline)
     return [list(rois.names), np.asarray(rois.members)]
+
+
+# Images of other projects
+
+
+def write_stack(folder):
+    images = rng().integers(0, 256, (3, 5, 5, 3), np.uint8)
+    np.save(folder / "images.npy", images)
+    (folder / "ids.txt").write_text("image_id\n3\n40\n1201\n")
+
+
+@reader("images made elsewhere", write_stack, rows=("*.txt",))
+def read_stack(folder):
+    ids = read_image_ids(folder / "ids.txt")
+    return [read_image_stack(folder / "images.npy").images, ids.dtype.kind]
+
+
+def write_torch_stack(folder):
+    import torch
+
+    images = rng().random((3, 3, 5, 5), np.float32)
+    content = {"images": torch.from_numpy(images), "image_ids": torch.tensor([3, 40, 1201])}
+    torch.save(content, folder / "images.pt")
+
+
+@reader("images made elsewhere, of PyTorch", write_torch_stack)
+def read_torch_stack(folder):
+    found = read_image_stack(folder / "images.pt")
+    return [found.images, found.image_ids.dtype.kind]
+
+
+def write_beside(folder):
+    arrays = rng().random((2, 3, 4))
+    np.savez(folder / "embeddings.npz", image_ids=np.arange(3), predicted=arrays[0], true=arrays[1])
+
+
+@reader("embeddings beside images", write_beside, checksums=("*",), optional=("*",))
+def read_beside(folder):
+    return file_scores(folder, np.arange(3))[0]
+
+
+def write_spatial_adapter(folder):
+    config = SpatialAdapterConfig("light", channels=(4,), num_res_blocks=1, downscale=2)
+    network = tiny_backbone.random_network(lambda rngs: SpatialAdapter(config, rngs=rngs), 3)
+    save_spatial_adapter(folder, network)
+
+
+@reader("spatial adapter", write_spatial_adapter, share=0.3)
+def read_spatial_adapter(folder):
+    return to_tensors(load_spatial_adapter(folder))
+
+
+def write_joint_space(folder):
+    config = JointSpaceConfig(5, 3, 2)
+    network = tiny_backbone.random_network(lambda rngs: JointSpace(config, rngs=rngs), 3)
+    save_joint_space(folder, network, "tiny-vit", "tiny-sd")
+
+
+@reader("joint space", write_joint_space, share=0.5)
+def read_joint_maps(folder):
+    return to_tensors(read_joint_space(folder))
 
 
 # Runs

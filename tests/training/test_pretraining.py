@@ -7,6 +7,8 @@ from neuroadapter_jax.commands import program
 COMMANDS = {
     "pretrain-backbone": ("tiny_sd", "vae"),
     "pretrain-vit": ("tiny_vit", "."),
+    "pretrain-spatial-adapter": ("spatial_depth", "."),
+    "pretrain-joint-space": ("joint_space", "."),
 }
 
 
