@@ -10,8 +10,11 @@ recall, object identity, SSIM, how far the images depend on the seed, and whethe
 regions as in 50 steps. A killed run goes on. docs/few-steps.md explains.
 """
 
+from pathlib import Path
+
 from absl import flags
 
+from neuroadapter_jax.commands.given import require_folder
 from neuroadapter_jax.commands.machine import use_cpu_cores
 from neuroadapter_jax.commands.shared_flags import CommandFlags, define_shared
 from neuroadapter_jax.ranges import named
@@ -42,6 +45,8 @@ def define(values: CommandFlags) -> None:
 
 
 def main(values: CommandFlags, arguments: list[str]) -> None:
+    if values.distilled is not None:
+        require_folder("--distilled", "model", Path(values.distilled))
     use_cpu_cores(values.batch_size)
 
     from neuroadapter_jax.pipeline import NeuroAdapterPipeline

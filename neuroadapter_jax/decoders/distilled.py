@@ -23,6 +23,7 @@ from neuroadapter_jax.files import json_values, refuse_other_kind
 from neuroadapter_jax.locks import runs_alone
 from neuroadapter_jax.metrics.pixels import pixel_correlation
 from neuroadapter_jax.pipeline import NeuroAdapterPipeline
+from neuroadapter_jax.ranges import SettingError
 from neuroadapter_jax.readers import read_json_lines
 from neuroadapter_jax.tables import markdown_table
 from neuroadapter_jax.training.agreement import end_if_asked
@@ -81,6 +82,9 @@ def distill(
         part.require_images()
     require_images_for_batch(settings.batch_size, len(train), prepared)
     networks, schedule = pipeline.networks, pipeline.backbone.schedule
+    if settings.num_grid > (most := schedule.num_train_timesteps):
+        wanted = f"at most {most}, the timesteps of {pipeline.backbone_name}"
+        raise SettingError("num_grid", settings.num_grid, wanted)
     vertices, packing = compact(pipeline.packing)
     start = init_lora(
         pipeline.backbone.unet,

@@ -88,7 +88,12 @@ def test_the_page_says_whether_the_target_is_met_and_which_explanations_change(l
     }
     counts = {"num_images": 5, "num_views": 3, "num_seeded": 2, "num_seeds": 2}
     again = {"value": 0.98, "interval": [0.96, 0.99]}
-    results = counts | {"guidance_scale": 4.0, "rows": rows, "lacking": ["DDPM, 50 steps"]}
+    results = counts | {
+        "seconds_are": "processor_seconds",
+        "guidance_scale": 4.0,
+        "rows": rows,
+        "lacking": ["DDPM, 50 steps"],
+    }
     text = page(results | {"agreement_of_other_seed": again})
     assert said in text and "Not run yet: DDPM, 50 steps." in text
     assert "Below it lie: four." in text

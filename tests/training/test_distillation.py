@@ -146,7 +146,9 @@ def test_a_step_is_the_loss_between_neighbours_on_the_grid(pipeline, rng):
     expected = np.mean(np.sqrt(difference**2 + 1e-6) - 1e-3)
     np.testing.assert_allclose(metrics["loss"], expected, rtol=1e-4)
     assert int(state["step"]) == 7
-    for ema, new, old in zip(*map(jax.tree.leaves, (state["ema"], state["params"], params))):
+    for ema, new, old in zip(
+        *map(jax.tree.leaves, (state["ema"], state["params"], params)), strict=True
+    ):
         np.testing.assert_allclose(ema, 0.95 * old + 0.05 * new, rtol=1e-5, atol=1e-7)
     assert any(np.any(x) for x in state["params"]["up"].values())
 

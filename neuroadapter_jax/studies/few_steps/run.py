@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from jaxtyping import Float, UInt8
 
@@ -63,6 +64,9 @@ class FewStepsSettings:
         for name in ("num_seeds", "num_seeded"):
             if getattr(self, name) < 2:
                 raise SettingError(name, getattr(self, name), "at least 2, for a variance")
+        if self.guidance_high <= self.guidance_low:
+            wanted = f"above guidance_low, which is {self.guidance_low}"
+            raise SettingError("guidance_high", self.guidance_high, wanted)
 
 
 @dataclass(frozen=True)
@@ -284,6 +288,8 @@ def _results(
         "num_seeded": settings.num_seeded,
         "num_seeds": settings.num_seeds,
         "guidance_scale": model.sampling.guidance_scale,
+        # Other work on the machine does not change them; an accelerator's work is not among them.
+        "seconds_are": "processor_seconds" if jax.default_backend() == "cpu" else "seconds",
         "rows": entries,
         "agreement_of_other_seed": again,
         "lacking": [row.title for row in rows if row.name not in found],
