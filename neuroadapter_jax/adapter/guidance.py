@@ -10,7 +10,7 @@ from neuroadapter_jax.diffusion.attention import Probe, Stream
 from neuroadapter_jax.diffusion.samplers import (
     SamplerState,
     SamplingPlan,
-    advance,
+    advance_guided,
     start_state,
     unit_noise,
 )
@@ -154,29 +154,30 @@ def sample_latents_from_text(
         prediction_type: of the U-Net.
         clean: scaled latents under the first noise; None for pure noise.
     """
-    streams = text
+    guided_streams = text
     if guidance_scale is not None:
 
         def both(a: Array, b: Array) -> Array:
             return jnp.concatenate([a, jnp.broadcast_to(b, a.shape)])
 
-        streams = Stream(
+        guided_streams = Stream(
             tuple(map(both, text.keys, empty.keys)),
             tuple(map(both, text.values, empty.values)),
             text.scale,
         )
 
-    def predict(x: Array, timestep: Array) -> tuple[Array, None]:
-        if guidance_scale is not None:
-            x = jnp.concatenate([x, x])
-        out = unet(x, jnp.full((len(x),), timestep), [streams])
-        if guidance_scale is not None:
-            conditional, without = jnp.split(out, 2)
-            out = without + guidance_scale * (conditional - without)
-        return out, None
+    def conditional_alone(x: Array, timestep: Array) -> tuple[Array, None]:
+        return unet(x, jnp.full((len(x),), timestep), [text]), None
 
+    def guided(x: Array, timestep: Array) -> tuple[Array, None]:
+        x = jnp.concatenate([x, x])
+        out = unet(x, jnp.full((len(x),), timestep), [guided_streams])
+        conditional, without = jnp.split(out, 2)
+        return without + guidance_scale * (conditional - without), None
+
+    predict = conditional_alone if guidance_scale is None else guided
     state = first_state(unet, keys, steps, clean)
-    state, _ = advance(predict, state, keys, steps, prediction_type)
+    state, _ = advance_guided((predict, conditional_alone), state, keys, steps, prediction_type)
     return state.latents
 
 
@@ -228,8 +229,9 @@ def advance_latents(
     Returns:
         The state after these steps, and the probe's results per layer stacked over them, or None.
     """
-    predict = guided_prediction(unet, guidance, probe)
-    return advance(predict, state, keys, steps, prediction_type, span)
+    guided = guided_prediction(unet, guidance, probe)
+    without = guided_prediction(unet, guidance._replace(scale=None), probe)
+    return advance_guided((guided, without), state, keys, steps, prediction_type, span)
 
 
 def guided_prediction(
@@ -240,7 +242,7 @@ def guided_prediction(
     """(latents, timestep) -> (guided prediction, the probe's results or None).
 
     eps = eps_uncond + g (eps_cond - eps_uncond), see `Guidance`. Both halves go through the U-Net
-    as one batch of pairs.
+    as one batch of pairs. The timestep is one for all, or one per sample.
 
     Args:
         unet: frozen.
@@ -253,9 +255,9 @@ def guided_prediction(
         brain = brain._replace(unconditional_value=tuple(v[:, :, :1] for v in unconditional.values))
 
     def predict(x: Array, timestep: Array) -> tuple[Array, list | None]:
+        timesteps = jnp.broadcast_to(timestep, (len(x),))
         if scale is not None:
-            x = jnp.repeat(x, 2, axis=0)
-        timesteps = jnp.full((len(x),), timestep)
+            x, timesteps = jnp.repeat(x, 2, axis=0), jnp.repeat(timesteps, 2)
         streams = [brain] if text is None else [text, brain]
         probed = None
         if probe is None:

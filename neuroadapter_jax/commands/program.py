@@ -12,9 +12,9 @@ from neuroadapter_jax import __version__
 # Heading -> commands, in the order of a project; the summary of each is its module's first line.
 COMMANDS = {
     "Data": ("prepare", "rois"),
-    "Training": ("train", "export", "train-encoder"),
+    "Training": ("train", "export", "train-encoder", "distill"),
     "Reconstructions": ("reconstruct", "interpret", "evaluate", "evaluate-encoder"),
-    "Studies": ("baselines", "ablate", "attention-truth", "benchmark"),
+    "Studies": ("baselines", "ablate", "attention-truth", "benchmark", "few-steps"),
     "Other formats": ("convert", "publish"),
     "Small models that ship with the package": (
         "pretrain-backbone",

@@ -7,7 +7,7 @@ from typing import Any
 from absl import flags
 
 from neuroadapter_jax.diffusion.sampling import SAMPLERS, SPACINGS, STARTS, Sampling
-from neuroadapter_jax.ranges import Seed, Share, expected, fits, named
+from neuroadapter_jax.ranges import NonNegative, Positive, Seed, Share, expected, fits, named
 
 _OWN = "the model's own when not given."
 
@@ -79,6 +79,15 @@ SAMPLING = {
         flags.DEFINE_enum,
         f"Which timesteps the steps fall on; {_OWN}",
         options={"enum_values": SPACINGS},
+    ),
+    "guidance_low": SharedFlag(
+        flags.DEFINE_float,
+        "Guidance only above this noise level sigma, 0 for no lower end, which saves half of each "
+        f"other step; {_OWN}",
+        range=NonNegative,
+    ),
+    "guidance_high": SharedFlag(
+        flags.DEFINE_float, f"Guidance only up to this noise level sigma; {_OWN}", range=Positive
     ),
 }
 GENERAL = {

@@ -146,6 +146,11 @@ SCHEDULE = Rules(
 _PER_SAMPLER: dict[str, dict[str, tuple[Any, ...]]] = {
     "ddpm": {"thresholding": _OFF, "variance_type": ("fixed_small", "fixed_small_log")},
     "ddim": {"thresholding": _OFF},
+    "lcm": {
+        "thresholding": _OFF,
+        "original_inference_steps": (50,),
+        "timestep_scaling": (10,),
+    },
     "dpmsolver++": {
         "algorithm_type": ("dpmsolver++",),
         "solver_type": ("midpoint", "logrho", "bh1", "bh2"),  # which diffusers takes for midpoint

@@ -1,4 +1,4 @@
-"""Samplers of the reverse process: DDPM, DDIM and DPM-Solver++(2M), each one `lax.scan`."""
+"""Samplers of the reverse process: DDPM, DDIM, DPM-Solver++(2M) and LCM, each one `lax.scan`."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from neuroadapter_jax.diffusion.noise_schedule import NoiseSchedule
 from neuroadapter_jax.diffusion.sampling import Sampling
@@ -14,7 +14,7 @@ from neuroadapter_jax.errors import InputError
 
 
 class SamplingPlan(NamedTuple):
-    """One sampler's steps as a linear rule, since all three are linear in what they mix.
+    """One sampler's steps as a linear rule, since all of them are linear in what they mix.
 
     ::
 
@@ -35,6 +35,7 @@ class SamplingPlan(NamedTuple):
         earlier: weight of x0_before.
         sigma: standard deviation of the noise that the step adds.
         clip: bound of x0; infinite where nothing is clipped.
+        guided: whether the step's noise level is in the interval where guidance is computed.
     """
 
     timesteps: Int[np.ndarray, " t"]
@@ -46,6 +47,42 @@ class SamplingPlan(NamedTuple):
     earlier: Float[np.ndarray, " t"]
     sigma: Float[np.ndarray, " t"]
     clip: Float[np.ndarray, " t"]
+    guided: Bool[np.ndarray, " t"]
+
+
+# LCM's: steps of the grid it was distilled on, and the data's deviation and the timesteps' factor
+# in the boundary condition (Luo et al. 2023, arXiv 2310.04378; the numbers are diffusers').
+LCM_GRID = 50
+_LCM_SIGMA, _LCM_TIME = 0.5, 10.0
+
+
+def lcm_boundary(timesteps: Int[np.ndarray, " t"]) -> tuple[np.ndarray, np.ndarray]:
+    """(c_skip, c_out) of LCM's f(x, t) = c_skip x + c_out x0(x, t), which is x at t = 0.
+
+    c_skip = s^2 / ((10 t)^2 + s^2) and c_out = 10 t / sqrt((10 t)^2 + s^2) with s = 0.5 (Luo et al.
+    2023, arXiv 2310.04378, section 3), as in diffusers' LCMScheduler.
+
+    Args:
+        timesteps: t, 0 to T - 1.
+    """
+    scaled = _LCM_TIME * np.asarray(timesteps, np.float64)
+    skip = _LCM_SIGMA**2 / (scaled**2 + _LCM_SIGMA**2)
+    return skip, scaled / np.sqrt(scaled**2 + _LCM_SIGMA**2)
+
+
+def lcm_grid(num_train_timesteps: int, num_grid: int = LCM_GRID) -> Int[np.ndarray, " t"]:
+    """The ascending timesteps k i - 1 with k = T // n, i = 1 ... n, that LCM is distilled on.
+
+    Args:
+        num_train_timesteps: T of the noise schedule.
+        num_grid: n, 1 to T.
+
+    Raises:
+        InputError: more points than timesteps.
+    """
+    if not 1 <= num_grid <= num_train_timesteps:
+        raise InputError(f"The grid has {num_grid} points; expected 1 to {num_train_timesteps}.")
+    return np.arange(1, num_grid + 1) * (num_train_timesteps // num_grid) - 1
 
 
 def with_spacing(sampling: Sampling, schedule: NoiseSchedule) -> Sampling:
@@ -64,6 +101,8 @@ def with_spacing(sampling: Sampling, schedule: NoiseSchedule) -> Sampling:
         >>> with_spacing(Sampling("ddim", spacing="trailing"), NoiseSchedule()).spacing
         'trailing'
     """
+    if sampling.sampler == "lcm":
+        return sampling.replace(spacing="trailing")
     own = "linspace" if sampling.sampler == "dpmsolver++" else "leading"
     return sampling.replace(spacing=sampling.spacing or schedule.timestep_spacing or own)
 
@@ -72,14 +111,16 @@ def plan(schedule: NoiseSchedule, sampling: Sampling) -> SamplingPlan:
     """The steps of a sampler, as diffusers' scheduler of the same name takes them.
 
     The scheduler is the one that its `from_config` makes of the backbone's scheduler_config.json:
-    DDPMScheduler, DDIMScheduler or DPMSolverMultistepScheduler.
+    DDPMScheduler, DDIMScheduler, DPMSolverMultistepScheduler or LCMScheduler.
 
     Args:
         schedule: the noise schedule.
         sampling: of which sampler, num_steps, eta and spacing are read. "ddpm" is ancestral with
             variance "fixed_small" (Ho et al. 2020, arXiv 2006.11239, eq. 7), "ddim" is Song et al.
             2021 (arXiv 2010.02502, eq. 12), "dpmsolver++" of second order, multistep, midpoint (Lu
-            et al. 2022, arXiv 2211.01095, algorithm 2).
+            et al. 2022, arXiv 2211.01095, algorithm 2), "lcm" noises each predicted clean image to
+            the next of its own timesteps (Luo et al. 2023, arXiv 2310.04378, algorithm 2). The
+            interval of guidance is read as well.
 
     Raises:
         InputError: more steps than the spacing has timesteps for, or a schedule whose steps of this
@@ -101,7 +142,9 @@ def plan(schedule: NoiseSchedule, sampling: Sampling) -> SamplingPlan:
         if name == sampler:
             raise InputError(why)
     if sampler == "dpmsolver++":
-        return _dpmsolver_plan(schedule, num_steps, spacing)
+        return _in_interval(_dpmsolver_plan(schedule, num_steps, spacing), sampling)
+    if sampler == "lcm":
+        return _in_interval(_lcm_plan(schedule, num_steps), sampling)
     timesteps = schedule.inference_timesteps(num_steps, spacing)
     # As in diffusers: DDPM goes to the next timestep of the list, DDIM always down by T / n.
     before = timesteps - schedule.num_train_timesteps // num_steps
@@ -130,7 +173,49 @@ def plan(schedule: NoiseSchedule, sampling: Sampling) -> SamplingPlan:
         x_weight, clean = zeros, np.sqrt(then)
         noise_weight = np.sqrt(1.0 - then - sigma**2)
     clip = np.full(num_steps, schedule.clip_sample_range if schedule.clip_sample else np.inf)
-    return _plan(timesteps, now, x_weight, clean, noise_weight, zeros, sigma, clip)
+    steps = _plan(timesteps, now, x_weight, clean, noise_weight, zeros, sigma, clip)
+    return _in_interval(steps, sampling)
+
+
+def _in_interval(steps: SamplingPlan, sampling: Sampling) -> SamplingPlan:
+    """The plan with guidance in the settings' interval of noise levels alone."""
+    with np.errstate(divide="ignore"):
+        sigma = steps.noise_level / steps.signal
+    high = np.inf if sampling.guidance_high is None else sampling.guidance_high
+    return steps._replace(guided=(sigma > sampling.guidance_low) & (sigma <= high))
+
+
+def _lcm_plan(schedule: NoiseSchedule, num_steps: int) -> SamplingPlan:
+    total = schedule.num_train_timesteps
+    grid = lcm_grid(total, min(LCM_GRID, total))[::-1]
+    if num_steps > len(grid):
+        raise InputError(
+            f"num_steps is {num_steps}, but the sampler lcm has {len(grid)} timesteps; expected "
+            f"1 to {len(grid)}, and 1 to 8 is what models are distilled for."
+        )
+    timesteps = grid[np.floor(np.linspace(0, len(grid), num_steps, endpoint=False)).astype(int)]
+    abar = schedule.alphas_cumprod.astype(np.float64)
+    now = abar[timesteps]
+    if not now.all() and schedule.prediction_type == "epsilon":
+        raise InputError(
+            f"Timestep {timesteps[0]} has no signal left (rescale_betas_zero_snr), so a prediction "
+            "of the noise (prediction_type 'epsilon') says nothing about the image there; take "
+            "another sampler than lcm or a backbone of prediction_type 'v_prediction'."
+        )
+    then = np.append(now[1:], 1.0)  # the last step ends at the clean image
+    skip, out = lcm_boundary(timesteps)
+    zeros = np.zeros(num_steps)
+    clip = np.full(num_steps, schedule.clip_sample_range if schedule.clip_sample else np.inf)
+    return _plan(
+        timesteps.astype(np.int32),
+        now,
+        np.sqrt(then) * skip,
+        np.sqrt(then) * out,
+        zeros,
+        zeros,
+        np.sqrt(1.0 - then),
+        clip,
+    )
 
 
 def _dpmsolver_plan(schedule: NoiseSchedule, num_steps: int, spacing: str) -> SamplingPlan:
@@ -167,7 +252,8 @@ def _dpmsolver_plan(schedule: NoiseSchedule, num_steps: int, spacing: str) -> Sa
 
 def _plan(timesteps: np.ndarray, abar: np.ndarray, *weights: np.ndarray) -> SamplingPlan:
     levels = (np.sqrt(abar), np.sqrt(1.0 - abar), *weights)
-    return SamplingPlan(timesteps, *(np.asarray(x, np.float32) for x in levels))
+    guided = np.ones(len(timesteps), bool)
+    return SamplingPlan(timesteps, *(np.asarray(x, np.float32) for x in levels), guided)
 
 
 def skipped_steps(num_steps: int, strength: float) -> int:
@@ -219,6 +305,10 @@ def without_first(steps: SamplingPlan, count: int) -> SamplingPlan:
     rest.clean[0] += rest.earlier[0]
     rest.earlier[0] = 0.0
     return rest
+
+
+# (latents [b, ...], timestep scalar) -> (the U-Net's output, anything small).
+Prediction = Callable[[Array, Array], tuple[Array, Any]]
 
 
 class SamplerState(NamedTuple):
@@ -328,6 +418,61 @@ def advance(
     part = slice(*span) if span else slice(None)
     per_step = (jnp.arange(len(steps.timesteps)), steps)
     return jax.lax.scan(step, state, jax.tree.map(lambda x: jnp.asarray(x[part]), per_step))
+
+
+def guided_spans(
+    steps: SamplingPlan, span: tuple[int, int] | None = None
+) -> list[tuple[tuple[int, int], bool]]:
+    """The steps cut where guidance begins or ends: (first step, step after the last), guided.
+
+    Args:
+        steps: the whole plan.
+        span: which of its steps; None for all.
+
+    Examples:
+        >>> from neuroadapter_jax import Sampling
+        >>> from neuroadapter_jax.diffusion.noise_schedule import NoiseSchedule
+        >>> from neuroadapter_jax.diffusion.samplers import guided_spans, plan
+        >>> sampling = Sampling("dpmsolver++", num_steps=10, guidance_low=0.3, guidance_high=5.0)
+        >>> guided_spans(plan(NoiseSchedule(), sampling))
+        [((0, 2), False), ((2, 8), True), ((8, 10), False)]
+    """
+    first, last = span or (0, len(steps.timesteps))
+    inner = np.flatnonzero(np.diff(steps.guided[first:last])) + first + 1
+    ends = [first, *inner.tolist(), last]
+    pairs = zip(ends[:-1], ends[1:], strict=True)
+    return [((a, b), bool(steps.guided[a])) for a, b in pairs if a < b]
+
+
+def advance_guided(
+    predictions: tuple[Prediction, Prediction],
+    state: SamplerState,
+    keys: Array,
+    steps: SamplingPlan,
+    prediction_type: str = "epsilon",
+    span: tuple[int, int] | None = None,
+) -> tuple[SamplerState, Any]:
+    """`advance` with one prediction inside the interval of guidance and another outside of it.
+
+    Args:
+        predictions: the guided one, and the one without guidance.
+        state: what the call before returned, or `start_state`.
+        keys: [b] random keys, one per sample, the same in every call.
+        steps: all steps, from `plan`.
+        prediction_type: what the predictions return.
+        span: how many steps are taken before and after this call; None for all.
+
+    Returns:
+        The state after these steps, and what the predictions returned beside their output, stacked.
+    """
+    found = []
+    for part, guided in guided_spans(steps, span):
+        predict = predictions[0] if guided else predictions[1]
+        state, extra = advance(predict, state, keys, steps, prediction_type, part)
+        found.append(extra)
+    if len(found) == 1:
+        return state, found[0]
+    return state, jax.tree.map(lambda *x: jnp.concatenate(x), *found)
 
 
 def unit_noise(keys: Array, index: int | Int[Array, ""], shape: tuple[int, ...]) -> Array:

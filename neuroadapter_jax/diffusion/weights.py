@@ -51,6 +51,7 @@ class Backbone(NamedTuple):
         text_encoder: of which the pipeline uses the empty prompt alone.
         schedule: the noise schedule it was trained with.
         folder: where its files lie, in the diffusers layout.
+        lora: the `lora.Lora` that was added to the U-Net's stored weights; None for none.
     """
 
     unet: UNet2DConditionModel
@@ -58,6 +59,7 @@ class Backbone(NamedTuple):
     text_encoder: CLIPTextModel
     schedule: NoiseSchedule
     folder: Path
+    lora: Any = None
 
 
 def backbone_folder(name: str | Path) -> Path:

@@ -19,6 +19,7 @@ class Kind:
         what: it is, with its article.
         maker: of its folders, for messages.
         files: that its folder holds beside config.json; the first is known by its name.
+        optional: that its folder may hold as well.
         weights: pattern of the files that hold weights.
         backbone: the keys under which config.json names the backbone.
         key: of config.json that no other kind has.
@@ -38,11 +39,12 @@ class Kind:
     code: str
     use: str
     limits: tuple[str, ...]
+    optional: tuple[str, ...] = ()
 
     @property
     def patterns(self) -> list[str]:
         """Of all its files."""
-        return [CONFIG, self.weights, *self.files[1:]]
+        return [CONFIG, self.weights, *self.files[1:], *self.optional]
 
     def backbone_of(self, config: Mapping[str, Any]) -> str:
         """The backbone that a config.json names."""
@@ -61,6 +63,7 @@ ADAPTER = Kind(
     what="a NeuroAdapter",
     maker="`neuroadapter export`",
     files=("adapter.safetensors", "regions.npz"),
+    optional=("lora.safetensors",),
     weights="adapter.safetensors",
     backbone=("backbone",),
     key="token_width",

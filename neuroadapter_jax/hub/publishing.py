@@ -163,7 +163,11 @@ def publish(
                 folder_path=place,
                 commit_message=commit_message or f"Publish {kind.what}",
                 revision=revision,
-                delete_patterns=[kind.weights, *([] if views is None else [f"{VIEWS}/*"])],
+                delete_patterns=[
+                    kind.weights,
+                    *kind.optional,
+                    *([] if views is None else [f"{VIEWS}/*"]),
+                ],
             )
     return str(address)
 

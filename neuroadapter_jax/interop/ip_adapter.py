@@ -38,6 +38,20 @@ def refuse_queries(pipeline: NeuroAdapterPipeline) -> None:
         )
 
 
+def refuse_lora(pipeline: NeuroAdapterPipeline) -> None:
+    """Refuses a model whose U-Net a LoRA changes, for which a file of the adapter has no place.
+
+    Raises:
+        InputError: there is one.
+    """
+    if pipeline.backbone.lora is not None:
+        raise InputError(
+            "The model has a LoRA beside its adapter (lora.safetensors), which this layout has no "
+            "place for; convert the model that it was distilled from, and give diffusers "
+            "lora.safetensors by load_lora_weights."
+        )
+
+
 def save_ip_adapter(pipeline: NeuroAdapterPipeline, path: str | Path) -> None:
     """Write the adapter in the safetensors layout of IP-Adapter's "full" models.
 
@@ -66,6 +80,7 @@ def save_ip_adapter(pipeline: NeuroAdapterPipeline, path: str | Path) -> None:
     path = Path(path)
     if path.suffix != ".safetensors":
         raise InputError(f"{path}: diffusers reads this layout from a name in .safetensors only.")
+    refuse_lora(pipeline)
     refuse_queries(pipeline)
     refuse_foreign(path.parent, [path.name])
     ours = to_tensors(pipeline.adapter)

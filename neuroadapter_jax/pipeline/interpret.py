@@ -10,8 +10,8 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, UInt8
 
-from neuroadapter_jax.adapter.guidance import clean_start, first_state
-from neuroadapter_jax.diffusion.samplers import advance, plan
+from neuroadapter_jax.adapter.guidance import Guidance, clean_start, first_state
+from neuroadapter_jax.diffusion.samplers import Prediction, advance_guided, plan
 from neuroadapter_jax.diffusion.sampling import Sampling
 from neuroadapter_jax.ibbi.views import (
     LayerWeighting,
@@ -80,15 +80,22 @@ def sample_with_views(
     steps, side = plan(schedule, sampling), unet.config.sample_size
     keys = request.noise_keys(jnp.full((len(request.fmri), 1), candidate))
     guidance, keys = guidance_of(networks, request, keys, 1, mesh)
-    guided = prediction_with_views(unet, guidance, roi_weights, reduction)
 
-    def predict(x: Array, timestep: Array) -> tuple[Array, tuple]:
-        out, layers = guided(x, timestep)
-        # The latents of every step are small beside one layer's attention.
-        return out, (combine_layers(layers, side, layer_weighting), x, out)
+    def with_views(guidance: Guidance) -> Prediction:
+        predict = prediction_with_views(unet, guidance, roi_weights, reduction)
 
+        def combined(x: Array, timestep: Array) -> tuple[Array, tuple]:
+            out, layers = predict(x, timestep)
+            # The latents of every step are small beside one layer's attention.
+            return out, (combine_layers(layers, side, layer_weighting), x, out)
+
+        return combined
+
+    predictions = with_views(guidance), with_views(guidance._replace(scale=None))
     state = first_state(unet, keys, steps, clean_start(vae, sampling.start, side))
-    state, (views, noisy, out) = advance(predict, state, keys, steps, schedule.prediction_type)
+    state, (views, noisy, out) = advance_guided(
+        predictions, state, keys, steps, schedule.prediction_type
+    )
     at = np.array(shown, int)
     noisy, timesteps = noisy[at], jnp.asarray(steps.timesteps[at])
     clean = schedule.predicted_clean(noisy, out[at], timesteps)

@@ -16,6 +16,8 @@ from neuroadapter_jax.adapter.neuroadapter import NeuroAdapter
 from neuroadapter_jax.cortex.packing import make_packing
 from neuroadapter_jax.cortex.parcellation import Parcellation
 from neuroadapter_jax.diffusion.identity import backbone_identity
+from neuroadapter_jax.diffusion.lora import Lora
+from neuroadapter_jax.diffusion.lora_files import backbone_with_lora, read_lora
 from neuroadapter_jax.diffusion.sampling import Sampling
 from neuroadapter_jax.diffusion.unet import PRECISIONS, Precision, with_sample_size
 from neuroadapter_jax.diffusion.weights import Backbone, is_random
@@ -157,18 +159,54 @@ class ReconstructionPipeline:
         check("precision", precision, Precision)
         unet = self.backbone.unet
         unet = with_sample_size(unet, unet.config.sample_size, PRECISIONS[precision])
+        return self._with(backbone=self.backbone._replace(unet=unet))
+
+    def with_lora(
+        self: _Pipeline,
+        lora: Lora | str | Path,
+        sampling: Sampling | None = None,
+        provenance: dict[str, Any] | None = None,
+    ) -> _Pipeline:
+        """The same pipeline with a LoRA added to its U-Net, such as a published LCM-LoRA.
+
+        W' = W + (alpha / r) down up of every layer that it changes (Hu et al. 2021, arXiv
+        2106.09685). `save_pretrained` writes it beside the adapter.
+
+        Args:
+            lora: a file, see `read_lora`, or what that returns.
+            sampling: used unless a call gives another; the pipeline's own when None.
+            provenance: kept in config.json; the pipeline's own when None.
+
+        Raises:
+            MissingFileError: there is no such file.
+            InputError: the U-Net has a LoRA already, or the file holds none that fits it.
+        """
+        if not isinstance(lora, Lora):
+            lora = read_lora(lora, self.backbone.unet)
+        backbone = backbone_with_lora(self.backbone, lora)
+        return self._with(backbone=backbone, sampling=sampling, provenance=provenance)
+
+    def _with(
+        self: _Pipeline,
+        *,
+        backbone: Backbone,
+        sampling: Sampling | None = None,
+        provenance: dict[str, Any] | None = None,
+    ) -> _Pipeline:
         return type(self)(
             self.adapter,
-            self.backbone._replace(unet=unet),
+            backbone,
             self.regions,
             backbone_name=self.backbone_name,
-            sampling=self.sampling,
+            sampling=sampling or self.sampling,
             num_candidates=self.num_candidates,
-            provenance=self.provenance,
+            provenance=self.provenance if provenance is None else provenance,
         )
 
     def save_pretrained(self, folder: str | Path, dtype: Any = np.float32) -> None:
         """Write config.json, adapter.safetensors and regions.npz; the backbone is named only.
+
+        A LoRA that was added to the U-Net is written beside them as lora.safetensors.
 
         Args:
             folder: to write.
@@ -182,6 +220,7 @@ class ReconstructionPipeline:
             self.adapter,
             self.regions,
             dtype,
+            self.backbone.lora,
             backbone=self.backbone_name,
             **backbone_identity(self.backbone_source),
             sample_size=self.backbone.unet.config.sample_size,

@@ -1,4 +1,4 @@
-"""Folders of a trained pipeline: config.json, adapter.safetensors and regions.npz."""
+"""Folders of a trained pipeline: config.json, adapter.safetensors, regions.npz; a LoRA beside."""
 
 import dataclasses
 import difflib
@@ -19,6 +19,8 @@ from neuroadapter_jax.diffusion.identity import (
     backbone_identity,
     require_same_backbone,
 )
+from neuroadapter_jax.diffusion.lora import Lora
+from neuroadapter_jax.diffusion.lora_files import LORA, backbone_with_lora, read_lora, write_lora
 from neuroadapter_jax.diffusion.sampling import Sampling
 from neuroadapter_jax.diffusion.unet import with_sample_size
 from neuroadapter_jax.diffusion.weights import (
@@ -59,6 +61,7 @@ class _Settings(TypedDict):
     provenance: dict[str, Any]
     sampling: NotRequired[dict[str, Any]]
     sample_size: NotRequired[int]
+    lora: NotRequired[bool]
     num_candidates: NotRequired[int]
 
 
@@ -81,6 +84,8 @@ def load(
     revision: str | None = None,
 ) -> Saved:
     """Read a folder written by `save`, one shipped in the package by name, or one of the Hub.
+
+    A file lora.safetensors in it is added to the U-Net.
 
     Args:
         folder: the folder, a shipped name such as "neuroadapter-simulated", or a model of the Hub,
@@ -114,6 +119,13 @@ def load(
         found = backbone_identity(name)[FINGERPRINT]
         require_same_backbone(folder / CONFIG, settings, name, found)
     # Folders of older versions lack the keys read here with `get`.
+    if (folder / LORA).is_file():
+        loaded = backbone_with_lora(loaded, read_lora(folder / LORA, loaded.unet))
+    elif settings.get("lora"):
+        raise MissingFileError(
+            f"{folder / LORA}: not found, which {CONFIG} beside it names; without it the images "
+            "would be others, so copy the folder again."
+        )
     size = settings.get("sample_size", loaded.unet.config.sample_size)
     return Saved(
         from_tensors(abstract, load_safetensors(path), str(path), jnp.float32),
@@ -131,6 +143,7 @@ def save(
     adapter: NeuroAdapter,
     regions: Parcellation,
     dtype: Any = np.float32,
+    lora: Lora | None = None,
     **settings: Any,
 ) -> None:
     """Write the folder; the backbone is named only.
@@ -140,6 +153,7 @@ def save(
         adapter: its parameters and configuration.
         regions: the p regions its tokens stand for.
         dtype: of the written weights.
+        lora: what was added to the U-Net's weights, written as lora.safetensors; None for none.
         settings: JSON values that join config.json.
 
     Raises:
@@ -149,6 +163,11 @@ def save(
     with whole_folder(folder) as place:
         write_safetensors(place / WEIGHTS, to_tensors(adapter, dtype))
         regions.save(place / REGIONS)
+        if lora is None:
+            (place / LORA).unlink(missing_ok=True)
+        else:
+            write_lora(place / LORA, lora, dtype)
+            settings["lora"] = True
         fingerprint = {"regions_fingerprint": regions.fingerprint()}
         write_json(place / CONFIG, dataclasses.asdict(adapter.config) | settings | fingerprint)
 
@@ -169,7 +188,7 @@ def refuse_other_model(folder: str | Path, provenance: Mapping[str, Any]) -> Non
         same = {**found, "step": None} == {**json_values(provenance), "step": None}
     except InputError:
         same = False
-    refuse_foreign(folder, (CONFIG, WEIGHTS, REGIONS, CARD), ours=same and bool(provenance))
+    refuse_foreign(folder, (CONFIG, WEIGHTS, REGIONS, LORA, CARD), ours=same and bool(provenance))
 
 
 def read_sampling(folder: str | Path) -> tuple[Sampling, int]:

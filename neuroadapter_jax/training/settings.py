@@ -216,7 +216,7 @@ class Settings:
 
     def to_dict(self) -> dict[str, Any]:
         """The settings as JSON values, as a work folder's config.json holds them."""
-        return json_values(dataclasses.asdict(self))
+        return json_values(dataclasses.asdict(self) | {"sampling": self.sampling.to_dict()})
 
 
 def _refuse_unknown(what: str, values: Mapping[str, Any], kind: type) -> None:

@@ -116,6 +116,38 @@ def test_guidance_moves_away_from_the_unconditional_prediction(scene, unguided):
 
 
 @pytest.mark.slow
+def test_guidance_in_an_interval_is_none_outside_of_it(scene):
+    unet, g = scene["unet"], 3.5
+    sampling = Sampling("ddim", STEPS, guidance_low=0.5, guidance_high=3.0)
+    steps = plan(SCHEDULE, sampling)
+    abar = SCHEDULE.alphas_cumprod[steps.timesteps]
+    inside = (abar < 1 / (1 + 0.5**2)) & (abar >= 1 / (1 + 3.0**2))
+    assert inside.tolist() == [False, True, True, False]
+    scales = np.where(inside, g, 1.0).astype(np.float32)
+    seen = []
+
+    def probe(weights):
+        seen.append(len(weights))
+        return weights.mean((0, 1, 2))
+
+    def predict(x, t):
+        streams = (scene["brain"], scene["unconditional"])
+        conditional, unconditional = (
+            unet(x, jnp.full((B,), t), [scene["text"], stream]) for stream in streams
+        )
+        scale = jnp.asarray(scales)[jnp.argmax(jnp.asarray(steps.timesteps) == t)]
+        return unconditional + scale * (conditional - unconditional), None
+
+    start = unit_noise(scene["keys"], 0, (unet.config.sample_size, unet.config.sample_size, 4))
+    truth, _ = sample(predict, start, scene["keys"], plan(SCHEDULE, Sampling("ddim", STEPS)))
+    arguments = (scene["text"], scene["brain"], scene["unconditional"], jnp.float32(g))
+    latents, probed = sample_latents(unet, Guidance(*arguments), scene["keys"], steps, probe=probe)
+    assert_close(latents, np.asarray(truth), 1e-5)
+    assert [x.shape for x in probed] == [(STEPS, P)] * 4
+    assert set(seen) == {B}  # the conditional half alone, in all three spans
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("guidance", [None, 2.5])
 def test_the_probe_sees_the_conditional_half_and_changes_nothing(scene, guidance):
     scale = None if guidance is None else jnp.float32(guidance)

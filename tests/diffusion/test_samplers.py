@@ -17,9 +17,10 @@ from diffusers import (
     DDIMScheduler,
     DDPMScheduler,
     DPMSolverMultistepScheduler,
+    LCMScheduler,
     StableDiffusionImg2ImgPipeline,
 )
-from diffusers.schedulers import scheduling_ddpm
+from diffusers.schedulers import scheduling_ddpm, scheduling_lcm
 
 SHAPE = (3, 5, 7, 2)
 KINDS = ["epsilon", "v_prediction"]
@@ -267,3 +268,57 @@ def test_impossible_strengths_are_refused(strength):
 def test_impossible_plans_are_refused(sampler, num_steps, eta, word):
     with pytest.raises(ValueError, match=word):
         samplers.plan(NoiseSchedule(), Sampling(sampler, num_steps, eta=eta))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("num_steps", [1, 2, 3, 4, 7, 50])
+def test_lcm(start, monkeypatch, kind, num_steps):
+    schedule = NoiseSchedule(prediction_type=kind)
+    latents, keys = start
+
+    def step(scheduler, i, output, t, x):
+        monkeypatch.setattr(scheduling_lcm, "randn_tensor", lambda *_, **__: noise(keys, i))
+        return scheduler.step(output, t, x)
+
+    scheduler = LCMScheduler(**settings(schedule), clip_sample=False)
+    truth = reference(schedule, scheduler, num_steps, latents, step)
+    assert_same_trajectory(trajectory(schedule, "lcm", num_steps, latents, keys), truth)
+
+
+def test_lcm_has_timesteps_of_its_own():
+    with pytest.raises(ValueError, match="spacing is 'leading'"):
+        Sampling("lcm", 4, spacing="leading")
+    with pytest.raises(ValueError, match=r"num_steps is 51.* 1 to 50"):
+        samplers.plan(NoiseSchedule(), Sampling("lcm", 51))
+    named = samplers.with_spacing(Sampling("lcm"), NoiseSchedule(timestep_spacing="linspace"))
+    assert named.spacing == "trailing"
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_guidance_is_computed_between_two_noise_levels(sampler):
+    schedule = NoiseSchedule()
+    low, high = 0.4, 3.0
+    interval = Sampling(sampler, 13, guidance_low=low, guidance_high=high)
+    steps = samplers.plan(schedule, interval)
+    abar = torch.cumprod(1 - torch.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2, 0).numpy()
+    sigma = np.sqrt((1 - abar) / abar)[steps.timesteps]
+    np.testing.assert_array_equal(steps.guided, (sigma > low) & (sigma <= high))
+    assert 0 < steps.guided.sum() < 13
+    assert samplers.plan(schedule, Sampling(sampler, 13)).guided.all()
+    spans = samplers.guided_spans(steps, (1, 12))
+    assert [g for (a, b), g in spans for _ in range(a, b)] == steps.guided[1:12].tolist()
+    assert [spans[0][0][0], spans[-1][0][1]] == [1, 12]
+    assert all(b == c for ((_, b), _), ((c, _), _) in zip(spans[:-1], spans[1:], strict=True))
+
+
+def test_an_interval_without_noise_levels_is_refused():
+    with pytest.raises(ValueError, match=r"guidance_high is 1\.0; expected above guidance_low"):
+        Sampling(guidance_low=1.0, guidance_high=1.0)
+    with pytest.raises(ValueError, match="guidance_low"):
+        Sampling(guidance_low=-0.1)
+
+
+def test_settings_without_an_interval_are_stored_as_before_there_were_any():
+    assert "guidance_low" not in Sampling().to_dict()
+    stored = Sampling(guidance_high=3.0).to_dict()
+    assert Sampling(**stored) == Sampling(guidance_high=3.0)

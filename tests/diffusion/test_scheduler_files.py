@@ -22,10 +22,11 @@ from neuroadapter_jax.errors import InputError
 pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 import torch
-from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
-from diffusers.schedulers import scheduling_ddpm
+from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler, LCMScheduler
+from diffusers.schedulers import scheduling_ddpm, scheduling_lcm
 
 CLASSES = {"ddpm": DDPMScheduler, "ddim": DDIMScheduler, "dpmsolver++": DPMSolverMultistepScheduler}
+CLASSES["lcm"] = LCMScheduler
 PUBLIC = ("sd15", "ddpm_013", "sdxl_base", "v_zero_snr_trailing")
 STEPS = (1, 2, 19, 50, 999)
 SHAPE = (2, 3, 2, 1)
@@ -46,13 +47,16 @@ def file_of(name):
 
 def theirs(scheduler, num_steps):
     """Latents before every step and after the last; None where diffusers has no finite ones."""
+    if isinstance(scheduler, LCMScheduler) and num_steps > 50:
+        with pytest.raises(ValueError, match="original_steps"):
+            scheduler.set_timesteps(num_steps)
+        return None
     scheduler.set_timesteps(num_steps)
     x, trajectory = torch.from_numpy(NOISE[0]), [NOISE[0]]
     noise = iter(NOISE[1:])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            scheduling_ddpm, "randn_tensor", lambda *_, **__: torch.from_numpy(next(noise))
-        )
+        for module in (scheduling_ddpm, scheduling_lcm):
+            patch.setattr(module, "randn_tensor", lambda *_, **__: torch.from_numpy(next(noise)))
         try:
             for t in scheduler.timesteps:
                 x = scheduler.step(model(x, float(t), torch.sin), t, x).prev_sample
@@ -80,7 +84,8 @@ def assert_same_trajectory(path, sampler, num_steps):
     scheduler = CLASSES[sampler].from_config(json.loads(path.read_text()))
     truth, schedule = theirs(scheduler, num_steps), read_schedule(path)
     if truth is None:
-        with pytest.raises(InputError, match="take fewer steps or another spacing"):
+        said = r"take fewer steps or another spacing|lcm has 50 timesteps"
+        with pytest.raises(InputError, match=said):
             samplers.plan(schedule, Sampling(sampler, num_steps))
         return
     steps = samplers.plan(schedule, Sampling(sampler, num_steps))
@@ -129,7 +134,7 @@ def test_what_a_file_says_is_computed_as_diffusers_computes_it(tmp_path, values,
 def test_keys_that_a_file_lacks_take_the_defaults_of_diffusers(tmp_path):
     path = tmp_path / "scheduler_config.json"
     path.write_text("{}")
-    for sampler in SAMPLERS:
+    for sampler in ("ddpm", "ddim", "dpmsolver++"):  # LCMScheduler's defaults are other ones
         assert_same_trajectory(path, sampler, 7)
 
 
@@ -162,14 +167,14 @@ def test_every_number_of_steps_falls_on_the_timesteps_of_diffusers_or_is_refused
 def test_zero_terminal_snr_leaves_no_signal():
     schedule = read_schedule(real_file("schedulers/v_zero_snr_trailing.json"))
     assert schedule.alphas_cumprod[-1] == 0.0
-    for sampler in SAMPLERS:
+    for sampler in ("ddpm", "ddim", "dpmsolver++"):
         steps = samplers.plan(schedule, Sampling(sampler, 4))
         np.testing.assert_array_equal(steps.timesteps, [999, 749, 499, 249])
 
 
 def test_noise_that_is_predicted_from_noise_alone_is_refused(tmp_path):
     path = write(tmp_path, rescale_betas_zero_snr=True, timestep_spacing="trailing")
-    for sampler in ("ddim", "ddpm"):
+    for sampler in ("ddim", "ddpm", "lcm"):
         with pytest.raises(InputError, match="Timestep 999 has no signal left"):
             samplers.plan(read_schedule(path), Sampling(sampler, 4))
 
@@ -189,6 +194,8 @@ def test_noise_that_is_predicted_from_noise_alone_is_refused(tmp_path):
         ("solver_type", "heun", ["dpmsolver++"]),
         ("algorithm_type", "sde-dpmsolver++", ["dpmsolver++"]),
         ("lambda_min_clipped", -5.1, ["dpmsolver++"]),
+        ("original_inference_steps", 100, ["lcm"]),
+        ("timestep_scaling", 1.0, ["lcm"]),
     ],
 )
 def test_what_is_not_computed_is_refused_by_name_with_the_samplers_it_means(

@@ -52,6 +52,7 @@ from neuroadapter_jax.decoders.captions import read_captions
 from neuroadapter_jax.decoders.linear_map import LinearMap
 from neuroadapter_jax.decoders.low_level_start import load_low_level_start
 from neuroadapter_jax.decoders.retrieval import gallery_of_folder
+from neuroadapter_jax.diffusion.lora_files import read_lora
 from neuroadapter_jax.diffusion.spatial_adapter import SpatialAdapter, SpatialAdapterConfig
 from neuroadapter_jax.diffusion.spatial_adapter_files import (
     load_spatial_adapter,
@@ -60,6 +61,7 @@ from neuroadapter_jax.diffusion.spatial_adapter_files import (
 from neuroadapter_jax.diffusion.tokenizer import CLIPTokenizer
 from neuroadapter_jax.diffusion.weights import (
     ASSETS,
+    abstract_component,
     load_component,
     load_pretrained,
     load_safetensors,
@@ -259,6 +261,24 @@ def write_weights(folder):
 @reader("safetensors", write_weights)
 def read_weights(folder):
     return load_safetensors(folder / "w.safetensors")
+
+
+def write_lora_file(folder):
+    from safetensors.numpy import save_file
+
+    name = "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
+    parts = {"A": rng().random((2, 128), np.float32), "B": rng().random((128, 2), np.float32)}
+    metadata = {"lora_adapter_metadata": json.dumps({"unet.r": 2, "unet.lora_alpha": 3})}
+    tensors = {f"{name}.lora_{part}.weight": x for part, x in parts.items()}
+    save_file(tensors, folder / "w", metadata)
+    (folder / "w").rename(folder / "w.safetensors")
+
+
+@reader("LoRA", write_lora_file)
+def read_lora_file(folder):
+    unet = abstract_component(ASSETS / "tiny-sd", "unet")
+    lora = read_lora(folder / "w.safetensors", unet)
+    return [lora.down, lora.up, lora.scales]
 
 
 def write_shards(folder):

@@ -1,5 +1,6 @@
 """The config files of training as the commands read them."""
 
+import dataclasses
 import inspect
 from operator import attrgetter
 from pathlib import Path
@@ -11,6 +12,7 @@ from neuroadapter_jax.commands.ablate import variant_of
 from neuroadapter_jax.commands.config_values import dataset_readers, per_subject
 from neuroadapter_jax.commands.config_values import training_settings as settings_of
 from neuroadapter_jax.commands.configs import define_config
+from neuroadapter_jax.commands.distill import distillation_settings
 from neuroadapter_jax.commands.shared_flags import CommandFlags
 from neuroadapter_jax.diffusion.sampling import Sampling
 from neuroadapter_jax.training.settings import Settings
@@ -44,6 +46,13 @@ def test_every_key_of_a_config_is_a_setting(name):
 def test_a_reader_takes_what_its_config_says(name):
     data = read(name).data
     inspect.signature(dataset_readers()[data.dataset]).bind(**data.reader.to_dict())
+
+
+def test_every_key_of_a_distillation_is_a_setting():
+    config = read("distill.py")
+    settings = distillation_settings(config)
+    assert config.distillation.to_dict() == dataclasses.asdict(settings)
+    assert settings.guidance_scale is None
 
 
 def test_the_papers_configuration():

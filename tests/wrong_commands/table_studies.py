@@ -21,6 +21,7 @@ TRUTH = (
     "--batch_size 1 --out {out}"
 )
 BENCHMARK = "benchmark --out {out}"
+FEW = "few-steps --model {model} --prepared {prepared} --root {root} --num_images 2 --out {out}"
 RELEASED = "convert --released {tmp}/released --backbone {backbone} --regions {regions} --out {out}"
 NSD, COPIED, MADE, CHECKPOINT = (
     d.copy("root"),
@@ -297,4 +298,17 @@ DOCTOR: tuple[Row, ...] = (
     row(21, "doctor --noverbosity", "noverbosity|verbosity"),
     row(21, "docter", "docter", "doctor"),
     row(21, "doctr --verbosity 0", "doctr", "doctor"),
+)
+
+FEW_STEPS: tuple[Row, ...] = (
+    row(4, f"{FEW} --num_seeds 1", "num_seeds", "1", "2"),
+    row(4, f"{FEW} --num_seeded 1", "num_seeded", "1", "2"),
+    row(4, f"{FEW} --guidance_low=-2", "guidance_low", "-2"),
+    row(4, f"{FEW} --guidance_low 5", "guidance_high", "4"),
+    row(18, f"{FEW} --num_views 0", "num_views", "0"),
+    row(21, FEW.replace(" --root {root}", ""), "root"),
+    row(21, FEW.replace("{root}", "{tmp}/none"), "{tmp}/none"),
+    row(21, f"{FEW} --distilled {{model}}", "lora.safetensors", "distill"),
+    row(21, f"{FEW} --distilled {{tmp}}/none", "{tmp}/none"),
+    row(21, FEW.replace("{model}", "{encoder}"), "{encoder}"),
 )

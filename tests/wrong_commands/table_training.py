@@ -21,6 +21,10 @@ ENCODER = "train-encoder --config {encoder_config} --workdir {out}"
 ENCODER_AGAIN = "train-encoder --config {encoder_config} --workdir {tmp}/encoder_run"
 SD = "pretrain-backbone --config tiny_sd --config.workdir={tmp}/work --config.export={out}"
 VIT = "pretrain-vit --config tiny_vit --config.workdir={tmp}/work --config.export={out}"
+DISTILL = (
+    "distill --config distill --config.model={model} --config.prepared={prepared} --workdir "
+    "{tmp}/work --config.export={out}"
+)
 READER = "train-scene-reader --config scene_reader --out {out}"
 
 
@@ -281,4 +285,18 @@ SHIPPED: tuple[Row, ...] = (
         steps=[d.text("mine/README.md", "my notes")]),
     row(19, "train-scene-reader --config scene_reader --out {tmp}/notes.txt", "notes.txt",
         steps=[d.text("notes.txt", "mine")]),
+)
+
+DISTILLATIONS: tuple[Row, ...] = (
+    *settings(4, DISTILL, "distillation.", rank="0", targets="convolutions", guidance_scale="-1",
+        num_grid="0", batch_size="0", num_steps="0", learning_rate="0", ema_decay="1", huber="0",
+        sample_steps="0", num_validation="0", log_every="0"),
+    row(3, f"{DISTILL} --config.distillation.learning_rate=nan", "learning_rate", "nan"),
+    row(4, f"{DISTILL} --config.distillation.ranks=2", "ranks"),
+    row(4, f"{DISTILL} --config.distillation.batch_size=1000", "batch_size", "1000"),
+    row(4, f"{DISTILL} --config.distillation.num_grid=1001", "num_grid|grid", "1001", "1000"),
+    row(21, "distill --config demo", "model", "distill"),
+    row(21, DISTILL.replace("{model}", "{tmp}/none"), "{tmp}/none"),
+    row(21, DISTILL.replace("{prepared}", "{tmp}/none"), "{tmp}/none"),
+    row(17, DISTILL.replace("{out}", "{prepared}"), "{prepared}"),
 )

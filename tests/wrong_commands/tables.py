@@ -19,8 +19,9 @@ from wrong_commands.table_studies import (
     CONVERT,
     DEMO,
     DOCTOR,
+    FEW_STEPS,
 )
-from wrong_commands.table_training import EXPORTS, SHIPPED, TRAIN, TRAIN_ENCODER
+from wrong_commands.table_training import DISTILLATIONS, EXPORTS, SHIPPED, TRAIN, TRAIN_ENCODER
 
 KINDS = {
     1: "records of something else than the model's",
@@ -46,7 +47,7 @@ KINDS = {
 ROWS: tuple[Row, ...] = (
     *PREPARE, *ROIS, *TRAIN, *EXPORTS, *TRAIN_ENCODER, *RECONSTRUCT, *INTERPRET, *EVALUATE,
     *EVALUATE_ENCODER, *BASELINES, *ABLATIONS, *ATTENTION_TRUTH, *BENCHMARKS, *CONVERT,
-    *PUBLISH, *SHIPPED, *DEMO, *DOCTOR,
+    *PUBLISH, *SHIPPED, *DEMO, *DOCTOR, *DISTILLATIONS, *FEW_STEPS,
 )  # fmt: skip
 
 
