@@ -22,10 +22,6 @@ from neuroadapter_jax.diffusion.layers import (
 )
 from neuroadapter_jax.errors import InputError
 
-# In what a U-Net holds its parameters and computes; norms and softmax are always of float32.
-Precision = Literal["fp32", "bf16"]
-PRECISIONS = {"fp32": jnp.float32, "bf16": jnp.bfloat16}
-
 
 @dataclass(frozen=True)
 class UNetConfig:
