@@ -3,6 +3,7 @@
     neuroadapter benchmark --quick
     neuroadapter benchmark --sizes tiny-sd,middle --out runs/benchmark
     neuroadapter benchmark --compile_for h100,l40,a100
+    neuroadapter benchmark --measure
 
 Ours beside a plain PyTorch implementation of the released procedure, on this machine: same sizes,
 weights, batch and cores, ours cut over one CPU device per core as in all commands. Calls alternate;
@@ -15,6 +16,11 @@ devices, and reads from them peak memory, bytes moved, operations and collective
 the least time that they can take. Nothing is run. It takes minutes per program, and a CUDA plugin
 of JAX or libtpu, best in an environment of its own; a call that was ended goes on where it was.
 
+--measure runs and times the same programs on this machine's GPU or TPU, in eight minutes at most, and
+puts what they took beside the least time that they can take, where the device is one of
+--compile_for's. What does not fit into the eight minutes is named; another call finds in the cache
+what this one compiled. With --tiny the whole is done at a tiny size, also on a CPU, to try it.
+
 --full_size runs ours alone at Stable Diffusion 1.5's size, batch 1, U-Net in bfloat16: a training
 step and one guided sampling step.
 --views measures what IBBI's views cost beside a plain call of the shipped pipeline.
@@ -25,8 +31,8 @@ from pathlib import Path
 from absl import flags
 
 from neuroadapter_jax.commands.choices import SIZES as NAMES
-from neuroadapter_jax.commands.given import excludes
-from neuroadapter_jax.commands.machine import use_cpu_cores
+from neuroadapter_jax.commands.given import excludes, needs
+from neuroadapter_jax.commands.machine import use_compilation_cache, use_cpu_cores
 from neuroadapter_jax.commands.shared_flags import CommandFlags, define_shared
 from neuroadapter_jax.cores import available_cores
 from neuroadapter_jax.errors import InputError
@@ -39,6 +45,8 @@ def define(values: CommandFlags) -> None:
     for name, help in {
         "views": "What IBBI's views cost, on the shipped pipeline.",
         "full_size": "Run two steps at full size in bfloat16, ours alone.",
+        "measure": "Time the paper's programs on this machine's GPU or TPU.",
+        "tiny": "With --measure: at a tiny size, on a CPU as well.",
     }.items():
         flags.DEFINE_bool(name, False, help, flag_values=values)
     flags.DEFINE_list(
@@ -54,11 +62,15 @@ def define(values: CommandFlags) -> None:
         defaults={"num_steps": 50, "out": "runs/benchmark"},
         helps={
             "num_steps": "Denoising steps of a reconstruction.",
-            "out": "Folder for benchmark.json and benchmark.md, or compiled.json and compiled.md.",
+            "out": "Folder for benchmark.json and .md, or compiled.json and .md, or measured.json "
+            "and .md.",
             "quick": "tiny-sd and the middle size only, that in 5 steps.",
         },
     )  # fmt: skip
-    excludes(values, "compile_for", "full_size", "quick", "views", "sizes", "num_steps", "repeats")
+    needs(values, "tiny", "measure")
+    others = ("full_size", "quick", "views", "sizes", "num_steps", "repeats")
+    excludes(values, "measure", "compile_for", *others)
+    excludes(values, "compile_for", *others)
     excludes(values, "full_size", "quick", "views", "sizes", "num_steps", "repeats", "out")
     excludes(values, "views", "quick", "sizes", "out")
     excludes(values, "quick", "sizes")
@@ -78,6 +90,13 @@ def main(values: CommandFlags, arguments: list[str]) -> None:
         with named("--"):
             print(compile_for(values.compile_for, values.out))
         print(f"Written: {Path(values.out) / 'compiled.json'}, {Path(values.out) / 'compiled.md'}")
+        return
+    if values.measure:
+        from neuroadapter_jax.studies.benchmark.on_device import measure_programs
+
+        use_compilation_cache()  # else what the budget ended would not get further another time
+        print(measure_programs(values.out, tiny=values.tiny))
+        print(f"Written: {Path(values.out) / 'measured.json'}, {Path(values.out) / 'measured.md'}")
         return
     num_images = 20
     use_cpu_cores(num_images if values.views else available_cores())

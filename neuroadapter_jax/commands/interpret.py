@@ -129,8 +129,7 @@ def main(values: CommandFlags, arguments: list[str]) -> None:
         surface = ShownSurface.from_files(values.meshes)
         surface.require_of(dataset.num_vertices, f"the responses of {values.prepared}")
     pipeline = NeuroAdapterPipeline.from_pretrained(values.model, allow_other=values.allow_other)
-    if values.precision != "fp32":
-        pipeline = pipeline.with_precision(values.precision)
+    pipeline = pipeline.with_precision(values.precision)
     dataset = PreparedDataset(values.prepared, values.split)
     rois, masks = source.load(pipeline, dataset, values.allow_other)
     for sentence in rois.without_regions():

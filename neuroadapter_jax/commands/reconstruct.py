@@ -147,12 +147,12 @@ def main(values: CommandFlags, arguments: list[str]) -> None:
     sampling = sampling_from(values, own)
     require_halving(halving, sampling.num_steps, values.num_candidates or num_candidates)
     pipeline = read_pipeline(values.model, values.run, values.allow_other)
-    if values.precision != "fp32":
-        pipeline = pipeline.with_precision(values.precision)
+    pipeline = pipeline.with_precision(values.precision)
     plan_memory(values, pipeline, sampling)
     ranking = low_level = None
     if values.encoder:
         encoder = BrainEncoder.from_pretrained(values.encoder, allow_other=values.allow_other)
+        encoder = encoder.with_precision(values.precision)
         ranking = Ranking(encoder, halving=halving, keep_candidates=values.keep_candidates)
     if values.low_level_start is not None:
         latents = load_low_level_start(values.low_level_start, dataset.image_ids, pipeline)

@@ -175,9 +175,10 @@ SHARED = {
     ),
     "precision": SharedFlag(
         flags.DEFINE_enum,
-        "Of the U-Net: fp32, or bf16 for a GPU, where it takes a third of the memory.",
-        "fp32",
-        {"enum_values": ("fp32", "bf16")},
+        "Of the U-Net, and of the encoder that ranks: fp32 or bf16. auto is bf16 on a TPU or a GPU "
+        "that has it, where it takes a third of the memory, and fp32 on a CPU.",
+        "auto",
+        {"enum_values": ("auto", "fp32", "bf16")},
     ),
     "licence": SharedFlag(flags.DEFINE_string, "Of what is written."),
     "results": SharedFlag(

@@ -19,7 +19,7 @@ _SMALL = 2**14
 # The widest head of cuDNN's kernel on every card that has it; wider ones need Hopper.
 _CUDNN_WIDTH = 128
 # The oldest compute capability whose tensor cores multiply bfloat16: Ampere.
-_CUDNN_OLDEST = (8, 0)
+BFLOAT16_CAPABILITY = (8, 0)
 # The flash kernel's blocks of queries and keys.
 _FLASH_BLOCK = 128
 
@@ -111,7 +111,7 @@ def fused_kernels(q: Array, k: Array) -> dict[str, Attend]:
 
 def _cudnn_refuses(q: Array, k: Array, capability: tuple[int, int]) -> str | None:
     width = q.shape[-1]
-    if capability < _CUDNN_OLDEST:
+    if capability < BFLOAT16_CAPABILITY:
         name = ".".join(map(str, capability))
         return f"cuDNN's kernel needs compute capability 8.0 or newer, and this GPU has {name}"
     if not q.dtype == k.dtype == jnp.bfloat16:

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, overload
+from typing import Any, NamedTuple, overload
 
 import jax
 import jax.numpy as jnp
@@ -21,10 +21,6 @@ from neuroadapter_jax.diffusion.layers import (
     conv3x3,
 )
 from neuroadapter_jax.errors import InputError
-
-# In what a U-Net holds its parameters and computes; norms and softmax are always of float32.
-Precision = Literal["fp32", "bf16"]
-PRECISIONS = {"fp32": jnp.float32, "bf16": jnp.bfloat16}
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,12 @@ from jaxtyping import Array, Bool, Float, UInt8
 
 from neuroadapter_jax.cortex.packing import pack, unpack_slots
 from neuroadapter_jax.cortex.parcellation import Parcellation
+from neuroadapter_jax.diffusion.precision import (
+    Precision,
+    chosen_precision,
+    in_precision,
+    precision_of,
+)
 from neuroadapter_jax.encoder.features import (
     PATCH_TOKENS,
     Features,
@@ -165,6 +171,55 @@ class BrainEncoder:
         return of_values([of_tree([*states, self.correlations]), *known])
 
     @property
+    def precision(self) -> Precision:
+        """In what the networks compute."""
+        return precision_of(nnx.state(self._backbone, nnx.Param))
+
+    def with_precision(self, precision: str) -> "BrainEncoder":
+        """The same encoder computing in another precision; norms and softmax are of float32 always.
+
+        Predictions and their correlations are of float32, too. docs/scaling.md shows what bfloat16
+        changes in scores and ranks.
+
+        Args:
+            precision: "fp32", "bf16", or "auto" for what suits the device, see
+                `diffusion.precision.default_precision`; what was rounded to bf16 stays so in fp32.
+
+        Raises:
+            SettingError: another one.
+        """
+        chosen = chosen_precision(precision)
+        if chosen == self.precision:
+            return self
+
+        def cast(module: Any) -> Any:
+            graph, params = nnx.split(module)
+            return nnx.merge(graph, in_precision(params, chosen))
+
+        members = [cast(member) for member in self._members]
+        return self._of(cast(self._backbone), members, self.regions, self.correlations)
+
+    def _of(
+        self,
+        backbone: Dinov2Model,
+        members: Sequence[RegionEncoder],
+        regions: Parcellation,
+        correlations: Float[np.ndarray, "m n"],
+    ) -> "BrainEncoder":
+        """An encoder of these networks and regions, otherwise as this one."""
+        return BrainEncoder(
+            backbone,
+            self.features,
+            members,
+            self.blocks,
+            regions,
+            correlations,
+            sharpness=self.sharpness,
+            provenance=self.provenance,
+            allow_other=self.allow_other,
+        )
+
+    @property
     def num_vertices(self) -> int:
         """n, vertices of both hemispheres."""
         return sum(self.regions.num_vertices)
@@ -256,16 +311,11 @@ class BrainEncoder:
         """
         chosen = matching_regions(self.regions, regions)
         own = self.regions.subset(chosen)
-        return BrainEncoder(
+        return self._of(
             self._backbone,
-            self.features,
             [member.part(self.rows, chosen)[0] for member in self._members],
-            self.blocks,
             own,
             np.where(vertices_inside(own), self.correlations, np.nan),
-            sharpness=self.sharpness,
-            provenance=self.provenance,
-            allow_other=self.allow_other,
         )
 
     @classmethod

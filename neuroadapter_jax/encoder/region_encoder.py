@@ -186,7 +186,7 @@ class RegionEncoder(nnx.Module):
         """
         keys = [None] * 3 if dropout_key is None else jax.random.split(dropout_key, 3)
         attention, heads = self.attention, self.config.num_heads
-        positions = sine_positions(*grid, self.config.width)
+        positions = sine_positions(*grid, self.config.width).astype(self.queries.dtype)
         q = split_heads(attention.to_q(self.queries[...])[None], heads)
         k = split_heads(attention.to_k(features + positions), heads)
         v = split_heads(attention.to_v(features), heads)
@@ -215,7 +215,8 @@ class RegionEncoder(nnx.Module):
         if self.config.num_rows > self.config.num_regions:
             # Every region has a row, in order; where it has one only, nothing is to be gathered.
             tokens = tokens[:, rows.region]
-        values = jnp.einsum("brf,rvf->brv", tokens, self.readout_weights[...])
+        weights = self.readout_weights[...]
+        values = jnp.einsum("brf,rvf->brv", tokens, weights, preferred_element_type=jnp.float32)
         return jnp.where(rows.packing.mask, values + self.readout_bias[...], 0.0)
 
     def _dropped(self, x: Array, key: PRNGKeyArray | None) -> Array:

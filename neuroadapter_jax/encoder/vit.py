@@ -90,7 +90,7 @@ class _PatchEmbeddings(nnx.Module):
         )
 
     def __call__(self, images: Float[Array, "b y x c"]) -> Float[Array, "b rows columns f"]:
-        return self.projection(images)
+        return self.projection(images.astype(self.projection.kernel.dtype))
 
 
 class _Embeddings(nnx.Module):

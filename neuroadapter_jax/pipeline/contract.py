@@ -1,6 +1,6 @@
 """What a decoder is to the functions that work through a split, and how they are told to."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -127,3 +127,26 @@ def recorded_sampling(decoder: Any, sampling: Sampling) -> Sampling:
     """Settings as a folder records them: with the spacing that the decoder's backbone takes."""
     backbone = getattr(decoder, "backbone", None)
     return sampling if backbone is None else with_spacing(sampling, backbone.schedule)
+
+
+_PRECISIONS = ("precision", "encoder_precision")
+
+
+def recorded_precision(decoder: Any) -> dict[str, str]:
+    """The precision of a decoder as a folder records it; nothing of a decoder without one."""
+    precision = getattr(decoder, "precision", None)
+    return {} if precision is None else {"precision": precision}
+
+
+def with_unrecorded_precision(
+    found: Mapping[str, Any], wanted: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What a folder records, with this call's precision where an earlier version noted none.
+
+    The fingerprint of the weights, which are rounded with the precision, tells there.
+
+    Args:
+        found: the folder's settings.
+        wanted: those of this call.
+    """
+    return {key: wanted[key] for key in _PRECISIONS if key in wanted} | dict(found)

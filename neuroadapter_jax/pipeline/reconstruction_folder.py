@@ -38,7 +38,9 @@ from neuroadapter_jax.pipeline.contract import (
     Ranking,
     RankingDecoder,
     ReconstructionSettings,
+    recorded_precision,
     recorded_sampling,
+    with_unrecorded_precision,
 )
 from neuroadapter_jax.pipeline.rank import Candidates
 from neuroadapter_jax.pipeline.reconstruct import LowLevelStart
@@ -308,6 +310,7 @@ def _settings_record(
         # Candidates start from noise of their own, but sums of another batch round otherwise.
         "batch_size": settings.batch_size,
         "own_responses": order is None,
+        **recorded_precision(decoder),
         INPUTS: {"prepared": dataset.fingerprint, "weights": decoder.fingerprint},
     }
     if low_level is not None:
@@ -321,6 +324,7 @@ def _settings_record(
             "encoder": ranking.encoder.provenance,
             "halving": list(ranking.halving),
             "keep_candidates": ranking.keep_candidates,
+            "encoder_precision": ranking.encoder.precision,
         }
         record[INPUTS] |= {"encoder_weights": ranking.encoder.fingerprint}
     return record
@@ -389,6 +393,7 @@ def _check_folder(out: Path, settings: dict[str, Any]) -> dict[str, Any]:
         # What a call noted that ended before its first image binds nobody.
         if index.is_file() and (made or index.name == INDEX):
             found = read_json(index, _EXPECTED, _Unfinished)["settings"]
+            found = with_unrecorded_precision(found, settings)
             require_same_settings(out, found, settings, "reconstructions")
     known = any((out / name).is_file() for name in (INDEX, UNFINISHED))
     if made and not known:

@@ -18,8 +18,14 @@ from neuroadapter_jax.cortex.parcellation import Parcellation
 from neuroadapter_jax.diffusion.identity import backbone_identity
 from neuroadapter_jax.diffusion.lora import Lora
 from neuroadapter_jax.diffusion.lora_files import backbone_with_lora, read_lora
+from neuroadapter_jax.diffusion.precision import (
+    PRECISIONS,
+    Precision,
+    chosen_precision,
+    precision_of,
+)
 from neuroadapter_jax.diffusion.sampling import Sampling
-from neuroadapter_jax.diffusion.unet import PRECISIONS, Precision, with_sample_size
+from neuroadapter_jax.diffusion.unet import with_sample_size
 from neuroadapter_jax.diffusion.weights import Backbone, is_random
 from neuroadapter_jax.encoder.brain_encoder import BrainEncoder, check_fits
 from neuroadapter_jax.errors import InputError
@@ -143,6 +149,11 @@ class ReconstructionPipeline:
             provenance=saved.provenance,
         )
 
+    @property
+    def precision(self) -> Precision:
+        """In what the U-Net computes."""
+        return precision_of(self.networks.unet)
+
     def with_precision(self: _Pipeline, precision: str) -> _Pipeline:
         """The same pipeline with a U-Net that computes in another precision.
 
@@ -151,14 +162,17 @@ class ReconstructionPipeline:
         in float32 always, as do norms and softmax.
 
         Args:
-            precision: "fp32" or "bf16"; what was rounded to bf16 stays so in fp32.
+            precision: "fp32", "bf16", or "auto" for what suits the device, see
+                `diffusion.precision.default_precision`; what was rounded to bf16 stays so in fp32.
 
         Raises:
             SettingError: another one.
         """
-        check("precision", precision, Precision)
+        chosen = chosen_precision(precision)
+        if chosen == self.precision:
+            return self
         unet = self.backbone.unet
-        unet = with_sample_size(unet, unet.config.sample_size, PRECISIONS[precision])
+        unet = with_sample_size(unet, unet.config.sample_size, PRECISIONS[chosen])
         return self._with(backbone=self.backbone._replace(unet=unet))
 
     def with_lora(

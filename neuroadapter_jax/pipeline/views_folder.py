@@ -34,7 +34,11 @@ from neuroadapter_jax.ibbi.views import (
 )
 from neuroadapter_jax.locks import runs_alone
 from neuroadapter_jax.pipeline.checks import require_same_regions, require_same_surface
-from neuroadapter_jax.pipeline.contract import recorded_sampling
+from neuroadapter_jax.pipeline.contract import (
+    recorded_precision,
+    recorded_sampling,
+    with_unrecorded_precision,
+)
 from neuroadapter_jax.pipeline.interpret import Interpretation
 from neuroadapter_jax.pipeline.pipeline import NeuroAdapterPipeline
 from neuroadapter_jax.pipeline.view_coordinates import regions_snr, with_coordinates
@@ -137,6 +141,7 @@ def interpret_split(
             **own,
             "num_images": num_images,
             "sampling": recorded_sampling(pipeline, sampling).to_dict(),
+            **recorded_precision(pipeline),
             **({"other_data": other_data} if other_data else {}),
             INPUTS: {"prepared": dataset.fingerprint, "weights": pipeline.fingerprint},
         }
@@ -148,6 +153,7 @@ def interpret_split(
     # What a call noted that ended before its first views binds nobody.
     if (out / SETTINGS).is_file():
         found = read_json(out / SETTINGS, "the settings of `neuroadapter interpret`")
+        found = with_unrecorded_precision(found, record)
         if "areas" in found:
             raise InputError(
                 f"{out} was written by version 0.1.0, which load_views still reads; expected a "

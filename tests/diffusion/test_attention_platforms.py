@@ -7,10 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from torch_reference import assert_close
 
 from neuroadapter_jax.diffusion import attention, attention_fused
-from neuroadapter_jax.diffusion.attention import HeadSum, Tap, attend
+from neuroadapter_jax.diffusion.attention import Attention, HeadSum, LayerStream, Tap, attend
 from neuroadapter_jax.diffusion.attention_fused import (
     NONE,
     Hardware,
@@ -175,11 +176,64 @@ def test_small_attention_needs_no_kernel_and_no_word(rng, having):
         assert fused_kernels(q, k) == {}
 
 
-def test_the_mathematics_of_the_flash_kernel(rng):
+@pytest.mark.parametrize(("keys", "batch"), [(128, 2), (77, 1)])
+def test_the_mathematics_of_the_flash_kernel(rng, keys, batch):
     from jax.experimental.pallas import tpu
 
-    arrays = qkv(rng, 128, 77, 8, jnp.float32, batch=1)
-    truth, _ = in_pytorch(arrays, np.zeros((2, 3, 128, 8), np.float32))
+    arrays = qkv(rng, 128, keys, 8, jnp.float32, batch)
+    gradient = normal(rng, 2, 3, 128, 8)
+    truth, derivatives = in_pytorch(arrays, gradient)
     with tpu.force_tpu_interpret_mode():
-        out = attend_by_flash(*arrays)
+        out, back = jax.vjp(attend_by_flash, *arrays)
+        found = back(jnp.asarray(gradient))
     assert_close(out, truth, 1e-5)
+    for ours, theirs in zip(found, derivatives, strict=True):
+        assert_close(ours, theirs, 1e-4)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "fused", "tolerance"), [(jnp.float32, 0, 1e-5), (jnp.bfloat16, 1, 3e-2)]
+)
+def test_a_layer_forced_onto_a_gpus_path_computes_what_the_cpus_does(
+    rng, having, monkeypatch, dtype, fused, tolerance
+):
+    """The text of every sample in the kernel, the brain stream by pairs under a probe."""
+    layer = jax.tree.map(lambda x: x.astype(dtype), Attention(24, 3, rngs=nnx.Rngs(0)))
+    x, text, brain, alike, away, shares = (
+        jnp.asarray(normal(rng, *shape), dtype)
+        for shape in (
+            (4, 128, 24), (1, 3, 131, 8), (2, 3, 129, 8), (1, 3, 1, 8), (4, 128, 24), (1, 3, 129)
+        )
+    )  # fmt: skip
+    probe = HeadSum(lambda a, s: s[:, None] * a, shares, lambda total: total.mean(axis=1))
+
+    def loss(x, text, brain):
+        streams = [LayerStream(text, 2 * text), LayerStream(brain, brain - 1, 0.5, alike)]
+        out, probed = layer(x, streams, probe)
+        return (out * away).astype(jnp.float32).sum() + probed.sum(), (out, probed)
+
+    def found():
+        (_, made), gradients = jax.value_and_grad(loss, (0, 1, 2), has_aux=True)(x, text, brain)
+        return *made, *gradients
+
+    calls = []
+
+    def kernel(q, k, v):
+        calls.append(k.shape)
+        return attend_with_lengths(q, k, v, "xla")
+
+    truth = found()
+    having(HOPPER)
+    monkeypatch.setattr(attention_fused, "attend_by_cudnn", kernel)
+    monkeypatch.setattr(
+        jax.lax, "platform_dependent",
+        lambda *arrays, default, **platforms: platforms.get("cuda", default)(*arrays),
+    )  # fmt: skip
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what is not fused is said
+        forced = found()
+    assert calls == [(1, 3, 131, 8)] * fused
+    for ours, theirs in zip(forced, truth, strict=True):
+        largest = np.abs(np.asarray(theirs, np.float32)).max()
+        error = np.abs(np.asarray(ours - theirs, np.float32)).max()
+        assert error <= tolerance * largest

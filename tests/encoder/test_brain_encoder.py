@@ -2,9 +2,11 @@
 
 import dataclasses
 import json
+import re
 import shutil
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
@@ -14,6 +16,7 @@ from tiny_encoder import parcellation
 
 from neuroadapter_jax.cortex.parcellation import Parcellation
 from neuroadapter_jax.datasets.prepared.records import PreparedDataset
+from neuroadapter_jax.diffusion import attention_fused
 from neuroadapter_jax.diffusion.weights import ASSETS
 from neuroadapter_jax.encoder.brain_encoder import (
     BrainEncoder,
@@ -25,6 +28,7 @@ from neuroadapter_jax.encoder.brain_encoder import (
     save_brain_encoder,
 )
 from neuroadapter_jax.encoder.region_encoder import RegionEncoder, RegionEncoderConfig, make_rows
+from neuroadapter_jax.encoder.scoring import in_chunks
 from neuroadapter_jax.encoder.vit import Dinov2Config, Dinov2Model
 from neuroadapter_jax.encoder.weights import dinov2_identity, save_dinov2
 from neuroadapter_jax.errors import InputError, NotFiniteError
@@ -270,6 +274,62 @@ def test_the_encoder_of_some_regions_ranks_by_them_as_the_whole_does(folder, ima
     assert not part.reliable()[~inside].any()
     with pytest.raises(InputError, match="no region 'a'"):
         part.rank(images, fmri, parcellation())
+
+
+def test_an_encoder_in_bfloat16_multiplies_in_it_and_ranks_nearly_the_same(folder, images):
+    encoder = BrainEncoder.from_pretrained(folder[0])
+    half = encoder.with_precision("bf16")
+    assert encoder.with_precision("fp32") is encoder.with_precision("auto") is encoder
+    assert (encoder.precision, half.precision) == ("fp32", "bf16")
+    assert half.fingerprint != encoder.fingerprint and half.provenance == encoder.provenance
+    fmri = np.random.default_rng(8).standard_normal((2, N)).astype(np.float32)
+    scorer, arrays = half._scorer(encoder.regions)
+    program = scorer.lower(*arrays, images, fmri, 2).as_text()
+    products = re.findall(r"stablehlo\.(?:dot_general|convolution).* : \((.*)\) ->", program)
+    # Images are resized in float32, along rows and along columns.
+    assert len(products) > 10
+    assert sum("f32" in operands.replace("bf16", "") for operands in products) == 2
+    whole, rounded = (each.rank(images, fmri, encoder.regions) for each in (encoder, half))
+    assert rounded.dtype == np.float32
+    assert 0 < np.abs(whole - rounded).max() < 0.05
+
+
+@pytest.mark.parametrize("chunk", [2, 3, 7, 20])
+def test_samples_in_chunks_come_back_in_their_order(rng, chunk):
+    array = jnp.asarray(rng.standard_normal((7, 3)), jnp.float32)
+    found = in_chunks(lambda x: 2 * x[:, :2] if len(x) <= chunk else None, array, chunk)
+    np.testing.assert_array_equal(np.asarray(found), 2 * np.asarray(array)[:, :2])
+
+
+def test_on_an_accelerator_images_are_ranked_in_chunks_that_its_kernel_takes(
+    folder, images, monkeypatch
+):
+    encoder = BrainEncoder.from_pretrained(folder[0])
+    fmri = np.random.default_rng(8).standard_normal((2, N)).astype(np.float32)
+    score, arrays = encoder._scorer(encoder.regions)
+    truth = np.asarray(score(*arrays, images, fmri, 4))
+    sizes = []
+
+    def kernel(q, k, v):
+        sizes.append(len(q))
+        return attention_fused.attend_with_lengths(q, k, v, "xla")
+
+    hopper = attention_fused.Hardware(nvidia=(9, 0), cudnn=True)
+    monkeypatch.setattr(attention_fused, "hardware", lambda: hopper)
+    monkeypatch.setattr(attention_fused, "_SMALL", 0)
+    monkeypatch.setattr(attention_fused, "_cudnn_refuses", lambda *_: None)
+    monkeypatch.setattr(attention_fused, "attend_by_cudnn", kernel)
+    monkeypatch.setattr(
+        jax.lax,
+        "platform_dependent",
+        lambda *arrays, default, **platforms: platforms["cuda"](*arrays),
+    )
+    encoder._scorers.clear()
+    score, arrays = encoder._scorer(encoder.regions)
+    found = np.asarray(score(*arrays, images, fmri, 4))
+    # Six images: four, then the two that are left.
+    assert set(sizes) == {4, 2}
+    np.testing.assert_allclose(found, truth, atol=1e-5)
 
 
 def test_the_shipped_encoder_ranks_by_the_regions_of_the_shipped_adapter():

@@ -52,7 +52,7 @@ RECONSTRUCT: tuple[Row, ...] = (
     row(21, "reconstruct --model {model} --out {out}", "--prepared"),
     row(21, "reconstruct --model {model} --prepared {prepared}", "--out"),
     row(21, f"reconstruct --prepared {{prepared}} {FLAGS}", "--model", "--run"),
-    row(4, f"{BASE} --precision int8", "precision", "int8", "bf16"),
+    row(4, f"{BASE} --precision int8", "precision", "int8", "bf16", "auto"),
     row(21, f"{BASE} --run {{run}}", "--model", "--run"),
     row(21, f"reconstruct --model {{run}} --prepared {{prepared}} {FLAGS}", "{run}", "run|export"),
     row(21, f"reconstruct --run {{model}} --prepared {{prepared}} {FLAGS}", "{model}"),

@@ -32,6 +32,7 @@ class Accelerator:
         peak: dense FLOP/s of products of two operands of a type, from the vendor's data sheet;
             float32 as JAX computes it by default: TF32 on NVIDIA, bfloat16 passes on TPUs.
         bandwidth: of its memory, in bytes per second, from the data sheet.
+        kind: as JAX calls the device.
         topologies: for TPUs, the name of a slice of so many devices.
     """
 
@@ -39,26 +40,53 @@ class Accelerator:
     platform: str
     peak: Mapping[str, float]
     bandwidth: float
+    kind: str
     topologies: Mapping[int, str] | None = None
 
+    def compute_seconds(self, flops: Mapping[str, float]) -> float:
+        """FLOPs over the peaks of their types.
 
-def _nvidia(label: str, bfloat16: float, tf32: float, bandwidth: float) -> Accelerator:
+        Args:
+            flops: type of the operands -> floating-point operations.
+        """
+        return sum((n / self.peak.get(kind, self.peak["f32"]) for kind, n in flops.items()), 0.0)
+
+    def memory_seconds(self, bytes_moved: float) -> float:
+        """Bytes moved over the memory's bandwidth."""
+        return bytes_moved / self.bandwidth
+
+    def bound(self, flops: Mapping[str, float], bytes_moved: float) -> float:
+        """The roofline's time, the greater of the two: no run can be faster."""
+        return max(self.compute_seconds(flops), self.memory_seconds(bytes_moved))
+
+
+def _nvidia(label: str, kind: str, bfloat16: float, tf32: float, bandwidth: float) -> Accelerator:
     peak = {"bf16": bfloat16, "f16": bfloat16, "f32": tf32}
-    return Accelerator(label, "cuda", peak, bandwidth)
+    return Accelerator(label, "cuda", peak, bandwidth, kind)
 
 
 ACCELERATORS = {
-    "h100": _nvidia("H100 SXM 80 GB", 989.4e12, 494.7e12, 3.35e12),
-    "l40": _nvidia("L40 48 GB", 181.05e12, 90.5e12, 0.864e12),
-    "a100": _nvidia("A100 SXM 80 GB", 312e12, 156e12, 2.039e12),
+    "h100": _nvidia("H100 SXM 80 GB", "NVIDIA H100 80GB HBM3", 989.4e12, 494.7e12, 3.35e12),
+    "l40": _nvidia("L40 48 GB", "NVIDIA L40", 181.05e12, 90.5e12, 0.864e12),
+    "a100": _nvidia("A100 SXM 80 GB", "NVIDIA A100-SXM4-80GB", 312e12, 156e12, 2.039e12),
     "v5p": Accelerator(
         "TPU v5p 95 GB",
         "tpu",
         {"bf16": 459e12, "f16": 459e12, "f32": 459e12},
         2.765e12,
+        "TPU v5",
         {1: "v5p:1x1x1", 8: "v5p:2x2x2"},
     ),
 }
+
+
+def accelerator_of(kind: str) -> Accelerator | None:
+    """What is known of a device by JAX's name of it; None where nothing is.
+
+    Args:
+        kind: a device's `device_kind`.
+    """
+    return next((one for one in ACCELERATORS.values() if one.kind == kind), None)
 
 
 def installed_plugin(platform: str) -> str:

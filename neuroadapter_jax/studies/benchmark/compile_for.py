@@ -76,13 +76,11 @@ class Compiled:
 
     def compute_seconds(self) -> float:
         """FLOPs over the peaks of their types."""
-        peak = ACCELERATORS[self.accelerator].peak
-        seconds = [n / peak.get(kind, peak["f32"]) for kind, n in self.flops.items()]
-        return sum(seconds, 0.0)
+        return ACCELERATORS[self.accelerator].compute_seconds(self.flops)
 
     def memory_seconds(self) -> float:
         """Bytes moved over the memory's bandwidth."""
-        return self.bytes_moved / ACCELERATORS[self.accelerator].bandwidth
+        return ACCELERATORS[self.accelerator].memory_seconds(self.bytes_moved)
 
     def bound(self) -> float:
         """The roofline's time, the greater of the two: no run can be faster."""

@@ -17,6 +17,7 @@ from neuroadapter_jax.cortex.packing import Packing
 from neuroadapter_jax.cortex.parcellation import HEMISPHERES, MESHES, Parcellation
 from neuroadapter_jax.diffusion.attention import Stream
 from neuroadapter_jax.diffusion.noise_schedule import NoiseSchedule
+from neuroadapter_jax.diffusion.precision import PRECISIONS, Precision
 from neuroadapter_jax.diffusion.sampling import Sampling
 from neuroadapter_jax.diffusion.text_encoder import CLIPTextModel
 from neuroadapter_jax.diffusion.unet import UNet2DConditionModel
@@ -37,7 +38,6 @@ from neuroadapter_jax.training.step import Frozen, make_train_step
 
 NUM_VERTICES = 2 * MESHES["fsaverage"]
 NUM_ROIS = 12
-_BASE = Dinov2Config()  # the sizes of facebook/dinov2-base
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,7 @@ class Workload:
         num_steps: denoising steps.
         num_parcels: regions of the encoder's parcellation.
         num_vertices: responses per sample; fsaverage has 2 x 163,842.
+        vit: the vision transformer that encoders stand on; the sizes of facebook/dinov2-base.
     """
 
     batch: int = 16
@@ -59,6 +60,7 @@ class Workload:
     num_steps: int = 50
     num_parcels: int = 1000
     num_vertices: int = NUM_VERTICES
+    vit: Dinov2Config = Dinov2Config()
 
 
 @dataclass(frozen=True)
@@ -70,12 +72,14 @@ class Program:
         arguments: shapes, types and places in the place of arrays.
         options: further, static arguments.
         loop: whether its cost is that of one turn of its longest loop, such as a sampling step.
+        trains: whether the first of its results takes the place of its first argument.
     """
 
     function: Any
     arguments: tuple
     options: Mapping[str, Any]
     loop: bool = False
+    trains: bool = False
 
     def lower(self) -> Any:
         """The lowered program, for the platform of the arguments' places."""
@@ -168,7 +172,8 @@ def training_step(
             (state, frozen),
             places,
         )
-    return Program(step, (state, frozen, placed(records, mesh, ROWS)), {})
+    arguments = (state, frozen, placed(records, mesh, ROWS))
+    return Program(step, arguments, {}, trains=True)
 
 
 def sampling_step(
@@ -237,11 +242,9 @@ def _encoder(num_regions: int, rows: Any, backbone: Dinov2Config) -> tuple[Any, 
     return nnx.split(abstract_network(lambda rngs: RegionEncoder(config, rngs=rngs)))
 
 
-def encoder_step(
-    size: Size, workload: Workload, mesh: Mesh, backbone: Dinov2Config = _BASE
-) -> Program:
-    """A training step of one brain encoder on features that were computed before."""
-    features = Features()
+def encoder_step(size: Size, workload: Workload, mesh: Mesh) -> Program:
+    """A training step of one brain encoder on features that were computed before, in float32."""
+    features, backbone = Features(), workload.vit
     rows = make_rows(even_parcellation(workload.num_parcels, workload.num_vertices))
     graph, params = _encoder(workload.num_parcels, rows, backbone)
     side = features.padded_size // backbone.patch_size
@@ -252,12 +255,15 @@ def encoder_step(
         "features": array(jnp.float16, workload.batch, side * side, backbone.hidden_size),
         "betas": array(jnp.float16, workload.batch, workload.num_vertices),
     }
-    return Program(step, (placed(state, mesh), placed(records, mesh, ROWS)), {})
+    arguments = (placed(state, mesh), placed(records, mesh, ROWS))
+    return Program(step, arguments, {}, trains=True)
 
 
-def ranking(size: Size, workload: Workload, mesh: Mesh, backbone: Dinov2Config = _BASE) -> Program:
-    """Scores of the candidates of one response by an ensemble of four, all in float32."""
-    features, blocks = Features(), (1, 3, 5, 7)
+def ranking(
+    size: Size, workload: Workload, mesh: Mesh, *, precision: Precision = "bf16"
+) -> Program:
+    """Scores of the candidates of one response by an ensemble of four."""
+    features, backbone, blocks = Features(), workload.vit, (1, 3, 5, 7)
     share = workload.num_vertices * size.num_regions // workload.num_parcels
     rows = make_rows(even_parcellation(size.num_regions, share))
     side = features.padded_size // backbone.patch_size
@@ -265,13 +271,15 @@ def ranking(size: Size, workload: Workload, mesh: Mesh, backbone: Dinov2Config =
     parts = [vit, *[_encoder(size.num_regions, rows, backbone) for _ in blocks]]
     graphs, states = zip(*parts, strict=True)
     packed = packed_prediction(graphs, features, blocks, (side, side), rows)
-    scores = jax.jit(candidate_scores(packed, rows), static_argnums=4)
+    scores = functools.partial(candidate_scores(packed, rows), chunk=workload.candidates)
     slots = rows.packing.index.shape
-    params = (list(states), array(jnp.float32, len(blocks), *slots))
+    dtype = PRECISIONS[precision]
+    states = jax.tree.map(lambda x: array(dtype, *x.shape), list(states))
+    params = (states, array(jnp.float32, len(blocks), *slots))
     pixels = size.vae.sample_size
     images = array(jnp.uint8, 1, workload.candidates, pixels, pixels, 3)
     arguments = (params, array(jnp.bool_, *slots), images, array(jnp.float32, 1, share))
-    return Program(scores, (*placed(arguments, mesh), workload.candidates), {})
+    return Program(jax.jit(scores), placed(arguments, mesh), {})
 
 
 PROGRAMS: dict[str, Callable[[Size, Workload, Mesh], Program]] = {
