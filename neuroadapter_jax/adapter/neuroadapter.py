@@ -10,7 +10,7 @@ from neuroadapter_jax.adapter.decoupled_attention import (
     DecoupledAttention,
     cross_attention_shapes,
 )
-from neuroadapter_jax.adapter.region_projection import RegionMLP, Initial, RegionProjection
+from neuroadapter_jax.adapter.region_projection import Initial, RegionMLP, RegionProjection
 from neuroadapter_jax.adapter.token_mapper import TokenMapper
 from neuroadapter_jax.diffusion.attention import Stream
 from neuroadapter_jax.diffusion.unet import UNet2DConditionModel

@@ -121,8 +121,8 @@ def make_train_step(
         loss = mean_b w_b (mean over pixels of (eps_b - unet(x_t, t, text, brain))^2)
 
     with Min-SNR weights w and random token dropout (NeuroAdapter, arXiv 2509.23566), and with
-    `objective.pixel_weight` times the mean of `pixel_losses`, which the paper does not have. The state has
-    params, opt_state, step and, with ema_decay, ema. Every random number comes from
+    `objective.pixel_weight` times the mean of `pixel_losses`, which the paper does not have. The
+    state has params, opt_state, step and, with ema_decay, ema. Every random number comes from
     fold_in(key(seed), step), drawn for the whole batch, so accumulate, remat and the mesh change
     the result by rounding alone. With a packing per subject the batch names each sample's as
     subject_index, and a bank whose subject the batch lacks gets no gradient.

@@ -1,4 +1,4 @@
-"""The cells that the ledger is made of: what each computes, with which settings, from which data."""
+"""The cells of the ledger: what each computes, with which settings, from which data."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
