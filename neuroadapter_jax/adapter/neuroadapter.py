@@ -10,7 +10,7 @@ from neuroadapter_jax.adapter.decoupled_attention import (
     DecoupledAttention,
     cross_attention_shapes,
 )
-from neuroadapter_jax.adapter.region_projection import Initial, RegionProjection
+from neuroadapter_jax.adapter.region_projection import Initial, RegionMLP, RegionProjection
 from neuroadapter_jax.adapter.token_mapper import TokenMapper
 from neuroadapter_jax.diffusion.attention import Stream
 from neuroadapter_jax.diffusion.unet import UNet2DConditionModel
@@ -33,6 +33,8 @@ class NeuroAdapterConfig:
         num_subjects: u, subjects with a projection bank each over what they share.
         condition_width: width of the tokens before the norm, the released code's condition_dim;
             None for f.
+        region_hidden: hidden width of a two-layer network per region in place of the paper's
+            linear projection, see `RegionMLP`; None for the projection.
 
     Examples:
         >>> from neuroadapter_jax.adapter.neuroadapter import NeuroAdapterConfig
@@ -52,6 +54,7 @@ class NeuroAdapterConfig:
     token_queries: int | None = None
     num_subjects: int = 1
     condition_width: int | None = None
+    region_hidden: int | None = None
 
     @property
     def width_before_norm(self) -> int:
@@ -73,6 +76,15 @@ class _TokenNorm(nnx.Module):
 
     def __call__(self, tokens: Float[Array, "b p c"]) -> Float[Array, "b p f"]:
         return self.norm(self.proj(tokens))
+
+
+def _region_map(config: NeuroAdapterConfig, rngs: nnx.Rngs) -> RegionProjection | RegionMLP:
+    """What makes a region's responses a token."""
+    p, v, width = config.num_regions, config.max_vertices, config.width_before_norm
+    shape = (width, config.initial, config.num_subjects)
+    if config.region_hidden is None:
+        return RegionProjection(p, v, *shape, rngs=rngs)
+    return RegionMLP(p, v, config.region_hidden, *shape, rngs=rngs)
 
 
 class NeuroAdapter(nnx.Module):
@@ -113,14 +125,7 @@ class NeuroAdapter(nnx.Module):
 
     def __init__(self, config: NeuroAdapterConfig, *, rngs: nnx.Rngs):
         self.config = config
-        self.region_projection = RegionProjection(
-            config.num_regions,
-            config.max_vertices,
-            config.width_before_norm,
-            config.initial,
-            config.num_subjects,
-            rngs=rngs,
-        )
+        self.region_projection = _region_map(config, rngs)
         if config.token_queries is not None:
             self.token_mapper = TokenMapper(
                 config.token_queries, config.num_regions, config.width_before_norm, rngs=rngs
@@ -139,6 +144,7 @@ class NeuroAdapter(nnx.Module):
         initial: Initial = "per_region",
         token_queries: int | None = None,
         num_subjects: int = 1,
+        region_hidden: int | None = None,
         *,
         rngs: nnx.Rngs,
     ) -> "NeuroAdapter":
@@ -151,6 +157,7 @@ class NeuroAdapter(nnx.Module):
             initial: the projection bank's random start, "per_region" or "released".
             token_queries: learned queries that are the tokens; None for one token per region.
             num_subjects: subjects with a projection bank each.
+            region_hidden: hidden width of a network per region; None for a linear projection.
             rngs: of the random start.
 
         Raises:
@@ -167,6 +174,7 @@ class NeuroAdapter(nnx.Module):
             initial,
             token_queries,
             num_subjects,
+            region_hidden=region_hidden,
         )
         adapter = cls(config, rngs=rngs)
         adapter.attention.start_from_text(unet)

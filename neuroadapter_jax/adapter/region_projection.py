@@ -102,3 +102,65 @@ class RegionProjection(nnx.Module):
         single.weights = nnx.Param(self.weights[...][:, index])
         single.bias = nnx.Param(self.bias[...][:, index])
         return single
+
+
+class RegionMLP(nnx.Module):
+    """E[p] = GELU(B[p] W1[p] + b1[p]) W2[p] + b2[p]: a small network in place of the projection.
+
+    Every region has its own two layers, so a token is a curved function of its vertices'
+    responses. Neither the paper nor the released code has it; `NeuroAdapterConfig.region_hidden`
+    asks for it.
+
+    Args:
+        num_regions: the number p of regions.
+        max_vertices: slots v per region; smaller regions are zero-padded.
+        hidden_width: width h between the layers.
+        token_width: width f of a token.
+        initial: random start of both layers, see `RegionProjection`.
+        num_subjects: how many subjects, with two layers each.
+        rngs: of the random start.
+
+    Raises:
+        InputError: an unknown `initial`.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from neuroadapter_jax.adapter.region_projection import RegionMLP
+        >>> mlp = RegionMLP(5, max_vertices=7, hidden_width=8, token_width=16, rngs=nnx.Rngs(0))
+        >>> mlp(jnp.zeros((3, 5, 7))).shape  # 3 samples, a token for each of 5 regions
+        (3, 5, 16)
+    """
+
+    def __init__(
+        self,
+        num_regions: int,
+        max_vertices: int,
+        hidden_width: int,
+        token_width: int,
+        initial: Initial = "per_region",
+        num_subjects: int = 1,
+        *,
+        rngs: nnx.Rngs,
+    ):
+        shape = (initial, num_subjects)
+        self.first = RegionProjection(num_regions, max_vertices, hidden_width, *shape, rngs=rngs)
+        self.second = RegionProjection(num_regions, hidden_width, token_width, *shape, rngs=rngs)
+
+    def __call__(
+        self, packed: Float[Array, "b p v"], subject: Int[Array, " b"] | None = None
+    ) -> Float[Array, "b p f"]:
+        """The tokens.
+
+        Args:
+            packed: responses by region, zero in empty slots.
+            subject: whose layers each sample takes, 0 to u - 1; None with one subject.
+        """
+        return self.second(nnx.gelu(self.first(packed, subject)), subject)
+
+    def of_subject(self, index: int) -> "RegionMLP":
+        """One subject's layers alone; `index` is from 0 to u - 1."""
+        single = nnx.clone(self)
+        single.first = self.first.of_subject(index)
+        single.second = self.second.of_subject(index)
+        return single

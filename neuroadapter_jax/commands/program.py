@@ -14,7 +14,14 @@ COMMANDS = {
     "Data": ("prepare", "rois"),
     "Training": ("train", "export", "train-encoder", "distill"),
     "Reconstructions": ("reconstruct", "interpret", "evaluate", "evaluate-encoder"),
-    "Studies": ("baselines", "ablate", "attention-truth", "benchmark", "few-steps"),
+    "Studies": (
+        "baselines",
+        "ablate",
+        "claims",
+        "attention-truth",
+        "benchmark",
+        "few-steps",
+    ),
     "Other formats": ("convert", "publish"),
     "Small models that ship with the package": (
         "pretrain-backbone",

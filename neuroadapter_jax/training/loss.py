@@ -96,3 +96,36 @@ def denoising_losses(
     """
     error = (prediction.astype(jnp.float32) - target.astype(jnp.float32)) ** 2
     return weights * error.reshape(error.shape[0], -1).mean(axis=1)
+
+
+def pixel_losses(
+    schedule: NoiseSchedule,
+    timesteps: Int[Array, " b"],
+    predicted: Float[Array, "b *s"],
+    wanted: Float[Array, "b *s"],
+) -> Float[Array, " b"]:
+    """How far the image that a prediction implies is from the true one, per sample.
+
+    loss_b = abar_t mean (predicted_b - wanted_b)^2
+
+    abar_t, the share of signal in x_t, keeps timesteps of much noise from ruling the loss: the
+    clean latents that a prediction implies there are off by the noise over the signal. Neither the
+    paper nor the released code has this loss.
+
+    Args:
+        schedule: the noise schedule.
+        timesteps: [b], 0 to T - 1.
+        predicted: decoded from the clean latents that the U-Net's output implies.
+        wanted: decoded from the true latents.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> from neuroadapter_jax.diffusion.noise_schedule import NoiseSchedule
+        >>> from neuroadapter_jax.training.loss import pixel_losses
+        >>> images = jnp.ones((2, 4, 4, 3))
+        >>> losses = pixel_losses(NoiseSchedule(), jnp.array([0, 999]), images, 0 * images)
+        >>> [round(float(x), 3) for x in losses]  # much noise counts little
+        [0.999, 0.005]
+    """
+    snr = schedule.snr(timesteps)
+    return denoising_losses(predicted, wanted, snr / (1.0 + snr))

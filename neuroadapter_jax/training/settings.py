@@ -57,6 +57,8 @@ class Settings:
             shuffled among them, see `shuffle_regions`.
         token_queries: learned queries that read the regions, see `NeuroAdapterConfig`; None for
             one token per region.
+        region_hidden: hidden width of a network per region in place of the linear projection, see
+            `NeuroAdapterConfig`; None for the paper's projection.
         max_vertices: slots v per region; None takes the largest chosen region's size.
         initial: the projection bank's random start.
         seed: of parameters, data order, noise and dropout.
@@ -75,6 +77,7 @@ class Settings:
         gamma: cap of the Min-SNR weights; None for none.
         drop_rate: of tokens, "uniform" or a number.
         drop_all: share of samples that lose every token; 0 in the paper.
+        pixel_weight: of a loss over pixels beside the paper's, see `Objective`; 0 for none.
         ema_decay: of the moving average that is evaluated and exported; None for none.
         repeats: "average" over an image's repeats, or a "random" subset of them per visit.
         sampling: the exported model's own; the validation images are sampled with it too, in
@@ -99,6 +102,7 @@ class Settings:
     groupwise: bool = True
     region_structure: bool = True
     token_queries: Count | Annotated[None, "for a token per region"] = None
+    region_hidden: Count | Annotated[None, "for a linear projection"] = None
     max_vertices: Count | Annotated[None, "for the largest region's"] = None
     initial: Initial = "per_region"
     seed: Seed = 0
@@ -117,6 +121,7 @@ class Settings:
     gamma: Positive | Annotated[None, "for no weighting"] = 5.0
     drop_rate: Share | Literal["uniform"] = "uniform"
     drop_all: Share = 0.0
+    pixel_weight: NonNegative = 0.0
     ema_decay: ShareBelowOne | Annotated[None, "for no average"] = None
     repeats: Literal["average", "random"] = "average"
     sampling: Sampling = dataclasses.field(default_factory=Sampling)
@@ -153,7 +158,7 @@ class Settings:
     @property
     def objective(self) -> Objective:
         """What the train step minimises."""
-        return Objective(self.gamma, self.drop_rate, self.drop_all)
+        return Objective(self.gamma, self.drop_rate, self.drop_all, self.pixel_weight)
 
     @property
     def validation_sampling(self) -> Sampling:

@@ -96,6 +96,7 @@ class TrainingSetup:
             settings.initial,
             settings.token_queries,
             len(packings),
+            settings.region_hidden,
             rngs=nnx.Rngs(settings.seed),
         )
         dtype = PRECISIONS[precision or settings.precision]
@@ -114,6 +115,7 @@ class TrainingSetup:
             empty_prompt(self.backbone),
             packing,
             self.backbone.vae.config.scaling_factor,
+            self.backbone.vae if settings.pixel_weight else None,
         )
         self.optimizer = make_optimizer(
             make_schedule(

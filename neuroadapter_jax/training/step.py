@@ -15,9 +15,15 @@ from neuroadapter_jax.adapter.token_dropout import keep_mask
 from neuroadapter_jax.cortex.packing import Packing, pack
 from neuroadapter_jax.diffusion.attention import Stream
 from neuroadapter_jax.diffusion.noise_schedule import NoiseSchedule
-from neuroadapter_jax.ranges import Positive, Share, check_fields
+from neuroadapter_jax.diffusion.vae import AutoencoderKL
+from neuroadapter_jax.ranges import NonNegative, Positive, Share, check_fields
 from neuroadapter_jax.sharding import constrained, gathered
-from neuroadapter_jax.training.loss import denoising_losses, min_snr_weights, sample_noise
+from neuroadapter_jax.training.loss import (
+    denoising_losses,
+    min_snr_weights,
+    pixel_losses,
+    sample_noise,
+)
 from neuroadapter_jax.training.optimizers import ema_update
 
 
@@ -30,12 +36,14 @@ class Frozen(NamedTuple):
         packing: where each region's vertices lie; of each subject where they have a projection
             bank each.
         scaling_factor: of the autoencoder's latents.
+        vae: the autoencoder, graph and parameters, which a loss over pixels reads; None without.
     """
 
     unet: Any
     text: Stream
     packing: Packing
     scaling_factor: float | Array
+    vae: AutoencoderKL | None = None
 
 
 @dataclass(frozen=True)
@@ -47,6 +55,8 @@ class Objective:
         drop_rate: share of tokens that a sample loses, 0 to 1, or "uniform" for a share drawn
             for each sample; see `keep_mask`.
         drop_all: share of samples that lose every token, 0 to 1; see `keep_mask`.
+        pixel_weight: of a loss over pixels that is added, see `pixel_losses`; 0, as in the paper,
+            for none.
 
     Examples:
         >>> from neuroadapter_jax.training.step import Objective
@@ -57,6 +67,7 @@ class Objective:
     gamma: Positive | None = 5.0
     drop_rate: Share | Literal["uniform"] = "uniform"
     drop_all: Share = 0.0
+    pixel_weight: NonNegative = 0.0
 
     def __post_init__(self):
         check_fields(self)
@@ -109,8 +120,9 @@ def make_train_step(
 
         loss = mean_b w_b (mean over pixels of (eps_b - unet(x_t, t, text, brain))^2)
 
-    with Min-SNR weights w and random token dropout (NeuroAdapter, arXiv 2509.23566). The state has
-    params, opt_state, step and, with ema_decay, ema. Every random number comes from
+    with Min-SNR weights w and random token dropout (NeuroAdapter, arXiv 2509.23566), and with
+    `objective.pixel_weight` times the mean of `pixel_losses`, which the paper does not have. The
+    state has params, opt_state, step and, with ema_decay, ema. Every random number comes from
     fold_in(key(seed), step), drawn for the whole batch, so accumulate, remat and the mesh change
     the result by rounding alone. With a packing per subject the batch names each sample's as
     subject_index, and a bank whose subject the batch lacks gets no gradient.
@@ -146,6 +158,7 @@ def make_train_step(
         packed = pack(batch["betas"].astype(jnp.float32), frozen.packing, subject)
         num_tokens = nnx.merge(adapter_graph, params).config.num_tokens
         return {
+            "latents": latents,
             "noisy": schedule.add_noise(latents, noise, timesteps),
             "timesteps": timesteps,
             "target": schedule.target(latents, noise, timesteps),
@@ -154,34 +167,41 @@ def make_train_step(
             "subject": subject,
         }
 
-    def loss_fn(params, unet_params, text, inputs: dict[str, Any]):
+    def of_pixels(prediction: Array, inputs: dict[str, Any], frozen: Frozen) -> Array:
+        """The added loss, or 0 where there is none."""
+        if frozen.vae is None or not objective.pixel_weight:
+            return jnp.zeros(())
+        timesteps, scale = inputs["timesteps"], frozen.scaling_factor
+        clean = schedule.predicted_clean(inputs["noisy"], prediction, timesteps)
+        shown, wanted = (frozen.vae.decode(x / scale) for x in (clean, inputs["latents"]))
+        return objective.pixel_weight * pixel_losses(schedule, timesteps, shown, wanted).mean()
+
+    def loss_fn(params, frozen: Frozen, inputs: dict[str, Any]):
         brain = nnx.merge(adapter_graph, params)(
             inputs["packed"], inputs["keep"], inputs["subject"]
         )
-        unet = nnx.merge(unet_graph, unet_params)
-        prediction = unet(inputs["noisy"], inputs["timesteps"], [text, brain], remat=remat)
+        unet = nnx.merge(unet_graph, frozen.unet)
+        prediction = unet(inputs["noisy"], inputs["timesteps"], [frozen.text, brain], remat=remat)
         weights = min_snr_weights(schedule, inputs["timesteps"], objective.gamma)
         losses = denoising_losses(prediction, inputs["target"], weights)
         unweighted = denoising_losses(prediction, inputs["target"], jnp.ones(len(weights)))
-        return losses.mean(), {
+        return losses.mean() + of_pixels(prediction, inputs, frozen), {
             "unweighted_loss": unweighted.mean(),
             "kept_tokens": inputs["keep"].mean(),
         }
 
     value_and_grad = jax.value_and_grad(loss_fn, has_aux=True)
 
-    def in_parts(params, unet_params, text, inputs):
+    def in_parts(params, frozen, inputs):
         # Row r goes to part r mod accumulate, so that every device works on each part.
         parts = jax.tree.map(
             lambda x: x.reshape(-1, accumulate, *x.shape[1:]).swapaxes(0, 1), inputs
         )
 
         def add(total, part):
-            return jax.tree.map(jnp.add, total, value_and_grad(params, unet_params, text, part)), ()
+            return jax.tree.map(jnp.add, total, value_and_grad(params, frozen, part)), ()
 
-        shapes = jax.eval_shape(
-            value_and_grad, params, unet_params, text, jax.tree.map(lambda x: x[0], parts)
-        )
+        shapes = jax.eval_shape(value_and_grad, params, frozen, jax.tree.map(lambda x: x[0], parts))
         zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
         total, _ = jax.lax.scan(add, zeros, parts)
         return jax.tree.map(lambda x: x / accumulate, total)
@@ -190,9 +210,8 @@ def make_train_step(
         key = jax.random.fold_in(jax.random.key(seed), state["step"])
         inputs = prepare(state["params"], frozen, batch, key)
         gradient = value_and_grad if accumulate == 1 else in_parts
-        (loss, parts), grads = gradient(
-            whole(state["params"]), whole(frozen.unet), frozen.text, inputs
-        )
+        gathered_unet = frozen._replace(unet=whole(frozen.unet))
+        (loss, parts), grads = gradient(whole(state["params"]), gathered_unet, inputs)
         grads = cut(grads)
         updates, opt_state = optimizer.update(grads, state["opt_state"], state["params"])
         params = optax.apply_updates(state["params"], updates)
