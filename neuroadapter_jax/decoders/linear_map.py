@@ -64,6 +64,11 @@ class LinearMap:
         flat = np.asarray(fmri, np.float32)[:, self.vertices] @ self.weights + self.bias
         return flat.reshape(len(fmri), *self.shape)
 
+    @property
+    def num_parameters(self) -> int:
+        """Fitted numbers: weights and bias."""
+        return self.weights.size + self.bias.size
+
     def save(self, path: str | Path) -> None:
         """Write an npz file, whole or not at all."""
         arrays: dict[str, Any] = {

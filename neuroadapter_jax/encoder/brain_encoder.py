@@ -14,6 +14,7 @@ from jaxtyping import Array, Bool, Float, UInt8
 
 from neuroadapter_jax.cortex.packing import pack, unpack_slots
 from neuroadapter_jax.cortex.parcellation import Parcellation
+from neuroadapter_jax.diffusion.weights import num_parameters
 from neuroadapter_jax.encoder.features import (
     PATCH_TOKENS,
     Features,
@@ -163,6 +164,11 @@ class BrainEncoder:
         sizes = (self.features.image_size, self.features.padded_size)
         known = [self.blocks, self.sharpness, sizes, self.regions.fingerprint()]
         return of_values([of_tree([*states, self.correlations]), *known])
+
+    @property
+    def num_parameters(self) -> int:
+        """Trained numbers of all its networks; the frozen image model's do not count."""
+        return sum(map(num_parameters, self._members))
 
     @property
     def num_vertices(self) -> int:
