@@ -19,6 +19,7 @@ COMMANDS = {
     "Small models that ship with the package": (
         "pretrain-backbone",
         "pretrain-vit",
+        "train-image-adapter",
         "train-scene-reader",
     ),
     "First steps": ("demo", "doctor"),

@@ -105,15 +105,36 @@ class StreamDecoder(BrainDecoder):
             low_level = self.own_start(fmri, strength)
         else:
             low_level = LowLevelStart(start, 1.0 if strength is None else strength)
-        latents = checks.starting_latents(low_level, len(fmri), self.backbone.unet.config)
+        return self.sample(self.conditions(fmri), keys, sampling, low_level)
+
+    def sample(
+        self,
+        conditions: Conditions,
+        keys: NoiseKeys,
+        sampling: Sampling | None = None,
+        low_level: LowLevelStart | None = None,
+    ) -> UInt8[np.ndarray, "b s y x c"]:
+        """Images of conditions, predicted or true.
+
+        Args:
+            conditions: arrays by name as `conditions` gives them, b rows each.
+            keys: which noise each image starts from.
+            sampling: settings of the sampler; the decoder's own when None.
+            low_level: where sampling begins.
+
+        Raises:
+            NotFiniteError: the sampler ended in latents that are no image's.
+        """
+        sampling, size = sampling or self.sampling, len(keys.sample_ids)
+        latents = checks.starting_latents(low_level, size, self.backbone.unet.config)
         skipped = 0 if low_level is None else skipped_steps(sampling.num_steps, low_level.strength)
         count = keys.num_candidates
-        found = {k: np.repeat(v, count, axis=0) for k, v in self.conditions(fmri).items()}
+        found = {k: np.repeat(v, count, axis=0) for k, v in conditions.items()}
         per_image: dict[str, Any] = {"conditions": found, "keys": keys.arrays()}
         if latents is not None and skipped:
             per_image["low_level"] = np.repeat(np.asarray(latents), count, axis=0)
         devices = jax.local_devices()
-        mesh = make_mesh(devices=devices[: math.gcd(count * len(fmri), len(devices))])
+        mesh = make_mesh(devices=devices[: math.gcd(count * size, len(devices))])
         scale = jnp.float32(sampling.guidance_scale) if sampling.is_guided else None
         images, sampled = self._sample_jitted(
             replicate(self._params, mesh),
@@ -123,8 +144,8 @@ class StreamDecoder(BrainDecoder):
             sampling=sampling.replace(guidance_scale=1.0),
             skipped=skipped,
         )
-        checks.usable_latents(np.asarray(sampled).reshape(len(fmri), -1))
-        return np.asarray(images).reshape(len(fmri), count, *images.shape[1:])
+        checks.usable_latents(np.asarray(sampled).reshape(size, -1))
+        return np.asarray(images).reshape(size, count, *images.shape[1:])
 
     def _sample(
         self, params, guidance_scale, per_image, *, sampling: Sampling, skipped: int
