@@ -14,7 +14,7 @@ COMMANDS = {
     "Data": ("prepare", "rois"),
     "Training": ("train", "export", "train-encoder"),
     "Reconstructions": ("reconstruct", "interpret", "evaluate", "evaluate-encoder"),
-    "Studies": ("baselines", "ablate", "attention-truth", "benchmark"),
+    "Studies": ("decoders", "ablate", "attention-truth", "benchmark"),
     "Other formats": ("convert", "publish"),
     "Small models that ship with the package": (
         "pretrain-backbone",

@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float
 
 from neuroadapter_jax.adapter.image_adapter import ImageAdapter
 from neuroadapter_jax.decoders.captions import caption_states
-from neuroadapter_jax.decoders.contract import Material
+from neuroadapter_jax.decoders.contract import total_seconds
 from neuroadapter_jax.decoders.linear_map import (
     LinearMap,
     fit_embedding,
@@ -24,6 +24,7 @@ from neuroadapter_jax.decoders.linear_map import (
     fit_states,
 )
 from neuroadapter_jax.decoders.linear_two_stage import LINEAR
+from neuroadapter_jax.decoders.material import Material
 from neuroadapter_jax.decoders.stream_decoder import Conditions, StreamDecoder, text_streams
 from neuroadapter_jax.diffusion.attention import Stream
 from neuroadapter_jax.diffusion.sampling import Sampling
@@ -170,6 +171,7 @@ class BrainDiffuser(StreamDecoder):
             material.backbone, material.regions, material.mean_response, frozen=frozen, **options
         )
         self.maps, self.settings = dict(maps), settings
+        self.training_seconds = total_seconds(map.map.seconds for map in maps.values())
         self._transductive = settings.rescale == "test"
         self._empty = caption_states(material.backbone, [[""]], batch_size=1)
 

@@ -6,7 +6,8 @@ from typing import Any, ClassVar
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-from neuroadapter_jax.decoders.contract import BrainDecoder, Material, NoiseKeys
+from neuroadapter_jax.decoders.contract import BrainDecoder, NoiseKeys
+from neuroadapter_jax.decoders.material import Material
 from neuroadapter_jax.decoders.retrieval import Gallery, gallery_of_records
 from neuroadapter_jax.diffusion.sampling import Sampling
 
@@ -40,7 +41,7 @@ class _Floor(BrainDecoder):
     def __init__(self, gallery: Gallery, material: Material):
         provenance = material.fitted_on()
         super().__init__(material.regions, material.mean_response, provenance=provenance)
-        self.gallery = gallery
+        self.gallery, self.training_seconds = gallery, 0.0
 
     @classmethod
     def fit(cls, material: Material, out: Path, settings: Any = None) -> "_Floor":

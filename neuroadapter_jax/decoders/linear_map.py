@@ -1,6 +1,7 @@
 """Ridge regression from the responses of some vertices to latents or to conditioning states."""
 
 import dataclasses
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ class LinearMap:
         made_from: fingerprint of all that it was fitted on; "" where nobody noted it.
         statistics: rows are the mean and the standard deviation over training images of y, then of
             its leave-one-out predictions; None in files of earlier versions.
+        seconds: what fitting took, its targets included; None where nobody noted it.
 
     Examples:
         >>> import numpy as np
@@ -61,6 +63,7 @@ class LinearMap:
     image_ids: Int[np.ndarray, " i"]
     made_from: str = ""
     statistics: Float[np.ndarray, "4 k"] | None = None
+    seconds: float | None = None
 
     def __call__(self, fmri: Float[np.ndarray, "b n"]) -> Float[np.ndarray, "b ..."]:
         """y of responses of the whole cortex, float32."""
@@ -99,6 +102,8 @@ class LinearMap:
         found["made_from"] = str(file.get("made_from", ""))
         if "statistics" in file:
             found["statistics"] = np.asarray(file["statistics"], np.float32)
+        if "seconds" in file:
+            found["seconds"] = float(file["seconds"])
         entries = found["bias"].shape
         if found["weights"].shape != (*found["vertices"].shape, *entries) or entries != (
             int(np.prod(found["shape"])),
@@ -332,6 +337,7 @@ def _fit_once(
                 "encoder than those that are there now; name another folder or delete it."
             )
         return known
+    began = time.monotonic()
     # The regions' vertices alone: the whole cortex of all images would fill the memory.
     found = read_split(train, "betas", "latent_mean", of_betas=lambda betas: betas[:, vertices])
     made = fit_linear_map(
@@ -341,6 +347,7 @@ def _fit_once(
         vertices,
         progress=progress,
     )
-    made = dataclasses.replace(made, made_from=made_from)
+    seconds = time.monotonic() - began
+    made = dataclasses.replace(made, made_from=made_from, seconds=seconds)
     made.save(path)
     return made

@@ -16,8 +16,9 @@ from jaxtyping import Array, Bool, Float
 
 from neuroadapter_jax.cortex.parcellation import Parcellation
 from neuroadapter_jax.decoders.captions import caption_states
-from neuroadapter_jax.decoders.contract import BrainDecoder, Material, NoiseKeys
+from neuroadapter_jax.decoders.contract import BrainDecoder, NoiseKeys
 from neuroadapter_jax.decoders.linear_map import LinearMap, fit_latents, fit_states
+from neuroadapter_jax.decoders.material import Material
 from neuroadapter_jax.decoders.stream_decoder import Conditions, StreamDecoder, text_streams
 from neuroadapter_jax.diffusion.attention import Stream
 from neuroadapter_jax.diffusion.sampling import Sampling
@@ -60,7 +61,7 @@ class LinearTwoStage(StreamDecoder):
         if mean_response is None:
             mean_response = np.zeros(sum(regions.num_vertices), np.float32)
         super().__init__(backbone, regions, mean_response, **options)
-        self.states = states
+        self.states, self.training_seconds = states, states.seconds
         self._empty = caption_states(backbone, [[""]], batch_size=1)
 
     @classmethod
@@ -129,6 +130,7 @@ class LinearLatents(BrainDecoder):
     ):
         super().__init__(pipeline.regions, mean_response, **options)
         self.pipeline, self.latents = pipeline, latents
+        self.training_seconds = latents.seconds
 
     @classmethod
     def fit(cls, material: Material, out: Path, settings: Any = None) -> "LinearLatents":

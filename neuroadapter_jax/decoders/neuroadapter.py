@@ -9,7 +9,8 @@ from jaxtyping import Bool, Float, UInt8
 from typing_extensions import TypedDict  # that of 3.11 lacks what pydantic needs
 
 from neuroadapter_jax.datasets.subjects import SubjectsDataset
-from neuroadapter_jax.decoders.contract import BrainDecoder, Material, NoiseKeys
+from neuroadapter_jax.decoders.contract import BrainDecoder, NoiseKeys
+from neuroadapter_jax.decoders.material import Material
 from neuroadapter_jax.diffusion.sampling import Sampling
 from neuroadapter_jax.diffusion.weights import num_parameters
 from neuroadapter_jax.encoder.brain_encoder import BrainEncoder
@@ -75,7 +76,9 @@ class NeuroAdapterDecoder(BrainDecoder):
         if settings.training is None:
             return cls(material.pipeline, material.mean_response)
         train(settings.training, out, progress=material.progress)
-        return cls(pipeline_of_run(out), material.mean_response)
+        made = cls(pipeline_of_run(out), material.mean_response)
+        made.training_seconds = training_seconds(out)
+        return made
 
     @property
     def fingerprint(self) -> Any:
@@ -210,6 +213,16 @@ class _Timing(TypedDict):
     seconds: float
 
 
+def training_seconds(workdir: str | Path) -> float:
+    """What a training took, the parts before each interruption included.
+
+    Args:
+        workdir: of the run.
+    """
+    path = Path(workdir) / "timing.jsonl"
+    return sum(line["seconds"] for line in read_json_lines(path, "seconds of a training", _Timing))
+
+
 def _card(name: str, pipeline: NeuroAdapterPipeline, workdir: Path, scores: str | None) -> str:
     training, data = pipeline.provenance["training"], pipeline.provenance["data"]
     step = pipeline.provenance["step"]
@@ -218,8 +231,7 @@ def _card(name: str, pipeline: NeuroAdapterPipeline, workdir: Path, scores: str 
         for line in read_metrics(workdir / "metrics.jsonl")
         if line["kind"] == "evaluation"
     }
-    timing = read_json_lines(workdir / "timing.jsonl", "seconds of a training", _Timing)
-    seconds = sum(line["seconds"] for line in timing)
+    seconds = training_seconds(workdir)
     config = pipeline.adapter.config
     facts = {
         "regions, vertex slots, token width": f"{config.num_regions}, {config.max_vertices}, "

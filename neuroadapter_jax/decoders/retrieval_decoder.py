@@ -6,8 +6,9 @@ from typing import Any, ClassVar
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-from neuroadapter_jax.decoders.contract import BrainDecoder, Material, NoiseKeys
+from neuroadapter_jax.decoders.contract import BrainDecoder, NoiseKeys
 from neuroadapter_jax.decoders.linear_two_stage import repeated
+from neuroadapter_jax.decoders.material import Material
 from neuroadapter_jax.decoders.retrieval import Gallery, Leaders, gallery_of_records
 from neuroadapter_jax.diffusion.sampling import Sampling
 from neuroadapter_jax.encoder.brain_encoder import BrainEncoder

@@ -93,7 +93,7 @@ class ImageEmbedder:
         found = jax.eval_shape(lambda: self.of_prepared(self._prepared_zeros()))
         return found.shape[1], found.shape[2]
 
-    def prepare(self, images: UInt8[Array, "b y x c"]) -> Float[Array, "b y2 x2 c"]:
+    def prepare(self, images: UInt8[Array | np.ndarray, "b y x c"]) -> Float[Array, "b y2 x2 c"]:
         """Images as the network takes them.
 
         Args:

@@ -4,9 +4,10 @@ from tiny_pipeline import LH, RH, make_pipeline, make_regions
 from tiny_prepared import SPLITS, write_prepared
 
 from neuroadapter_jax.datasets.prepared.records import PreparedDataset
-from neuroadapter_jax.decoders.contract import Material, NoiseKeys, replace_regions
+from neuroadapter_jax.decoders.contract import NoiseKeys, replace_regions
 from neuroadapter_jax.decoders.floors import MeanImage, RandomImage
 from neuroadapter_jax.decoders.linear_two_stage import LinearLatents, LinearTwoStage
+from neuroadapter_jax.decoders.material import Material
 from neuroadapter_jax.decoders.neuroadapter import NeuroAdapterDecoder
 from neuroadapter_jax.diffusion.sampling import Sampling
 from neuroadapter_jax.simulation.nsd_writer import load_truth
