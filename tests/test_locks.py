@@ -19,7 +19,7 @@ from neuroadapter_jax.pipeline import reconstruct_split, write_reconstructions
 from neuroadapter_jax.pipeline.views_folder import interpret_split
 from neuroadapter_jax.studies.ablation import run_ablation
 from neuroadapter_jax.studies.attention_truth import run_attention_truth
-from neuroadapter_jax.studies.baselines import run_baselines
+from neuroadapter_jax.studies.decoders import run_decoders
 from neuroadapter_jax.studies.demo import run_demo
 from neuroadapter_jax.studies.interpretation import interpret
 from neuroadapter_jax.training.brain_encoder import train_encoders
@@ -158,7 +158,7 @@ WORK = {
         write_reconstructions,
         interpret_split,
         interpret,
-        run_baselines,
+        run_decoders,
         run_ablation,
         run_attention_truth,
         run_demo,

@@ -10,6 +10,8 @@ from jaxtyping import Array, Float
 from neuroadapter_jax.diffusion.attention import Stream, split_heads
 from neuroadapter_jax.diffusion.unet import UNet2DConditionModel
 
+_DIFFUSERS_ORDER = ("down_blocks", "up_blocks", "mid_block")
+
 
 class DecoupledAttention(nnx.Module):
     """Keys and values of the brain tokens for every cross-attention layer of the U-Net.
@@ -89,3 +91,15 @@ def cross_attention_shapes(unet: UNet2DConditionModel) -> tuple[list[int], list[
     layers = [attention for _, attention in unet.cross_attentions()]
     kernels = [jax.tree.leaves(nnx.state(layer.to_k, nnx.Param))[0] for layer in layers]
     return [kernel.shape[1] for kernel in kernels], [layer.num_heads for layer in layers]
+
+
+def processor_indices(unet: UNet2DConditionModel) -> dict[str, int]:
+    """{diffusers' layer name: its processor's place in `unet.attn_processors`}.
+
+    IP-Adapter numbers its layers by that place. diffusers lists the middle block last, and every
+    cross-attention after the self-attention beside it, so the places are odd. The keys stay in
+    this package's order, the order of execution.
+    """
+    layers = [name for name, _ in unet.cross_attentions()]
+    listed = sorted(layers, key=lambda name: _DIFFUSERS_ORDER.index(name.split(".")[0]))
+    return {name: 2 * listed.index(name) + 1 for name in layers}

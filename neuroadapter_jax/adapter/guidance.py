@@ -129,49 +129,52 @@ def sample_latents(
     return state.latents, probed
 
 
-def sample_latents_from_text(
+def sample_latents_from_streams(
     unet: UNet2DConditionModel,
-    text: Stream,
-    empty: Stream,
+    streams: Sequence[Stream],
+    unconditional: Sequence[Stream],
     keys: Array,
     steps: SamplingPlan,
     guidance_scale: float | Float[Array, ""] | None,
     prediction_type: str = "epsilon",
     clean: Float[Array, "y x c"] | Float[Array, "b y x c"] | None = None,
 ) -> Float[Array, "b y x c"]:
-    """Scaled latents sampled from text alone, guided away from the empty prompt.
+    """Scaled latents sampled from any streams, guided away from others of the same kinds.
 
-    Here the unconditional half attends, too: the empty prompt's tokens differ from one another,
-    unlike dropped brain tokens.
+    Here the unconditional half attends, too: the tokens of an empty prompt or of a black image
+    differ from one another, unlike dropped brain tokens.
 
     Args:
         unet: frozen.
-        text: the samples' states as a stream, batch b.
-        empty: the empty prompt's stream, batch 1.
+        streams: the samples' own, such as text and image, batch b or 1 each; their scales weigh
+            them.
+        unconditional: what stands in the place of each in the other half, batch b or 1.
         keys: [b] random keys; key i alone decides the noise of sample i.
         steps: from `samplers.plan`.
         guidance_scale: g of `Guidance`; None means no guidance.
         prediction_type: of the U-Net.
         clean: scaled latents under the first noise; None for pure noise.
     """
-    guided_streams = text
+    guided_streams = streams = list(streams)
     if guidance_scale is not None:
 
         def both(a: Array, b: Array) -> Array:
-            return jnp.concatenate([a, jnp.broadcast_to(b, a.shape)])
+            return jnp.concatenate([jnp.broadcast_to(x, (len(keys), *x.shape[1:])) for x in (a, b)])
 
-        guided_streams = Stream(
-            tuple(map(both, text.keys, empty.keys)),
-            tuple(map(both, text.values, empty.values)),
-            text.scale,
-        )
+        guided_streams = [
+            own._replace(
+                keys=tuple(map(both, own.keys, other.keys)),
+                values=tuple(map(both, own.values, other.values)),
+            )
+            for own, other in zip(streams, unconditional, strict=True)
+        ]
 
     def conditional_alone(x: Array, timestep: Array) -> tuple[Array, None]:
-        return unet(x, jnp.full((len(x),), timestep), [text]), None
+        return unet(x, jnp.full((len(x),), timestep), streams), None
 
     def guided(x: Array, timestep: Array) -> tuple[Array, None]:
         x = jnp.concatenate([x, x])
-        out = unet(x, jnp.full((len(x),), timestep), [guided_streams])
+        out = unet(x, jnp.full((len(x),), timestep), guided_streams)
         conditional, without = jnp.split(out, 2)
         return without + guidance_scale * (conditional - without), None
 

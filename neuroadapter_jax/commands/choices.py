@@ -8,7 +8,7 @@ REDUCTIONS = ("paper", "attention", "value_norm", "difference", "gradient")
 DEFAULT_REDUCTION = "attention"
 # evaluation.protocol
 CONVENTIONS = ("mindeye", "neuroadapter")
-# studies.baselines
+# studies.decoders
 METHODS = (
     "mean_image",
     "random_image",
@@ -16,11 +16,20 @@ METHODS = (
     "linear_latents",
     "linear",
     "linear_low_level",
+    "brain_diffuser",
+    "brain_diffuser_without_vision",
+    "brain_diffuser_without_text",
+    "brain_diffuser_without_low_level",
+    "brain_diffuser_rescaled_on_test",
     "neuroadapter",
     "neuroadapter_low_level",
     "neuroadapter_chosen",
     "neuroadapter_chosen_low_level",
+    "true_embedding",
     "autoencoder",
 )
+PRESETS = ("brain_diffuser",)
+_OTHERS = ("brain_diffuser", "true_embedding")
+DEFAULT_METHODS = tuple(name for name in METHODS if not name.startswith(_OTHERS))
 # studies.benchmark.measure
 SIZES = ("tiny-sd", "middle", "sd15")

@@ -15,7 +15,7 @@ COMMANDS = {
     "Training": ("train", "export", "train-encoder", "distill"),
     "Reconstructions": ("reconstruct", "interpret", "evaluate", "evaluate-encoder"),
     "Studies": (
-        "baselines",
+        "decoders",
         "ablate",
         "claims",
         "attention-truth",
@@ -28,6 +28,7 @@ COMMANDS = {
         "pretrain-vit",
         "pretrain-spatial-adapter",
         "pretrain-joint-space",
+        "train-image-adapter",
         "train-scene-reader",
     ),
     "First steps": ("demo", "doctor"),

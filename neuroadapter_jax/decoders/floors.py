@@ -1,20 +1,15 @@
 """Two floors: a random training image, and the mean image. They do not look at the responses."""
 
+from pathlib import Path
+from typing import Any, ClassVar
+
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import Bool, Float, UInt8
 
-from neuroadapter_jax.decoders.retrieval import Gallery
-
-
-def random_rows(gallery: Gallery, count: int, seed: int = 0) -> Int[np.ndarray, " b"]:
-    """Rows of a gallery drawn at random, with replacement: the floor "a random image".
-
-    Args:
-        gallery: the images to choose from.
-        count: how many rows.
-        seed: of the draws, at least 0.
-    """
-    return np.random.default_rng(seed).integers(len(gallery), size=count)
+from neuroadapter_jax.decoders.contract import BrainDecoder, NoiseKeys
+from neuroadapter_jax.decoders.material import Material
+from neuroadapter_jax.decoders.retrieval import Gallery, gallery_of_records
+from neuroadapter_jax.diffusion.sampling import Sampling
 
 
 def mean_image(gallery: Gallery, chunk: int = 256) -> UInt8[np.ndarray, "y x c"]:
@@ -36,3 +31,74 @@ def mean_image(gallery: Gallery, chunk: int = 256) -> UInt8[np.ndarray, "y x c"]
     parts = np.array_split(np.arange(len(gallery)), -(-len(gallery) // chunk))
     total = sum(gallery.read(part).sum(axis=0, dtype=np.float64) for part in parts)
     return np.rint(total / len(gallery)).astype(np.uint8)
+
+
+class _Floor(BrainDecoder):
+    """Images of a gallery, whatever the responses are; `keep` changes nothing."""
+
+    uses_start: ClassVar[bool] = False
+
+    def __init__(self, gallery: Gallery, material: Material):
+        provenance = material.fitted_on()
+        super().__init__(material.regions, material.mean_response, provenance=provenance)
+        self.gallery, self.training_seconds = gallery, 0.0
+
+    @classmethod
+    def fit(cls, material: Material, out: Path, settings: Any = None) -> "_Floor":
+        """Take the training images; nothing is written.
+
+        Args:
+            material: whose training images are taken.
+            out: not used.
+            settings: none.
+        """
+        return cls(gallery_of_records(material.train), material)
+
+    @property
+    def fingerprint(self) -> Any:
+        return {"gallery": self.gallery.fingerprint}
+
+    @property
+    def num_parameters(self) -> int:
+        return 0
+
+
+class MeanImage(_Floor):
+    """The floor "the mean training image" for every response."""
+
+    def __init__(self, gallery: Gallery, material: Material):
+        super().__init__(gallery, material)
+        self.image = mean_image(gallery)
+
+    def _images(
+        self,
+        fmri: Float[np.ndarray, "b n"],
+        keys: NoiseKeys,
+        keep: Bool[np.ndarray, "b p"] | None,
+        start: Float[np.ndarray, "b y x c"] | None,
+        strength: float | None,
+        sampling: Sampling,
+    ) -> UInt8[np.ndarray, "b s y x c"]:
+        shape = (len(fmri), keys.num_candidates, *self.image.shape)
+        return np.broadcast_to(self.image, shape).copy()
+
+
+class RandomImage(_Floor):
+    """The floor "a random training image", named by the keys as noise is."""
+
+    def _images(
+        self,
+        fmri: Float[np.ndarray, "b n"],
+        keys: NoiseKeys,
+        keep: Bool[np.ndarray, "b p"] | None,
+        start: Float[np.ndarray, "b y x c"] | None,
+        strength: float | None,
+        sampling: Sampling,
+    ) -> UInt8[np.ndarray, "b s y x c"]:
+        rows = [
+            np.random.default_rng([keys.seed, int(i), j]).integers(len(self.gallery))
+            for i in keys.sample_ids
+            for j in range(keys.num_candidates)
+        ]
+        images = self.gallery.read(np.array(rows))
+        return images.reshape(len(fmri), keys.num_candidates, *images.shape[1:])

@@ -1,6 +1,7 @@
 """Ridge regression from the responses of some vertices to latents or to conditioning states."""
 
 import dataclasses
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,9 @@ class LinearMap:
         shape: of y.
         image_ids: the images it was fitted on.
         made_from: fingerprint of all that it was fitted on; "" where nobody noted it.
+        statistics: rows are the mean and the standard deviation over training images of y, then of
+            its leave-one-out predictions; None in files of earlier versions.
+        seconds: what fitting took, its targets included; None where nobody noted it.
 
     Examples:
         >>> import numpy as np
@@ -58,16 +62,25 @@ class LinearMap:
     shape: tuple[int, ...]
     image_ids: Int[np.ndarray, " i"]
     made_from: str = ""
+    statistics: Float[np.ndarray, "4 k"] | None = None
+    seconds: float | None = None
 
     def __call__(self, fmri: Float[np.ndarray, "b n"]) -> Float[np.ndarray, "b ..."]:
         """y of responses of the whole cortex, float32."""
         flat = np.asarray(fmri, np.float32)[:, self.vertices] @ self.weights + self.bias
         return flat.reshape(len(fmri), *self.shape)
 
+    @property
+    def num_parameters(self) -> int:
+        """Fitted numbers: weights and bias."""
+        return self.weights.size + self.bias.size
+
     def save(self, path: str | Path) -> None:
         """Write an npz file, whole or not at all."""
         arrays: dict[str, Any] = {
-            field.name: np.asarray(getattr(self, field.name)) for field in dataclasses.fields(self)
+            field.name: np.asarray(getattr(self, field.name))
+            for field in dataclasses.fields(self)
+            if getattr(self, field.name) is not None
         }
         write_npz(path, **arrays)
 
@@ -87,6 +100,10 @@ class LinearMap:
         found: dict[str, Any] = {name: file[name] for name in names}
         found["shape"] = tuple(found["shape"].tolist())
         found["made_from"] = str(file.get("made_from", ""))
+        if "statistics" in file:
+            found["statistics"] = np.asarray(file["statistics"], np.float32)
+        if "seconds" in file:
+            found["seconds"] = float(file["seconds"])
         entries = found["bias"].shape
         if found["weights"].shape != (*found["vertices"].shape, *entries) or entries != (
             int(np.prod(found["shape"])),
@@ -164,7 +181,50 @@ def fit_linear_map(
             weights[:, part], bias[part] = ridge.coef_.T, ridge.intercept_
             chosen[part] = ridge.alpha_
             bar.update(part.stop - first)
-    return LinearMap(vertices, weights, bias, chosen, targets.shape[1:], np.asarray(image_ids))
+    left_out = leave_one_out_predictions(x, y, chosen)
+    statistics = np.stack([y.mean(0), y.std(0), left_out.mean(0), left_out.std(0)])
+    return LinearMap(
+        vertices,
+        weights,
+        bias,
+        chosen,
+        targets.shape[1:],
+        np.asarray(image_ids),
+        statistics=statistics.astype(np.float32),
+    )
+
+
+def leave_one_out_predictions(
+    responses: Float[np.ndarray, "i f"],
+    targets: Float[np.ndarray, "i k"],
+    alphas: Float[np.ndarray, " k"],
+) -> Float[np.ndarray, "i k"]:
+    """What ridge regression predicts of each image when it is fitted on all others.
+
+    ::
+
+        H = 1/n + X (X'X + alpha I)^-1 X',    prediction_i = y_i - (y_i - (H y)_i) / (1 - H_ii)
+
+    with X less its mean, by the eigenvectors of X X', so that no regression is fitted again.
+
+    Args:
+        responses: to the training images.
+        targets: of the same images.
+        alphas: the penalty of each target, above 0.
+    """
+    x = np.asarray(responses, np.float64) - np.mean(responses, axis=0, dtype=np.float64)
+    values, vectors = np.linalg.eigh(x @ x.T)
+    values = np.maximum(values, 0.0)
+    mean = targets.mean(axis=0, dtype=np.float64)
+    found = np.empty(targets.shape, np.float32)
+    for alpha in np.unique(alphas):
+        of = alphas == alpha
+        shrink = values / (values + alpha)
+        y = targets[:, of] - mean[of]
+        fitted = vectors @ (shrink[:, None] * (vectors.T @ y))
+        leverage = 1 / len(y) + (vectors**2) @ shrink
+        found[:, of] = mean[of] + y - (y - fitted) / (1 - leverage)[:, None]
+    return found
 
 
 def fit_latents(
@@ -223,6 +283,33 @@ def fit_states(
     return _fit_once(path, prepared, pipeline, states, made_from, progress)
 
 
+def fit_embedding(
+    prepared: str | Path,
+    pipeline: NeuroAdapterPipeline,
+    embedding: Float[np.ndarray, "i k c"],
+    embedder: str,
+    folder: str | Path,
+    *,
+    progress: bool,
+) -> LinearMap:
+    """The map from responses to image embeddings of training images, stored in embedding.npz.
+
+    Args:
+        prepared: folder of prepared records.
+        pipeline: whose regions are used.
+        embedding: of every training image, in the order of the records.
+        embedder: fingerprint of what gave it.
+        folder: where the map is stored.
+        progress: show bars.
+
+    Raises:
+        InputError: the folder holds a map that was fitted on something else.
+    """
+    path, of = Path(folder) / "embedding.npz", {"embedder": embedder}
+    targets = np.asarray(embedding, np.float32)
+    return _fit_once(path, prepared, pipeline, lambda ids, _: targets, of, progress)
+
+
 def _fit_once(
     path: Path,
     prepared: str | Path,
@@ -246,10 +333,11 @@ def _fit_once(
             )
         if known.made_from and known.made_from != made_from:
             raise InputError(
-                f"{path} was fitted on other records, regions, captions or another text encoder "
-                "than those that are there now; name another folder or delete it."
+                f"{path} was fitted on other records, regions, captions or another text or image "
+                "encoder than those that are there now; name another folder or delete it."
             )
         return known
+    began = time.monotonic()
     # The regions' vertices alone: the whole cortex of all images would fill the memory.
     found = read_split(train, "betas", "latent_mean", of_betas=lambda betas: betas[:, vertices])
     made = fit_linear_map(
@@ -259,6 +347,7 @@ def _fit_once(
         vertices,
         progress=progress,
     )
-    made = dataclasses.replace(made, made_from=made_from)
+    seconds = time.monotonic() - began
+    made = dataclasses.replace(made, made_from=made_from, seconds=seconds)
     made.save(path)
     return made

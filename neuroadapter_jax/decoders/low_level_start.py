@@ -51,7 +51,7 @@ def load_low_level_start(
         return _from_folder(path, image_ids, pipeline)
     if not path.is_file():
         raise MissingFileError(f"{path}: not found; expected an npz file or a folder of images.")
-    expected = "what `neuroadapter baselines` writes as low_level_test.npz"
+    expected = "what `neuroadapter decoders` writes as low_level_test.npz"
     file = read_npz(path, expected, {"image_ids": "iu1", "latents": "f4"})
     ids, latents = file["image_ids"], file["latents"]
     if ids.shape != latents.shape[:1]:

@@ -1,20 +1,135 @@
-"""The NeuroAdapter decoder: from a training run to a pipeline folder with its card."""
+"""NeuroAdapter as a decoder, and from a training run to a pipeline folder with its card."""
 
 import dataclasses
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
+from jaxtyping import Bool, Float, UInt8
 from typing_extensions import TypedDict  # that of 3.11 lacks what pydantic needs
 
 from neuroadapter_jax.datasets.subjects import SubjectsDataset
+from neuroadapter_jax.decoders.contract import BrainDecoder, NoiseKeys
+from neuroadapter_jax.decoders.material import Material
+from neuroadapter_jax.diffusion.sampling import Sampling
+from neuroadapter_jax.diffusion.weights import num_parameters
+from neuroadapter_jax.encoder.brain_encoder import BrainEncoder
 from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.files import write_text
-from neuroadapter_jax.pipeline import NeuroAdapterPipeline
+from neuroadapter_jax.pipeline import Candidates, LowLevelStart, NeuroAdapterPipeline
 from neuroadapter_jax.pipeline.saving import CARD
 from neuroadapter_jax.readers import read_json_lines
 from neuroadapter_jax.tables import markdown_table
 from neuroadapter_jax.training.metrics_log import read_metrics
-from neuroadapter_jax.training.train import load_run
+from neuroadapter_jax.training.settings import Settings
+from neuroadapter_jax.training.train import load_run, train
+
+
+@dataclasses.dataclass(frozen=True)
+class NeuroAdapterSettings:
+    """How NeuroAdapter is fitted.
+
+    Attributes:
+        training: of a new training; None takes the model of the comparison, which was trained
+            before.
+    """
+
+    training: Settings | None = None
+
+
+class NeuroAdapterDecoder(BrainDecoder):
+    """NeuroAdapter: a region that is not kept is a token that is dropped, as in training.
+
+    Where learned queries read the regions, tokens are no regions; there the vertices of a region
+    that is not kept get their training mean, as in decoders of vectors.
+
+    Args:
+        pipeline: the trained model.
+        mean_response: the training images' mean response, for models with learned queries.
+    """
+
+    deviations: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, pipeline: NeuroAdapterPipeline, mean_response: Float[np.ndarray, " n"]):
+        super().__init__(
+            pipeline.regions,
+            mean_response,
+            sampling=pipeline.sampling,
+            num_candidates=pipeline.num_candidates,
+            provenance=pipeline.provenance,
+        )
+        self.pipeline, self.backbone = pipeline, pipeline.backbone
+
+    @classmethod
+    def fit(cls, material: Material, out: Path, settings: Any = None) -> "NeuroAdapterDecoder":
+        """Train as the settings say, or take the comparison's own model.
+
+        Args:
+            material: whose pipeline is taken where nothing is trained.
+            out: work folder of the training, which goes on after any end.
+            settings: `NeuroAdapterSettings`.
+
+        Raises:
+            InputError: the folder is another run's.
+        """
+        settings = settings or NeuroAdapterSettings()
+        if settings.training is None:
+            return cls(material.pipeline, material.mean_response)
+        train(settings.training, out, progress=material.progress)
+        made = cls(pipeline_of_run(out), material.mean_response)
+        made.training_seconds = training_seconds(out)
+        return made
+
+    @property
+    def fingerprint(self) -> Any:
+        return self.pipeline.fingerprint
+
+    @property
+    def num_parameters(self) -> int:
+        return num_parameters(self.pipeline.adapter)
+
+    @property
+    def drops_tokens(self) -> bool:
+        return self.pipeline.adapter.config.token_queries is None
+
+    def _images(
+        self,
+        fmri: Float[np.ndarray, "b n"],
+        keys: NoiseKeys,
+        keep: Bool[np.ndarray, "b p"] | None,
+        start: Float[np.ndarray, "b y x c"] | None,
+        strength: float | None,
+        sampling: Sampling,
+    ) -> UInt8[np.ndarray, "b s y x c"]:
+        low_level = None
+        if start is not None and strength is not None:
+            low_level = LowLevelStart(start, strength)
+        return self.pipeline(
+            fmri,
+            sampling,
+            num_candidates=keys.num_candidates,
+            seed=keys.seed,
+            sample_ids=keys.sample_ids,
+            keep=keep,
+            low_level=low_level,
+        )
+
+    def candidates(
+        self,
+        fmri: Float[np.ndarray, "b n"],
+        encoder: BrainEncoder,
+        sampling: Sampling | None = None,
+        **options: Any,
+    ) -> Candidates:
+        """Candidates and their scores, see `NeuroAdapterPipeline.candidates`.
+
+        Args:
+            fmri: responses of the whole cortex.
+            encoder: ranks the candidates.
+            sampling: settings of the sampler; the decoder's own when None.
+            options: of `NeuroAdapterPipeline.candidates`.
+        """
+        return self.pipeline.candidates(fmri, encoder, sampling, **options)
 
 
 def pipeline_of_run(
@@ -98,6 +213,16 @@ class _Timing(TypedDict):
     seconds: float
 
 
+def training_seconds(workdir: str | Path) -> float:
+    """What a training took, the parts before each interruption included.
+
+    Args:
+        workdir: of the run.
+    """
+    path = Path(workdir) / "timing.jsonl"
+    return sum(line["seconds"] for line in read_json_lines(path, "seconds of a training", _Timing))
+
+
 def _card(name: str, pipeline: NeuroAdapterPipeline, workdir: Path, scores: str | None) -> str:
     training, data = pipeline.provenance["training"], pipeline.provenance["data"]
     step = pipeline.provenance["step"]
@@ -106,8 +231,7 @@ def _card(name: str, pipeline: NeuroAdapterPipeline, workdir: Path, scores: str 
         for line in read_metrics(workdir / "metrics.jsonl")
         if line["kind"] == "evaluation"
     }
-    timing = read_json_lines(workdir / "timing.jsonl", "seconds of a training", _Timing)
-    seconds = sum(line["seconds"] for line in timing)
+    seconds = training_seconds(workdir)
     config = pipeline.adapter.config
     facts = {
         "regions, vertex slots, token width": f"{config.num_regions}, {config.max_vertices}, "

@@ -199,9 +199,7 @@ def retrieve(
             if state is not None:
                 write_npz(state, of=of, first=first, **dataclasses.asdict(leaders))
             bar.update(len(part))
-    # Leaders stand in the gallery's order, so the first of each response is the one to take.
-    _, chosen = np.unique(leaders.responses, return_index=True)
-    return Retrieved(leaders.rows[chosen], leaders.scores[chosen])
+    return leaders.chosen()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -227,6 +225,12 @@ class Leaders:
         """Before any image: row 0 at minus infinity for each of `count` responses."""
         return cls(np.arange(count), np.zeros(count, np.int64), np.full(count, -np.inf, np.float32))
 
+    def chosen(self) -> Retrieved:
+        """The answer for each response, once the whole gallery was read."""
+        # Leaders stand in the gallery's order, so the first of each response is the one to take.
+        _, first = np.unique(self.responses, return_index=True)
+        return Retrieved(self.rows[first], self.scores[first])
+
     def with_images(
         self, rows: Int[np.ndarray, " j"], scores: Float[np.ndarray, "b j"]
     ) -> "Leaders":
@@ -242,6 +246,31 @@ class Leaders:
         near = scores >= before[responses, -1] - np.float32(ROUNDING)
         order = np.argsort(responses[near], kind="stable")
         return Leaders(*(x[near][order] for x in (responses, rows, scores)))
+
+
+def refuse_stimuli(
+    gallery: Gallery,
+    stimuli: UInt8[np.ndarray, "b y x c"],
+    stimulus_ids: Int[np.ndarray, " b"],
+    chunk: int = 256,
+) -> None:
+    """Refuse a gallery that holds a stimulus: by id among prepared records, else by its pixels.
+
+    Args:
+        gallery: the reference set.
+        stimuli: what is to be decoded.
+        stimulus_ids: their 0-based 73k ids.
+        chunk: images read at once.
+
+    Raises:
+        InputError: a stimulus is in the gallery.
+    """
+    if gallery.image_ids is not None:
+        _refuse(gallery, np.flatnonzero(np.isin(gallery.image_ids, stimulus_ids)))
+        return
+    for first in range(0, len(gallery), chunk):
+        part = np.arange(first, min(first + chunk, len(gallery)))
+        _refuse(gallery, part[same_pictures(gallery.read(part), stimuli)])
 
 
 def same_pictures(

@@ -119,6 +119,13 @@ TEXT_ENCODER = Rules(
     absent={"hidden_size": 512, "intermediate_size": 2048, "num_attention_heads": 8},
     computed={"attention_dropout": (0,), "model_type": ("clip_text_model", "clip")},
 )
+VISION_ENCODER = Rules(
+    computed={
+        "attention_dropout": (0,),
+        "model_type": ("clip_vision_model", "clip"),
+        "num_channels": (3,),
+    },
+)
 SCHEDULE = Rules(
     absent={
         "beta_start": 0.0001,
@@ -167,19 +174,24 @@ _PER_SAMPLER: dict[str, dict[str, tuple[Any, ...]]] = {
 }
 
 
-def read_config(path: Path, cls: type[_T], rules: Rules = Rules()) -> _T:
+def read_config(
+    path: Path, cls: type[_T], rules: Rules = Rules(), section: str | None = None
+) -> _T:
     """A dataclass from a configuration by diffusers or transformers.
 
     Args:
         path: config.json or scheduler_config.json.
         cls: the dataclass; its fields have the keys' names.
         rules: how the other keys are taken; they are passed over when left out.
+        section: of the file, such as "vision_config"; the file itself where it has none.
 
     Raises:
         MissingFileError: there is no such file.
         InputError: a key has a value that is not computed here, or of another kind than its field.
     """
     raw = read_json(path, _EXPECTED)
+    if section is not None and isinstance(part := raw.get(section), dict):
+        raw = part
     for key in rules.uniform:
         if (
             isinstance(found := raw.get(key), list)

@@ -1,6 +1,7 @@
 """CLIP's text encoder (transformers' `CLIPTextModel`), as Stable Diffusion 1.x uses it."""
 
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,7 @@ from jaxtyping import Array, Float, Int
 from neuroadapter_jax.diffusion.attention import attention_weights, merge_heads, split_heads
 from neuroadapter_jax.errors import InputError
 
-_ACTIVATIONS = {
+ACTIVATIONS = {
     "quick_gelu": lambda x: x * jax.nn.sigmoid(1.702 * x),
     "gelu": lambda x: jax.nn.gelu(x, approximate=False),
 }
@@ -41,10 +42,10 @@ class CLIPTextConfig:
     layer_norm_eps: float = 1e-5
 
     def __post_init__(self):
-        if self.hidden_act not in _ACTIVATIONS:
+        if self.hidden_act not in ACTIVATIONS:
             raise InputError(
                 f"Text encoder config: hidden_act is {self.hidden_act!r}; "
-                f"expected one of {sorted(_ACTIVATIONS)}."
+                f"expected one of {sorted(ACTIVATIONS)}."
             )
 
 
@@ -58,10 +59,26 @@ class _Embeddings(nnx.Module):
         return self.token_embedding(ids) + self.position_embedding(jnp.arange(ids.shape[1]))
 
 
-class _CausalSelfAttention(nnx.Module):
-    def __init__(self, config: CLIPTextConfig, *, rngs: nnx.Rngs):
+@runtime_checkable
+class _Sizes(Protocol):
+    """What a layer reads of a configuration, of text or of images."""
+
+    @property
+    def hidden_size(self) -> int: ...
+    @property
+    def intermediate_size(self) -> int: ...
+    @property
+    def num_attention_heads(self) -> int: ...
+    @property
+    def hidden_act(self) -> str: ...
+    @property
+    def layer_norm_eps(self) -> float: ...
+
+
+class _SelfAttention(nnx.Module):
+    def __init__(self, config: _Sizes, causal: bool, *, rngs: nnx.Rngs):
         width = config.hidden_size
-        self.num_heads = config.num_attention_heads
+        self.num_heads, self.causal = config.num_attention_heads, causal
         self.q_proj = nnx.Linear(width, width, rngs=rngs)
         self.k_proj = nnx.Linear(width, width, rngs=rngs)
         self.v_proj = nnx.Linear(width, width, rngs=rngs)
@@ -71,26 +88,35 @@ class _CausalSelfAttention(nnx.Module):
         q, k, v = (
             split_heads(proj(x), self.num_heads) for proj in (self.q_proj, self.k_proj, self.v_proj)
         )
-        causal = jnp.tril(jnp.ones((x.shape[1], x.shape[1]), bool))
+        length = x.shape[1]
+        causal = jnp.tril(jnp.ones((length, length), bool)) if self.causal else None
         out = jnp.einsum("bhqk,bhkd->bhqd", attention_weights(q, k, causal), v)
         return self.out_proj(merge_heads(out))
 
 
 class _MLP(nnx.Module):
-    def __init__(self, config: CLIPTextConfig, *, rngs: nnx.Rngs):
+    def __init__(self, config: _Sizes, *, rngs: nnx.Rngs):
         self.hidden_act = config.hidden_act
         self.fc1 = nnx.Linear(config.hidden_size, config.intermediate_size, rngs=rngs)
         self.fc2 = nnx.Linear(config.intermediate_size, config.hidden_size, rngs=rngs)
 
     def __call__(self, x: Float[Array, "b k c"]) -> Float[Array, "b k c"]:
-        return self.fc2(_ACTIVATIONS[self.hidden_act](self.fc1(x)))
+        return self.fc2(ACTIVATIONS[self.hidden_act](self.fc1(x)))
 
 
-class _Layer(nnx.Module):
-    def __init__(self, config: CLIPTextConfig, *, rngs: nnx.Rngs):
+class CLIPLayer(nnx.Module):
+    """A transformer layer of CLIP; that of text is causal, that of images is not.
+
+    Args:
+        config: its sizes.
+        causal: whether a token attends to those before it only.
+        rngs: of the random start.
+    """
+
+    def __init__(self, config: _Sizes, causal: bool, *, rngs: nnx.Rngs):
         width, eps = config.hidden_size, config.layer_norm_eps
         self.layer_norm1 = nnx.LayerNorm(width, epsilon=eps, rngs=rngs)
-        self.self_attn = _CausalSelfAttention(config, rngs=rngs)
+        self.self_attn = _SelfAttention(config, causal, rngs=rngs)
         self.layer_norm2 = nnx.LayerNorm(width, epsilon=eps, rngs=rngs)
         self.mlp = _MLP(config, rngs=rngs)
 
@@ -101,7 +127,8 @@ class _Layer(nnx.Module):
 
 class _Encoder(nnx.Module):
     def __init__(self, config: CLIPTextConfig, *, rngs: nnx.Rngs):
-        self.layers = nnx.List([_Layer(config, rngs=rngs) for _ in range(config.num_hidden_layers)])
+        layers = range(config.num_hidden_layers)
+        self.layers = nnx.List([CLIPLayer(config, True, rngs=rngs) for _ in layers])
 
 
 class _TextTransformer(nnx.Module):

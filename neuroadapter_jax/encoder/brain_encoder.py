@@ -20,6 +20,7 @@ from neuroadapter_jax.diffusion.precision import (
     in_precision,
     precision_of,
 )
+from neuroadapter_jax.diffusion.weights import num_parameters
 from neuroadapter_jax.encoder.features import (
     PATCH_TOKENS,
     Features,
@@ -218,6 +219,11 @@ class BrainEncoder:
             provenance=self.provenance,
             allow_other=self.allow_other,
         )
+
+    @property
+    def num_parameters(self) -> int:
+        """Trained numbers of all its networks; the frozen image model's do not count."""
+        return sum(map(num_parameters, self._members))
 
     @property
     def num_vertices(self) -> int:

@@ -4,25 +4,11 @@ from pathlib import Path
 
 import numpy as np
 
-from neuroadapter_jax.diffusion.unet import UNet2DConditionModel
+from neuroadapter_jax.adapter.decoupled_attention import processor_indices
 from neuroadapter_jax.diffusion.weights import to_tensors, write_safetensors
 from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.files import refuse_foreign
 from neuroadapter_jax.pipeline.pipeline import NeuroAdapterPipeline
-
-_DIFFUSERS_ORDER = ("down_blocks", "up_blocks", "mid_block")
-
-
-def processor_indices(unet: UNet2DConditionModel) -> dict[str, int]:
-    """{diffusers' layer name: its processor's place in `unet.attn_processors`}.
-
-    IP-Adapter numbers its layers by that place. diffusers lists the middle block last, and every
-    cross-attention after the self-attention beside it, so the places are odd. The keys stay in
-    this package's order, the order of execution.
-    """
-    layers = [name for name, _ in unet.cross_attentions()]
-    listed = sorted(layers, key=lambda name: _DIFFUSERS_ORDER.index(name.split(".")[0]))
-    return {name: 2 * listed.index(name) + 1 for name in layers}
 
 
 def refuse_queries(pipeline: NeuroAdapterPipeline) -> None:

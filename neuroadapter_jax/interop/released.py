@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from neuroadapter_jax.abstract import abstract_network
-from neuroadapter_jax.adapter.decoupled_attention import cross_attention_shapes
+from neuroadapter_jax.adapter.decoupled_attention import cross_attention_shapes, processor_indices
 from neuroadapter_jax.adapter.neuroadapter import NeuroAdapter, NeuroAdapterConfig
 from neuroadapter_jax.cortex.parcellation import Parcellation
 from neuroadapter_jax.diffusion.sampling import Sampling
@@ -22,7 +22,7 @@ from neuroadapter_jax.errors import (
     stand_in,
 )
 from neuroadapter_jax.files import whole_folder
-from neuroadapter_jax.interop.ip_adapter import processor_indices, refuse_queries
+from neuroadapter_jax.interop.ip_adapter import refuse_queries
 from neuroadapter_jax.pipeline.pipeline import NeuroAdapterPipeline
 
 # The U-Net with its processors and the token norm; the projection bank.

@@ -1,5 +1,6 @@
 """Features of the training images, computed once: what the brain encoder trains on."""
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, SupportsIndex
@@ -12,6 +13,7 @@ from jaxtyping import Array, Float
 from neuroadapter_jax.datasets.prepared.records import PreparedDataset
 from neuroadapter_jax.diffusion.identity import FINGERPRINT
 from neuroadapter_jax.encoder.features import Features, prepare_images, read_features
+from neuroadapter_jax.encoder.image_embedding import ImageEmbedder
 from neuroadapter_jax.encoder.weights import dinov2_identity, load_dinov2
 from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.files import INPUTS, require_same_settings, write_file, write_json
@@ -67,7 +69,7 @@ def compute_features(
     Raises:
         InputError: the file was made from other records, another backbone or other settings.
     """
-    made_from = {
+    made_from: dict[str, Any] = {
         "block": block,
         "image_size": features.image_size,
         "padded_size": features.padded_size,
@@ -76,13 +78,52 @@ def compute_features(
             "backbone": dinov2_identity(features.backbone)[FINGERPRINT],
         },
     }
+    return _stored(dataset, made_from, lambda: _reader(features, block), path, batch_size, progress)
+
+
+def compute_embedding(
+    dataset: PreparedDataset,
+    embedder: ImageEmbedder,
+    path: Path,
+    batch_size: int = 16,
+    progress: bool = True,
+) -> Float[np.ndarray, "i k c"]:
+    """Every image's embedding, computed once and stored on disk (float16, [images, k, c]).
+
+    It lies beside the records, not in them: another embedder needs no other records. For 9,000
+    images and CLIP's 257 tokens of 768 channels a file takes 3.6 GB.
+
+    Args:
+        dataset: the split.
+        embedder: gives the embedding.
+        path: .npy file; it is read if it is there, and the .json beside it says of what it is.
+        batch_size: images at once.
+        progress: show a bar.
+
+    Raises:
+        InputError: the file was made from other records or by another embedder.
+    """
+    inputs = {"prepared": dataset.fingerprint, "embedder": embedder.fingerprint}
+    made_from = {"kind": embedder.kind, INPUTS: inputs}
+    read = functools.partial(embedder, batch_size=batch_size)
+    return _stored(dataset, made_from, lambda: read, path, batch_size, progress)
+
+
+def _stored(
+    dataset: PreparedDataset,
+    made_from: dict[str, Any],
+    make_reader: Callable[[], Callable[[np.ndarray], Any]],
+    path: Path,
+    batch_size: int,
+    progress: bool,
+) -> Float[np.ndarray, "i k f"]:
     note = path.with_suffix(".json")
     if path.is_file() and note.is_file():
         found = read_json(note, "what the features beside it were made from")
         remedy = "delete both files, or choose another work folder"
         require_same_settings(path, found, made_from, "image features", remedy)
     if not path.is_file():
-        read = _reader(features, block)  # first, since weights that are damaged leave no note
+        read = make_reader()  # first, since weights that are damaged leave no note
         write_json(note, made_from)
         write_file(path, lambda partial: _fill(partial, dataset, read, batch_size, progress))
     found = read_npy(path, "features of images", mapped=True, remedy=f"delete {path}")

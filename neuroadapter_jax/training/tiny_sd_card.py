@@ -7,7 +7,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import UInt8
 
-from neuroadapter_jax.adapter.guidance import sample_latents_from_text
+from neuroadapter_jax.adapter.guidance import sample_latents_from_streams
 from neuroadapter_jax.diffusion.images import to_uint8
 from neuroadapter_jax.diffusion.samplers import plan
 from neuroadapter_jax.diffusion.sampling import Sampling
@@ -40,10 +40,10 @@ def sample_captions(
     @jax.jit
     def sample(params, ids, empty, keys):
         unet, vae, text_encoder = nnx.merge(graphs, params)
-        latents = sample_latents_from_text(
+        latents = sample_latents_from_streams(
             unet,
-            unet.text_context(text_encoder(ids)),
-            unet.text_context(text_encoder(empty)),
+            [unet.text_context(text_encoder(ids))],
+            [unet.text_context(text_encoder(empty))],
             keys,
             plan(backbone.schedule, Sampling("ddim", num_steps)),
             guidance_scale,

@@ -49,7 +49,7 @@ def refused(line):
 
 RECONSTRUCT = f"reconstruct {SIMULATED} --prepared prepared --out new "
 INTERPRET = f"interpret {SIMULATED} --prepared prepared --out new "
-BASELINES = "baselines --prepared prepared --encoder encoder --out new "
+BASELINES = "decoders --prepared prepared --encoder encoder --out new "
 
 
 @pytest.mark.parametrize(
@@ -205,7 +205,7 @@ def test_settings_that_do_not_fit_the_model_are_said_before_its_weights_are_read
     """The model's own sampling is read from its config.json."""
     from neuroadapter_jax.datasets.prepared import records
     from neuroadapter_jax.pipeline.pipeline import NeuroAdapterPipeline
-    from neuroadapter_jax.studies import baselines, interpretation  # noqa: F401
+    from neuroadapter_jax.studies import decoders, interpretation  # noqa: F401
     from neuroadapter_jax.training import train  # noqa: F401 (before PreparedDataset is replaced)
 
     def load(folder):

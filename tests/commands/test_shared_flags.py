@@ -89,13 +89,15 @@ def test_sampling_settings_that_do_not_go_together_are_refused():
 
 
 def test_the_choices_in_the_help_are_those_of_the_modules():
+    from neuroadapter_jax.decoders.methods import PRESETS
     from neuroadapter_jax.evaluation.protocol import CONVENTIONS
     from neuroadapter_jax.ibbi.views import DEFAULT_REDUCTION, REDUCTIONS
-    from neuroadapter_jax.studies.baselines import METHODS
     from neuroadapter_jax.studies.benchmark.measure import SIZES
+    from neuroadapter_jax.studies.decoders import DEFAULT, LABELS
 
     assert choices.REDUCTIONS == REDUCTIONS
     assert choices.DEFAULT_REDUCTION == DEFAULT_REDUCTION
     assert tuple(CONVENTIONS) == choices.CONVENTIONS
-    assert tuple(METHODS) == choices.METHODS
+    assert tuple(LABELS) == choices.METHODS
+    assert choices.DEFAULT_METHODS == DEFAULT and choices.PRESETS == PRESETS
     assert tuple(SIZES) == choices.SIZES

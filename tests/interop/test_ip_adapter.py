@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from torch_reference import assert_close, nchw, nhwc
 
-from neuroadapter_jax.interop.ip_adapter import processor_indices, save_ip_adapter
+from neuroadapter_jax.adapter.decoupled_attention import processor_indices
+from neuroadapter_jax.interop.ip_adapter import save_ip_adapter
 
 pytest.importorskip("torch")
 pytest.importorskip("diffusers")

@@ -4,7 +4,7 @@ import pytest
 
 from neuroadapter_jax.errors import ExistingFileError, InputError
 from neuroadapter_jax.files import write_json
-from neuroadapter_jax.studies.baselines.checks import SETTINGS, require_own_folder
+from neuroadapter_jax.studies.decoders.checks import SETTINGS, require_own_folder
 from neuroadapter_jax.training.run_config import claim_export, has_begun, require_checkpoints
 
 
@@ -36,12 +36,12 @@ def test_a_run_does_not_export_into_its_own_work_folder(tmp_path):
 
 
 def _claim(folder, settings):
-    """As a comparison of baselines does it."""
+    """As a comparison of decoders does it."""
     require_own_folder(folder, settings)
     write_json(folder / SETTINGS, settings)
 
 
-def test_baselines_that_failed_before_their_first_result_bind_nobody(tmp_path):
+def test_decoders_that_failed_before_their_first_result_bind_nobody(tmp_path):
     _claim(tmp_path, {"seed": 1})
     _claim(tmp_path, {"seed": 2})
     (tmp_path / "linear").mkdir()
@@ -53,7 +53,7 @@ def test_baselines_that_failed_before_their_first_result_bind_nobody(tmp_path):
 @pytest.mark.parametrize(
     "name", ["results.json", "table.md", "methods.png", "retrieval", "validation.json"]
 )
-def test_results_of_someone_else_are_no_baselines(tmp_path, name):
+def test_results_of_someone_else_are_no_comparison_of_decoders(tmp_path, name):
     (tmp_path / name).write_text("mine")
     with pytest.raises(ExistingFileError, match=f"holds {name} already"):
         _claim(tmp_path, {"seed": 1})
@@ -63,7 +63,7 @@ def test_results_of_someone_else_are_no_baselines(tmp_path, name):
 def test_settings_of_something_else_are_never_replaced(tmp_path):
     for text in ('{"editor.fontSize": 12}', "[1]", "<html>"):
         (tmp_path / "settings.json").write_text(text)
-        with pytest.raises(InputError, match=r"editor|settings of `neuroadapter baselines`"):
+        with pytest.raises(InputError, match=r"editor|settings of `neuroadapter decoders`"):
             _claim(tmp_path, {"seed": 1})
         assert (tmp_path / "settings.json").read_text() == text
 

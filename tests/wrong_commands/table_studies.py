@@ -1,4 +1,4 @@
-"""Wrong calls of baselines, ablate, attention-truth, benchmark, convert, demo and doctor."""
+"""Wrong calls of decoders, ablate, attention-truth, benchmark, convert, demo and doctor."""
 # fmt: off
 
 import numpy as np
@@ -6,7 +6,7 @@ from wrong_commands import damage as d
 from wrong_commands.row import Row, row
 
 COMPARED = (
-    "baselines --model {model} --prepared {prepared} --encoder {encoder} --noprogress "
+    "decoders --model {model} --prepared {prepared} --encoder {encoder} --noprogress "
     "--methods mean_image --out {out}"
 )
 LINEAR = COMPARED.replace(
@@ -39,8 +39,8 @@ def with_root(command: str, root: str) -> str:
 
 
 BASELINES: tuple[Row, ...] = (
-    row(21, "baselines --prepared {prepared} --out {out}", "--encoder"),
-    row(21, "baselines --encoder {encoder} --out {out}", "--prepared"),
+    row(21, "decoders --prepared {prepared} --out {out}", "--encoder"),
+    row(21, "decoders --encoder {encoder} --out {out}", "--prepared"),
     row(21, COMPARED.replace("{encoder}", "{model}"), "{model}", "encoder"),
     row(21, COMPARED.replace("{model}", "{encoder}"), "{encoder}"),
     row(21, COMPARED.replace("{encoder}", "{tmp}/none"), "{tmp}/none"),

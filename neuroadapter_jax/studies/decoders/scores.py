@@ -53,23 +53,43 @@ def mean_scores(scores: Scores) -> dict[str, float]:
     return {name: float(over.sum() / under.sum()) for name, (over, under) in scores.items()}
 
 
-def summarise(scores: Mapping[str, Scores], seed: int = 0) -> dict[str, Any]:
+def permuted_rows(count: int, seed: int = 0) -> Int[np.ndarray, " b"]:
+    """An order in which no image stands at its own place, drawn at random: a control.
+
+    Args:
+        count: number of images; a single one stays where it is.
+        seed: of the order.
+    """
+    cycle = np.random.default_rng([seed, 1]).permutation(count)
+    order = np.empty(count, int)
+    order[cycle] = np.roll(cycle, 1)
+    return order
+
+
+def summarise(
+    scores: Mapping[str, Scores], permuted: Mapping[str, Scores] | None = None, seed: int = 0
+) -> dict[str, Any]:
     """Values with 95 % bootstrap intervals over images, and the differences between methods.
 
     Args:
         scores: of each method, on the same images.
+        permuted: the same of reconstructions from the responses to other images.
         seed: of the bootstrap.
 
     Returns:
-        "methods": method -> score -> {"value", "interval"}; "improvement_over_retrieval":
+        "methods": method -> score -> {"value", "interval"}; "permuted": the same of the control,
+        which is at chance where nothing but the responses is decoded; "improvement_over_retrieval":
         (x - baseline) / baseline, which the paper's comparison shows in percent, images resampled
         together; "low_level_start": the score with less the score without it, paired, for each of
         `PAIRS`.
     """
-    methods = {
-        name: {key: bootstrap_ratio(*sums, seed) for key, sums in each.items()}
-        for name, each in scores.items()
-    }
+    methods, control = (
+        {
+            name: {key: bootstrap_ratio(*sums, seed) for key, sums in each.items()}
+            for name, each in found.items()
+        }
+        for found in (scores, permuted or {})
+    )
     improvement = {}
     if base := scores.get("retrieval"):
         improvement = {
@@ -90,6 +110,7 @@ def summarise(scores: Mapping[str, Scores], seed: int = 0) -> dict[str, Any]:
     }
     return {
         "methods": methods,
+        "permuted": control,
         "improvement_over_retrieval": improvement,
         "low_level_start": paired,
     }

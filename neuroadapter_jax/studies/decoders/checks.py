@@ -1,4 +1,4 @@
-"""What a comparison of baselines refuses before it computes or writes anything."""
+"""What a comparison of decoders refuses before it computes or writes anything."""
 
 import hashlib
 import json
@@ -8,20 +8,21 @@ from typing import Any
 
 from neuroadapter_jax.datasets.belonging import Origin, made_for, require_same_root
 from neuroadapter_jax.datasets.prepared.records import PreparedDataset
+from neuroadapter_jax.decoders.methods import METHODS
 from neuroadapter_jax.encoder.brain_encoder import BrainEncoder, check_fits
 from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.files import refuse_foreign, require_same_settings
 from neuroadapter_jax.pipeline import NeuroAdapterPipeline
 from neuroadapter_jax.pipeline.checks import require_same_regions, require_same_surface
 from neuroadapter_jax.readers import read_json
-from neuroadapter_jax.studies.baselines.methods import METHODS, BaselineSettings
+from neuroadapter_jax.studies.decoders.settings import LABELS, DecoderSettings
 
 SETTINGS = "settings.json"
-_WRITTEN = ("results.json", "table.md", "methods.png", "validation.json", "retrieval.npz", *METHODS)
+_WRITTEN = ("results.json", "table.md", "methods.png", "validation.json", "costs.json", *LABELS)
 
 
 def require_choices(
-    settings: BaselineSettings, root: str | Path | None, wanted: Collection[str]
+    settings: DecoderSettings, root: str | Path | None, wanted: Collection[str]
 ) -> None:
     """Refuse settings that are to be chosen on validation images where nothing tells which is best.
 
@@ -37,10 +38,15 @@ def require_choices(
         return
     lacking = {}
     if settings.strength is None:
-        lacking["strength"] = [name for name in wanted if name.endswith("_low_level")]
+        started = [name for name in wanted if name in METHODS and METHODS[name].low_level]
+        lacking["strength"] = started
     if settings.linear_guidance_scale is None:
         lacking["linear_guidance_scale"] = [
-            x for x in wanted if x in ("linear", "linear_low_level")
+            name
+            for name in wanted
+            if name in METHODS
+            and METHODS[name].choose_guidance
+            and (settings.preset is None or METHODS[name].preset != settings.preset)
         ]
     if told := [f"{key} (for {', '.join(names)})" for key, names in lacking.items() if names]:
         raise InputError(
@@ -51,7 +57,7 @@ def require_choices(
 
 def require_same_data(
     pipeline: NeuroAdapterPipeline,
-    encoder: BrainEncoder,
+    encoder: BrainEncoder | None,
     records: PreparedDataset,
     root: str | Path | None,
     allow_other: Sequence[str],
@@ -63,10 +69,13 @@ def require_same_data(
     """
     model = Origin.of("the model", pipeline.provenance)
     found = made_for(model, records.origin, allow_other)
-    found |= made_for(Origin.of("the encoder", encoder.provenance), records.origin, allow_other)
+    if encoder is not None:
+        other = Origin.of("the encoder", encoder.provenance)
+        found |= made_for(other, records.origin, allow_other)
     require_same_surface(records, pipeline.regions)
     require_same_regions(records, pipeline.regions)
-    check_fits(encoder, pipeline.regions, pipeline.provenance)
+    if encoder is not None:
+        check_fits(encoder, pipeline.regions, pipeline.provenance)
     if root is not None:
         require_same_root(root, records)
     return found
@@ -82,10 +91,10 @@ def require_own_folder(out: Path, settings: Mapping[str, Any]) -> None:
     refuse_foreign(out, _WRITTEN, ours=path.is_file())
     # What a call noted that ended before its first result binds nobody.
     if path.is_file():
-        found = read_json(path, "the settings of `neuroadapter baselines`")
+        found = read_json(path, "the settings of `neuroadapter decoders`")
         begun = any(p != path and not p.name.startswith(".") for p in out.iterdir())
         if begun or found.keys() - settings.keys():
-            require_same_settings(out, found, settings, "baselines")
+            require_same_settings(out, found, settings, "decoders")
 
 
 def digest(captions: Mapping[int, Sequence[str]]) -> str:

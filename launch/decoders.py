@@ -1,4 +1,4 @@
-"""The command `neuroadapter baselines`, run from a checkout; --help tells what it does."""
+"""The command `neuroadapter decoders`, run from a checkout; --help tells what it does."""
 
 import sys
 from pathlib import Path
@@ -8,4 +8,4 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])  # a checkout runs withou
 from neuroadapter_jax.commands.program import run_command
 
 if __name__ == "__main__":
-    run_command("baselines")
+    run_command("decoders")

@@ -5,6 +5,16 @@ import shutil
 
 import numpy as np
 import pytest
+from neuroadapter_jax.studies.baselines import (
+    METHODS,
+    BaselineSettings,
+    run_baselines,
+    simulated_captions,
+    validation,
+)
+from neuroadapter_jax.studies.baselines.scores import summarise
+from neuroadapter_jax.studies.baselines.tables import tables
+from neuroadapter_jax.studies.baselines.validation import choose_strength
 from PIL import Image
 from prepared_records import change_responses
 from scipy import stats
@@ -18,16 +28,6 @@ from neuroadapter_jax.decoders.retrieval import gallery_of_folder
 from neuroadapter_jax.encoder.brain_encoder import BrainEncoder
 from neuroadapter_jax.errors import NotFiniteError
 from neuroadapter_jax.pipeline import load_reconstructions
-from neuroadapter_jax.studies.baselines import (
-    METHODS,
-    BaselineSettings,
-    run_baselines,
-    simulated_captions,
-    validation,
-)
-from neuroadapter_jax.studies.baselines.scores import summarise
-from neuroadapter_jax.studies.baselines.tables import tables
-from neuroadapter_jax.studies.baselines.validation import choose_strength
 
 MIXING = np.random.default_rng(2).standard_normal((3, LH + RH))
 

@@ -1,6 +1,6 @@
 """Settings that are chosen on validation images: the low-level start's strength, and guidance."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,8 @@ from neuroadapter_jax.files import write_json
 from neuroadapter_jax.pipeline import Decoder, LowLevelStart
 from neuroadapter_jax.progress import Bar
 from neuroadapter_jax.readers import read_json
-from neuroadapter_jax.studies.baselines.methods import BaselineSettings
-from neuroadapter_jax.studies.baselines.scores import ScoreImages, mean_scores
+from neuroadapter_jax.studies.decoders.scores import ScoreImages, mean_scores
+from neuroadapter_jax.studies.decoders.settings import DecoderSettings
 
 STRENGTHS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 GUIDANCE_SCALES = (1.0, 2.0, 4.0, 7.0)
@@ -70,7 +70,7 @@ class ValidationScores:
         bar: moves on by one with each score.
     """
 
-    def __init__(self, images: ValidationImages, settings: BaselineSettings, path: Path, bar: Bar):
+    def __init__(self, images: ValidationImages, settings: DecoderSettings, path: Path, bar: Bar):
         self.images, self.settings, self.path, self.bar = images, settings, path, bar
         form, expected = dict[str, dict[str, float]], "scores on validation images"
         stored = read_json(path, expected, form, f"delete {path}") if path.is_file() else {}
@@ -124,55 +124,61 @@ def choose_on_validation(
     decoders: Mapping[str, Decoder],
     samplings: Mapping[str, Sampling],
     images: ValidationImages,
-    settings: BaselineSettings,
+    settings: DecoderSettings,
     path: Path,
     *,
+    guided: Collection[str],
+    started: Collection[str],
     progress: bool = True,
 ) -> dict[str, Any]:
-    """The low-level start's strength for each decoder, and the linear one's guidance scale.
+    """The guidance scale of decoders that are guided from a prompt, and low-level strengths.
 
     The guidance scale has the highest semantic recall, then the highest PixCorr; the strength is
-    that of `choose_strength`. What `settings` give, or what no method needs, is not chosen.
+    that of `choose_strength`. What `settings` give is not chosen.
 
     Args:
-        decoders: "neuroadapter", and "linear" where there is one.
+        decoders: by name, those of which something is chosen.
         samplings: of each decoder.
         images: the validation images.
         settings: of the study.
         path: JSON file of the scores.
+        guided: decoders whose guidance is chosen.
+        started: decoders that begin from a low-level start.
         progress: show a bar.
 
     Returns:
-        "num_images"; "strength": decoder -> strength or None; "linear_guidance_scale"; "scores".
+        "num_images"; "strength" and "guidance_scale": decoder -> number; "scores".
     """
-    guidance, linear = settings.linear_guidance_scale, decoders.get("linear")
-    choose_guidance = linear is not None and guidance is None
-    choose_start = images.low is not None and settings.strength is None
-    total = choose_guidance * len(GUIDANCE_SCALES)
-    total += choose_start * len(decoders) * (1 + len(STRENGTHS))
+    given, strength = settings.linear_guidance_scale, settings.strength
+    guidance = dict.fromkeys(guided, given)
+    strengths = dict.fromkeys(started, strength)
+    total = (given is None) * len(guided) * len(GUIDANCE_SCALES)
+    total += (strength is None) * len(started) * (1 + len(STRENGTHS))
     with Bar(total=total, desc="Validation", unit="setting", disable=not progress) as bar:
         scores = ValidationScores(images, settings, path, bar)
-        if linear is not None and choose_guidance:
+        for name in guided if given is None else ():
             found = {
-                scale: scores.of(linear, "linear", samplings["linear"], guidance=scale)
+                scale: scores.of(decoders[name], name, samplings[name], guidance=scale)
                 for scale in GUIDANCE_SCALES
             }
-            guidance = max(
-                found, key=lambda g: (found[g]["semantic_recall"], found[g]["pixel_correlation"])
+            guidance[name] = max(
+                found,
+                key=lambda g, found=found: (
+                    found[g]["semantic_recall"],
+                    found[g]["pixel_correlation"],
+                ),
             )
-        strengths = dict.fromkeys(("neuroadapter", "linear"), settings.strength)
-        if choose_start:
-            for name, decoder in decoders.items():
-                sampling, own = samplings[name], guidance if name == "linear" else None
-                without = scores.of(decoder, name, sampling, guidance=own)
-                by_strength = {
-                    strength: scores.of(decoder, name, sampling, guidance=own, strength=strength)
-                    for strength in STRENGTHS
-                }
-                strengths[name] = choose_strength(without, by_strength)
+        for name in started if strength is None else ():
+            decoder, sampling, own = decoders[name], samplings[name], guidance.get(name)
+            without = scores.of(decoder, name, sampling, guidance=own)
+            by_strength = {
+                each: scores.of(decoder, name, sampling, guidance=own, strength=each)
+                for each in STRENGTHS
+            }
+            strengths[name] = choose_strength(without, by_strength)
     return {
         "num_images": len(images.fmri),
         "strength": strengths,
-        "linear_guidance_scale": guidance,
+        "guidance_scale": guidance,
         "scores": scores.stored,
     }
