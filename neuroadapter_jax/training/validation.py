@@ -30,7 +30,7 @@ def make_evaluation(
 
     The same latents, noises and timesteps serve every evaluation, four timesteps per image, so
     that losses of different steps differ by the parameters alone. With several subjects each one's
-    loss is given as well. Each evaluation reads the split again, batch by batch: memory holds one.
+    loss is given as well. Each evaluation reads the split batch by batch, whatever its length.
 
     Args:
         setup: of the run.
