@@ -45,7 +45,7 @@ from neuroadapter_jax.datasets.nsd.imagery import NSDImagery
 from neuroadapter_jax.datasets.nsd.subject import NSDSubject
 from neuroadapter_jax.datasets.prepared.records import PreparedDataset
 from neuroadapter_jax.datasets.prepared.shards import verify_checksums
-from neuroadapter_jax.datasets.prepared.shares import Share, is_done, note_done
+from neuroadapter_jax.datasets.prepared.shares import Share, collect, note_done
 from neuroadapter_jax.datasets.prepared.work import do_units
 from neuroadapter_jax.datasets.repeats import RepeatVariance
 from neuroadapter_jax.datasets.unseen import SimulatedUnseen
@@ -374,11 +374,15 @@ def read_marks(folder):
 
 def write_shard(folder):
     note_done(Share(1, 1), folder / "p", {"subject": 1})
+    (folder / "p.shards/1-of-1/moments00000.json").write_text("{}")
 
 
 @reader("marks of shards", write_shard, "p.shards/1-of-1/done.json")
 def read_shard(folder):
-    return is_done(Share(1, 1), folder / "p", {"subject": 1})
+    with tempfile.TemporaryDirectory() as place:  # which is left without the shard
+        shutil.copytree(folder, place, dirs_exist_ok=True)
+        collect(Path(place) / "p", Path(place) / "work", {"subject": 1})
+        return sorted(path.name for path in (Path(place) / "work").iterdir())
 
 
 def write_variance(folder):
