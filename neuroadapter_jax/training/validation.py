@@ -89,7 +89,8 @@ def make_evaluation(
         # Every process evaluates on its first device, so that all agree on what is best.
         params = gather_to_host(state.get("ema", state["params"]))
         key = jax.random.key(settings.seed)
-        values, place = [], []
+        values: list[np.ndarray] = []
+        place: list[np.ndarray] = []  # whose image it is
         for i, batch in enumerate(eval_batches(records, batch_size)):
             arrays = {name: batch[name] for name in read if name in batch}
             for visit in range(visits):
