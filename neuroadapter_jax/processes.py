@@ -153,7 +153,8 @@ def on_first_process(work: Callable[[], object], task: str) -> None:
         Exception: in process 0, what `work` raises.
         InputError: in the others, where `work` raised, or where a process has ended.
     """
-    first, error = jax.process_index() == 0, None
+    first = jax.process_index() == 0
+    error: BaseException | None = None
     if first:
         try:
             work()
@@ -177,7 +178,8 @@ def _meet(task: str, patience: int) -> bool:
     """Waits until all processes are here; returns whether one of them has ended."""
     from orbax.checkpoint import multihost  # which takes seconds to import
 
-    barrier, failed = multihost.get_barrier_sync_fn(), []
+    barrier = multihost.get_barrier_sync_fn()
+    failed: list[Exception] = []
 
     def wait() -> None:
         try:

@@ -30,7 +30,7 @@ def make_evaluation(
 
     The same latents, noises and timesteps serve every evaluation, four timesteps per image, so
     that losses of different steps differ by the parameters alone. With several subjects each one's
-    loss is given as well. Each evaluation reads the split again, batch by batch: memory holds one.
+    loss is given as well. Each evaluation reads the split batch by batch, whatever its length.
 
     Args:
         setup: of the run.
@@ -89,7 +89,8 @@ def make_evaluation(
         # Every process evaluates on its first device, so that all agree on what is best.
         params = gather_to_host(state.get("ema", state["params"]))
         key = jax.random.key(settings.seed)
-        values, place = [], []
+        values: list[np.ndarray] = []
+        place: list[np.ndarray] = []  # whose image it is
         for i, batch in enumerate(eval_batches(records, batch_size)):
             arrays = {name: batch[name] for name in read if name in batch}
             for visit in range(visits):

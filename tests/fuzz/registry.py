@@ -45,7 +45,8 @@ from neuroadapter_jax.datasets.nsd.imagery import NSDImagery
 from neuroadapter_jax.datasets.nsd.subject import NSDSubject
 from neuroadapter_jax.datasets.prepared.records import PreparedDataset
 from neuroadapter_jax.datasets.prepared.shards import verify_checksums
-from neuroadapter_jax.datasets.prepared.work import share
+from neuroadapter_jax.datasets.prepared.shares import Share, collect, note_done
+from neuroadapter_jax.datasets.prepared.work import do_units
 from neuroadapter_jax.datasets.repeats import RepeatVariance
 from neuroadapter_jax.datasets.unseen import SimulatedUnseen
 from neuroadapter_jax.decoders.captions import read_captions
@@ -396,12 +397,25 @@ def read_sums(folder):
 
 
 def write_marks(folder):
-    share({"one": "key"}, folder, lambda unit: {"bytes": 7})
+    do_units({"one": "key"}, folder, lambda unit: {"bytes": 7})
 
 
 @reader("marks of work", write_marks, "one.json")
 def read_marks(folder):
-    return share({"one": "key"}, folder, lambda unit: {"bytes": 7})
+    return do_units({"one": "key"}, folder, lambda unit: {"bytes": 7})
+
+
+def write_shard(folder):
+    note_done(Share(1, 1), folder / "p", {"subject": 1})
+    (folder / "p.shards/1-of-1/moments00000.json").write_text("{}")
+
+
+@reader("marks of shards", write_shard, "p.shards/1-of-1/done.json")
+def read_shard(folder):
+    with tempfile.TemporaryDirectory() as place:  # which is left without the shard
+        shutil.copytree(folder, place, dirs_exist_ok=True)
+        collect(Path(place) / "p", Path(place) / "work", {"subject": 1})
+        return sorted(path.name for path in (Path(place) / "work").iterdir())
 
 
 def write_variance(folder):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import weakref
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +21,7 @@ from neuroadapter_jax.cortex import Parcellation, read_parcellation
 from neuroadapter_jax.cortex.packing import Packing
 from neuroadapter_jax.decoders.neuroadapter import pipeline_of_run
 from neuroadapter_jax.diffusion.unet import UNet2DConditionModel, UNetConfig
+from neuroadapter_jax.training import validation
 from neuroadapter_jax.training.metrics_log import read_metrics
 from neuroadapter_jax.training.settings import Settings
 from neuroadapter_jax.training.setup import TrainingSetup
@@ -280,6 +282,28 @@ def test_checkpoints_refuse_another_parcellation(settings, run, tmp_path):
     assert f"The checkpoints of {workdir} do not fit" in sentence
     assert f"{other[0]} and {other[1]} (annot) is another parcellation" in sentence
     assert "lacks 6 of 6" in sentence
+
+
+@pytest.mark.slow
+def test_validation_never_holds_its_split_in_memory(settings, monkeypatch):
+    setup = TrainingSetup(dataclasses.replace(settings, batch_size=1))
+    batches, alive, seen = validation.eval_batches, [], []
+
+    def watched(*arguments):
+        for batch in batches(*arguments):
+            alive.append(weakref.ref(batch["betas"]))
+            seen.append(sum(each() is not None for each in alive))
+            yield batch
+            del batch
+
+    evaluate = validation.make_evaluation(setup, None)
+    state = setup.initial_state()
+    monkeypatch.setattr(validation, "eval_batches", watched)
+    streamed = evaluate(state, 2)
+    # The one that comes, and the one that the loop is just done with.
+    assert len(seen) == 4 and max(seen) <= 2
+    monkeypatch.setattr(validation, "eval_batches", lambda *given: list(batches(*given)))
+    assert evaluate(state, 2) == streamed
 
 
 def test_one_bank_for_all_takes_the_groups_regions(settings):

@@ -165,7 +165,7 @@ PREPARE: tuple[Row, ...] = (
         steps=[d.prepared_shard("half", "1/1")]),
     row(13, HALF, "done.json",
         steps=[d.prepared_shard("half", "1/1"), d.truncated("half.shards/1-of-1/done.json")]),
-    row(17, HALF, "thesis", "move", steps=[d.folder("half.shards/thesis")]),
+    row(17, HALF, "thesis", "move it to another place", steps=[d.folder("half.shards/thesis")]),
     row(4, f"{SIMULATED}.num_images=-5", "num_images", "-5"),
     row(4, f"{SIMULATED}.num_shared=9999", "num_shared", "9999"),
     row(3, f"{SIMULATED}.seed=nan", "seed", "nan"),

@@ -238,7 +238,7 @@ class _Preparation:
         self.encode = in_batches_of(encoder.encode, settings.batch_size)
         made = self._made() or {}
         tables = (prepared, self.partial, *share_folders(prepared))
-        self.request = {
+        self.request: dict[str, Any] = {
             "format": _FORMAT,
             "dataset": source.name,
             "source": fingerprint_source(

@@ -160,9 +160,9 @@ def _require_complete(prepared: Path) -> None:
     ((count, found),) = counts.items()
     done = {k for k in found if (Share(k, count).folder(prepared) / _DONE).exists()}
     if lacking := [k for k in range(1, count + 1) if k not in done]:
-        which = "shard" if len(lacking) == 1 else "shards"
+        which, are = ("shard", "it is") if len(lacking) == 1 else ("shards", "they are")
         raise InputError(
-            f"{place} lacks {which} {', '.join(map(str, lacking[:20]))} of {count}, or they are "
+            f"{place} lacks {which} {', '.join(map(str, lacking[:20]))} of {count}, or {are} "
             f"not complete; give the same command with --shard={lacking[0]}/{count}"
             f"{' and so on' if len(lacking) > 1 else ''}, or delete that folder to prepare all of "
             f"it in one call."
@@ -175,8 +175,8 @@ def _counts(prepared: Path) -> dict[int, list[int]]:
     for folder in share_folders(prepared):
         if (match := _FOLDER.fullmatch(folder.name)) is None:
             raise ExistingFileError(
-                f"{folder} is no shard of a preparation; move it away, since the shards of "
-                f"{prepared} go to {folder.parent}."
+                f"{folder} is no shard of a preparation; expected names such as 1-of-8, since the "
+                f"shards of {prepared} go there, so move it to another place."
             )
         counts.setdefault(int(match[2]), []).append(int(match[1]))
     return counts

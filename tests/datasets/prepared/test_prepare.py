@@ -557,7 +557,9 @@ def test_a_folder_that_only_looks_like_shards_is_left_alone(tree, tmp_path):
     (tmp_path / "p.shards").mkdir()
     (tmp_path / "p.shards" / "thesis").mkdir()
     for share in ("1/1", None):
-        with pytest.raises(FileExistsError, match=r"thesis is no shard of a preparation; move it"):
+        with pytest.raises(
+            FileExistsError, match=r"thesis is no shard of a preparation; .* move it"
+        ):
             prepare(tree, tmp_path / "p", share=share)
     assert [path.name for path in (tmp_path / "p.shards").iterdir()] == ["thesis"]
 
