@@ -5,7 +5,7 @@ from neuroadapter_jax.studies.attention_truth.run import (
     check_pieces,
     run_attention_truth,
 )
-from neuroadapter_jax.studies.attention_truth.study import AttentionTruthSettings
+from neuroadapter_jax.studies.attention_truth.settings import AttentionTruthSettings
 from neuroadapter_jax.studies.attention_truth.tables import tables
 
 __all__ = ["PIECES", "AttentionTruthSettings", "check_pieces", "run_attention_truth", "tables"]

@@ -18,11 +18,8 @@ from neuroadapter_jax.studies.attention_truth.models import (
     model_table,
     randomised,
 )
-from neuroadapter_jax.studies.attention_truth.study import (
-    AttentionTruthSettings,
-    Study,
-    correct_tests,
-)
+from neuroadapter_jax.studies.attention_truth.settings import AttentionTruthSettings
+from neuroadapter_jax.studies.attention_truth.study import Study, correct_tests
 from neuroadapter_jax.studies.attention_truth.tables import tables
 
 CATEGORY_PIECES = {
