@@ -267,7 +267,7 @@ def test_objects_found_are_counted_where_there_are_any():
     assert models.objects_found(read, categories)["value"] == pytest.approx(2 / 3)
 
 
-def test_randomised_adapters_keep_what_they_may(random_backbone):
+def test_randomised_adapters_keep_what_they_may(random_backbone, as_user):
     random_pipeline = make_pipeline(random_backbone)
     intact = [np.asarray(x.kernel[...]) for x in random_pipeline.adapter.attention.to_k_ip]
     shuffled = models.randomised(random_pipeline, "shuffled keys", seed=3)
