@@ -91,8 +91,8 @@ def loss_figure(
         names = list(own)
         at = np.arange(len(names))[::-1]
         _dots(axis, [own[n]["changed"] for n in names], at + 0.12, "the category's ROI", "C0")
-        random = [own[n]["changed_by_random_sets"] for n in names]
-        _dots(axis, random, at - 0.12, "random sets, same size and SNR", _GREY)
+        random = [own[n]["changed_by_random_sets"] or {"value": None} for n in names]
+        _dots(axis, random, at - 0.12, "matched random sets; none where no set is matched", _GREY)
         objects = [f"{n} ({own[n]['objects']})" for n in names]
         axis.set_yticks(at, objects)
         kind, *region_sets = perturbation.split(", ")
@@ -142,7 +142,7 @@ def change_figure(
         "distance from the intact reconstruction /\ndistance of another image's reconstruction"
     )
     axes[0, 0].set_ylim(bottom=0)
-    axes[0, 0].plot([], [], "x", color=_GREY, label="a random set, same size and SNR")
+    axes[0, 0].plot([], [], "x", color=_GREY, label="its matched random sets, where there are any")
     figure.legend(
         *axes[0, 0].get_legend_handles_labels(), loc="lower center", ncols=3, frameon=False
     )
@@ -165,6 +165,8 @@ def _dots(
 ) -> None:
     """Values with their intervals; those without a value are left out."""
     found = [(x, e) for x, e in zip(at, entries, strict=True) if e["value"] is not None]
+    if not found:
+        return
     where = np.array([x for x, _ in found])
     values = np.array([e["value"] for _, e in found])
     ends = np.array([e["interval"] for _, e in found]).T

@@ -6,6 +6,7 @@ set stands for. So every set is checked here, and is called matched only where i
 """
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -146,15 +147,24 @@ class MatchedSets:
 
     def sentence(self) -> str:
         """What a reader has to know of the match, in a sentence."""
-        if self.matched:
-            return f"{len(self.region_sets)} matched sets."
-        told = "; ".join(
-            f"{_WORDS[name]} {self.report[name]['own']:.3g} against "
-            f"{self.report[name]['mean']:.3g} of the nearest sets"
-            for name in self.report["failed"]
-        )
-        reason = told or "fewer regions lie outside it than in it"
-        return f"no set outside it is matched: {reason}."
+        return match_sentence(self.report)
+
+
+def match_sentence(report: Mapping[str, Any]) -> str:
+    """What a reader has to know of a match, in a sentence.
+
+    Args:
+        report: of `MatchedSets`, also as JSON holds it.
+    """
+    if report["matched"]:
+        return f"{report['num_sets']} matched sets."
+    told = "; ".join(
+        f"{_WORDS[name]} {report[name]['own']:.3g} against {report[name]['mean']:.3g} of the "
+        "nearest sets"
+        for name in report["failed"]
+    )
+    reason = told or "fewer regions lie outside it than in it"
+    return f"no set outside it is matched: {reason}."
 
 
 _WORDS = {

@@ -171,14 +171,20 @@ def _of_scenes(scenes: SceneBatch) -> dict[str, np.ndarray]:
     }
 
 
-def truth_fingerprint(root: str | os.PathLike) -> str:
+def truth_fingerprint(root: str | os.PathLike, subject: int | None = None) -> str:
     """The fingerprint of what a simulated root holds beside NSD's files.
+
+    Args:
+        root: folder of the simulation.
+        subject: whose own truth counts as well, where a root holds several subjects.
 
     Raises:
         MissingFileError: the folder is not that of a simulated subject.
     """
     _require_truth(root)
-    names = (TRUTH, CONFIGURATION, _FORMER_CONFIGURATION)
+    names: tuple[str, ...] = (TRUTH, CONFIGURATION, _FORMER_CONFIGURATION)
+    if subject is not None:
+        names = (*names, _of_number(subject))
     return of_values(list(of_files(p for name in names if (p := Path(root) / name).is_file())))
 
 

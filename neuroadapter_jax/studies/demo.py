@@ -26,6 +26,7 @@ from neuroadapter_jax.studies.resume import RunStage
 from neuroadapter_jax.training.metrics_log import read_metrics
 
 ROOT, PREPARED = "runs/simulated/nsd", "runs/simulated/prepared"
+SUBJECT = 1
 NUM_SHOWN = 30
 # Fewer steps for more candidates: the choice makes up for them (docs/encoder.md).
 CANDIDATES = ("--num_candidates", "8", "--num_steps", "6")
@@ -70,7 +71,7 @@ def run_demo(out: str | Path, run_stage: RunStage) -> dict[str, Any]:
     rows = {"Stimulus": found["minutes"].stimuli[:NUM_SHOWN]}
     rows |= {TITLES[label]: result.best[:NUM_SHOWN] for label, result in found.items()}
     save_picture(out / "reconstructions.png", image_grid(rows))
-    save_picture(out / "rois.png", roi_figure(load_truth(ROOT)["roi"], order=ROIS))
+    save_picture(out / "rois.png", roi_figure(load_truth(ROOT, SUBJECT)["roi"], order=ROIS))
     write_json(out / "results.json", results)
     seconds = _read_seconds(out)
     write_report(

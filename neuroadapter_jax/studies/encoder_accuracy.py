@@ -62,7 +62,10 @@ def evaluate_encoder(
     require_same_regions(split, encoder.regions)
     if surface is not None:
         surface.require_of(encoder.regions.num_vertices, "the encoder")
-    roi = np.full(encoder.num_vertices, "") if root is None else load_truth(root)["roi"]
+    roi = np.full(encoder.num_vertices, "")
+    if root is not None:
+        subject = split.origin.data.get("subject", 1)
+        roi = load_truth(root, subject if isinstance(subject, int) else None)["roi"]
     if len(roi) != encoder.num_vertices:
         raise InputError(
             f"the truth of {root} is of {len(roi)} vertices, the encoder of "

@@ -1,18 +1,29 @@
 """The study's tables on made-up views whose answers are known."""
 
+import itertools
 import json
 
 import numpy as np
 import pytest
+import scipy.stats
 import xarray
 from scipy.stats import spearmanr
+from tiny_pipeline import make_pipeline
 
 from neuroadapter_jax.cortex.parcellation import Parcellation
 from neuroadapter_jax.evaluation.appearance import MEASURES
 from neuroadapter_jax.evaluation.scene_reader import load_scene_reader
 from neuroadapter_jax.ibbi.matching import RegionTraits
 from neuroadapter_jax.simulation.scenes import CATEGORIES, sample_scenes
-from neuroadapter_jax.studies.attention_truth import categories, maps, ranks, tables
+from neuroadapter_jax.studies.attention_truth import (
+    categories,
+    check_pieces,
+    document,
+    maps,
+    models,
+    ranks,
+    tables,
+)
 from neuroadapter_jax.studies.resume import cached
 
 B, T, SIDE = 23, 3, 8
@@ -158,19 +169,31 @@ def test_parts_are_stored_with_their_settings(tmp_path):
 
 
 def test_tables_hold_the_results(views, truth, rng):
-    masks = maps.category_masks(truth, np.arange(B))
+    localised = maps.localisation_tables(views, maps.category_masks(truth, np.arange(B)))
     score = {"value": 0.5, "interval": [0.25, 0.75]}
-    lost = {"objects": 7, "changed": score, "changed_by_random_sets": score, "over_random": score}
-    moved = dict.fromkeys([*MEASURES, "pixel_correlation", "recall"], score) | {"regions": 5}
+    test = score | {"p": 0.01, "p_holm": 0.0004}
+    lost = {"objects": 7, "changed": score, "changed_by_random_sets": score, "difference": test}
+    report = {
+        "matched": False,
+        "num_sets": 0,
+        "num_regions": 5,
+        "failed": ["mean_snr"],
+        "mean_snr": {"own": 0.92, "mean": 0.63, "range": [0.62, 0.64]},
+    }
+    measures = [*MEASURES, "pixel_correlation", "recall"]
+    moved = dict.fromkeys(measures, score) | {"regions": 5, "match": report, "less_random": {}}
+    late = moved | {"less_random": dict.fromkeys(measures, test), "match": report}
+    late["match"] = report | {"matched": True, "num_sets": 3, "failed": []}
     both = {
         key: {"curve": [score] * 2, "area_under_curve": score}
         for key in ("pixel_correlation", "recall")
     }
     gain = dict.fromkeys(("pixel_correlation", "recall"), score | {"value": 0.625})
+    curve = {"deletion": both, "insertion": both, "gain": gain}
     results = {
         "num_images": B,
         "regions": dict.fromkeys(ROIS, 3),
-        "localisation": maps.localisation_tables(views, masks),
+        "localisation": localised,
         "retinotopy": maps.retinotopy_tables(views),
         "ranks": {
             name: ranks.rank_agreement(
@@ -178,12 +201,22 @@ def test_tables_hold_the_results(views, truth, rng):
             )
             for name in ("attention", "gradient")
         },
-        "categories": {"swap": {"Face": lost, "LO": lost | {"over_random": {"value": None}}}},
-        "changes": {"mean": {"early": moved}},
+        "models": models.model_table(
+            {
+                name: {"kind": kind, "objects": score, "localisation": localised["attention"]}
+                for name, kind in (("a", "trained"), ("b", "trained"), ("c", "untrained"))
+            }
+        ),
+        "families": {"categories": 2, "changes": 7},
+        "categories": {
+            "silence": {"all ROIs": lost, "Word": {"match": report, **lost, "regions": 1}},
+            "swap": {"Face": lost, "LO": lost | {"difference": None}},
+        },
+        "changes": {"mean": {"early": moved, "late": late}, "silence": {"early": moved}},
         "deletion": {
             "num_images": 3,
             "shares": [0.0, 1.0],
-            "curves": {"random": {"deletion": both, "insertion": both, "gain": gain}},
+            "curves": dict.fromkeys(("attention", "gradient", "random"), curve),
         },
         "counts": {"effects": 5, "categories": {"swap": 19}, "changes": 17, "random": {"swap": 3}},
     }
@@ -191,12 +224,83 @@ def test_tables_hold_the_results(views, truth, rng):
     text = tables(results)
     assert "| Face | face | 3 | 23 |" in text
     assert "| swap | LO |  | 7 | 0.50 [0.25, 0.75] | 0.50 [0.25, 0.75] | – |" in text
+    assert (
+        "| swap | Face |  | 7 | 0.50 [0.25, 0.75] | 0.50 [0.25, 0.75] | 0.50 [0.25, 0.75], p <"
+        in text
+    )
+    assert "| early | 5 | **not matched** | 0.92 / 0.63 [0.62, 0.64] | – |" in text
+    assert "| late | 5 | 3 sets |" in text and "| mean of 2 seeds | trained |" in text
     assert "| gradient | brain view and effect |" in text
     assert "| gradient | effect and planted |" not in text
     assert "(swap: 19 images and 3 random sets per ROI)" in text and "(17 images;" in text
     assert "| mean | early | 5 | 0.500 [0.250, 0.750] |" in text
     assert "| random | 0.500 [0.250, 0.750] | 0.500 [0.250, 0.750] | 0.625 [" in text
-    assert text.count("\n| ---") == 8
+    assert text.count("\n| ---") == 11
+    whole = document.document(results)
+    assert text in whole and whole.count("](images/") == 3
+    assert "**Where an ROI looks can be believed.**" in whole
+    assert "No set is matched to Word, so these were not compared." in whole
+    assert "no set outside it is matched: mean SNR 0.92 against 0.63 of the nearest sets." in whole
+    assert "6 tests of adapters; 2 of categories lost" in whole and "Over 2 trainings" in whole
+
+
+def test_an_adapter_that_still_points_is_not_said_to_have_lost_it(views, truth):
+    localised = maps.localisation_tables(views, maps.category_masks(truth, np.arange(B)))
+    score = {"value": 0.5, "interval": [0.25, 0.75]}
+    each = {"objects": score, "localisation": localised["attention"]}
+    found = {"a": each | {"kind": "trained"}, "shuffled keys": each | {"kind": "shuffled keys"}}
+    told = document._models(models.model_table(found))
+    assert len(told) == 1 and "does not always lose it" in told[0]
+
+
+def test_seeds_have_students_interval():
+    values = [0.5, 0.7, 0.75]
+    found = models.mean_over_runs(values)
+    expected = scipy.stats.t.interval(0.95, 2, np.mean(values), scipy.stats.sem(values))
+    np.testing.assert_allclose(found["interval"], expected)
+    assert found["value"] == np.mean(values) and found["runs"] == 3
+
+
+def test_objects_found_are_counted_where_there_are_any():
+    categories = np.array([[2, -1, 3], [-1, 4, -1]])
+    read = np.array([[2, 5, -1], [0, 4, 3]])
+    assert models.objects_found(read, categories)["value"] == pytest.approx(2 / 3)
+
+
+def test_randomised_adapters_keep_what_they_may(random_backbone, as_user):
+    random_pipeline = make_pipeline(random_backbone)
+    intact = [np.asarray(x.kernel[...]) for x in random_pipeline.adapter.attention.to_k_ip]
+    shuffled = models.randomised(random_pipeline, "shuffled keys", seed=3)
+    again = models.randomised(random_pipeline, "shuffled keys", seed=3)
+    for before, layer, same in zip(
+        intact,
+        shuffled.adapter.attention.to_k_ip,
+        again.adapter.attention.to_k_ip,
+        strict=True,
+    ):
+        after = np.asarray(layer.kernel[...])
+        assert (after != before).mean() > 0.9
+        np.testing.assert_array_equal(np.sort(after.ravel()), np.sort(before.ravel()))
+        np.testing.assert_array_equal(after, same.kernel[...])
+    for before, layer in zip(intact, random_pipeline.adapter.attention.to_k_ip, strict=True):
+        np.testing.assert_array_equal(before, layer.kernel[...])  # the given one is untouched
+    for one, other in zip(
+        random_pipeline.adapter.attention.to_v_ip, shuffled.adapter.attention.to_v_ip, strict=True
+    ):
+        np.testing.assert_array_equal(one.kernel[...], other.kernel[...])
+    new = models.randomised(random_pipeline, "untrained")
+    assert new.provenance["randomised"] == "untrained"
+    prints = [each.fingerprint for each in (random_pipeline, shuffled, new)]
+    assert all(one != other for one, other in itertools.combinations(prints, 2))
+    with pytest.raises(ValueError, match="how is 'asleep'; expected one of"):
+        models.randomised(random_pipeline, "asleep")
+
+
+def test_unknown_pieces_are_refused():
+    with pytest.raises(ValueError, match="only is 'map'; expected some of maps, models, ranks"):
+        check_pieces(("maps", "map"))
+    with pytest.raises(ValueError, match="only is 'nothing'"):
+        check_pieces(())
 
 
 def test_results_of_version_0_1_0_make_the_same_tables(views, truth, rng, tmp_path):

@@ -154,6 +154,8 @@ ATTENTION_TRUTH: tuple[Row, ...] = (
     row(18, TRUTH.replace("--num_images 2", "--num_images 0"), "num_images", "0"),
     row(18, TRUTH.replace("--num_ranked 1", "--num_ranked 0"), "num_ranked", "0"),
     row(18, TRUTH.replace("--batch_size 1", "--batch_size=-4"), "batch_size", "-4"),
+    row(8, f"{TRUTH} --only map", "--only", "map", "maps"),
+    row(21, f"{TRUTH} --more_models {{tmp}}/none", "{tmp}/none"),
     row(8, f"{TRUTH} --seed=-1", "seed", "-1"),
     row(8, f"{TRUTH} --seed 4294967296", "seed", "4294967296"),
     row(3, TRUTH.replace("{model}", "{tmp}/model"), "adapter.safetensors", "nan|finite",
