@@ -15,7 +15,7 @@ def get_config() -> ConfigDict:
     config.export = "neuroadapter_jax/assets/joint-space"
     config.vit = "tiny-vit"
     config.backbone = "tiny-sd"
-    config.num_scenes = 3_000
+    config.num_scenes = 2_000
     config.scene_seed = 2  # those of tiny-vit
     config.width = 64
 
