@@ -1,8 +1,8 @@
-"""The joint space of scenes and captions that ships with the package.
+"""A joint space of scenes and captions, over tiny-vit and tiny-sd's text encoder.
 
     neuroadapter pretrain-joint-space --config joint_space
 
-Hardware: 2 CPU cores, about a minute. Scores: see neuroadapter_jax/assets/joint-space/README.md.
+Hardware: 2 CPU cores. The metric `evaluation.features.JOINT_SPACE` reads its export.
 """
 
 from ml_collections import ConfigDict
@@ -12,10 +12,10 @@ def get_config() -> ConfigDict:
     config = ConfigDict()
     config.seed = 0
     config.workdir = "runs/joint_space"
-    config.export = "neuroadapter_jax/assets/joint-space"
+    config.export = "runs/joint_space/export"
     config.vit = "tiny-vit"
     config.backbone = "tiny-sd"
-    config.num_scenes = 3_000
+    config.num_scenes = 12_000
     config.scene_seed = 2  # those of tiny-vit
     config.width = 64
 

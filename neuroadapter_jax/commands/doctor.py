@@ -34,7 +34,6 @@ SHIPPED = {
     "neuroadapter-simulated": "adapter.safetensors",
     "brain-encoder-simulated": "config.json",
     "scene_reader": "model.safetensors",
-    "joint-space": "model.safetensors",
 }
 # Repository of the Hub -> what it is for.
 HUB = {

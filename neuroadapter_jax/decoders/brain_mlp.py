@@ -129,7 +129,7 @@ class BrainMLP(nnx.Module):
             key: of the dropout while training; None drops nothing.
         """
         config = self.config
-        keys = [None] * (1 + config.num_blocks)
+        keys: list[Array | None] = [None] * (1 + config.num_blocks)
         if key is not None:
             keys = list(jax.random.split(key, 1 + config.num_blocks))
         x = self.lin0(fmri, config.dropout_in, keys[0])

@@ -133,14 +133,6 @@ class JointEmbedder:
         vit: the image model.
         text_encoder: the text model.
         tokenizer: its tokenizer.
-
-    Examples:
-        >>> from neuroadapter_jax.encoder.joint_space import load_joint_space
-        >>> from neuroadapter_jax.simulation.scenes import sample_scenes
-        >>> space, scenes = load_joint_space(), sample_scenes(5, seed=77)
-        >>> cosines = space.images(scenes.images) @ space.texts(scenes.captions).T
-        >>> cosines.argmax(axis=1).tolist()  # each image is nearest to its own caption
-        [0, 1, 2, 3, 4]
     """
 
     def __init__(
@@ -201,7 +193,7 @@ def save_joint_space(folder: str | Path, space: JointSpace, vit: str, backbone: 
 
 
 def load_joint_space(folder: str | Path = ASSET) -> JointEmbedder:
-    """A joint space with its two networks; the shipped one without an argument.
+    """A joint space with its two networks.
 
     Args:
         folder: of `neuroadapter pretrain-joint-space`.
@@ -227,7 +219,7 @@ def load_joint_space(folder: str | Path = ASSET) -> JointEmbedder:
 
 
 def read_joint_space(folder: str | Path = ASSET) -> JointSpace:
-    """The two maps of a joint space alone; the shipped one without an argument.
+    """The two maps of a joint space alone.
 
     Args:
         folder: of `neuroadapter pretrain-joint-space`.

@@ -17,6 +17,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
+from neuroadapter_jax.encoder.joint_space import ASSET as JOINT_SPACE_ASSET
 from neuroadapter_jax.encoder.joint_space import read_joint_space
 from neuroadapter_jax.encoder.weights import load_dinov2
 from neuroadapter_jax.errors import InputError, MissingFileError, stand_in
@@ -300,14 +301,11 @@ def _load_clip(weights: Path | None, download: bool) -> Extract:
 def load_tiny_vit(weights: Path | None = None, download: bool = False) -> Extract:
     """tiny-vit's patch states after its first block, and after its last, averaged over patches.
 
-    "joint" is the class token in the joint space of scenes and captions; see `JointSpace`.
-
     Args:
         weights: not read; the weights are shipped.
         download: not read either.
     """
     graph, params = nnx.split(load_dinov2("tiny-vit"))
-    joint = read_joint_space()
 
     @jax.jit
     def run(images: Float[Array, "b y x c"]) -> dict[str, Float[Array, "b _f"]]:
@@ -316,11 +314,36 @@ def load_tiny_vit(weights: Path | None = None, download: bool = False) -> Extrac
         first = x[:, 1:].reshape(len(x), -1)
         for layer in model.encoder.layer[1:]:
             x = layer(x)
-        states = model.layernorm(x)
-        pooled = states[:, 1:].mean(axis=1)
-        return {"block1": first, "pooled": pooled, "joint": joint.images(states[:, 0])}
+        return {"block1": first, "pooled": model.layernorm(x)[:, 1:].mean(axis=1)}
 
     return lambda images: {name: np.asarray(x) for name, x in run(images).items()}
+
+
+def load_joint_features(weights: Path | None = None, download: bool = False) -> Extract:
+    """tiny-vit's class token in the joint space of scenes and captions.
+
+    Args:
+        weights: folder that may hold a folder joint-space of `neuroadapter pretrain-joint-space`;
+            else the shipped one.
+        download: not read.
+
+    Raises:
+        MissingWeightsError: there is no joint space.
+    """
+    own = None if weights is None else weights / JOINT_SPACE_ASSET.name
+    folder = own if own is not None and own.is_dir() else JOINT_SPACE_ASSET
+    if not folder.is_dir():
+        raise MissingWeightsError(
+            f"{folder} is not there; `neuroadapter pretrain-joint-space` makes it"
+        )
+    space = read_joint_space(folder)
+    graph, params = nnx.split(load_dinov2("tiny-vit"))
+
+    @jax.jit
+    def run(images: Float[Array, "b y x c"]) -> Float[Array, "b _f"]:
+        return space.images(nnx.merge(graph, params)(images)[:, 0])
+
+    return lambda images: {"joint": np.asarray(run(images))}
 
 
 def _torchvision(build: Callable, heads: tuple[str, ...], unused: tuple[str, ...], *layers: str):
@@ -377,8 +400,15 @@ TINY_VIT = Network(
         FeatureMetric("two_way_tiny_vit_block1", "tiny-vit, block 1", "block1", "two_way"),
         FeatureMetric("two_way_tiny_vit_pooled", "tiny-vit, pooled", "pooled", "two_way"),
         FeatureMetric("distance_tiny_vit", "tiny-vit distance", "pooled", "distance"),
-        FeatureMetric("two_way_joint_space", "joint space", "joint", "two_way"),
     ),
     load_tiny_vit,
+)
+# It tells apart what captions of scenes tell apart, as CLIP does of photographs.
+JOINT_SPACE = Network(
+    "joint_space",
+    TINY_VIT_SIDE,
+    IMAGENET,
+    (FeatureMetric("two_way_joint_space", "joint space", "joint", "two_way"),),
+    load_joint_features,
 )
 NETWORKS = (*PUBLISHED_NETWORKS, TINY_VIT)

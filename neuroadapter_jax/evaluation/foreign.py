@@ -103,7 +103,9 @@ def is_made_elsewhere(path: str | Path) -> bool:
     """
     path = Path(path)
     if path.is_dir():
-        pictures = any(p.suffix.lower() in PICTURES for p in path.iterdir())
+        # A picture without a number, such as the grid of our own folders, shows no one image.
+        numbered = (p for p in path.iterdir() if any(c.isdigit() for c in p.stem))
+        pictures = any(p.suffix.lower() in PICTURES for p in numbered)
         return pictures and not (path / "index.json").exists()
     return path.suffix in TENSOR_FILES and path.is_file()
 

@@ -215,16 +215,14 @@ def score_images(
     two_way_tiny_vit_block1 64   tiny-vit, first block                 two-way
     two_way_tiny_vit_pooled 64   tiny-vit, pooled                      two-way
     distance_tiny_vit       64   tiny-vit, pooled                      1 - r
-    two_way_joint_space     64   tiny-vit, into the joint space        two-way
     ======================= ==== ===================================== ===========
 
     The networks up to SwAV are those of every published table (Scotti et al. 2023,
-    arXiv 2305.18274, appendix; Ozcelik & VanRullen 2023); tiny-vit and the joint space of scenes
-    and captions above it are this project's own, stand in no published table, and know scenes of
-    the simulated data alone. "mindeye" resizes everything to 256 x 256 first and never antialiases;
-    "neuroadapter" does not, lets Pillow resize for AlexNet, Inception and EfficientNet, and
-    identifies by rows. An image without contrast has correlation 0 in both, where MindEye's
-    notebook would have NaN.
+    arXiv 2305.18274, appendix; Ozcelik & VanRullen 2023); tiny-vit is this project's own, stands
+    in no published table, and knows scenes of the simulated data alone. "mindeye" resizes
+    everything to 256 x 256 first and never antialiases; "neuroadapter" does not, lets Pillow
+    resize for AlexNet, Inception and EfficientNet, and identifies by rows. An image without
+    contrast has correlation 0 in both, where MindEye's notebook would have NaN.
 
     Args:
         stimuli: stimuli, square, 0..255.

@@ -57,7 +57,9 @@ def file_scores(folder: str | Path, image_ids: Int[np.ndarray, " b"]) -> Scored:
     if (pair := _pair(Path(folder) / EMBEDDINGS, image_ids)) is not None:
         found, per_image = retrieval_top1(*pair)
         results["retrieval_top1"] = found
-        columns |= {f"retrieval_{name}": x for name, x in per_image.items()}
+        # An image that fell into no pool has no score, and a column needs one for each.
+        if all(np.isfinite(x).all() for x in per_image.values()):
+            columns |= {f"retrieval_{name}": x for name, x in per_image.items()}
     if (pair := _pair(Path(folder) / DEPTH, image_ids)) is not None:
         errors = depth_errors(*pair)
         results |= {name: bootstrap_interval(x) for name, x in errors.items()}

@@ -150,9 +150,11 @@ def train_joint_space(
         ShardedBatches(ArrayBatches(train, training["batch_size"], seed), mesh),
         workdir=workdir,
         num_steps=training["num_steps"],
-        intervals=Intervals(log=50, checkpoint=1000, evaluate=500),
+        intervals=Intervals(log=100, checkpoint=1000, evaluate=1000),
         config=run_config,
-        evaluation=Evaluation(evaluate),
+        evaluation=Evaluation(
+            evaluate, best_metric="validation/caption_to_image", best_is_highest=True
+        ),
     )
     space = nnx.merge(graph, state["ema"])
     save_joint_space(export, space, vit, backbone)

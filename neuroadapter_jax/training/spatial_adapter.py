@@ -244,9 +244,9 @@ def train_spatial_adapter(
 
 
 def _start(model: SpatialAdapter) -> SpatialAdapter:
-    """The last convolution of every level at 0, so that training starts from the backbone alone.
+    """Of the light kind the last convolution of each level at 0: it starts from the backbone alone.
 
-    A residual level of the full kind begins as its input instead, which is not 0.
+    The full kind has no such layer, as its levels end in a residual sum, and starts as it is drawn.
     """
     for level in model.adapter.body:
         last = level.out_conv

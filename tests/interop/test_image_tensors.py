@@ -20,7 +20,8 @@ def images(rng):
 
 def mindeye2(images):
     """[b, 3, y, x] floats in 0..1, as torchvision's ToTensor gives."""
-    return np.moveaxis(images, -1, 1).astype(np.float32) / 255
+    # safetensors writes the memory of an array as it lies, so it has to lie in this order.
+    return np.ascontiguousarray(np.moveaxis(images, -1, 1)).astype(np.float32) / 255
 
 
 def test_every_kind_of_file_gives_the_same_bytes(tmp_path, images):

@@ -11,6 +11,9 @@ from neuroadapter_jax.diffusion.spatial_adapter import SpatialAdapter, SpatialAd
 from neuroadapter_jax.diffusion.spatial_adapter_files import load_spatial_adapter
 from neuroadapter_jax.diffusion.weights import load_pretrained
 from neuroadapter_jax.encoder.joint_space import contrastive_loss, last_states, load_joint_space
+from neuroadapter_jax.evaluation import features
+from neuroadapter_jax.evaluation.features import JOINT_SPACE
+from neuroadapter_jax.evaluation.protocol import score_images
 from neuroadapter_jax.ranges import SettingError
 from neuroadapter_jax.simulation.scenes import sample_scenes
 from neuroadapter_jax.training import joint_space as joint
@@ -93,18 +96,28 @@ def test_a_texts_state_is_that_of_its_first_end_token():
 
 
 @pytest.mark.slow
-def test_the_joint_space_trains_is_read_back_and_ships(tmp_path, monkeypatch):
+def test_the_joint_space_trains_and_is_read_back_as_a_metric(tmp_path, monkeypatch):
     monkeypatch.setattr(joint, "_NUM_VALIDATION", 7)
-    training = {"batch_size": 5, "num_steps": 51, "learning_rate": 0.01, "weight_decay": 0.0}
+    training = {"batch_size": 13, "num_steps": 101, "learning_rate": 0.01, "weight_decay": 0.0}
+    folder = tmp_path / "joint-space"
     found = joint.train_joint_space(
-        export=tmp_path / "export", workdir=tmp_path / "run", vit="tiny-vit", backbone="tiny-sd",
-        seed=0, num_scenes=23, scene_seed=2, width=8, training=training,
+        export=folder, workdir=tmp_path / "run", vit="tiny-vit", backbone="tiny-sd",
+        seed=0, num_scenes=67, scene_seed=2, width=8, training=training,
     )  # fmt: skip
     assert found["pool"] == 7 and found["parameters"] == 8 * (192 + 64) + 1
-    scenes = sample_scenes(31, seed=991)
-    for folder in (tmp_path / "export", None):
-        space = load_joint_space(*([folder] if folder else []))
-        images, texts = space.images(scenes.images), space.texts(scenes.captions)
-        np.testing.assert_allclose(np.linalg.norm(images, axis=1), 1, rtol=1e-5)
-    # The shipped one tells apart what captions tell apart.
-    assert (np.argmax(images @ texts.T, axis=1) == np.arange(31)).mean() > 0.5
+    scenes = sample_scenes(67, seed=2)  # those it was trained on
+    space = load_joint_space(folder)
+    images, texts = space.images(scenes.images), space.texts(scenes.captions)
+    np.testing.assert_allclose(np.linalg.norm(images, axis=1), 1, rtol=1e-5)
+    assert (np.argmax(images @ texts.T, axis=1) == np.arange(67)).mean() > 0.5
+    scores = score_images(
+        scenes.images, scenes.images[::-1], networks=(JOINT_SPACE,), weights=tmp_path,
+        convention="neuroadapter", progress=False,
+    )  # fmt: skip
+    assert scores.per_image["two_way_joint_space"].mean() < 0.7
+
+
+def test_without_a_joint_space_its_score_is_missing(tmp_path, monkeypatch):
+    monkeypatch.setattr(features, "JOINT_SPACE_ASSET", tmp_path / "joint-space")
+    with pytest.raises(features.MissingWeightsError, match="pretrain-joint-space"):
+        JOINT_SPACE.load(None, False)
