@@ -93,7 +93,8 @@ def read_lora(path: str | Path, module: nnx.Module) -> Lora:
         shown = "; ".join(problems[:5]) + ("; ..." if len(problems) > 5 else "")
         raise InputError(
             f"{path}: {len(problems)} of {len(layers)} layers do not fit the U-Net: {shown}; take "
-            "a LoRA of this very model (one of SDXL does not fit Stable Diffusion 1.5)."
+            "a LoRA of this very model (one of SDXL does not fit Stable Diffusion 1.5) whose "
+            "layers are named as diffusers names them."
         )
     return Lora(
         {name: jnp.asarray(x, jnp.float32) for name, x in down.items()},
