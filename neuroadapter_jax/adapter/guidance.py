@@ -154,7 +154,7 @@ def sample_latents_from_text(
         prediction_type: of the U-Net.
         clean: scaled latents under the first noise; None for pure noise.
     """
-    guided_streams = text
+    guided_streams, scale = text, 1.0 if guidance_scale is None else guidance_scale
     if guidance_scale is not None:
 
         def both(a: Array, b: Array) -> Array:
@@ -173,7 +173,7 @@ def sample_latents_from_text(
         x = jnp.concatenate([x, x])
         out = unet(x, jnp.full((len(x),), timestep), [guided_streams])
         conditional, without = jnp.split(out, 2)
-        return without + guidance_scale * (conditional - without), None
+        return without + scale * (conditional - without), None
 
     predict = conditional_alone if guidance_scale is None else guided
     state = first_state(unet, keys, steps, clean)

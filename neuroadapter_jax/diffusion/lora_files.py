@@ -77,8 +77,11 @@ def read_lora(path: str | Path, module: nnx.Module) -> Lora:
     layers = {
         name: _layer(name, parts, alphas.get(name), settings, path) for name, parts in found.items()
     }
-    down, up, scales = {}, {}, []
-    shapes, problems = layer_kernels(module), []
+    down: dict[str, np.ndarray] = {}
+    up: dict[str, np.ndarray] = {}
+    scales: list[tuple[str, float]] = []
+    problems: list[str] = []
+    shapes = layer_kernels(module)
     for name, layer in sorted(layers.items()):
         if name not in shapes:
             problems.append(f"unknown layer {name}")
