@@ -155,7 +155,8 @@ def sample_latents_from_streams(
         prediction_type: of the U-Net.
         clean: scaled latents under the first noise; None for pure noise.
     """
-    guided_streams = streams = list(streams)
+    scale = 1.0 if guidance_scale is None else guidance_scale
+    own_streams = guided_streams = list(streams)
     if guidance_scale is not None:
 
         def both(a: Array, b: Array) -> Array:
@@ -166,17 +167,17 @@ def sample_latents_from_streams(
                 keys=tuple(map(both, own.keys, other.keys)),
                 values=tuple(map(both, own.values, other.values)),
             )
-            for own, other in zip(streams, unconditional, strict=True)
+            for own, other in zip(own_streams, unconditional, strict=True)
         ]
 
     def conditional_alone(x: Array, timestep: Array) -> tuple[Array, None]:
-        return unet(x, jnp.full((len(x),), timestep), streams), None
+        return unet(x, jnp.full((len(x),), timestep), own_streams), None
 
     def guided(x: Array, timestep: Array) -> tuple[Array, None]:
         x = jnp.concatenate([x, x])
         out = unet(x, jnp.full((len(x),), timestep), guided_streams)
         conditional, without = jnp.split(out, 2)
-        return without + guidance_scale * (conditional - without), None
+        return without + scale * (conditional - without), None
 
     predict = conditional_alone if guidance_scale is None else guided
     state = first_state(unet, keys, steps, clean)

@@ -57,17 +57,22 @@ def main(values: CommandFlags, arguments: list[str]) -> None:
         for other in (Path(config.model), Path(config.prepared)):
             if place.resolve() == other.resolve():
                 raise ExistingFileError(f"{key} is {place}, which is read; name another folder.")
+    if workdir.resolve() == export.resolve():
+        raise ExistingFileError(
+            f"config.workdir and config.export are both {export}, where they would replace each "
+            "other's files; name another folder for one of them."
+        )
     use_cpu_cores(1)
 
     import numpy as np
 
-    from neuroadapter_jax.decoders.distilled import card, distill
+    from neuroadapter_jax.decoders.distilled import card, distill, student_provenance
     from neuroadapter_jax.files import write_text
     from neuroadapter_jax.pipeline import NeuroAdapterPipeline
-    from neuroadapter_jax.pipeline.saving import CARD
-    from neuroadapter_jax.training.run_config import claim_export
+    from neuroadapter_jax.pipeline.saving import CARD, refuse_other_model
 
     pipeline = NeuroAdapterPipeline.from_pretrained(config.model)
+    refuse_other_model(export, student_provenance(pipeline, settings))
     with named("config.distillation."):
         student = distill(
             pipeline,
@@ -77,7 +82,6 @@ def main(values: CommandFlags, arguments: list[str]) -> None:
             progress=config.progress,
             log_to=values.log_to,
         )
-    claim_export(export, workdir, ("config.json", "adapter.safetensors", "regions.npz"))
     student.save_pretrained(export, np.float16)
     write_text(export / CARD, card(export.name, config.model, student, workdir))
     print(f"Distilled: {export}. Next: neuroadapter reconstruct --model {export}")

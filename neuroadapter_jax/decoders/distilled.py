@@ -142,12 +142,17 @@ def student_of(
     pipeline: NeuroAdapterPipeline, lora: Lora, settings: DistillationSettings
 ) -> NeuroAdapterPipeline:
     """The model that samples in a few steps: the teacher with a LoRA, and what it was made by."""
+    sampling = Sampling("lcm", settings.sample_steps, 1.0, start=pipeline.sampling.start)
+    return pipeline.with_lora(lora, sampling, student_provenance(pipeline, settings))
+
+
+def student_provenance(
+    pipeline: NeuroAdapterPipeline, settings: DistillationSettings
+) -> dict[str, Any]:
+    """The teacher's provenance, and how the student was distilled from it."""
     made = json_values(dataclasses.asdict(settings))
     made["guidance_scale"] = _teachers_scale(pipeline, settings)
-    sampling = Sampling("lcm", settings.sample_steps, 1.0, start=pipeline.sampling.start)
-    return pipeline.with_lora(
-        lora, sampling=sampling, provenance=pipeline.provenance | {"distillation": made}
-    )
+    return pipeline.provenance | {"distillation": made}
 
 
 def _teachers_scale(pipeline: NeuroAdapterPipeline, settings: DistillationSettings) -> float:
@@ -167,10 +172,8 @@ def _run_config(
             "distilled from, so name that as the model."
         )
     made_for(Origin.of("the model", pipeline.provenance), train.origin)
-    values = json_values(dataclasses.asdict(settings))
-    values["guidance_scale"] = _teachers_scale(pipeline, settings)
     return RunConfig(
-        {"distillation": values},
+        {"distillation": student_provenance(pipeline, settings)["distillation"]},
         inputs={
             "prepared": [train.fingerprint, validation.fingerprint],
             "model": pipeline.fingerprint,

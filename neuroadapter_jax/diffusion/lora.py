@@ -123,7 +123,8 @@ def init_lora(
             f"No layer's name ends with one of {list(targets)}; expected ends of names such as "
             f"{next(iter(layer_kernels(module)), 'those of the module')}."
         )
-    down, up = {}, {}
+    down: dict[str, Array] = {}
+    up: dict[str, Array] = {}
     for number, (name, shape) in enumerate(sorted(shapes.items())):
         bound = 1 / math.sqrt(math.prod(shape[:-1]))
         own = jax.random.fold_in(key, number)

@@ -77,8 +77,11 @@ def read_lora(path: str | Path, module: nnx.Module) -> Lora:
     layers = {
         name: _layer(name, parts, alphas.get(name), settings, path) for name, parts in found.items()
     }
-    down, up, scales = {}, {}, []
-    shapes, problems = layer_kernels(module), []
+    down: dict[str, np.ndarray] = {}
+    up: dict[str, np.ndarray] = {}
+    scales: list[tuple[str, float]] = []
+    problems: list[str] = []
+    shapes = layer_kernels(module)
     for name, layer in sorted(layers.items()):
         if name not in shapes:
             problems.append(f"unknown layer {name}")
@@ -93,7 +96,8 @@ def read_lora(path: str | Path, module: nnx.Module) -> Lora:
         shown = "; ".join(problems[:5]) + ("; ..." if len(problems) > 5 else "")
         raise InputError(
             f"{path}: {len(problems)} of {len(layers)} layers do not fit the U-Net: {shown}; take "
-            "a LoRA of this very model (one of SDXL does not fit Stable Diffusion 1.5)."
+            "a LoRA of this very model (one of SDXL does not fit Stable Diffusion 1.5) whose "
+            "layers are named as diffusers names them."
         )
     return Lora(
         {name: jnp.asarray(x, jnp.float32) for name, x in down.items()},

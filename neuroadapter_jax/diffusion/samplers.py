@@ -253,7 +253,7 @@ def _dpmsolver_plan(schedule: NoiseSchedule, num_steps: int, spacing: str) -> Sa
 def _plan(timesteps: np.ndarray, abar: np.ndarray, *weights: np.ndarray) -> SamplingPlan:
     levels = (np.sqrt(abar), np.sqrt(1.0 - abar), *weights)
     guided = np.ones(len(timesteps), bool)
-    return SamplingPlan(timesteps, *(np.asarray(x, np.float32) for x in levels), guided)
+    return SamplingPlan(*(timesteps, *(np.asarray(x, np.float32) for x in levels), guided))
 
 
 def skipped_steps(num_steps: int, strength: float) -> int:

@@ -69,7 +69,7 @@ def test_a_shared_flag_has_one_kind_everywhere():
         (["--guidance_scale=1.5", "--start=grey"], {"guidance_scale": 1.5, "start": "grey"}),
         (["--sampler=ddim", "--eta=0.5"], {"sampler": "ddim", "eta": 0.5}),
         (["--spacing=trailing"], {"spacing": "trailing"}),
-        (["--guidance_low=0.5", "--guidance-high=4"], {"guidance_low": 0.5, "guidance_high": 4.0}),
+        (["--guidance_low=0.5", "--guidance_high=4"], {"guidance_low": 0.5, "guidance_high": 4.0}),
     ],
 )
 def test_sampling_is_the_models_own_but_for_the_flags_given(arguments, changes):

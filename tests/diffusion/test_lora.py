@@ -207,12 +207,12 @@ def test_a_new_lora_changes_nothing_and_a_gradient_passes_through_it(unet):
 def test_half_precision_parameters_stay_so(unet):
     params = jax.tree.map(lambda x: x.astype(jnp.bfloat16), nnx.state(unet, nnx.Param))
     lora = init_lora(unet, jax.random.key(0), 2)
-    assert {x.dtype for x in jax.tree.leaves(add_lora(params, lora))} == {jnp.bfloat16}
+    assert {x.dtype for x in jax.tree.leaves(add_lora(params, lora))} == {jnp.dtype("bfloat16")}
 
 
 def test_the_layers_are_those_that_the_names_end_with(unet):
     attention = init_lora(unet, jax.random.key(0), 1)
-    assert len(attention.down) == 3 * 8
+    assert len(attention.down) == 4 * 8
     everything = init_lora(unet, jax.random.key(0), 1, ALL_PRODUCTS)
     left = layer_kernels(unet).keys() - everything.down.keys()
     assert left == {"conv_in", "conv_out", "time_embedding.linear_1", "time_embedding.linear_2"}

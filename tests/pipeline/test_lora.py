@@ -28,7 +28,7 @@ def plain(random_backbone):
 
 @pytest.fixture(scope="module")
 def lora(plain):
-    start = init_lora(plain.backbone.unet, jax.random.key(1), 2, alpha=3)
+    start = init_lora(plain.backbone.unet, jax.random.key(1), 2, alpha=3.0)
     up = {name: 0.5 + x for name, x in start.up.items()}
     return Lora(start.down, up, start.scales)
 

@@ -1,14 +1,19 @@
 """The measures of the study of fewer steps against closed forms, and its page."""
 
+import jax
 import numpy as np
 import pytest
 from scipy.stats import spearmanr
+from tiny_pipeline import make_pipeline
+from tiny_prepared import write_prepared
 
+from neuroadapter_jax.diffusion.lora import init_lora
 from neuroadapter_jax.diffusion.noise_schedule import NoiseSchedule
 from neuroadapter_jax.diffusion.sampling import Sampling
 from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.ranges import SettingError
-from neuroadapter_jax.studies.few_steps import FewStepsSettings, rows_of
+from neuroadapter_jax.studies.few_steps import FewStepsSettings, Row, rows_of, run, run_few_steps
+from neuroadapter_jax.studies.few_steps import measures as measured
 from neuroadapter_jax.studies.few_steps.measures import agreement, passes, seed_variance
 from neuroadapter_jax.studies.few_steps.tables import page
 
@@ -32,7 +37,7 @@ def test_the_variance_over_seeds_is_estimated_without_bias():
     assert found["value"] == pytest.approx(10**2 / 20**2, rel=0.05)
     assert found["interval"][0] < found["value"] < found["interval"][1]
     same = np.repeat(images[:1].astype(np.uint8), 3, axis=0)
-    assert seed_variance(same)["value"] == 0.0
+    assert seed_variance(same)["value"] == pytest.approx(0.0, abs=1e-12)
     with pytest.raises(InputError, match="at least two of both"):
         seed_variance(images[:1].astype(np.uint8))
 
@@ -98,3 +103,36 @@ def test_the_page_says_whether_the_target_is_met_and_which_explanations_change(l
     assert said in text and "Not run yet: DDPM, 50 steps." in text
     assert "Below it lie: four." in text
     assert "nineteen" in text.split("**A fast")[0]
+
+
+@pytest.mark.slow
+def test_the_study_goes_on_where_it_was_ended(random_backbone, tmp_path, monkeypatch):
+    write_prepared(tmp_path / "prepared", tmp_path / "root")
+    model = make_pipeline(random_backbone)
+    unet = model.backbone.unet
+    student = model.with_lora(init_lora(unet, jax.random.key(0), 1), Sampling("lcm", 1, 1.0))
+    rows = (
+        Row("dpmsolver++-19", "two", Sampling("dpmsolver++", 2, 2.5)),
+        Row("lcm-4", "one, distilled", Sampling("lcm", 1, 1.0), True),
+        Row("ddim-50", "one", Sampling("ddim", 1, 2.5)),
+    )
+    monkeypatch.setattr(run, "rows_of", lambda *_: rows)
+    settings = FewStepsSettings(num_views=2, num_seeded=2, num_seeds=2, batch_size=3)
+    folders = (tmp_path / "prepared", tmp_path / "root", tmp_path / "out")
+
+    def study():
+        return run_few_steps(model, student, *folders, settings, progress=False)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(measured, "brain_views", None)  # the first row is left half done
+        with pytest.raises(TypeError):
+            study()
+    results = study()
+    assert list(results["rows"]) == [row.name for row in rows]
+    assert results["num_images"] == 3 and results["lacking"] == []
+    assert results["rows"]["lcm-4"]["passes"] == 1
+    assert results["rows"]["ddim-50"]["agreement"]["value"] == pytest.approx(1.0)
+    text = (tmp_path / "out" / "few-steps.md").read_text()
+    assert "| one, distilled | 1 |" in text and "The target is" in text
+    monkeypatch.setattr(measured, "other_seeds", None)  # nothing is measured again
+    assert study() == results

@@ -45,7 +45,9 @@ def other_seeds(
         The images of each seed, and {"seconds", "processor_seconds"} per image: the least of all
         calls but the first, which may compile; processor seconds are those of all cores together.
     """
-    images, wall, processor = [], [], []
+    images: list[np.ndarray] = []
+    wall: list[float] = []
+    processor: list[float] = []
     for seed in (seeds[0], *seeds):
         start, begun = time.perf_counter(), time.process_time()
         images.append(pipeline(fmri, sampling, num_candidates=1, seed=seed)[:, 0])
