@@ -6,7 +6,8 @@
     neuroadapter benchmark --measure
 
 Ours beside a plain PyTorch implementation of the released procedure, on this machine: same sizes,
-weights, batch and cores, ours cut over one CPU device per core as in all commands. Calls alternate;
+weights, batch and cores, ours cut over one CPU device per core as in all commands, and PyTorch tuned by
+torch.compile, where there is a C++ compiler, and channels_last as a third. Calls alternate;
 medians with the spread, the first call (compilation) apart, and each side's peak memory in
 its own process.
 

@@ -239,6 +239,11 @@ def has_compiler() -> bool:
     return any(map(shutil.which, (os.environ.get("CXX", "g++"), "g++", "clang++")))
 
 
+def tuning() -> str:
+    """What a tuned side has on this machine."""
+    return "torch.compile and channels_last" if has_compiler() else "channels_last"
+
+
 def _below(values: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
     return {name.removeprefix(prefix): v for name, v in values.items() if name.startswith(prefix)}
 
