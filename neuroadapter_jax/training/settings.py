@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 
 from neuroadapter_jax.adapter.region_projection import Initial
 from neuroadapter_jax.cortex.parcellation import Parcels
-from neuroadapter_jax.diffusion.sampling import Sampling
 from neuroadapter_jax.diffusion.precision import Precision
+from neuroadapter_jax.diffusion.sampling import Sampling
 from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.files import INPUTS, RECORDED, json_values
 from neuroadapter_jax.ranges import (

@@ -20,8 +20,8 @@ from neuroadapter_jax.cortex.selection import (
 )
 from neuroadapter_jax.datasets.prepared.records import PreparedDataset
 from neuroadapter_jax.datasets.subjects import PartsOfRecords, SubjectsDataset, open_prepared
-from neuroadapter_jax.diffusion.prompt import empty_prompt
 from neuroadapter_jax.diffusion.precision import PRECISIONS
+from neuroadapter_jax.diffusion.prompt import empty_prompt
 from neuroadapter_jax.diffusion.unet import with_sample_size
 from neuroadapter_jax.diffusion.weights import Backbone, load_pretrained
 from neuroadapter_jax.errors import InputError, MissingFileError

@@ -1,6 +1,5 @@
-"""The paper's programs run and timed where an accelerator is, beside the least time they can take."""
+"""The paper's programs run and timed where an accelerator is, beside what bounds their time."""
 
-import dataclasses
 import json
 import os
 import re
@@ -8,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +119,7 @@ def _run_apart(what: Mapping[str, Any], seconds: float) -> dict[str, Any]:
 
 
 def describe_device() -> dict[str, Any]:
-    """This process's first device: name, memory, driver, and the versions that compute on it."""
+    """Name, memory and driver of this process's first device, and what versions compute on it."""
     device = jax.local_devices()[0]
     stats = device.memory_stats() or {}
     return {

@@ -46,8 +46,8 @@ def compare_sides(
     """Ours beside a plain PyTorch implementation of the released procedure, on this machine.
 
     The same PyTorch at its best stands beside both: by torch.compile, where there is a C++
-    compiler, and channels_last. Calls alternate; medians with the spread, the first call (compilation) apart, and each side's
-    peak memory in its own process.
+    compiler, and channels_last. Calls alternate; medians with the spread, the first call
+    (compilation) apart, and each side's peak memory in its own process.
 
     Args:
         out: folder for benchmark.json and benchmark.md.
