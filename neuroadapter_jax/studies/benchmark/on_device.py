@@ -292,8 +292,8 @@ def measured_table(found: Mapping[str, Any]) -> str:
 
 _NOTE = (
     "\nMeasured: seconds (median) and peak memory. Read from the compiled program: planned memory, "
-    "bytes moved, operations. Computed of these and the data sheet: the bound, the greater of FLOPs "
-    "over peak and bytes over bandwidth. A sampling program counts over its steps, decoding "
+    "bytes moved, operations. Computed of these and the data sheet: the bound, the greater of FLOPs"
+    " over peak and bytes over bandwidth. A sampling program counts over its steps, decoding "
     "included. Compiling is short where the program was in the cache.\n"
 )
 
