@@ -201,7 +201,7 @@ def test_a_layer_forced_onto_a_gpus_path_computes_what_the_cpus_does(
     layer = jax.tree.map(lambda x: x.astype(dtype), Attention(24, 3, rngs=nnx.Rngs(0)))
     x, text, brain, alike, away = (
         jnp.asarray(normal(rng, *shape), dtype)
-        for shape in ((4, 128, 24), (1, 3, 131, 8), (2, 3, 129, 8), (1, 3, 1, 8), (4, 128, 24))
+        for shape in ((4, 136, 24), (1, 3, 131, 8), (2, 3, 129, 8), (1, 3, 1, 8), (4, 136, 24))
     )
     shares = jnp.asarray(normal(rng, 1, 3, 129))
     probe = HeadSum(lambda a, s: s[:, None] * a, shares, lambda total: total.mean(axis=1))
