@@ -6,7 +6,7 @@ r"""BOLD5000: one token per ROI and hemisphere of one subject, Stable Diffusion 
 No data agreement: the responses are CC0 (docs/howto/bold5000.md goes from the dry run to the
 report). Otherwise configs/nsd.py.
 
-Hardware: one GPU of 40 GB or more. A comment says where there is less here than in the paper:
+Hardware: as configs/nsd.py. A comment says where there is less here than in the paper:
 
     another subject                  --config.data.reader.subject=2 and another data.prepared
     the sessions' volumes            --config.data.reader.betas=volumes

@@ -3,7 +3,8 @@
     neuroadapter train-encoder --config encoder_nsd \
         --config.data.root=<NSD's folder>
 
-Hardware: one GPU of 40 GB or more; 13.3 GB of disk per block for the features. Not run here.
+Hardware: one GPU of 16 GB or more, since a step takes 7.4 GiB (compiled, not run: docs/scaling.md);
+13.3 GB of disk per block for the features.
 """
 
 from ml_collections import ConfigDict, config_dict

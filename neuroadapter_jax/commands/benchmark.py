@@ -6,9 +6,10 @@
     neuroadapter benchmark --measure
 
 Ours beside a plain PyTorch implementation of the released procedure, on this machine: same sizes,
-weights, batch and cores, ours cut over one CPU device per core as in all commands. Calls alternate;
-medians with the spread, the first call (compilation) apart, and each side's peak memory in
-its own process.
+weights, batch and cores, ours cut over one CPU device per core as in all commands; and PyTorch
+tuned by torch.compile, where there is a C++ compiler, and channels_last as a third. Calls
+alternate; medians with the spread, the first call (compilation) apart, and each side's peak memory
+in its own process.
 
 --compile_for instead compiles the paper's programs (training step, sampling step with and
 without views, ranking, encoder training step) for accelerators that are not here, on 1 and 8
@@ -16,8 +17,8 @@ devices, and reads from them peak memory, bytes moved, operations and collective
 the least time that they can take. Nothing is run. It takes minutes per program, and a CUDA plugin
 of JAX or libtpu, best in an environment of its own; a call that was ended goes on where it was.
 
---measure runs and times the same programs on this machine's GPU or TPU, in eight minutes at most, and
-puts what they took beside the least time that they can take, where the device is one of
+--measure runs and times the same programs on this machine's GPU or TPU, in eight minutes at most,
+and puts what they took beside the least time that they can take, where the device is one of
 --compile_for's. What does not fit into the eight minutes is named; another call finds in the cache
 what this one compiled. With --tiny the whole is done at a tiny size, also on a CPU, to try it.
 

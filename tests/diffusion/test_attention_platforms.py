@@ -199,18 +199,18 @@ def test_a_layer_forced_onto_a_gpus_path_computes_what_the_cpus_does(
 ):
     """The text of every sample in the kernel, the brain stream by pairs under a probe."""
     layer = jax.tree.map(lambda x: x.astype(dtype), Attention(24, 3, rngs=nnx.Rngs(0)))
-    x, text, brain, alike, away, shares = (
+    x, text, brain, alike, away = (
         jnp.asarray(normal(rng, *shape), dtype)
-        for shape in (
-            (4, 128, 24), (1, 3, 131, 8), (2, 3, 129, 8), (1, 3, 1, 8), (4, 128, 24), (1, 3, 129)
-        )
-    )  # fmt: skip
+        for shape in ((4, 136, 24), (1, 3, 131, 8), (2, 3, 129, 8), (1, 3, 1, 8), (4, 136, 24))
+    )
+    shares = jnp.asarray(normal(rng, 1, 3, 129))
     probe = HeadSum(lambda a, s: s[:, None] * a, shares, lambda total: total.mean(axis=1))
 
     def loss(x, text, brain):
         streams = [LayerStream(text, 2 * text), LayerStream(brain, brain - 1, 0.5, alike)]
         out, probed = layer(x, streams, probe)
-        return (out * away).astype(jnp.float32).sum() + probed.sum(), (out, probed)
+        total = (out * away).astype(jnp.float32).sum() + probed.astype(jnp.float32).sum()
+        return total, (out, probed)
 
     def found():
         (_, made), gradients = jax.value_and_grad(loss, (0, 1, 2), has_aux=True)(x, text, brain)

@@ -21,7 +21,7 @@ from neuroadapter_jax.studies.benchmark.programs import (
     make_program,
     training_step,
 )
-from neuroadapter_jax.studies.benchmark.run import compare_sides, cost_of_views
+from neuroadapter_jax.studies.benchmark.run import compare_sides, cost_of_views, sides_table
 
 torch = pytest.importorskip("torch")
 
@@ -156,6 +156,34 @@ def test_every_program_is_one_that_can_be_lowered(name):
                         num_vertices=2 * 101)  # fmt: skip
     program = make_program(name, SMALL, workload, make_mesh(devices=jax.devices()[:1]))
     assert "stablehlo" in program.lower().as_text()
+
+
+def test_pytorch_at_its_best_predicts_the_same(sides, inputs, monkeypatch):
+    """In channels_last and without a compiler; what torch.compile changes is PyTorch's own."""
+    from neuroadapter_jax.studies.benchmark import released
+
+    monkeypatch.setattr(released, "has_compiler", lambda: False)
+    assert released.tuning() == "channels_last"
+    tuned = released.Released(*networks(SMALL), tuned=True)
+    weight = tuned.unet.conv_in.weight
+    assert weight.is_contiguous(memory_format=torch.channels_last)
+    plain, found = (_theirs(each, *inputs).detach() for each in (sides[1], tuned))
+    torch.testing.assert_close(found, plain, rtol=1e-4, atol=1e-5)
+
+
+def test_the_quicker_of_pytorchs_two_is_what_ours_is_compared_with():
+    def side(seconds):
+        return {"median": seconds, "low": seconds, "high": seconds, "first": 9.0, "gib": 1.0}
+
+    row = {"ours": side(2.0), "theirs": side(3.0), "tuned": side(1.0)}
+    earlier = {name: row[name] for name in ("ours", "theirs")}
+    results = {
+        "sizes": {"tiny-sd": {"cases": {"forward": row, "gradient": earlier}}},
+        "num_steps": {"tiny-sd": 5}, "threads": 2, "repeats": 5, "tuned": "channels_last",
+    }  # fmt: skip
+    lines = [line.split(" | ") for line in sides_table(results).splitlines()[2:4]]
+    assert lines[0][4:7] == ["1.50", "1.000 (1.000 to 1.000)", "0.50"]
+    assert lines[1][4:7] == ["1.50", "–", "–"]
 
 
 def test_files_that_are_no_benchmark_are_not_replaced(tmp_path):

@@ -1,4 +1,4 @@
-"""Programs timed on this machine's device: within a budget, beside a bound, and refused in words."""
+"""Programs timed on this machine's device: within a budget, beside a bound, refused in words."""
 
 import subprocess
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -163,33 +163,60 @@ def cases(
             responses, num_steps, GUIDANCE, True
         )
         calls["8 candidates"]["ours"] = lambda: ours.reconstruct(candidates, few, GUIDANCE)
-    if "theirs" in sides:
-        import torch
-
-        from neuroadapter_jax.studies.benchmark.released import Released
-
-        theirs = Released(backbone, adapter, ids)
-        x = torch.from_numpy(np.ascontiguousarray(np.moveaxis(latents, -1, 1)))
-        t, brain = torch.from_numpy(timesteps), torch.from_numpy(packed)
-        text = theirs.empty_prompt(1)
-
-        def forward():
-            with torch.no_grad():
-                return theirs.predict(x, t, brain, text)
-
-        def gradient():
-            theirs.predict(x, t, brain, text).square().mean().backward()
-            theirs.optimizer.zero_grad()
-
-        calls["forward"]["theirs"] = forward
-        calls["gradient"]["theirs"] = gradient
-        calls["train step"]["theirs"] = lambda: theirs.train_step(images, packed)
-        calls["reconstruct"]["theirs"] = lambda: theirs.reconstruct(responses, num_steps, GUIDANCE)
-        calls["attention kept"]["theirs"] = lambda: theirs.reconstruct(
-            responses, num_steps, GUIDANCE, folder
-        )
-        calls["8 candidates"]["theirs"] = lambda: theirs.reconstruct(candidates, few, GUIDANCE)
+    parts = (backbone, adapter, ids)
+    arrays = Inputs(latents, timesteps, packed, images, responses, candidates)
+    for side in (side for side in sides if side != "ours"):
+        for case, call in _calls_of_pytorch(parts, arrays, side, num_steps, folder).items():
+            calls[case][side] = call
     return calls
+
+
+class Inputs(NamedTuple):
+    """What a side is called with, the same for all."""
+
+    latents: np.ndarray
+    timesteps: np.ndarray
+    packed: np.ndarray
+    images: np.ndarray
+    responses: np.ndarray
+    candidates: np.ndarray
+
+
+def _calls_of_pytorch(
+    networks: tuple[Backbone, NeuroAdapter, np.ndarray],
+    arrays: Inputs,
+    side: str,
+    num_steps: int,
+    folder: Path,
+) -> dict[str, Callable[[], Any]]:
+    """case -> a call of plain PyTorch, or of PyTorch "tuned" by torch.compile and channels_last."""
+    import torch
+
+    from neuroadapter_jax.studies.benchmark.released import Released
+
+    latents, timesteps, packed, images, responses, candidates = arrays
+    few = max(1, round(CANDIDATE_STEPS * num_steps))
+    theirs = Released(*networks, tuned=side == "tuned")
+    x = torch.from_numpy(np.ascontiguousarray(np.moveaxis(latents, -1, 1)))
+    t, brain = torch.from_numpy(timesteps), torch.from_numpy(packed)
+    text = theirs.empty_prompt(1)
+
+    def forward():
+        with torch.no_grad():
+            return theirs.predict(x, t, brain, text)
+
+    def gradient():
+        theirs.predict(x, t, brain, text).square().mean().backward()
+        theirs.optimizer.zero_grad()
+
+    return {
+        "forward": forward,
+        "gradient": gradient,
+        "train step": lambda: theirs.train_step(images, packed),
+        "reconstruct": lambda: theirs.reconstruct(responses, num_steps, GUIDANCE),
+        "attention kept": lambda: theirs.reconstruct(responses, num_steps, GUIDANCE, folder),
+        "8 candidates": lambda: theirs.reconstruct(candidates, few, GUIDANCE),
+    }
 
 
 def alternate(calls: dict[str, Callable[[], Any]], repeats: int) -> dict[str, dict[str, Any]]:
@@ -224,7 +251,7 @@ def measure_apart(
     Args:
         size: name of the size.
         case: of `CASES`.
-        side: "ours" or "theirs".
+        side: "ours", "theirs", or "tuned", theirs at its best.
         num_steps: denoising steps.
         precision: "fp32", or "bf16" for a frozen U-Net of ours in bfloat16.
         num_calls: the first one compiles.

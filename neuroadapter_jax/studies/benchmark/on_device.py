@@ -1,4 +1,4 @@
-"""The paper's programs run and timed where an accelerator is, beside the least time they can take."""
+"""The paper's programs run and timed where an accelerator is, beside what bounds their time."""
 
 import json
 import os
@@ -119,7 +119,7 @@ def _run_apart(what: Mapping[str, Any], seconds: float) -> dict[str, Any]:
 
 
 def describe_device() -> dict[str, Any]:
-    """This process's first device: name, memory, driver, and the versions that compute on it."""
+    """Name, memory and driver of this process's first device, and what versions compute on it."""
     device = jax.local_devices()[0]
     stats = device.memory_stats() or {}
     return {
@@ -292,8 +292,8 @@ def measured_table(found: Mapping[str, Any]) -> str:
 
 _NOTE = (
     "\nMeasured: seconds (median) and peak memory. Read from the compiled program: planned memory, "
-    "bytes moved, operations. Computed of these and the data sheet: the bound, the greater of FLOPs "
-    "over peak and bytes over bandwidth. A sampling program counts over its steps, decoding "
+    "bytes moved, operations. Computed of these and the data sheet: the bound, the greater of FLOPs"
+    " over peak and bytes over bandwidth. A sampling program counts over its steps, decoding "
     "included. Compiling is short where the program was in the cache.\n"
 )
 

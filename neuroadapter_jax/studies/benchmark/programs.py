@@ -38,6 +38,7 @@ from neuroadapter_jax.training.step import Frozen, make_train_step
 
 NUM_VERTICES = 2 * MESHES["fsaverage"]
 NUM_ROIS = 12
+_BASE = Dinov2Config()
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class Workload:
     num_steps: int = 50
     num_parcels: int = 1000
     num_vertices: int = NUM_VERTICES
-    vit: Dinov2Config = Dinov2Config()
+    vit: Dinov2Config = _BASE
 
 
 @dataclass(frozen=True)

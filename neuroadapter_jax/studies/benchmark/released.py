@@ -6,9 +6,8 @@ layer's whole matrix to the host at every step and writing one file per step.
 """
 
 import dataclasses
+import functools
 import inspect
-import os
-import shutil
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -234,9 +233,19 @@ class Released:
         return ((images + 1.0) * 127.5).round().clamp(0, 255).byte().movedim(1, -1).numpy()
 
 
+@functools.cache
 def has_compiler() -> bool:
-    """Whether there is a C++ compiler, which torch.compile needs on a CPU."""
-    return any(map(shutil.which, (os.environ.get("CXX", "g++"), "g++", "clang++")))
+    """Whether torch.compile works here, for which a CPU needs a C++ compiler."""
+    try:
+        torch.compile(lambda x: torch.relu(x) + 1.0)(torch.zeros(8))
+    except Exception:  # whatever a compiler that is not there, or does not fit, is answered with
+        return False
+    return True
+
+
+def tuning() -> str:
+    """What a tuned side has on this machine."""
+    return "torch.compile and channels_last" if has_compiler() else "channels_last"
 
 
 def _below(values: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:

@@ -29,7 +29,7 @@ from neuroadapter_jax.studies.benchmark.measure import (
     measure_apart,
 )
 from neuroadapter_jax.studies.benchmark.views import views_cost, views_table
-from neuroadapter_jax.tables import markdown_table
+from neuroadapter_jax.tables import MISSING, markdown_table
 
 _RESULTS, _TABLE = "benchmark.json", "benchmark.md"
 REDUCTIONS: tuple[Reduction, ...] = ("attention", "value_norm", "difference", "gradient")
@@ -45,8 +45,9 @@ def compare_sides(
 ) -> str:
     """Ours beside a plain PyTorch implementation of the released procedure, on this machine.
 
-    Calls alternate; medians with the spread, the first call (compilation) apart, and each side's
-    peak memory in its own process.
+    The same PyTorch at its best stands beside both: by torch.compile, where there is a C++
+    compiler, and channels_last. Calls alternate; medians with the spread, the first call
+    (compilation) apart, and each side's peak memory in its own process.
 
     Args:
         out: folder for benchmark.json and benchmark.md.
@@ -64,6 +65,8 @@ def compare_sides(
         ExistingFileError: `out` holds files of these names that are no benchmark's.
     """
     import torch
+
+    from neuroadapter_jax.studies.benchmark.released import tuning
 
     out = Path(out)
     refuse_foreign(out, [_RESULTS, _TABLE], ours=_is_ours(out))
@@ -84,6 +87,7 @@ def compare_sides(
         "jax": jax.__version__,
         "torch": torch.__version__,
         "devices": [str(device) for device in jax.devices()],
+        "tuned": tuning(),
         "num_steps": steps,
         "repeats": repeats,
         "sizes": {name: {"size": describe(SIZES[name]), "cases": {}} for name in names},
@@ -95,14 +99,15 @@ def compare_sides(
         for name, case in bar:
             bar.set_postfix_str(f"{name}, {case}")
             if name not in calls:
-                sides = ("ours", "theirs")
+                sides = ("ours", "theirs", "tuned")
                 calls = {name: cases(SIZES[name], steps[name], Path(folder), sides)}
             row = alternate(calls[name][case], repeats)
             # Memory is measured with nothing timed beside it, so both sides may run at once.
             with ThreadPoolExecutor() as pool:
                 few = min(steps[name], 5)
-                apart = pool.map(partial(measure_apart, name, case, num_steps=few), row)
-                for side, found in zip(row, apart, strict=True):
+                sides = ("ours", "theirs")
+                apart = pool.map(partial(measure_apart, name, case, num_steps=few), sides)
+                for side, found in zip(sides, apart, strict=True):
                     row[side]["gib"] = found["gib"]
             results["sizes"][name]["cases"][case] = row
     text = sides_table(results)
@@ -126,6 +131,12 @@ def sides_table(results: Mapping[str, Any]) -> str:
     def spread(side: Mapping[str, float]) -> str:
         return f"{side['median']:.3f} ({side['low']:.3f} to {side['high']:.3f})"
 
+    def best(row: Mapping[str, Mapping[str, float]]) -> list[str]:
+        if "tuned" not in row:  # of an earlier version
+            return [MISSING, MISSING]
+        quicker = min(row["theirs"]["median"], row["tuned"]["median"])
+        return [spread(row["tuned"]), f"{quicker / row['ours']['median']:.2f}"]
+
     rows = [
         [
             size,
@@ -133,6 +144,7 @@ def sides_table(results: Mapping[str, Any]) -> str:
             spread(row["ours"]),
             spread(row["theirs"]),
             f"{row['theirs']['median'] / row['ours']['median']:.2f}",
+            *best(row),
             f"{row['ours']['first']:.1f}",
             f"{row['ours']['gib']:.2f}",
             f"{row['theirs']['gib']:.2f}",
@@ -141,11 +153,13 @@ def sides_table(results: Mapping[str, Any]) -> str:
         for case, row in found["cases"].items()
     ]
     head = ["size", "case", "ours s (low to high)", "theirs s (low to high)", "theirs / ours"]
+    head += ["tuned s (low to high)", "the quicker of the two / ours"]
     head += ["ours first call s", "ours GiB", "theirs GiB"]
     steps = ", ".join(f"{count} at {name}" for name, count in results["num_steps"].items())
     return markdown_table(head, rows) + (
         f"\nDenoising steps with guidance: {steps}; a fifth of them for 8 candidates of one "
-        f"response. Cores: {results['threads']}; medians of {results['repeats']}.\n"
+        f"response. Cores: {results['threads']}; medians of {results['repeats']}. Tuned: PyTorch "
+        f"with {results.get('tuned', 'no such side in this run')}.\n"
     )
 
 
