@@ -246,7 +246,7 @@ def read_cells(
             {**stored["settings"], INPUTS: stored[INPUTS]},
             {**cell.settings(plan), INPUTS: dict(known)},
             "a cell",
-            "name another --results, give the same settings, or delete this file",
+            "name another --ledger, give the same settings, or delete this file",
         )
         found[name] = stored
     return found
