@@ -50,7 +50,7 @@ def define(values: CommandFlags) -> None:
         flag_values=values,
     )  # fmt: skip
     flags.DEFINE_list(
-        "cells", [], "Only these: full-seed0, or all cells of a row or a measurement: full, unseen.",
+        "cells", [], "Only these: full-seed0, or all of a row or a measurement: full, unseen.",
         flag_values=values,
     )  # fmt: skip
     flags.DEFINE_float(

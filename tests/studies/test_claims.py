@@ -115,7 +115,7 @@ def test_a_row_and_a_measurement_name_all_their_cells():
     assert list(chosen_cells(plan, ["full-seed5", "unseen-seed3"])) == [
         "full-seed5", "unseen-seed3",
     ]  # fmt: skip
-    with pytest.raises(InputError, match="'p21'.*full-seed3.*no_token_dropout"):
+    with pytest.raises(InputError, match=r"'p21'.*full-seed3.*no_token_dropout"):
         chosen_cells(plan, ["p21"])
 
 

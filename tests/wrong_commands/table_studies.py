@@ -1,4 +1,4 @@
-"""Wrong calls of baselines, ablate, claims, attention-truth, benchmark, convert, demo and doctor."""
+"""Wrong calls of baselines, ablate, claims, attention-truth, benchmark, convert, demo, doctor."""
 # fmt: off
 
 import numpy as np

@@ -235,9 +235,9 @@ where nothing else is said (the paper: 200 of 1,000), the drop rate is the paper
 to 1. {images} test images are reconstructed with each adapter, the same in all rows, in {how};
 the brain encoder chooses one of {candidates} candidates.
 """
-_METHOD = """* A row's number is a difference that is above 0 where the claim holds. Recalls are objects
-  found over objects shown, by the scene reader, which chose and trained nothing; the measure of
-  each row was fixed before any cell ran.
+_METHOD = """* A row's number is a difference that is above 0 where the claim holds. Recalls are
+  objects found over objects shown, by the scene reader, which chose and trained nothing; the
+  measure of each row was fixed before any cell ran.
 * Every difference is paired: the same seed and the same test image on both sides. Intervals and p
   values are those of the two-way random model of {seeds} seeds and {images} images, with
   Satterthwaite's degrees of freedom, so the spread between trainings counts in full. The
