@@ -146,6 +146,7 @@ CLAIMS: tuple[Row, ...] = (
     row(4, f"{LEDGER} --config.claims.num_selected=0", "num_selected", "0"),
     row(4, f"{LEDGER} --config.claims.sampler=euler", "sampler", "euler", "ddim"),
     row(7, f"{LEDGER} --config.claims.num_steps=0", "num_steps", "0"),
+    row(7, f"{LEDGER} --config.claims.num_steps=1001", "num_steps", "1001"),
     row(4, f"{LEDGER} --config.train.pixel_weight=-1", "pixel_weight", "-1"),
     row(4, f"{LEDGER} --config.train.region_hidden=0", "region_hidden", "0"),
     row(21, f"{LEDGER} --config.claims.encoder_config={{tmp}}/none.py", "none.py"),

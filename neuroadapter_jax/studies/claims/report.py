@@ -120,6 +120,7 @@ def page_text(
         _ledger(results, figures),
         "\n## Scores of the trainings\n",
         _scores(plan, cells),
+        *(["## Figures\n"] if figures else []),
         *(_picture(name) for name in _CAPTIONS if name in figures),
         "\n## How the numbers are made\n",
         _METHOD.format(
@@ -205,7 +206,8 @@ def _missing(plan: ClaimsPlan, found: Mapping[str, Stored]) -> str:
 
 
 def _picture(name: str) -> str:
-    return f"\n({name})=\n\n![{_CAPTIONS[name]}](images/claims_{name}.png)\n\n*{_CAPTIONS[name]}*\n"
+    caption = _CAPTIONS[name]
+    return f"### {name}\n\n![{caption}](images/claims_{name}.png)\n\n*{caption}.*\n"
 
 
 _CAPTIONS = {
@@ -248,6 +250,9 @@ _METHOD = """* A row's number is a difference that is above 0 where the claim ho
   tested against minus the margin that the row names.
 * "Detectable" is the effect that the row's test would find four times of five, at 5 % and before
   the correction. An undecided row has seen no such effect, and says nothing about smaller ones.
+* A region's control when it is silenced lies outside V1 to V3 and the category areas, in the same
+  hemisphere, within 0.1 of its SNR and a factor of 1.5 of its number of vertices; regions without
+  a control are silenced on neither side, and where that are more than half, nothing is tested.
 * What the trainings cannot say: the subject is simulated and the backbone is tiny-sd. A
   classifier-free guidance of 4, the paper's, needs an unconditional half, which a training
   without token dropout never sees; so robustness to lost regions is tested without guidance.

@@ -54,15 +54,13 @@ def run_training(work: Work, cell: Cell) -> dict[str, Any]:
     unguided = reconstruct(
         pipeline, test.fmri, plan.sampling.replace(guidance_scale=1.0), 1, cell.seed
     )
-    result = {
+    return {
         "curve": curve,
         "shown": test.shown.tolist(),
         "scores": of_all(taken),
         "mean_scores": of_all({k: np.mean([x[k] for x in each], axis=0) for k in taken}),
         "unguided": of_all(test.scores(unguided[:, 0])),
     }
-    shutil.rmtree(workdir / "checkpoints", ignore_errors=True)
-    return result
 
 
 def _curve(workdir: Path) -> dict[str, list[float]]:
