@@ -16,7 +16,7 @@ from neuroadapter_jax.studies.claims.images import LABELS
 from neuroadapter_jax.studies.claims.statistics import Estimate, crossed_mean, holm
 from neuroadapter_jax.tables import MISSING, markdown_table
 
-HOLDS, DOES_NOT, UNDECIDED = "holds", "does not", "undecided"
+HOLDS, DOES_NOT, UNDECIDED, NOT_TESTED = "holds", "does not", "undecided", "not tested yet"
 LEVEL = 0.05
 
 
@@ -39,7 +39,9 @@ class Finding:
     @property
     def verdict(self) -> str:
         """Holds, does not, or undecided, by the corrected p at 5 %."""
-        if self.estimate is None or self.p_value >= LEVEL:
+        if self.estimate is None:
+            return NOT_TESTED
+        if self.p_value >= LEVEL:
             return UNDECIDED
         return HOLDS if self.estimate.value + self.claim.margin > 0 else DOES_NOT
 
@@ -103,7 +105,7 @@ def page_text(
         f"All {total} cells are done ({hours:.1f} hours of one core)."
         if len(found) == total
         else f"**Unfinished: {len(found)} of {total} cells are done ({hours:.1f} hours of one core "
-        "so far).** A row whose cells are missing is undecided; a row of fewer seeds than "
+        "so far).** A row of fewer seeds than\n"
         f"{len(plan.seeds)} says little about other trainings."
     )
     parts = [
@@ -143,7 +145,7 @@ def _ledger(results: list[Finding], figures: set[str]) -> str:
         picture = f"[{claim.figure}](#{claim.figure})" if claim.figure in figures else MISSING
         cells = [claim.text, claim.where, claim.how]
         if estimate is None:
-            rows.append([*cells, MISSING, MISSING, UNDECIDED, MISSING, MISSING])
+            rows.append([*cells, MISSING, MISSING, result.verdict, MISSING, MISSING])
             continue
         low, high = estimate.interval
         rows.append(
@@ -234,8 +236,8 @@ $ neuroadapter claims --config claims --report   # makes this page from those th
 
 Every training takes {steps} steps of {batch} images, with {seeds} seeds; p is 80 of 640 regions
 where nothing else is said (the paper: 200 of 1,000), the drop rate is the paper's, uniform from 0
-to 1. {images} test images are reconstructed with each adapter, the same in all rows, in {how};
-the brain encoder chooses one of {candidates} candidates.
+to 1. {images} test images are reconstructed with each adapter, the same in all rows,
+in {how}; the brain encoder chooses one of {candidates} candidates.
 """
 _METHOD = """* A row's number is a difference that is above 0 where the claim holds. Recalls are
   objects found over objects shown, by the scene reader, which chose and trained nothing; the
