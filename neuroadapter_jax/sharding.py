@@ -21,7 +21,7 @@ SMALL = 2**16
 # (pattern of the path, axis that is cut); the first match counts. Paths end in the parameter's
 # name also inside an optimizer's state, so moments lie where their parameters lie.
 RULES = (
-    (r"region_projection/(weights|bias)$", 0),
+    (r"region_projection/((first|second)/)?(weights|bias)$", 0),
     (r"(kernel|embedding)$", -1),
 )
 

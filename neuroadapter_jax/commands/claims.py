@@ -28,7 +28,7 @@ from neuroadapter_jax.commands.config_values import (
 from neuroadapter_jax.commands.configs import define_config, load_config
 from neuroadapter_jax.commands.shared_flags import CommandFlags, define_shared, within
 from neuroadapter_jax.errors import InputError
-from neuroadapter_jax.ranges import Positive, check_values, named
+from neuroadapter_jax.ranges import Positive, SettingError, check_values, named
 
 if TYPE_CHECKING:
     from neuroadapter_jax.studies.claims import ClaimsPlan
@@ -50,7 +50,7 @@ def define(values: CommandFlags) -> None:
         flag_values=values,
     )  # fmt: skip
     flags.DEFINE_list(
-        "cells", [], "Only these: full-seed0, or all cells of a row or measurement: full, selection.",
+        "cells", [], "Only these: full-seed0, or all of a row or a measurement: full, unseen.",
         flag_values=values,
     )  # fmt: skip
     flags.DEFINE_float(
@@ -74,6 +74,7 @@ def plan_of(config: ConfigDict, file: str) -> "ClaimsPlan":
     Raises:
         InputError: the config has no such section, or a setting is wrong.
     """
+    from neuroadapter_jax.diffusion.weights import load_schedule
     from neuroadapter_jax.studies.claims import ClaimsPlan
 
     if ":" in file:
@@ -93,7 +94,11 @@ def plan_of(config: ConfigDict, file: str) -> "ClaimsPlan":
     values = own | {"rows": rows, "encoder": encoder_settings(encoder)}
     with named("config.claims."):
         check_values(values, ClaimsPlan, "a setting of the claims")
-        return ClaimsPlan(**values)
+        plan = ClaimsPlan(**values)
+    if plan.num_steps > (most := load_schedule(config.backbone).num_train_timesteps):
+        wanted = f"at most {most}, the timesteps of {config.backbone}"
+        raise SettingError("config.claims.num_steps", plan.num_steps, wanted)
+    return plan
 
 
 def _row(config: ConfigDict, name: str, changes: dict[str, Any]) -> ConfigDict:

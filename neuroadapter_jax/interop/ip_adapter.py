@@ -15,12 +15,17 @@ def refuse_queries(pipeline: NeuroAdapterPipeline) -> None:
     """Refuses what has no place in a file of one token per region.
 
     Raises:
-        InputError: the adapter's tokens are learned queries.
+        InputError: the adapter's tokens are learned queries, or made by a network per region.
     """
     if (queries := pipeline.adapter.config.token_queries) is not None:
         raise InputError(
             f"The adapter reads its regions by {queries} learned queries (token_queries), which "
             "this layout has no place for; convert one with a token per region."
+        )
+    if (hidden := pipeline.adapter.config.region_hidden) is not None:
+        raise InputError(
+            f"The adapter has a network of hidden width {hidden} per region (region_hidden), which "
+            "this layout has no place for; convert one with a linear projection per region."
         )
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from neuroadapter_jax.adapter.region_projection import RegionProjection
+from neuroadapter_jax.adapter.region_projection import RegionMLP, RegionProjection
 from neuroadapter_jax.sharding import partition
 
 P, V, F = 11, 13, 101
@@ -129,3 +129,26 @@ def test_every_subject_starts_at_numbers_of_its_own(banks):
     assert np.abs(weights).max() == pytest.approx((6 / (V + F)) ** 0.5, rel=1e-3)
     correlation = np.corrcoef(weights.swapaxes(0, 1).reshape(3, -1))
     assert np.abs(correlation - np.eye(3)).max() < 0.05
+
+
+def test_a_network_per_region_is_two_linear_layers_of_its_own_around_a_gelu(rng):
+    torch = pytest.importorskip("torch")
+    mlp = RegionMLP(P, V, 7, F, rngs=nnx.Rngs(3))
+    packed = rng.standard_normal((5, P, V)).astype(np.float32)
+    ours = np.asarray(mlp(jnp.asarray(packed)))
+    first, second = (
+        [torch.from_numpy(np.array(x[...])) for x in (layer.weights, layer.bias)]
+        for layer in (mlp.first, mlp.second)
+    )
+    for p in range(P):
+        hidden = torch.from_numpy(packed[:, p]) @ first[0][p] + first[1][p]
+        hidden = torch.nn.functional.gelu(hidden, approximate="tanh")
+        np.testing.assert_allclose(ours[:, p], hidden @ second[0][p] + second[1][p], atol=1e-4)
+
+
+def test_a_network_per_region_reads_its_own_subjects_layers(rng):
+    mlp = RegionMLP(P, V, 7, F, num_subjects=2, rngs=nnx.Rngs(3))
+    packed = jnp.asarray(rng.standard_normal((3, P, V)), jnp.float32)
+    together = mlp(packed, jnp.array([1, 0, 1]))
+    alone = [mlp.of_subject(u)(packed[i : i + 1]) for i, u in enumerate((1, 0, 1))]
+    np.testing.assert_allclose(together, jnp.concatenate(alone), atol=1e-4)

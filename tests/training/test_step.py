@@ -12,6 +12,7 @@ from torch_reference import carried, randomise
 from neuroadapter_jax.adapter.token_dropout import keep_mask
 from neuroadapter_jax.cortex.packing import pack
 from neuroadapter_jax.diffusion.unet import UNet2DConditionModel, UNetConfig
+from neuroadapter_jax.diffusion.vae import AutoencoderKL
 from neuroadapter_jax.diffusion.weights import tensor_name
 from neuroadapter_jax.sharding import ShardedBatches, make_mesh, replicate
 from neuroadapter_jax.training.loss import min_snr_weights, sample_noise
@@ -127,6 +128,35 @@ def test_the_step_is_compiled_once(run):
         state, _ = tiny.step(state, frozen, next(batches))
     assert int(state["step"]) == 5
     assert tiny.step._cache_size() == 1
+
+
+class Identity(AutoencoderKL):
+    """An autoencoder whose images are its latents."""
+
+    def __init__(self):
+        pass
+
+    def decode(self, latents):
+        return latents
+
+
+def test_a_loss_over_pixels_is_added_by_its_weight(unet):
+    """With images that are latents it is (1 - abar_t) times the plain loss over the squared scale.
+
+    Clean latents are off by the noise's error times sigma_t over the signal, and abar_t takes the
+    signal out again.
+    """
+    objective = Objective(gamma=None, drop_rate=0.4, pixel_weight=0.7)
+    tiny = TinyStep(unet, optax.sgd(1.0), objective=objective)
+    frozen = tiny.frozen._replace(vae=Identity())
+    _, metrics = tiny.step(tiny.state(), frozen, tiny.batch(0, size=1))
+    noise_key = jax.random.split(jax.random.fold_in(jax.random.key(SEED), 0), 3)[1]
+    _, timesteps = sample_noise(noise_key, jnp.zeros((1, 6, 6, 4)), tiny.schedule)
+    betas = np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2
+    sigma2 = 1 - np.cumprod(1 - betas)[int(timesteps[0])]
+    plain = float(metrics["unweighted_loss"])
+    expected = plain * (1 + 0.7 * sigma2 / 0.37**2)
+    assert float(metrics["loss"]) == pytest.approx(expected, rel=1e-3)
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Wrong calls of decoders, ablate, attention-truth, benchmark, convert, demo and doctor."""
+"""Wrong calls of decoders, ablate, claims, attention-truth, benchmark, convert, demo, doctor."""
 # fmt: off
 
 import numpy as np
@@ -19,6 +19,12 @@ TRUTH = (
     "attention-truth --model {model} --prepared {prepared} --root {root} --num_images 2 "
     "--num_ranked 1 --num_ordered 1 --num_replaced 1 --num_moved 1 --num_random 1 "
     "--batch_size 1 --out {out}"
+)
+LEDGER = "claims --config claims --out {out}"
+# A finished cell of one test image, which the plan's cells have more of.
+OTHER_CELL = (
+    '{"cell": "full-seed0", "settings": {"num_images": 1}, "inputs": {}, "minutes": 1.0, '
+    '"result": {}}'
 )
 BENCHMARK = "benchmark --out {out}"
 FEW = "few-steps --model {model} --prepared {prepared} --root {root} --num_images 2 --out {out}"
@@ -127,6 +133,30 @@ ABLATIONS: tuple[Row, ...] = (
         steps=[d.text("mine/results.json", '{"mine": 1}')]),
     row(19, "ablate --config {ablation} --out {tmp}/notes.txt", "notes.txt",
         steps=[d.text("notes.txt", "mine")]),
+)
+
+CLAIMS: tuple[Row, ...] = (
+    row(21, "claims", "--config"),
+    row(21, "claims --config claims:full --out {out}", "claims:full"),
+    row(21, "claims --config {config} --out {out}", "claims", "section|small.py"),
+    row(21, f"{LEDGER} --cells p21", "p21", "full-seed0", "no_token_dropout"),
+    row(4, f"{LEDGER} --max_minutes 0", "max_minutes", "0"),
+    row(4, f"{LEDGER} --config.claims.seeds='(0,0)'", "seeds", "0", "twice|same|distinct|once"),
+    row(4, f"{LEDGER} --config.claims.seeds='()'", "seeds"),
+    row(4, f"{LEDGER} --config.claims.num_images=0", "num_images", "0"),
+    row(4, f"{LEDGER} --config.claims.num_selected=0", "num_selected", "0"),
+    row(4, f"{LEDGER} --config.claims.sampler=euler", "sampler", "euler", "ddim"),
+    row(7, f"{LEDGER} --config.claims.num_steps=0", "num_steps", "0"),
+    row(7, f"{LEDGER} --config.claims.num_steps=1001", "num_steps", "1001"),
+    row(4, f"{LEDGER} --config.train.pixel_weight=-1", "pixel_weight", "-1"),
+    row(4, f"{LEDGER} --config.train.region_hidden=0", "region_hidden", "0"),
+    row(21, f"{LEDGER} --config.claims.encoder_config={{tmp}}/none.py", "none.py"),
+    row(21, f"{LEDGER} --config.claims.encoder_config=demo", "encoder_config", "encoder_demo"),
+    row(13, f"{LEDGER} --list --ledger {{tmp}}", "full-seed0.json",
+        steps=[d.text("full-seed0.json", "not json")]),
+    row(2, f"{LEDGER} --report --ledger {{tmp}} --page {{tmp}}/claims.md", "full-seed0.json",
+        "num_images", "another --ledger|name another",
+        steps=[d.text("full-seed0.json", OTHER_CELL)]),
 )
 
 ATTENTION_TRUTH: tuple[Row, ...] = (

@@ -36,6 +36,8 @@ GROUPS = (
     ("mlp", "pixel_loss"),
 )
 ENCODERS = ("encoder", "judge")
+# Raised where a cell comes to compute something else, so that old numbers are refused.
+VERSION = 1
 # Where the data are, and when a training tells of itself: no number depends on them.
 _NOT_IDENTITY = (
     "prepared", "parcellation", "backbone", "log_every", "checkpoint_every", "sample_steps",
@@ -128,13 +130,15 @@ class Cell:
     def settings(self, plan: ClaimsPlan) -> dict[str, Any]:
         """What its numbers depend on beside the data, as JSON values."""
         how = {
+            "version": VERSION,
             "sampling": plan.sampling.to_dict(),
             "num_images": plan.num_images,
             "seed": self.seed,
         }
         if self.kind == "encoder":
             own = plan.of_encoder(self.name).to_dict()
-            return json_values({k: x for k, x in own.items() if k not in _NOT_IDENTITY[:2]})
+            kept = {k: x for k, x in own.items() if k not in _NOT_IDENTITY[:2]}
+            return json_values({"version": VERSION, **kept})
         rows = (self.row,) if self.kind == "train" else EVALUATIONS[self.kind]
         for row in rows:
             own = plan.rows[row].to_dict()
@@ -246,7 +250,7 @@ def read_cells(
             {**stored["settings"], INPUTS: stored[INPUTS]},
             {**cell.settings(plan), INPUTS: dict(known)},
             "a cell",
-            "name another --results, give the same settings, or delete this file",
+            "name another --ledger, give the same settings, or delete this file",
         )
         found[name] = stored
     return found

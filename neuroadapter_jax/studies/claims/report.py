@@ -16,7 +16,7 @@ from neuroadapter_jax.studies.claims.images import LABELS
 from neuroadapter_jax.studies.claims.statistics import Estimate, crossed_mean, holm
 from neuroadapter_jax.tables import MISSING, markdown_table
 
-HOLDS, DOES_NOT, UNDECIDED = "holds", "does not", "undecided"
+HOLDS, DOES_NOT, UNDECIDED, NOT_TESTED = "holds", "does not", "undecided", "not tested yet"
 LEVEL = 0.05
 
 
@@ -39,7 +39,9 @@ class Finding:
     @property
     def verdict(self) -> str:
         """Holds, does not, or undecided, by the corrected p at 5 %."""
-        if self.estimate is None or self.p_value >= LEVEL:
+        if self.estimate is None:
+            return NOT_TESTED
+        if self.p_value >= LEVEL:
             return UNDECIDED
         return HOLDS if self.estimate.value + self.claim.margin > 0 else DOES_NOT
 
@@ -103,7 +105,7 @@ def page_text(
         f"All {total} cells are done ({hours:.1f} hours of one core)."
         if len(found) == total
         else f"**Unfinished: {len(found)} of {total} cells are done ({hours:.1f} hours of one core "
-        "so far).** A row whose cells are missing is undecided; a row of fewer seeds than "
+        "so far).** A row of fewer seeds than\n"
         f"{len(plan.seeds)} says little about other trainings."
     )
     parts = [
@@ -120,6 +122,7 @@ def page_text(
         _ledger(results, figures),
         "\n## Scores of the trainings\n",
         _scores(plan, cells),
+        *(["## Figures\n"] if figures else []),
         *(_picture(name) for name in _CAPTIONS if name in figures),
         "\n## How the numbers are made\n",
         _METHOD.format(
@@ -142,7 +145,7 @@ def _ledger(results: list[Finding], figures: set[str]) -> str:
         picture = f"[{claim.figure}](#{claim.figure})" if claim.figure in figures else MISSING
         cells = [claim.text, claim.where, claim.how]
         if estimate is None:
-            rows.append([*cells, MISSING, MISSING, UNDECIDED, MISSING, MISSING])
+            rows.append([*cells, MISSING, MISSING, result.verdict, MISSING, MISSING])
             continue
         low, high = estimate.interval
         rows.append(
@@ -205,7 +208,8 @@ def _missing(plan: ClaimsPlan, found: Mapping[str, Stored]) -> str:
 
 
 def _picture(name: str) -> str:
-    return f"\n({name})=\n\n![{_CAPTIONS[name]}](images/claims_{name}.png)\n\n*{_CAPTIONS[name]}*\n"
+    caption = _CAPTIONS[name]
+    return f"### {name}\n\n![{caption}](images/claims_{name}.png)\n\n*{caption}.*\n"
 
 
 _CAPTIONS = {
@@ -232,12 +236,12 @@ $ neuroadapter claims --config claims --report   # makes this page from those th
 
 Every training takes {steps} steps of {batch} images, with {seeds} seeds; p is 80 of 640 regions
 where nothing else is said (the paper: 200 of 1,000), the drop rate is the paper's, uniform from 0
-to 1. {images} test images are reconstructed with each adapter, the same in all rows, in {how};
-the brain encoder chooses one of {candidates} candidates.
+to 1. {images} test images are reconstructed with each adapter, the same in all rows,
+in {how}; the brain encoder chooses one of {candidates} candidates.
 """
-_METHOD = """* A row's number is a difference that is above 0 where the claim holds. Recalls are objects found
-  over objects shown, by the scene reader, which chose and trained nothing; the measure of each
-  row was fixed before any cell ran.
+_METHOD = """* A row's number is a difference that is above 0 where the claim holds. Recalls are
+  objects found over objects shown, by the scene reader, which chose and trained nothing; the
+  measure of each row was fixed before any cell ran.
 * Every difference is paired: the same seed and the same test image on both sides. Intervals and p
   values are those of the two-way random model of {seeds} seeds and {images} images, with
   Satterthwaite's degrees of freedom, so the spread between trainings counts in full. The
@@ -246,8 +250,13 @@ _METHOD = """* A row's number is a difference that is above 0 where the claim ho
 * {family} tests are one family, corrected by Holm's method. A claim "holds" or "does not" where
   the corrected p is below 0.05. Where the claim is that something is no worse, the number is
   tested against minus the margin that the row names.
+* The encoder ranks candidates by the vertices of the row's own regions, as in the paper, so a row of
+  fewer regions also chooses by fewer. The scores above have the mean candidate of the full row.
 * "Detectable" is the effect that the row's test would find four times of five, at 5 % and before
   the correction. An undecided row has seen no such effect, and says nothing about smaller ones.
+* A region's control when it is silenced lies outside V1 to V3 and the category areas, in the same
+  hemisphere, within 0.1 of its SNR and a factor of 1.5 of its number of vertices; regions without
+  a control are silenced on neither side, and where that are more than half, nothing is tested.
 * What the trainings cannot say: the subject is simulated and the backbone is tiny-sd. A
   classifier-free guidance of 4, the paper's, needs an unconditional half, which a training
   without token dropout never sees; so robustness to lost regions is tested without guidance.

@@ -1,5 +1,6 @@
 """The ledger from its cells to its page: what is missing is run, and what is there is told."""
 
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -105,6 +106,7 @@ def run_claims(
         result = _run(Work(plan, places.out, places.root, test), cell, places)
         minutes = (time.process_time() - start) / 60
         write_cell(places.results, cell, plan, inputs, result, minutes)
+        shutil.rmtree(places.out / "work" / name, ignore_errors=True)
         print(f"[done] {name}: {minutes:.0f} minutes of one core", flush=True)
     return read_cells(places.results, plan, inputs)
 

@@ -54,27 +54,25 @@ def run_training(work: Work, cell: Cell) -> dict[str, Any]:
     unguided = reconstruct(
         pipeline, test.fmri, plan.sampling.replace(guidance_scale=1.0), 1, cell.seed
     )
-    result = {
+    return {
         "curve": curve,
         "shown": test.shown.tolist(),
         "scores": of_all(taken),
         "mean_scores": of_all({k: np.mean([x[k] for x in each], axis=0) for k in taken}),
         "unguided": of_all(test.scores(unguided[:, 0])),
     }
-    shutil.rmtree(workdir / "checkpoints", ignore_errors=True)
-    return result
 
 
-def _curve(workdir: Path) -> dict[str, list[float]]:
+def _curve(workdir: Path) -> dict[str, list[Any]]:
     """The validation loss by step, and the training loss beside it."""
     lines = read_metrics(workdir / "metrics.jsonl")
     evaluated = [x for x in lines if x["kind"] == "evaluation"]
     trained = [x for x in lines if x["kind"] == "train"]
     steps = [x["step"] for x in evaluated]
 
-    def mean_before(step: int, previous: int) -> float:
+    def mean_before(step: int, previous: int) -> float | None:
         own = [x["loss"] for x in trained if previous < x["step"] <= step]
-        return float(np.mean(own)) if own else float("nan")
+        return float(np.mean(own)) if own else None
 
     return {
         "step": steps,
