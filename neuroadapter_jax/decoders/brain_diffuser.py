@@ -176,7 +176,7 @@ class BrainDiffuser(StreamDecoder):
         self._empty = caption_states(material.backbone, [[""]], batch_size=1)
 
     @classmethod
-    def fit(cls, material: Material, out: Path, settings: Any = None) -> "BrainDiffuser":
+    def fit(cls, material: Material, out: Path | None, settings: Any = None) -> "BrainDiffuser":
         """Fit the maps, or load them; their folder is shared by all decoders that use them.
 
         Args:

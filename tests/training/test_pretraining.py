@@ -7,6 +7,7 @@ from neuroadapter_jax.commands import program
 COMMANDS = {
     "pretrain-backbone": ("tiny_sd", "vae"),
     "pretrain-vit": ("tiny_vit", "."),
+    "train-image-adapter": ("image_adapter_tiny", "."),
 }
 
 

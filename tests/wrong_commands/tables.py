@@ -14,9 +14,9 @@ from wrong_commands.table_reconstructions import (
 from wrong_commands.table_studies import (
     ABLATIONS,
     ATTENTION_TRUTH,
-    BASELINES,
     BENCHMARKS,
     CONVERT,
+    DECODERS,
     DEMO,
     DOCTOR,
 )
@@ -45,7 +45,7 @@ KINDS = {
 }
 ROWS: tuple[Row, ...] = (
     *PREPARE, *ROIS, *TRAIN, *EXPORTS, *TRAIN_ENCODER, *RECONSTRUCT, *INTERPRET, *EVALUATE,
-    *EVALUATE_ENCODER, *BASELINES, *ABLATIONS, *ATTENTION_TRUTH, *BENCHMARKS, *CONVERT,
+    *EVALUATE_ENCODER, *DECODERS, *ABLATIONS, *ATTENTION_TRUTH, *BENCHMARKS, *CONVERT,
     *PUBLISH, *SHIPPED, *DEMO, *DOCTOR,
 )  # fmt: skip
 
