@@ -27,6 +27,7 @@ from neuroadapter_jax.studies.decoders import (
     simulated_captions,
     validation,
 )
+from neuroadapter_jax.studies.decoders.acceptance import judged
 from neuroadapter_jax.studies.decoders.scores import permuted_rows, summarise
 from neuroadapter_jax.studies.decoders.tables import tables
 from neuroadapter_jax.studies.decoders.validation import choose_strength
@@ -401,3 +402,23 @@ def test_more_steps_than_the_backbone_was_trained_with_are_refused_first(world, 
             progress=False,
         )
     assert not [path for path in (tmp_path / "out").glob("*") if path.name[0] != "."]
+
+
+def test_expectations_of_rows_that_are_there_are_judged():
+    def row(correlation, recall=0.5):
+        return {"pixel_correlation": {"value": correlation}, "semantic_recall": {"value": recall}}
+
+    found = judged(
+        {
+            "brain_diffuser": row(0.305),
+            "brain_diffuser_without_text": row(0.279),
+            "brain_diffuser_without_vision": row(0.3),
+            "true_embedding": row(0.9, 0.96),
+        }
+    )
+    met = {(each["row"], each["score"]): each["met"] for each in found}
+    assert met == {
+        ("true_embedding", "semantic_recall"): True,
+        ("brain_diffuser_without_text", "pixel_correlation"): True,
+        ("brain_diffuser_without_vision", "pixel_correlation"): False,
+    }
