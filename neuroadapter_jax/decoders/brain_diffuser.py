@@ -6,7 +6,7 @@ Ozcelik and VanRullen 2023 (Scientific Reports 13:15666, arXiv 2303.05334).
 import copy
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -190,7 +190,7 @@ class BrainDiffuser(StreamDecoder):
         """
         settings = settings or BrainDiffuserSettings()
         folder, pipeline = material.shared / LINEAR, material.pipeline
-        options = {"folder": folder, "progress": material.progress}
+        options: dict[str, Any] = {"folder": folder, "progress": material.progress}
         maps: dict[str, LinearMap] = {}
         if settings.without != "low_level":
             maps["low_level"] = fit_latents(material.prepared, pipeline, **options)
@@ -203,7 +203,8 @@ class BrainDiffuser(StreamDecoder):
             maps["vision"] = fit_embedding(
                 material.prepared, pipeline, material.embedding, embedder.fingerprint, **options
             )
-        make = Rescaled.of_training if settings.rescale == "train" else Rescaled
+        left_out = settings.rescale == "train"
+        make: Callable[[LinearMap], Rescaled] = Rescaled.of_training if left_out else Rescaled
         return cls(
             material,
             {name: make(map) for name, map in maps.items()},
