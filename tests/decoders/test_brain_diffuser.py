@@ -5,7 +5,8 @@ import shutil
 import numpy as np
 import pytest
 from sklearn.linear_model import Ridge
-from sklearn.model_selection import LeaveOneOut, cross_val_predict
+from sklearn.model_selection import LeaveOneOut as LeaveOneOutSplits
+from sklearn.model_selection import cross_val_predict
 from tiny_backbone import random_network
 from tiny_pipeline import LH, RH, make_pipeline
 from tiny_prepared import SPLITS, write_prepared
@@ -13,9 +14,9 @@ from tiny_prepared import SPLITS, write_prepared
 from neuroadapter_jax.adapter.decoupled_attention import cross_attention_shapes
 from neuroadapter_jax.adapter.image_adapter import ImageAdapter, ResamplerConfig
 from neuroadapter_jax.adapter.image_adapter_files import save_image_adapter
-from neuroadapter_jax.decoders.brain_diffuser import BrainDiffuser, BrainDiffuserSettings
+from neuroadapter_jax.decoders.brain_diffuser import BrainDiffuser, BrainDiffuserSettings, Rescaled
 from neuroadapter_jax.decoders.contract import NoiseKeys
-from neuroadapter_jax.decoders.linear_map import fit_linear_map, leave_one_out_predictions
+from neuroadapter_jax.decoders.linear_map import LeaveOneOut, fit_linear_map
 from neuroadapter_jax.decoders.material import Material
 from neuroadapter_jax.diffusion.sampling import Sampling
 from neuroadapter_jax.encoder.image_embedding import ImageEmbedder
@@ -61,34 +62,41 @@ def fmri():
 
 def test_leave_one_out_predictions_are_those_of_refitting(rng):
     x, y = rng.standard_normal((13, 5)), rng.standard_normal((13, 3)).astype(np.float32) + 2
-    alphas = np.array([0.1, 10.0, 0.1])
-    found = leave_one_out_predictions(x, y, alphas)
+    alphas = np.array([0.1, 10.0, 1e7])
+    found = LeaveOneOut(x).deviations(y, alphas)
     for k, alpha in enumerate(alphas):
-        expected = cross_val_predict(Ridge(alpha=alpha), x, y[:, k], cv=LeaveOneOut())
-        np.testing.assert_allclose(found[:, k], expected, atol=1e-5)
+        expected = cross_val_predict(Ridge(alpha=alpha), x, y[:, k], cv=LeaveOneOutSplits())
+        np.testing.assert_allclose(found[:, k] + y[:, k].mean(), expected, atol=1e-5)
     map = fit_linear_map(x.astype(np.float32), y, np.arange(13), np.arange(5), alphas=(0.1, 10.0))
-    left_out = leave_one_out_predictions(x, y, map.alphas)
+    left_out = LeaveOneOut(x).deviations(y, map.alphas)
     expected = [y.mean(0), y.std(0), left_out.mean(0), left_out.std(0)]
     np.testing.assert_allclose(map.statistics, expected, atol=1e-5)
 
 
-def test_predictions_get_the_spread_of_the_training_targets(world, fmri):
-    plain = BrainDiffuser.fit(material(world), None, BrainDiffuserSettings(rescale=None))
-    test = BrainDiffuser.fit(material(world), None, BrainDiffuserSettings(rescale="test"))
+def test_predictions_get_the_spread_of_the_training_targets(rng):
+    """At a small penalty and at one so large that predictions hardly differ from the mean."""
+    x = rng.standard_normal((17, 6)).astype(np.float32)
+    y = (x @ rng.standard_normal((6, 4)) + 5 + rng.standard_normal((17, 4))).astype(np.float32)
+    fmri = rng.standard_normal((7, 6)).astype(np.float32)
+    for alpha in (0.5, 1e7):
+        map = fit_linear_map(x, y, np.arange(17), np.arange(6), alphas=(alpha,))
+        found = Rescaled(map).of_test(fmri)(fmri)
+        np.testing.assert_allclose(found.mean(axis=0), y.mean(axis=0), rtol=1e-4)
+        np.testing.assert_allclose(found.std(axis=0), y.std(axis=0), rtol=1e-3)
+        x64, y64 = x.astype(float), y.astype(float)
+        left_out = cross_val_predict(Ridge(alpha=alpha), x64, y64, cv=LeaveOneOutSplits())
+        predicted = Ridge(alpha=alpha).fit(x64, y64).predict(fmri)
+        unit = (predicted - left_out.mean(axis=0)) / left_out.std(axis=0)
+        expected = unit * y64.std(axis=0) + y64.mean(axis=0)
+        np.testing.assert_allclose(Rescaled.of_training(map)(fmri), expected, rtol=1e-3)
+    np.testing.assert_array_equal(Rescaled(map)(fmri), map(fmri))
+
+
+def test_with_training_statistics_one_response_can_be_decoded_with_the_test_sets_not(world, fmri):
     train = BrainDiffuser.fit(material(world), None, BrainDiffuserSettings(rescale="train"))
-    embedder = ImageEmbedder.load("tiny-vit")
-    dataset = material(world).train
-    z = embedder(np.stack([dataset[i]["image"] for i in range(len(dataset))])).reshape(9, -1)
-    found = test.adapt(fmri).embed(fmri).reshape(5, -1)
-    np.testing.assert_allclose(found.mean(0), z.mean(0), atol=1e-3)
-    np.testing.assert_allclose(found.std(0), z.std(0), atol=1e-3)
-    # With training statistics one response can be decoded, the same as beside others.
-    one = train.embed(fmri[:1])
-    np.testing.assert_allclose(one, train.embed(fmri)[:1], atol=1e-5)
-    map = plain.maps["vision"].map
-    mean, sd, left_out_mean, left_out_sd = map.statistics
-    expected = (plain.embed(fmri).reshape(5, -1) - left_out_mean) / left_out_sd * sd + mean
-    np.testing.assert_allclose(train.embed(fmri).reshape(5, -1), expected, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(train.embed(fmri[:1]), train.embed(fmri)[:1], atol=1e-4)
+    test = BrainDiffuser.fit(material(world), None, BrainDiffuserSettings(rescale="test"))
+    assert test.adapt(fmri).embed(fmri).shape == (5, 17, 192)
     with pytest.raises(ValueError, match="statistics over the whole test set, so that no image"):
         test.embed(fmri[:1])
 
