@@ -6,7 +6,7 @@ Ozcelik and VanRullen 2023 (Scientific Reports 13:15666, arXiv 2303.05334).
 import copy
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -73,24 +73,28 @@ class Rescaled:
 
     ::
 
-        y = (prediction - m) / s * sd(targets) + mean(targets)
+        y = ((x - center)' W - shift) / s * sd(targets) + mean(targets)
 
     Ridge shrinks predictions towards the mean; diffusion was trained on targets as spread as they
-    are.
+    are. Deviations are computed before the mean is added, so that those of a large penalty, a
+    millionth of the mean, are not lost.
 
     Args:
         map: predicts.
-        mean: m, of the predictions; None leaves them as they are.
+        center: mean of the responses that the predictions are centred at; None leaves predictions
+            as the map gives them.
+        shift: mean of the predictions less that of the targets.
         sd: s, of the predictions; where it is 0 the targets' mean is given.
     """
 
     def __init__(
         self,
         map: LinearMap,
-        mean: Float[np.ndarray, " k"] | None = None,
+        center: Float[np.ndarray, " f"] | None = None,
+        shift: Float[np.ndarray, " k"] | None = None,
         sd: Float[np.ndarray, " k"] | None = None,
     ):
-        self.map, self.mean, self.sd = map, mean, sd
+        self.map, self.center, self.shift, self.sd = map, center, shift, sd
 
     @classmethod
     def of_training(cls, map: LinearMap) -> "Rescaled":
@@ -102,12 +106,8 @@ class Rescaled:
         Raises:
             InputError: the map is a file of an earlier version, which lacks them.
         """
-        if map.statistics is None:
-            raise InputError(
-                "A linear map was fitted by an earlier version and lacks its leave-one-out "
-                "predictions; delete the folder of linear maps, and it is fitted again."
-            )
-        return cls(map, map.statistics[2], map.statistics[3])
+        statistics = _statistics(map)
+        return cls(map, map.center, statistics[2], statistics[3])
 
     def of_test(self, fmri: Float[np.ndarray, "b n"]) -> "Rescaled":
         """From the predictions of a whole test set.
@@ -115,23 +115,36 @@ class Rescaled:
         Args:
             fmri: responses to all its images.
         """
-        found = self.map(fmri).reshape(len(fmri), -1)
-        return Rescaled(self.map, found.mean(axis=0), found.std(axis=0))
+        x = np.asarray(fmri, np.float32)[:, self.map.vertices]
+        center = x.mean(axis=0)
+        sd = ((x - center) @ self.map.weights).std(axis=0)
+        return Rescaled(self.map, center, np.zeros_like(sd), sd)
 
     @property
     def fingerprint(self) -> str:
         """Of the map and the statistics."""
-        zeros = np.zeros(0, np.float32)
-        parts = [zeros if x is None else x for x in (self.mean, self.sd, self.map.statistics)]
-        return of_tree([self.map.weights, self.map.bias, self.map.vertices, *parts])
+        parts = (self.center, self.shift, self.sd, self.map.statistics)
+        known = [np.zeros(0, np.float32) if part is None else part for part in parts]
+        return of_tree([self.map.weights, self.map.bias, self.map.vertices, *known])
 
     def __call__(self, fmri: Float[np.ndarray, "b n"]) -> Float[np.ndarray, "b ..."]:
-        found, statistics = self.map(fmri), self.map.statistics
-        if self.mean is None or self.sd is None or statistics is None:
-            return found
-        flat = found.reshape(len(found), -1) - self.mean
-        unit = np.divide(flat, self.sd, out=np.zeros_like(flat), where=self.sd > 0)
-        return (unit * statistics[1] + statistics[0]).astype(np.float32).reshape(found.shape)
+        if self.center is None or self.shift is None or self.sd is None:
+            return self.map(fmri)
+        statistics = _statistics(self.map)
+        x = np.asarray(fmri, np.float32)[:, self.map.vertices] - self.center
+        deviation = x @ self.map.weights - self.shift
+        unit = np.divide(deviation, self.sd, out=np.zeros_like(deviation), where=self.sd > 0)
+        found = (unit * statistics[1] + statistics[0]).astype(np.float32)
+        return found.reshape(len(found), *self.map.shape)
+
+
+def _statistics(map: LinearMap) -> Float[np.ndarray, "4 k"]:
+    if map.statistics is None or map.center is None:
+        raise InputError(
+            "A linear map was fitted by an earlier version and lacks its leave-one-out "
+            "predictions; delete the folder of linear maps, and it is fitted again."
+        )
+    return map.statistics
 
 
 class BrainDiffuser(StreamDecoder):
@@ -176,7 +189,7 @@ class BrainDiffuser(StreamDecoder):
         self._empty = caption_states(material.backbone, [[""]], batch_size=1)
 
     @classmethod
-    def fit(cls, material: Material, out: Path, settings: Any = None) -> "BrainDiffuser":
+    def fit(cls, material: Material, out: Path | None, settings: Any = None) -> "BrainDiffuser":
         """Fit the maps, or load them; their folder is shared by all decoders that use them.
 
         Args:
@@ -190,7 +203,7 @@ class BrainDiffuser(StreamDecoder):
         """
         settings = settings or BrainDiffuserSettings()
         folder, pipeline = material.shared / LINEAR, material.pipeline
-        options = {"folder": folder, "progress": material.progress}
+        options: dict[str, Any] = {"folder": folder, "progress": material.progress}
         maps: dict[str, LinearMap] = {}
         if settings.without != "low_level":
             maps["low_level"] = fit_latents(material.prepared, pipeline, **options)
@@ -203,7 +216,8 @@ class BrainDiffuser(StreamDecoder):
             maps["vision"] = fit_embedding(
                 material.prepared, pipeline, material.embedding, embedder.fingerprint, **options
             )
-        make = Rescaled.of_training if settings.rescale == "train" else Rescaled
+        left_out = settings.rescale == "train"
+        make: Callable[[LinearMap], Rescaled] = Rescaled.of_training if left_out else Rescaled
         return cls(
             material,
             {name: make(map) for name, map in maps.items()},

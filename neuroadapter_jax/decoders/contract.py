@@ -131,7 +131,7 @@ class BrainDecoder(abc.ABC):
         fmri: Float[np.ndarray, "b n"],
         keys: NoiseKeys,
         keep: Bool[np.ndarray, "b p"] | None,
-        start: Float[np.ndarray, "b y x c"] | None,
+        start: Float[np.ndarray, "b _y _x _c"] | None,
         strength: float | None,
         sampling: Sampling,
     ) -> UInt8[np.ndarray, "b s y x c"]:
@@ -182,7 +182,7 @@ class BrainDecoder(abc.ABC):
         *,
         keep: Bool[np.ndarray, "b p"] | None = None,
         replace: Float[np.ndarray, "b n"] | None = None,
-        start: Float[np.ndarray, "b y x c"] | None = None,
+        start: Float[np.ndarray, "b _y _x _c"] | None = None,
         strength: float | None = None,
         sampling: Sampling | None = None,
     ) -> UInt8[np.ndarray, "b s y x c"]:

@@ -75,7 +75,7 @@ class MeanImage(_Floor):
         fmri: Float[np.ndarray, "b n"],
         keys: NoiseKeys,
         keep: Bool[np.ndarray, "b p"] | None,
-        start: Float[np.ndarray, "b y x c"] | None,
+        start: Float[np.ndarray, "b _y _x _c"] | None,
         strength: float | None,
         sampling: Sampling,
     ) -> UInt8[np.ndarray, "b s y x c"]:
@@ -91,7 +91,7 @@ class RandomImage(_Floor):
         fmri: Float[np.ndarray, "b n"],
         keys: NoiseKeys,
         keep: Bool[np.ndarray, "b p"] | None,
-        start: Float[np.ndarray, "b y x c"] | None,
+        start: Float[np.ndarray, "b _y _x _c"] | None,
         strength: float | None,
         sampling: Sampling,
     ) -> UInt8[np.ndarray, "b s y x c"]:

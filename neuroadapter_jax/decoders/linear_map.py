@@ -39,8 +39,10 @@ class LinearMap:
         shape: of y.
         image_ids: the images it was fitted on.
         made_from: fingerprint of all that it was fitted on; "" where nobody noted it.
-        statistics: rows are the mean and the standard deviation over training images of y, then of
-            its leave-one-out predictions; None in files of earlier versions.
+        center: mean of x over training images; None in files of earlier versions.
+        statistics: over training images, the mean and the standard deviation of y, then the mean of
+            its leave-one-out predictions less that of y, and their standard deviation; None in
+            files of earlier versions.
         seconds: what fitting took, its targets included; None where nobody noted it.
 
     Examples:
@@ -62,6 +64,7 @@ class LinearMap:
     shape: tuple[int, ...]
     image_ids: Int[np.ndarray, " i"]
     made_from: str = ""
+    center: Float[np.ndarray, " f"] | None = None
     statistics: Float[np.ndarray, "4 k"] | None = None
     seconds: float | None = None
 
@@ -100,8 +103,9 @@ class LinearMap:
         found: dict[str, Any] = {name: file[name] for name in names}
         found["shape"] = tuple(found["shape"].tolist())
         found["made_from"] = str(file.get("made_from", ""))
-        if "statistics" in file:
-            found["statistics"] = np.asarray(file["statistics"], np.float32)
+        for name in ("center", "statistics"):
+            if name in file:
+                found[name] = np.asarray(file[name], np.float32)
         if "seconds" in file:
             found["seconds"] = float(file["seconds"])
         entries = found["bias"].shape
@@ -174,15 +178,17 @@ def fit_linear_map(
     y = np.asarray(targets, np.float32).reshape(len(targets), -1)
     weights = np.empty((len(vertices), y.shape[1]), np.float32)
     bias, chosen = np.empty((2, y.shape[1]), np.float32)
+    statistics, left_out = np.empty((4, y.shape[1]), np.float32), LeaveOneOut(x)
     with Bar(total=y.shape[1], desc="Ridge", unit="target", disable=not progress) as bar:
         for first in range(0, y.shape[1], _TARGETS_AT_ONCE):
             part = slice(first, min(first + _TARGETS_AT_ONCE, y.shape[1]))
             ridge = RidgeCV(alphas=np.asarray(alphas), alpha_per_target=True).fit(x, y[:, part])
             weights[:, part], bias[part] = ridge.coef_.T, ridge.intercept_
             chosen[part] = ridge.alpha_
+            predicted = left_out.deviations(y[:, part], chosen[part])
+            statistics[:2, part] = y[:, part].mean(axis=0), y[:, part].std(axis=0)
+            statistics[2:, part] = predicted.mean(axis=0), predicted.std(axis=0)
             bar.update(part.stop - first)
-    left_out = leave_one_out_predictions(x, y, chosen)
-    statistics = np.stack([y.mean(0), y.std(0), left_out.mean(0), left_out.std(0)])
     return LinearMap(
         vertices,
         weights,
@@ -190,15 +196,12 @@ def fit_linear_map(
         chosen,
         targets.shape[1:],
         np.asarray(image_ids),
-        statistics=statistics.astype(np.float32),
+        center=x.mean(axis=0),
+        statistics=statistics,
     )
 
 
-def leave_one_out_predictions(
-    responses: Float[np.ndarray, "i f"],
-    targets: Float[np.ndarray, "i k"],
-    alphas: Float[np.ndarray, " k"],
-) -> Float[np.ndarray, "i k"]:
+class LeaveOneOut:
     """What ridge regression predicts of each image when it is fitted on all others.
 
     ::
@@ -209,22 +212,31 @@ def leave_one_out_predictions(
 
     Args:
         responses: to the training images.
-        targets: of the same images.
-        alphas: the penalty of each target, above 0.
     """
-    x = np.asarray(responses, np.float64) - np.mean(responses, axis=0, dtype=np.float64)
-    values, vectors = np.linalg.eigh(x @ x.T)
-    values = np.maximum(values, 0.0)
-    mean = targets.mean(axis=0, dtype=np.float64)
-    found = np.empty(targets.shape, np.float32)
-    for alpha in np.unique(alphas):
-        of = alphas == alpha
-        shrink = values / (values + alpha)
-        y = targets[:, of] - mean[of]
-        fitted = vectors @ (shrink[:, None] * (vectors.T @ y))
-        leverage = 1 / len(y) + (vectors**2) @ shrink
-        found[:, of] = mean[of] + y - (y - fitted) / (1 - leverage)[:, None]
-    return found
+
+    def __init__(self, responses: Float[np.ndarray, "i f"]):
+        x = np.asarray(responses, np.float64) - np.mean(responses, axis=0, dtype=np.float64)
+        values, self._vectors = np.linalg.eigh(x @ x.T)
+        self._values = np.maximum(values, 0.0)
+
+    def deviations(
+        self, targets: Float[np.ndarray, "i k"], alphas: Float[np.ndarray, " k"]
+    ) -> Float[np.ndarray, "i k"]:
+        """The predictions less the mean of the targets, float64: small where a penalty is large.
+
+        Args:
+            targets: of the training images.
+            alphas: the penalty of each target, above 0.
+        """
+        found = np.empty(targets.shape)
+        for alpha in np.unique(alphas):
+            of = alphas == alpha
+            shrink = self._values / (self._values + alpha)
+            y = targets[:, of] - targets[:, of].mean(axis=0, dtype=np.float64)
+            fitted = self._vectors @ (shrink[:, None] * (self._vectors.T @ y))
+            leverage = 1 / len(y) + (self._vectors**2) @ shrink
+            found[:, of] = y - (y - fitted) / (1 - leverage)[:, None]
+        return found
 
 
 def fit_latents(

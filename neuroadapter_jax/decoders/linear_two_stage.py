@@ -163,7 +163,7 @@ class LinearLatents(BrainDecoder):
         fmri: Float[np.ndarray, "b n"],
         keys: NoiseKeys,
         keep: Bool[np.ndarray, "b p"] | None,
-        start: Float[np.ndarray, "b y x c"] | None,
+        start: Float[np.ndarray, "b _y _x _c"] | None,
         strength: float | None,
         sampling: Sampling,
     ) -> np.ndarray:

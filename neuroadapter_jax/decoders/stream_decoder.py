@@ -97,7 +97,7 @@ class StreamDecoder(BrainDecoder):
         fmri: Float[np.ndarray, "b n"],
         keys: NoiseKeys,
         keep: Bool[np.ndarray, "b p"] | None,
-        start: Float[np.ndarray, "b y x c"] | None,
+        start: Float[np.ndarray, "b _y _x _c"] | None,
         strength: float | None,
         sampling: Sampling,
     ) -> UInt8[np.ndarray, "b s y x c"]:

@@ -2,9 +2,11 @@
 
 import json
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from safetensors.numpy import load_file, save_file
 from tiny_backbone import random_network
 
@@ -153,6 +155,17 @@ def test_at_full_size_the_adapter_has_the_published_number_of_weights():
     assert num_parameters(adapter.resampler) == sum(int(np.prod(s)) for s in shapes.values())
     # Two matrices of 768 x w in each of the 16 layers: 5 of 320, 5 of 640, 6 of 1280.
     assert num_parameters(adapter.attention) == 2 * 768 * (5 * 320 + 5 * 640 + 6 * 1280)
+
+
+def test_at_full_size_an_image_is_a_stream_of_sixteen_tokens_for_every_layer():
+    unet = abstract_network(lambda rngs: UNet2DConditionModel(UNetConfig(), rngs=rngs))
+    widths, heads = map(tuple, cross_attention_shapes(unet))
+    graph, state = nnx.split(
+        abstract_network(lambda rngs: ImageAdapter(ResamplerConfig(), widths, heads, rngs=rngs))
+    )
+    z = jax.ShapeDtypeStruct((2, 257, 1280), jnp.float32)
+    stream = jax.eval_shape(lambda state, z: nnx.merge(graph, state)(z).keys, state, z)
+    assert [k.shape for k in stream] == [(2, 8, 16, w // 8) for w in widths] and len(stream) == 16
 
 
 def embedded_shapes():

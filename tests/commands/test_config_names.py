@@ -122,3 +122,15 @@ def test_what_a_config_file_itself_raises_is_not_taken_for_an_unknown_key(tmp_pa
     path.write_text("def get_config():\n    return {}['absent']\n")
     with pytest.raises(KeyError, match="absent"):
         read(f"--config={path}", "--config.train.num_steps=1")
+
+
+def test_configs_of_decoders_name_flags_of_their_command(capsys):
+    folder = configs_folder() / "decoders"
+    files = sorted(folder.glob("*.py"))
+    assert files
+    for file in files:
+        flags = [f"--{key}={value}" for key, value in load_config(str(file)).items()]
+        values = runner.CommandFlags(flags)
+        program.command_module("decoders").define(values)
+        values(["decoders", *flags], known_only=False)
+        assert values.prepared and values.out

@@ -49,7 +49,7 @@ def refused(line):
 
 RECONSTRUCT = f"reconstruct {SIMULATED} --prepared prepared --out new "
 INTERPRET = f"interpret {SIMULATED} --prepared prepared --out new "
-BASELINES = "decoders --prepared prepared --encoder encoder --out new "
+DECODERS = "decoders --prepared prepared --encoder encoder --out new "
 
 
 @pytest.mark.parametrize(
@@ -93,10 +93,10 @@ BASELINES = "decoders --prepared prepared --encoder encoder --out new "
         (INTERPRET + "--rois none.json", "--rois is none.json, which is not there;"),
         (INTERPRET + "--root none", "--root is none, which is no folder;"),
         (INTERPRET + "--root folder --threshold 1", "flag --threshold=1.0: expected a number from"),
-        (BASELINES + "--strength 0", "flag --strength=0.0: expected a number above 0 to 1"),
-        (BASELINES + "--linear_guidance_scale nan", "flag --linear_guidance_scale=nan: expected a"),
-        (BASELINES + "--nsd_root folder", "--nsd_root has no effect without --captions;"),
-        (BASELINES + "--captions a.json,none", "--captions is none, which is not there;"),
+        (DECODERS + "--strength 0", "flag --strength=0.0: expected a number above 0 to 1"),
+        (DECODERS + "--linear_guidance_scale nan", "flag --linear_guidance_scale=nan: expected a"),
+        (DECODERS + "--nsd_root folder", "--nsd_root has no effect without --captions;"),
+        (DECODERS + "--captions a.json,none", "--captions is none, which is not there;"),
         ("evaluate folder --root folder", "--root has no effect without --prepared;"),
         (
             "evaluate folder --prepared prepared --root folder",
@@ -110,7 +110,7 @@ BASELINES = "decoders --prepared prepared --encoder encoder --out new "
         (f"convert {SIMULATED} --out new --guidance_scale 3", "--guidance_scale has no effect wi"),
         ("prepare --config demo --dry_run --verify", "--verify has no effect beside --dry_run;"),
         ("benchmark --quick --sizes tiny-sd", "--sizes has no effect beside --quick;"),
-        (BASELINES + "--methods linear --gallery folder", "--gallery has no effect without retr"),
+        (DECODERS + "--methods linear --gallery folder", "--gallery has no effect without retr"),
         (
             "reconstruct --run run --prepared prepared --out ./run",
             "--out is ./run, which is read as --run; name another folder.",
@@ -140,7 +140,7 @@ def test_what_cannot_be_meant_is_refused_and_nothing_is_written(place, line, sen
         "reconstruct --run run --prepared prepared --out folder",
         INTERPRET + "--rois a.json",
         INTERPRET + "--root folder --subject 2 --extra_atlases a --threshold 0",
-        BASELINES + "--captions a.json --nsd_root folder",
+        DECODERS + "--captions a.json --nsd_root folder",
         "evaluate --compare a b --out new",
         "evaluate folder --prepared prepared --root world --permuted folder",
         f"convert {SIMULATED} --to ip_adapter --out new/deep/file",
@@ -194,9 +194,9 @@ def test_wrong_flags_and_paths_are_said_before_jax_is_loaded(tmp_path):
         ),
         (INTERPRET + "--root folder --sampler ddpm --eta 0.5", "--eta is 0.5; expected 0 with"),
         (INTERPRET + "--root folder --subject zwei", "--subject is 'zwei'; expected a number from"),
-        (BASELINES + "--eta 0.5", "--eta is 0.5; expected 0 with dpmsolver++;"),
-        (BASELINES + "--linear_guidance_scale 2", "so give strength (for neuroadapter_low_level,"),
-        (BASELINES + "--methods linear", "of which none can be run without captions"),
+        (DECODERS + "--eta 0.5", "--eta is 0.5; expected 0 with dpmsolver++;"),
+        (DECODERS + "--linear_guidance_scale 2", "so give strength (for neuroadapter_low_level,"),
+        (DECODERS + "--methods linear", "linear: no captions of the training images given"),
     ],
 )
 def test_settings_that_do_not_fit_the_model_are_said_before_its_weights_are_read(

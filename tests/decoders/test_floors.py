@@ -1,7 +1,11 @@
+from types import SimpleNamespace
+
 import numpy as np
 from scipy import stats
 
-from neuroadapter_jax.decoders.floors import mean_image, random_rows
+from neuroadapter_jax.cortex.parcellation import Parcellation
+from neuroadapter_jax.decoders.contract import NoiseKeys
+from neuroadapter_jax.decoders.floors import RandomImage, mean_image
 from neuroadapter_jax.decoders.retrieval import Gallery
 
 COUNT, SIDE = 29, 16
@@ -13,9 +17,15 @@ def test_floors(rng):
     gallery = Gallery("images", keys, lambda rows: images[rows], np.arange(COUNT))
     expected = np.rint(images.astype(float).mean(axis=0))
     np.testing.assert_array_equal(mean_image(gallery, chunk=5), expected)
-    rows = random_rows(gallery, 1009, seed=2)
-    assert rows.min() == 0 and rows.max() == COUNT - 1
-    counts = np.bincount(rows, minlength=COUNT)
-    assert stats.chisquare(counts).pvalue > 1e-3
-    np.testing.assert_array_equal(random_rows(gallery, 1009, seed=2), rows)
-    assert (random_rows(gallery, 1009, seed=3) != rows).any()
+
+    regions = Parcellation(("a",), ("lh",), (np.array([1], np.int32),), (2, 2))
+    material = SimpleNamespace(regions=regions, mean_response=np.zeros(4), fitted_on=dict)
+    floor, fmri = RandomImage(gallery, material), np.zeros((1009, 4), np.float32)
+    first = floor.reconstruct(fmri, NoiseKeys(np.arange(1009), seed=2))
+    rows = np.array([np.flatnonzero((images == i[0]).all(axis=(1, 2, 3)))[0] for i in first])
+    assert stats.chisquare(np.bincount(rows, minlength=COUNT)).pvalue > 1e-3
+    # Which image it is depends on the key alone, not on what else is in the batch.
+    some = floor.reconstruct(fmri[:5], NoiseKeys(np.arange(7, 12), seed=2))
+    np.testing.assert_array_equal(some, first[7:12])
+    other = floor.reconstruct(fmri, NoiseKeys(np.arange(1009), seed=3))
+    assert (other != first).any()

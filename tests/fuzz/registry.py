@@ -6,6 +6,7 @@ numbers is another number, which no reader can tell; they vouch for the kind of 
 """
 
 import csv
+import dataclasses
 import functools
 import gzip
 import json
@@ -30,6 +31,9 @@ import tiny_pipeline
 import tiny_prepared
 from outcome import Reader
 
+from neuroadapter_jax.adapter.decoupled_attention import cross_attention_shapes
+from neuroadapter_jax.adapter.image_adapter import ImageAdapter, ResamplerConfig
+from neuroadapter_jax.adapter.image_adapter_files import load_image_adapter, save_image_adapter
 from neuroadapter_jax.cortex.label_files import read_parcellation
 from neuroadapter_jax.cortex.label_formats import read_surface_values
 from neuroadapter_jax.cortex.label_tables import read_label_table
@@ -68,8 +72,14 @@ from neuroadapter_jax.diffusion.weights import (
     load_safetensors,
     load_schedule,
     to_tensors,
+    write_safetensors,
 )
 from neuroadapter_jax.encoder.brain_encoder import BrainEncoder
+from neuroadapter_jax.encoder.clip_vision import (
+    CLIPVisionConfig,
+    CLIPVisionModel,
+    load_clip_vision,
+)
 from neuroadapter_jax.encoder.joint_space import (
     JointSpace,
     JointSpaceConfig,
@@ -682,6 +692,43 @@ def write_captions(folder):
 @reader("captions", write_captions, rows=("*.csv",))
 def read_captions_of_both_kinds(folder):
     return read_captions([folder / "own.json", folder / "coco.json"], folder)
+
+
+def write_image_adapter(folder):
+    unet = tiny_backbone_networks().unet
+    widths, heads = map(tuple, cross_attention_shapes(unet))
+    config = ResamplerConfig(7, 6, 1, 2, 3, 2, unet.config.cross_attention_dim)
+    adapter = tiny_backbone.random_network(
+        lambda rngs: ImageAdapter(config, widths, heads, rngs=rngs), 3
+    )
+    save_image_adapter(
+        folder, adapter, unet, embedder="tiny-vit", kind="pooled", embedder_fingerprint="ab"
+    )
+
+
+@functools.cache
+def tiny_backbone_networks():
+    with tempfile.TemporaryDirectory() as folder:
+        return load_pretrained(tiny_backbone.write_backbone_once(Path(folder) / "b"))
+
+
+@reader("image adapter", write_image_adapter, share=0.3)
+def read_image_adapter(folder):
+    stored = load_image_adapter(folder, tiny_backbone_networks().unet)
+    return to_tensors(stored.adapter), stored[1:]
+
+
+def write_clip_vision(folder):
+    config = CLIPVisionConfig(8, 12, 5, 1, 2, 6, 3)
+    network = tiny_backbone.random_network(lambda rngs: CLIPVisionModel(config, rngs=rngs), 3)
+    write_safetensors(folder / "model.safetensors", to_tensors(network))
+    fields = {**dataclasses.asdict(config), "model_type": "clip_vision_model"}
+    (folder / "config.json").write_text(json.dumps(fields))
+
+
+@reader("CLIP's image encoder", write_clip_vision, share=0.3)
+def read_clip_vision(folder):
+    return to_tensors(load_clip_vision(folder))
 
 
 def write_low_level(folder):

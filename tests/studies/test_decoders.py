@@ -1,20 +1,10 @@
-"""The baselines from end to end on a few scenes, and that no test image is used before its turn."""
+"""Decoders compared from end to end on a few scenes; no test image is used before its turn."""
 
 import json
 import shutil
 
 import numpy as np
 import pytest
-from neuroadapter_jax.studies.baselines import (
-    METHODS,
-    BaselineSettings,
-    run_baselines,
-    simulated_captions,
-    validation,
-)
-from neuroadapter_jax.studies.baselines.scores import summarise
-from neuroadapter_jax.studies.baselines.tables import tables
-from neuroadapter_jax.studies.baselines.validation import choose_strength
 from PIL import Image
 from prepared_records import change_responses
 from scipy import stats
@@ -24,17 +14,38 @@ from tiny_prepared import SPLITS, write_prepared
 from neuroadapter_jax.datasets.prepared.records import PreparedDataset
 from neuroadapter_jax.decoders import linear_map
 from neuroadapter_jax.decoders.linear_map import fit_latents, fit_states
+from neuroadapter_jax.decoders.material import Material
 from neuroadapter_jax.decoders.retrieval import gallery_of_folder
 from neuroadapter_jax.encoder.brain_encoder import BrainEncoder
 from neuroadapter_jax.errors import NotFiniteError
 from neuroadapter_jax.pipeline import load_reconstructions
+from neuroadapter_jax.studies.decoders import (
+    DEFAULT,
+    LABELS,
+    DecoderSettings,
+    run_decoders,
+    simulated_captions,
+    validation,
+)
+from neuroadapter_jax.studies.decoders.acceptance import judged
+from neuroadapter_jax.studies.decoders.scores import permuted_rows, summarise
+from neuroadapter_jax.studies.decoders.tables import tables
+from neuroadapter_jax.studies.decoders.validation import choose_strength
 
 MIXING = np.random.default_rng(2).standard_normal((3, LH + RH))
 
 
 def settings(pipeline, num_steps=2, **more):
     sampling = pipeline.sampling.replace(sampler="dpmsolver++", num_steps=num_steps)
-    return BaselineSettings(sampling=sampling, batch_size=3, num_candidates=2, **more)
+    return DecoderSettings(sampling=sampling, batch_size=3, num_candidates=2, **more)
+
+
+def run(pipeline, prepared, out, settings, *, encoder=None, captions=None, progress, **options):
+    material = Material(
+        prepared=prepared, pipeline=pipeline, shared=out, encoder=encoder, captions=captions,
+        progress=progress,
+    )  # fmt: skip
+    return run_decoders(material, out, settings, **options)
 
 
 class RedLover(BrainEncoder):
@@ -43,7 +54,7 @@ class RedLover(BrainEncoder):
     def __init__(self, regions):
         self.regions, self.provenance, self.fingerprint = regions, {}, "encoder"
         self.correlations = np.ones((1, LH + RH), np.float32)
-        self.predictions = 0
+        self.predictions, self._members = 0, ()
 
     def reliable(self):
         return np.ones(LH + RH, bool)
@@ -70,11 +81,11 @@ def pipeline(random_backbone):
 @pytest.fixture(scope="module")
 def ran(world, pipeline, tmp_path_factory):
     prepared, root, _ = world
-    out = tmp_path_factory.mktemp("baselines")
+    out = tmp_path_factory.mktemp("decoders")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(validation, "STRENGTHS", (0.5,))
         patch.setattr(validation, "GUIDANCE_SCALES", (2.0, 4.0))
-        results = run_baselines(
+        results = run(
             pipeline,
             prepared,
             out,
@@ -91,7 +102,7 @@ def ran(world, pipeline, tmp_path_factory):
 def test_every_method_has_its_folder_and_its_row(ran, world, pipeline):
     out, results = ran
     prepared, _, images = world
-    assert list(results["methods"]) == list(METHODS) and results["missing"] == {}
+    assert list(results["methods"]) == list(DEFAULT) and results["missing"] == {}
     best = {}
     for name, scores in results["methods"].items():
         found = load_reconstructions(out / name)
@@ -132,8 +143,23 @@ def test_every_method_has_its_folder_and_its_row(ran, world, pipeline):
     np.testing.assert_array_equal(best["autoencoder"], pipeline.decode(scale * latents))
 
     table = (out / "table.md").read_text()
-    assert all(table.count(f"| {label} |") >= 1 for label in METHODS.values())
+    assert all(table.count(f"| {label} |") >= 1 for label in (LABELS[name] for name in DEFAULT))
     assert json.loads((out / "results.json").read_text()) == results
+    # What is fitted: 11 vertices and a bias for each of 24 x 8 numbers of a text's states.
+    assert results["costs"]["linear"]["parameters"] == 12 * 24 * 8
+    assert results["costs"]["mean_image"]["parameters"] == 0
+    assert results["costs"]["neuroadapter"]["training_seconds"] is None
+    assert all(row["peak_bytes"] > 2**20 for row in results["costs"].values())
+    # The control is the same images beside other stimuli.
+    images = load_reconstructions(out / "linear_latents")
+    order = permuted_rows(3, 0)
+    assert not (order == np.arange(3)).any()
+    r = [
+        stats.pearsonr(a.ravel().astype(float), b.ravel()).statistic
+        for a, b in zip(images.stimuli, images.best[order], strict=True)
+    ]
+    control = results["permuted"]["linear_latents"]["pixel_correlation"]["value"]
+    np.testing.assert_allclose(control, np.mean(r), rtol=1e-6)
 
 
 @pytest.mark.slow
@@ -154,13 +180,11 @@ def test_a_second_call_reconstructs_nothing(ran, world, pipeline, monkeypatch):
     arguments = (pipeline, prepared, out)
     options = {"encoder": encoder, "captions": simulated_captions(root), "root": root}
     options |= {"progress": False}
-    assert run_baselines(*arguments, settings(pipeline), **options) == results
+    assert run(*arguments, settings(pipeline), **options) == results
     assert encoder.predictions == 0
-    other = (
-        r"baselines made with other settings: sampling\.num_steps is 2 there, 3 here; name another"
-    )
+    other = r"decoders made with other settings: settings\.sampling\.num_steps is 2 there, 3 here; "
     with pytest.raises(ValueError, match=other):
-        run_baselines(*arguments, settings(pipeline, 3), **options)
+        run(*arguments, settings(pipeline, 3), **options)
 
 
 @pytest.mark.slow
@@ -179,7 +203,7 @@ def test_fitting_never_sees_a_test_or_validation_image(world, pipeline, ran, tmp
     states = fit_states(copy, pipeline, captions, tmp_path / "maps", progress=False)
     for name, made in (("latents", latents), ("states", states)):
         assert not set(made.image_ids.tolist()) & set(held_out)
-        with np.load(ran[0] / "linear" / f"{name}.npz") as file:
+        with np.load(ran[0] / "fitted" / "linear" / f"{name}.npz") as file:
             np.testing.assert_array_equal(made.weights, file["weights"])
     # Nor do the responses to them: they are not there to be read.
     with pytest.raises(FileNotFoundError, match="no records of split 'test'"):
@@ -191,7 +215,7 @@ def test_a_stimulus_in_the_gallery_is_refused(world, pipeline, tmp_path):
     for i in (3, 6):
         Image.fromarray(images[i]).save(tmp_path / f"{i}.png")
     with pytest.raises(ValueError, match=r"holds 1 of the images to decode, such as 6\.png"):
-        run_baselines(
+        run(
             pipeline,
             prepared,
             tmp_path / "out",
@@ -205,13 +229,15 @@ def test_a_stimulus_in_the_gallery_is_refused(world, pipeline, tmp_path):
 def test_what_cannot_be_run_is_said(world, pipeline, tmp_path):
     prepared, _, _ = world
     options = {"encoder": RedLover(pipeline.regions), "progress": False}
-    with pytest.raises(ValueError, match=r"There is no method oracle; choose of mean_image, "):
+    with pytest.raises(
+        ValueError, match=r"There is no method oracle; choose methods of mean_image, "
+    ):
         settings(pipeline, methods=("oracle",))
     with pytest.raises(ValueError, match=r"so give strength \(for neuroadapter_low_level"):
-        run_baselines(pipeline, prepared, tmp_path / "out", settings(pipeline), **options)
+        run(pipeline, prepared, tmp_path / "out", settings(pipeline), **options)
     assert not (tmp_path / "out").exists()
     # Without captions the linear decoder is missing, and the table says so.
-    results = run_baselines(
+    results = run(
         pipeline,
         prepared,
         tmp_path / "out",
@@ -225,7 +251,7 @@ def test_what_cannot_be_run_is_said(world, pipeline, tmp_path):
     )
     assert list(results["methods"]) == ["mean_image", "linear_latents"]
     assert set(results["methods"]["mean_image"]) == {"pixel_correlation", "ssim", "two_way_pixels"}
-    missing = "Missing: Linear two-stage, without low-level path (no captions were given"
+    missing = "Missing: Linear two-stage, without low-level path (no captions of the training"
     assert missing in (tmp_path / "out" / "table.md").read_text()
 
 
@@ -235,18 +261,18 @@ def test_a_folder_goes_on_with_the_same_content_only(world, pipeline, tmp_path):
     encoder = RedLover(pipeline.regions)
     records, out = shutil.copytree(prepared, tmp_path / "records"), tmp_path / "out"
     options = {"encoder": encoder, "progress": False}
-    results = run_baselines(pipeline, records, out, floor, **options)
+    results = run(pipeline, records, out, floor, **options)
     moved = records.rename(tmp_path / "moved")
-    again = run_baselines(pipeline, moved, out, floor, **options)
+    again = run(pipeline, moved, out, floor, **options)
     assert again["methods"] == results["methods"]
     encoder.fingerprint = "trained again"
     with pytest.raises(ValueError, match="the content of encoder_weights is another than then"):
-        run_baselines(pipeline, moved, out, floor, **options)
+        run(pipeline, moved, out, floor, **options)
     encoder.fingerprint = "encoder"
     path = next((moved / "records").glob("*-validation.*"))
     path.write_bytes(next((moved / "records").glob("*-test.*")).read_bytes())
     with pytest.raises(ValueError, match="the content of prepared is another than then"):
-        run_baselines(pipeline, moved, out, floor, **options)
+        run(pipeline, moved, out, floor, **options)
 
 
 def test_what_is_of_other_data_is_refused_before_anything_is_fitted(world, pipeline, tmp_path):
@@ -255,14 +281,14 @@ def test_what_is_of_other_data_is_refused_before_anything_is_fitted(world, pipel
     encoder.provenance = {"data": {"subject": 5}}
     options = {"encoder": encoder, "root": root, "progress": False}
     with pytest.raises(ValueError, match="subject is 5 for the encoder, 1 for the records"):
-        run_baselines(pipeline, prepared, tmp_path / "out", settings(pipeline), **options)
+        run(pipeline, prepared, tmp_path / "out", settings(pipeline), **options)
     encoder.provenance = {}
     records = shutil.copytree(prepared, tmp_path / "records")
     made = json.loads((records / "provenance.json").read_text())
     made["simulation"] = {"seed": 6}
     (records / "provenance.json").write_text(json.dumps(made))
     with pytest.raises(ValueError, match=r"holds another simulated subject .*seed is 5 for"):
-        run_baselines(pipeline, records, tmp_path / "out", settings(pipeline), **options)
+        run(pipeline, records, tmp_path / "out", settings(pipeline), **options)
     assert not (tmp_path / "out").exists()
 
 
@@ -338,11 +364,11 @@ def test_a_setting_is_asked_for_only_where_a_chosen_method_needs_it(world, pipel
     prepared, _, _ = world
     options = {"encoder": RedLover(pipeline.regions), "progress": False}
     floor = settings(pipeline, methods=("mean_image",))
-    assert "mean_image" in run_baselines(pipeline, prepared, tmp_path, floor, **options)["methods"]
+    assert "mean_image" in run(pipeline, prepared, tmp_path, floor, **options)["methods"]
     text = settings(pipeline, methods=("linear",))
     with pytest.raises(ValueError, match=r"so give linear_guidance_scale \(for linear\), or leave"):
         captions = {i: ["a cat"] for i in range(20)}
-        run_baselines(pipeline, prepared, tmp_path / "x", text, captions=captions, **options)
+        run(pipeline, prepared, tmp_path / "x", text, captions=captions, **options)
 
 
 @pytest.mark.parametrize("split", ["train", "validation", "test"])
@@ -353,7 +379,7 @@ def test_responses_that_are_no_numbers_are_refused_and_nothing_is_written(
     shutil.copytree(world[0], prepared)
     change_responses(prepared, split, lambda betas: np.append(np.nan, betas[1:]))
     with pytest.raises(NotFiniteError, match=rf"-{split}\..*: the responses \(betas\) of image"):
-        run_baselines(
+        run(
             pipeline,
             prepared,
             tmp_path / "out",
@@ -367,7 +393,7 @@ def test_responses_that_are_no_numbers_are_refused_and_nothing_is_written(
 def test_more_steps_than_the_backbone_was_trained_with_are_refused_first(world, pipeline, tmp_path):
     prepared, _, _ = world
     with pytest.raises(ValueError, match="num_steps is 1001; expected 1 to 1000"):
-        run_baselines(
+        run(
             pipeline,
             prepared,
             tmp_path / "out",
@@ -376,3 +402,23 @@ def test_more_steps_than_the_backbone_was_trained_with_are_refused_first(world, 
             progress=False,
         )
     assert not [path for path in (tmp_path / "out").glob("*") if path.name[0] != "."]
+
+
+def test_expectations_of_rows_that_are_there_are_judged():
+    def row(correlation, recall=0.5):
+        return {"pixel_correlation": {"value": correlation}, "semantic_recall": {"value": recall}}
+
+    found = judged(
+        {
+            "brain_diffuser": row(0.305),
+            "brain_diffuser_without_text": row(0.279),
+            "brain_diffuser_without_vision": row(0.3),
+            "true_embedding": row(0.9, 0.96),
+        }
+    )
+    met = {(each["row"], each["score"]): each["met"] for each in found}
+    assert met == {
+        ("true_embedding", "semantic_recall"): True,
+        ("brain_diffuser_without_text", "pixel_correlation"): True,
+        ("brain_diffuser_without_vision", "pixel_correlation"): False,
+    }

@@ -9,6 +9,7 @@ COMMANDS = {
     "pretrain-vit": ("tiny_vit", "."),
     "pretrain-spatial-adapter": ("spatial_depth", "."),
     "pretrain-joint-space": ("joint_space", "."),
+    "train-image-adapter": ("image_adapter_tiny", "."),
 }
 
 

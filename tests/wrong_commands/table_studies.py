@@ -44,8 +44,17 @@ def with_root(command: str, root: str) -> str:
     return command.replace("--root {root}", f"--root {root}")
 
 
-BASELINES: tuple[Row, ...] = (
-    row(21, "decoders --prepared {prepared} --out {out}", "--encoder"),
+DECODERS: tuple[Row, ...] = (
+    row(21, "decoders --prepared {prepared} --noprogress --methods retrieval --out {out}",
+        "retrieval: no brain encoder"),
+    row(8, f"{COMPARED} --preset brain_diffuser", "--preset", "brain_diffuser", "--methods"),
+    row(8, f"{COMPARED} --image_adapter {{tmp}}", "--image_adapter", "--methods"),
+    row(21, COMPARED.replace("mean_image", "true_embedding"), "true_embedding: no image adapter"),
+    row(21, COMPARED.replace("mean_image", "true_embedding --image_adapter {tmp}/none"),
+        "{tmp}/none", "image adapter"),
+    row(21, COMPARED.replace("mean_image", "true_embedding --image_adapter {model}"),
+        "{model}", "image adapter|image_adapter"),
+    row(8, f"{COMPARED} --image_encoder {{tmp}}", "--image_encoder", "--image_adapter"),
     row(21, "decoders --encoder {encoder} --out {out}", "--prepared"),
     row(21, COMPARED.replace("{encoder}", "{model}"), "{model}", "encoder"),
     row(21, COMPARED.replace("{model}", "{encoder}"), "{encoder}"),

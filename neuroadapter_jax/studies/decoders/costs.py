@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from neuroadapter_jax.decoders.contract import BrainDecoder
+from neuroadapter_jax.diffusion.sampling import Sampling
 from neuroadapter_jax.files import write_json
 from neuroadapter_jax.pipeline import Candidates
 from neuroadapter_jax.readers import read_json
@@ -24,14 +25,23 @@ class TimedDecoder:
 
     def __init__(self, decoder: BrainDecoder):
         self.decoder = decoder
+        self.regions, self.provenance = decoder.regions, decoder.provenance
+        self.sampling, self.num_candidates = decoder.sampling, decoder.num_candidates
         self.calls: list[tuple[float, int]] = []
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.decoder, name)
 
-    def __call__(self, fmri: np.ndarray, *arguments: Any, **options: Any) -> np.ndarray:
+    @property
+    def fingerprint(self) -> Any:
+        """Of the decoder."""
+        return self.decoder.fingerprint
+
+    def __call__(
+        self, fmri: np.ndarray, sampling: Sampling | None = None, **options: Any
+    ) -> np.ndarray:
         """See `BrainDecoder.__call__`."""
-        return self._timed(self.decoder, len(fmri), fmri, *arguments, **options)
+        return self._timed(self.decoder, len(fmri), fmri, sampling, **options)
 
     def _timed(self, function: Any, size: int, *arguments: Any, **options: Any) -> Any:
         began = time.monotonic()

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from flax import nnx
 from jaxtyping import Float, UInt8
 
+from neuroadapter_jax.adapter.from_embedding import CEILING_GUIDANCE, images_from_embedding
 from neuroadapter_jax.batches import map_batches
 from neuroadapter_jax.datasets.input_pipeline import read_split
 from neuroadapter_jax.datasets.prepared.records import PreparedDataset
 from neuroadapter_jax.decoders.captions import captions_of
-from neuroadapter_jax.decoders.ceilings import GUIDANCE_SCALE, TrueEmbedding
 from neuroadapter_jax.decoders.contract import BrainDecoder
 from neuroadapter_jax.decoders.linear_two_stage import LinearLatents
 from neuroadapter_jax.decoders.low_level_start import save_low_level_start
@@ -27,6 +28,7 @@ from neuroadapter_jax.diffusion.samplers import plan
 from neuroadapter_jax.diffusion.sampling import Sampling
 from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.files import INPUTS, write_json, write_text
+from neuroadapter_jax.fingerprints import of_tree
 from neuroadapter_jax.locks import runs_alone
 from neuroadapter_jax.pipeline import (
     LowLevelStart,
@@ -41,6 +43,7 @@ from neuroadapter_jax.pipeline.reconstruction_folder import SaveGrid
 from neuroadapter_jax.progress import Bar
 from neuroadapter_jax.simulation.nsd_writer import load_truth
 from neuroadapter_jax.simulation.truth import truth_fingerprint
+from neuroadapter_jax.studies.decoders.acceptance import judged
 from neuroadapter_jax.studies.decoders.checks import (
     SETTINGS,
     digest,
@@ -147,7 +150,7 @@ def run_decoders(
         maker.make(name)
         best = load_reconstructions(out / name).best
         scores[name], permuted[name] = score(best), score(best[order])
-    results = {
+    results: dict[str, Any] = {
         "num_images": len(test.stimuli),
         "split": "test",
         "gallery": {
@@ -165,6 +168,7 @@ def run_decoders(
         },
         **summarise(scores, permuted, settings.seed),
     }
+    results["expected"] = judged(results["methods"])
     write_json(out / "results.json", results)
     write_text(out / "table.md", tables(results))
     return results
@@ -341,12 +345,19 @@ class _Maker:
     def _true_embedding(self, name: str) -> None:
         if (self.out / name / "index.json").is_file():
             return
-        ceiling = TrueEmbedding(self.material)
-        sampling = self.sampling.replace(guidance_scale=GUIDANCE_SCALE, start="noise")
-        size, seed = self.settings.batch_size, self.settings.seed
-        images = ceiling.of_images(self.test.stimuli, sampling, seed=seed, batch_size=size)
-        inputs = {INPUTS: {"weights": ceiling.fingerprint}}
-        self._write(name, images, sampling=sampling.to_dict(), **inputs)
+        adapter, embedder = self.material.image_path
+        sampling = self.sampling.replace(guidance_scale=CEILING_GUIDANCE, start="noise")
+        images = images_from_embedding(
+            self.material.backbone,
+            adapter,
+            embedder(self.test.stimuli),
+            embedder.of_no_image(),
+            sampling,
+            seed=self.settings.seed,
+            batch_size=self.settings.batch_size,
+        )
+        weights = [of_tree(nnx.state(adapter, nnx.Param)), embedder.fingerprint]
+        self._write(name, images, sampling=sampling.to_dict(), **{INPUTS: {"weights": weights}})
 
     def _write(self, name: str, images: UInt8[np.ndarray, "b y x c"], **settings: Any) -> None:
         known = {"method": name, "seed": self.settings.seed, **settings}

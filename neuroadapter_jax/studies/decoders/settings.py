@@ -78,7 +78,7 @@ class DecoderSettings:
         """
         lacking = {}
         for name in self.methods:
-            needs = METHODS[name].needs if name in METHODS else ()
+            needs: Collection[str] = METHODS[name].needs if name in METHODS else ()
             if name == "true_embedding":
                 needs = ("image_adapter",)
             if absent := sorted(set(needs) - set(has)):

@@ -1,6 +1,6 @@
 """The comparison as Markdown."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from neuroadapter_jax.evaluation.old_names import with_new_names
@@ -59,10 +59,26 @@ def tables(results: Mapping[str, Any]) -> str:
             "identification has a chance of 50 %.\n",
             table(control, LABELS),
         ]
+    if expected := results.get("expected"):
+        text += ["What the sources lead one to expect:\n", _expected_table(expected)]
     for name, sentences in results.get("deviations", {}).items():
         text.append(f"{LABELS[name]} differs from its source: {' '.join(sentences)}\n")
     text += [f"Missing: {LABELS[name]} ({why}).\n" for name, why in results["missing"].items()]
     return "\n".join(text)
+
+
+def _expected_table(expected: Sequence[Mapping[str, Any]]) -> str:
+    """Each expectation, its two numbers, and whether it is met."""
+    rows = []
+    for each in expected:
+        other = LABELS.get(each["other"], str(each["other"]))
+        score = COLUMNS[each["score"]][0]
+        claim = f"{LABELS[each['row']]}: {score} {each['relation']} that of {other}"
+        if other == str(each["other"]):
+            claim = f"{LABELS[each['row']]}: {score} {each['relation']} {other}"
+        met = "met" if each["met"] else "**not met**"
+        rows.append([claim, f"{each['found']:.3f}", f"{each['beside']:.3f}", met, each["why"]])
+    return markdown_table(["", "found", "beside", "", "source"], rows)
 
 
 def _cost_table(costs: Mapping[str, Mapping[str, Any]]) -> str:
