@@ -1,6 +1,7 @@
 """Scores on everything that the noisy subject was tested with, as one table per kind of score.
 
-    python docs/pictures/noisy_subject.py --encoder brain-encoder-simulated --out runs/noisy
+    python docs/pictures/noisy_subject.py --model runs/shipped/neuroadapter-simulated \\
+        --encoder runs/shipped/brain-encoder-simulated --out runs/noisy
 
 The test images, the sets that training never showed, and what was seen and imagined in
 NSD-Imagery's form; beside NeuroAdapter's one candidate, and the best of eight, stand retrieval, a
@@ -20,6 +21,7 @@ import numpy as np
 from neuroadapter_jax import BrainEncoder, NeuroAdapterPipeline
 from neuroadapter_jax.batches import map_batches
 from neuroadapter_jax.cortex.packing import pack
+from neuroadapter_jax.datasets.belonging import Origin, made_for
 from neuroadapter_jax.datasets.input_pipeline import read_split
 from neuroadapter_jax.datasets.prepared.records import PreparedDataset
 from neuroadapter_jax.decoders.captions import caption_states
@@ -164,7 +166,10 @@ def score_set(which: TestSet, subject: Path, out: Path, num: int | None, tools: 
     captions = [str(text) for text in load_truth(subject / which.truth)["captions"][ids]]
     tools = {**tools, "test": which.folder == "prepared"}
     found, rows = {}, {"Stimulus": data["image"]}
-    for name, make in methods_images(data, ids, captions, tools).items():
+    wanted = methods_images(data, ids, captions, tools)
+    for name, make in wanted.items():
+        if name not in tools["methods"]:
+            continue
         path = out / f"{which.split}-{hashlib.md5(name.encode()).hexdigest()[:6]}-{len(ids)}.npy"
         if not path.is_file():
             print(f"{which.title}: {name}", flush=True)
@@ -195,8 +200,10 @@ def tables(results: dict[str, Any]) -> str:
             if set(row) != {MISSING}:
                 rows.append([method, *row])
         if score == "semantic_recall":
-            chance = [found["methods"][ONE][score]["chance"] for found in results.values()]
-            rows.append(["chance, of NeuroAdapter's readings", *(f"{x:.1%}" for x in chance)])
+            for method in (READOUT, ONE):
+                chances = [each["methods"].get(method, {}).get(score) for each in results.values()]
+                cells = [MISSING if each is None else f"{each['chance']:.1%}" for each in chances]
+                rows.append([f"chance, of the readings of {method}", *cells])
         parts.append(f"{title}:\n\n{markdown_table(head, rows)}")
     return "\n".join(parts)
 
@@ -210,18 +217,26 @@ def main() -> None:
     parser.add_argument("--num_steps", type=int, default=8)
     parser.add_argument("--num_images", type=int, help="the first so many of each set")
     parser.add_argument("--sets", nargs="+", default=[each.split for each in SETS])
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
     parser.add_argument("--out", type=Path, default=Path("runs/noisy"))
     given = parser.parse_args()
     pipeline = NeuroAdapterPipeline.from_pretrained(given.model)
-    encoder = BrainEncoder.from_pretrained(given.encoder)
+    train = PreparedDataset(given.subject / "prepared", "train")
+    made_for(Origin.of("the model", pipeline.provenance), train.origin, None)
+    encoder = None
+    if {RETRIEVAL, CHOSEN} & set(given.methods):
+        encoder = BrainEncoder.from_pretrained(given.encoder)
     tools = {
         "pipeline": pipeline,
         "encoder": encoder,
         "num_steps": given.num_steps,
+        "methods": given.methods,
         "readout": Readout(given.subject, pipeline),
-        "gallery": gallery_of_records(PreparedDataset(given.subject / "prepared", "train")),
+        "gallery": gallery_of_records(train),
     }
-    known = f"{pipeline.fingerprint[-8:]}-{encoder.fingerprint[-8:]}-{given.num_steps}"
+    known = f"{pipeline.fingerprint[-8:]}-{given.num_steps}"
+    if encoder is not None:
+        known += f"-{encoder.fingerprint[-8:]}"
     folder = given.out / known
     results = {
         each.title: score_set(each, given.subject, folder, given.num_images, tools)
