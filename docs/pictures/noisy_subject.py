@@ -1,6 +1,6 @@
-"""Scores on everything that the noisy subject was tested with, as one table per kind of score.
+r"""Scores on everything that the noisy subject was tested with, as one table per kind of score.
 
-    python docs/pictures/noisy_subject.py --model runs/shipped/neuroadapter-simulated \\
+    python docs/pictures/noisy_subject.py --model runs/shipped/neuroadapter-simulated \
         --encoder runs/shipped/brain-encoder-simulated --out runs/noisy
 
 The test images, the sets that training never showed, and what was seen and imagined in
