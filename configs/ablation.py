@@ -1,4 +1,4 @@
-"""The paper's ablations on the simulated subject: train, reconstruct, score, tabulate.
+"""The paper's ablations on the clean simulated subject: train, reconstruct, score, tabulate.
 
     neuroadapter ablate --config ablation
 
@@ -29,7 +29,7 @@ VARIANTS = {
 def get_config(variant: str = "full") -> ConfigDict:
     if variant not in VARIANTS:
         raise ValueError(f"configs/ablation.py:{variant}: expected one of {list(VARIANTS)}.")
-    config = sibling_config(__file__, "demo")()
+    config = sibling_config(__file__, "demo")("clean")
     config.workdir = f"runs/ablation/{variant}/seed0"
     config.train.num_steps = 300
     config.train.warmup_steps = 30
@@ -54,5 +54,5 @@ def get_config(variant: str = "full") -> ConfigDict:
     config.ablation.num_steps = 6
     # A folder of `neuroadapter train-encoder`; trained from encoder_config when not given.
     config.ablation.encoder = config_dict.placeholder(str)
-    config.ablation.encoder_config = "configs/encoder_demo.py"
+    config.ablation.encoder_config = "configs/encoder_demo.py:clean"
     return config

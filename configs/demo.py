@@ -1,21 +1,30 @@
-"""The simulated subject, trained from scratch within the few minutes of `make demo`.
+"""A simulated subject, trained from scratch within the few minutes of `make demo`.
 
     neuroadapter train --config demo
+    neuroadapter train --config demo:nsd_like
+
+    clean       a subject with little noise; where nothing is named
+    nsd_like    subject 1 of configs/nsd_like.py, as noisy as those of NSD
 
 Hardware: 2 CPU cores. Time and scores: the report in runs/demo, and the table in README.md.
 """
 
 from ml_collections import ConfigDict, config_dict
 
+FOLDERS = {"nsd_like": "runs/nsd_like/subj01", "clean": "runs/simulated"}
 
-def get_config() -> ConfigDict:
+
+def get_config(which: str = "clean") -> ConfigDict:
+    if which not in FOLDERS:
+        raise ValueError(f"configs/demo.py:{which}: expected one of {', '.join(FOLDERS)}.")
+    folder = FOLDERS[which]
     config = ConfigDict()
-    config.workdir = "runs/demo/train"
+    config.workdir = "runs/demo/train" if which == "clean" else "runs/demo-nsd_like/train"
     config.backbone = "tiny-sd"
 
     config.data = ConfigDict()
-    config.data.root = "runs/simulated/nsd"
-    config.data.prepared = "runs/simulated/prepared"
+    config.data.root = f"{folder}/nsd"
+    config.data.prepared = f"{folder}/prepared"
     config.data.subject = 1
     config.data.space = "fsaverage5"
     config.data.beta_version = "betas_fithrf_GLMdenoise_RR"
@@ -23,8 +32,15 @@ def get_config() -> ConfigDict:
     config.data.image_size = 64
     config.data.num_validation = 50
     # The simulated subject whose files are written to data.root; None for real files.
-    config.data.simulation = ConfigDict({"num_images": 2500, "num_shared": 200, "seed": 1})
-    labels = "runs/simulated/nsd/nsddata/freesurfer/fsaverage5/label"
+    config.data.simulation = ConfigDict({"noise": which, "seed": 1})
+    if which == "clean":
+        config.data.simulation.update(num_images=2500, num_shared=200)
+    else:
+        # The shared images that are not for testing are for validation, and free for alignment.
+        config.data.split = "special515"
+        config.data.simulation.update(num_images=2560, num_shared=260, num_special=200)
+        config.data.simulation.update(trials_per_session=192, num_unseen=96)
+    labels = f"{folder}/nsd/nsddata/freesurfer/fsaverage5/label"
     config.data.parcellation = (
         f"{labels}/lh.Simulated640Parcels.annot",
         f"{labels}/rh.Simulated640Parcels.annot",

@@ -1,6 +1,9 @@
 """The simulated subject's brain encoder, trained in about three minutes.
 
     neuroadapter train-encoder --config encoder_demo
+    neuroadapter train-encoder --config encoder_demo:nsd_like
+
+clean, where nothing is named, and nsd_like are the subjects of configs/demo.py.
 
 Hardware: 2 CPU cores. Accuracy: docs/encoder.md.
 """
@@ -10,11 +13,12 @@ from ml_collections import ConfigDict, config_dict
 from neuroadapter_jax.training.sibling_config import sibling_config
 
 
-def get_config() -> ConfigDict:
+def get_config(which: str = "clean") -> ConfigDict:
+    demo = sibling_config(__file__, "demo")(which)
     config = ConfigDict()
-    config.workdir = "runs/simulated/encoder"
+    config.workdir = demo.data.prepared.replace("prepared", "encoder")
     config.backbone = "tiny-sd"  # of the prepared records, which the adapter's training shares
-    config.data = sibling_config(__file__, "demo")().data
+    config.data = demo.data
 
     config.encoder = ConfigDict()
     config.encoder.backbone = "tiny-vit"

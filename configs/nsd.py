@@ -5,7 +5,7 @@
 Hardware: one GPU of 24 GB or more (docs/scaling.md). Without weights or without NSD:
 
     --config.backbone=random             random weights of the same architecture
-    --config configs/nsd.py:simulated     the simulated subject of configs/demo.py, 64 x 64 pixels
+    --config configs/nsd.py:simulated     the subject of configs/demo.py:clean, 64 x 64 pixels
 
 Where the released code leaves a choice open, or its versions differ, a comment names the choice
 taken here; its alternative is the override beside it. So are the paper's variants:
@@ -113,6 +113,6 @@ def nsd_data() -> ConfigDict:
 
 
 def simulated_data() -> ConfigDict:
-    data = sibling_config(__file__, "demo")().data
+    data = sibling_config(__file__, "demo")("clean").data
     data.prepared = "runs/simulated-sd15/prepared"
     return data

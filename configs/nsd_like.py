@@ -10,7 +10,7 @@ r"""Simulated subjects as noisy as NSD's: one, or the cohort of subjects 1, 2, 5
     cohort    one model of subjects 1, 2, 5 and 7, a projection bank per subject; all five subjects
               are simulated into one folder (about 4 GB)
 
-The training settings are those of configs/demo.py.
+The training settings are those of configs/demo.py, whose subject is subject 1.
 
 Hardware: 2 CPU cores. Simulating a subject takes minutes and about 0.8 GB.
 """
@@ -30,16 +30,11 @@ def get_config(which: str = "1") -> ConfigDict:
         )
     if which in ("unseen", "imagery"):
         return _test_sets(which)
-    config = sibling_config(__file__, "demo")()
+    config = sibling_config(__file__, "demo")("nsd_like")
     folder = "runs/nsd_like/cohort" if which == "cohort" else f"runs/nsd_like/subj{int(which):02d}"
     config.workdir = f"{folder}/train"
     config.data.root = f"{folder}/nsd"
     config.data.prepared = f"{folder}/prepared"
-    # The shared images that are not for testing are for validation, and free for alignment.
-    config.data.split = "special515"
-    config.data.simulation = ConfigDict({"noise": "nsd_like", "seed": 1})
-    config.data.simulation.update(num_images=2560, num_shared=260, num_special=200)
-    config.data.simulation.update(trials_per_session=192, num_unseen=96)
     labels = f"{folder}/nsd/nsddata/freesurfer/fsaverage5/label"
     config.data.parcellation = tuple(
         f"{labels}/{hemisphere}.Simulated640Parcels.annot" for hemisphere in ("lh", "rh")

@@ -225,6 +225,35 @@ def simulated_subject(data: ConfigDict) -> "AnySubjectConfig | None":
         return kind(**values)
 
 
+def simulated_subjects(data: ConfigDict, config: "AnySubjectConfig | None") -> tuple[int, ...]:
+    """The numbers of the subjects that are simulated into data.root; none of real files.
+
+    Args:
+        data: the config's section.
+        config: what is simulated.
+
+    Raises:
+        SettingError: a subject that is not in the cohort, or one that is to be prepared but not
+            simulated.
+    """
+    from neuroadapter_jax.simulation.nsd_like import COHORT, NSDLikeConfig
+
+    if config is None:
+        return ()
+    known = COHORT if isinstance(config, NSDLikeConfig) else (1,)
+    given = plain(data).get("simulated_subjects")
+    key = "config.data.simulated_subjects" if given else "config.data.subject"
+    numbers = tuple(given or (data.subject,))
+    check(key, numbers, tuple[Count, ...])
+    if others := [number for number in numbers if number not in known]:
+        wanted = f"one of the simulated subjects, {', '.join(map(str, known))}"
+        raise SettingError(key, others[0], wanted)
+    if data.subject is not None and data.subject not in numbers:
+        wanted = f"one that is simulated; config.data.simulated_subjects are {numbers}"
+        raise SettingError("config.data.subject", data.subject, wanted)
+    return numbers
+
+
 def simulate(data: ConfigDict) -> None:
     """Simulate the subject of `data` into its root, where `data` says so and it is not there yet.
 
@@ -235,9 +264,8 @@ def simulate(data: ConfigDict) -> None:
     from neuroadapter_jax.simulation.nsd_writer import write_nsd
 
     config = simulated_subject(data)
+    subjects = simulated_subjects(data, config)
     if isinstance(config, NSDLikeConfig):
-        subjects = plain(data).get("simulated_subjects") or (data.subject,)
-        check("config.data.simulated_subjects", tuple(subjects), tuple[Count, ...])
         write_cohort(data.root, config, subjects)
     elif config is not None:
         write_nsd(data.root, config)
@@ -275,7 +303,7 @@ def check_data(config: ConfigDict, allow_pickle: bool = False) -> None:
         preparation_settings(one)
         if "dataset" not in one.data:
             nsd_selection(one.data)
-            simulated_subject(one.data)
+            simulated_subjects(one.data, simulated_subject(one.data))
 
 
 def surface_vertices(data: ConfigDict, allow_pickle: bool = False) -> tuple[int, int] | None:

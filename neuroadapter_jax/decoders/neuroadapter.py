@@ -240,6 +240,7 @@ def _card(name: str, pipeline: NeuroAdapterPipeline, workdir: Path, scores: str 
         "subject, surface, normalisation": f"{data['subject']}, {data['space']}, per "
         f"{data['normalize']}",
         "batch size, peak learning rate": f"{training['batch_size']}, {training['learning_rate']}",
+        "drop rate of tokens, of all tokens": f"{training['drop_rate']}, {training['drop_all']}",
         "steps trained, step exported": f"{max(losses)}, {step}",
         "validation loss there (Min-SNR, all tokens)": f"{losses[step]:.4f}",
         "minutes of training": f"{seconds / 60:.0f}",

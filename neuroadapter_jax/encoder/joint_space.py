@@ -151,12 +151,14 @@ class JointEmbedder:
 
         def images(params: Any, x: Array) -> Array:
             states = nnx.merge(graphs["vit"], params["vit"])(prepare_images(x, self._features))
-            return nnx.merge(graphs["space"], params["space"]).images(states[:, 0])
+            merged: JointSpace = nnx.merge(graphs["space"], params["space"])
+            return merged.images(states[:, 0])
 
         def texts(params: Any, ids: Array) -> Array:
             states = nnx.merge(graphs["text"], params["text"])(ids)
             own = last_states(states, ids, tokenizer.end)
-            return nnx.merge(graphs["space"], params["space"]).texts(own)
+            merged: JointSpace = nnx.merge(graphs["space"], params["space"])
+            return merged.texts(own)
 
         self._images, self._texts = jax.jit(images), jax.jit(texts)
 

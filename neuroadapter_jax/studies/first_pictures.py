@@ -47,15 +47,22 @@ def first_pictures(out: str | Path, run_stage: RunStage) -> tuple[Path, Path]:
     return picture, page
 
 
-def write_shipped_responses(prepared: str | Path, root: str | Path, out: Path = RESPONSES) -> None:
+def write_shipped_responses(
+    prepared: str | Path,
+    root: str | Path,
+    out: Path = RESPONSES,
+    *,
+    model: str | Path = SHIPPED,
+) -> None:
     """Write the shipped folder again, from the demo's simulated subject.
 
     Args:
         prepared: its prepared records.
         root: its folder in NSD's layout, whose label files name the ROIs of the adapter's regions.
         out: the folder; it must not exist.
+        model: the adapter.
     """
-    regions = NeuroAdapterPipeline.from_pretrained(SHIPPED).regions
+    regions = NeuroAdapterPipeline.from_pretrained(model).regions
     rois = assign_regions(regions, subject_rois(root, 1, (EXTRA_ATLAS,)), 0.5)
     named = {
         name: [own for own, belongs in zip(regions.names, members, strict=True) if belongs]

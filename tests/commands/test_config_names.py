@@ -52,7 +52,8 @@ def test_every_config_of_the_package_loads_by_its_name():
     [
         (["--config=nsdd"], ["the config file nsdd is not there; did you mean nsd?"]),
         (["--config=other/demo.py"], ["the config file other/demo.py is not there"]),
-        (["--config=demo:x"], ["demo.py has no variants, but :x was given"]),
+        (["--config=tiny_sd:x"], ["tiny_sd.py has no variants, but :x was given"]),
+        (["--config=demo:noisy"], ["demo.py:noisy: expected one of nsd_like, clean"]),
         (["--config=nsd_subjects:9"], ["expected a subject from 1 to 8"]),
         (
             ["--config=demo", "--config.train.num_step=1"],

@@ -117,9 +117,16 @@ REFUSED = {
         "config.data.num_validation=0": "is 0; expected a whole number of at least 1.",
         "config.data.root=None": "is None; expected text.",
         "config.data.prepared=None": "is None; expected text",
-        "config.data.simulation.num_shared=2501": "is 2501; expected at most num_images, 2500.",
         "config.data.simulation.seed=-1": "is -1; expected a whole number from 0 to below",
         "allow_pickle": "has no effect here; data.dataset is not derived_nsd.",
+    },
+    "train --config demo:nsd_like": {
+        "config.data.simulation.num_shared=2561": "is 2561; expected less than 2560.",
+        "config.data.simulation.noise=loud": "is 'loud'; expected one of ['clean', 'nsd_like'].",
+        "config.data.subject=4": "is 4; expected one of the simulated subjects, 1, 2, 5, 7, 3.",
+    },
+    "train --config demo:clean": {
+        "config.data.simulation.num_shared=2501": "is 2501; expected at most num_images, 2500.",
     },
     "train --config nsd": {
         "config.data.parcels=left": "is 'left'; expected one of ['own', 'released'].",

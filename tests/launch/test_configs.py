@@ -27,7 +27,8 @@ def read(name, *overrides):
     return values.config
 
 
-NAMES = ["demo.py", "simulated.py", "nsd.py", "nsd.py:simulated", "ablation.py:no_min_snr"]
+NAMES = ["demo.py", "demo.py:nsd_like", "demo.py:clean", "simulated.py", "nsd.py"]
+NAMES += ["nsd.py:simulated", "ablation.py:no_min_snr"]
 NAMES += ["nsd_like.py", "nsd_like.py:5", "nsd_like.py:cohort"]
 OTHERS = ["algonauts2023.py", "bold5000.py", "deeprecon.py", "derived_nsd.py", "mosaic.py"]
 

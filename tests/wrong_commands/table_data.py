@@ -15,8 +15,13 @@ NSD = d.copy("root")
 BETAS = "nsd/nsddata_betas/ppdata/subj01/fsaverage5/betas_fithrf_GLMdenoise_RR"
 EXPERIMENT = "nsd/nsddata/experiments/nsd"
 SIMULATED = (
-    "prepare --config demo --config.data.root={tmp}/nsd --config.data.prepared={out} "
+    "prepare --config demo:nsd_like --config.data.root={tmp}/nsd --config.data.prepared={out} "
     "--config.data.simulation"
+)
+DEMO = SIMULATED.removesuffix(" --config.data.simulation")
+COHORT = (
+    "prepare --config nsd_like:cohort --config.data.root={tmp}/nsd "
+    "--config.data.prepared={out}-{{subject}} --config.data"
 )
 LABELS = "nsd/nsddata/freesurfer/subj01/label"
 COUNT = "rois --config {config}"
@@ -171,6 +176,27 @@ PREPARE: tuple[Row, ...] = (
     row(3, f"{SIMULATED}.seed=nan", "seed", "nan"),
     row(4, f"{SIMULATED}.seed=-1", "seed", "-1"),
     row(4, f"{SIMULATED}=None --config.data.simulation.seed=2", "simulation"),
+    row(4, f"{SIMULATED}.noise=loud", "noise", "loud", "clean", "nsd_like"),
+    row(4, f"{SIMULATED}.noise=NSD_like", "noise", "NSD_like", "nsd_like"),
+    row(4, f"{SIMULATED}.snr=1", "simulation.snr"),
+    row(4, f"{SIMULATED}.num_special=260", "num_special", "260"),
+    row(4, f"{SIMULATED}.trials_per_session=750", "trials_per_session", "750", "7680"),
+    row(4, f"{SIMULATED}.num_unseen=0", "num_unseen", "0"),
+    row(4, f"{SIMULATED}.num_images=2561", "trials_per_session", "7683"),
+    row(4, f"{DEMO} --config.data.subject=4", "subject", "4", "1, 2, 5, 7, 3"),
+    row(4, f"{DEMO} --config.data.split=special517", "split", "special517", "special515"),
+    row(17, f"{DEMO} --config.data.simulation.seed=2", "{tmp}/nsd", steps=[NSD]),
+    row(21, "prepare --config demo:loud", "loud", "nsd_like", "clean"),
+    row(21, "prepare --config simulated:5", "5", "nsd_like", "clean"),
+    row(21, "prepare --config nsd_like:4", "4", "1, 2, 3, 5, 7"),
+    row(21, "prepare --config nsd_like:seen", "seen", "unseen"),
+    row(4, f"{COHORT}.simulated_subjects='(1, 9)'", "simulated_subjects|subjects", "9"),
+    row(4, f"{COHORT}.simulated_subjects='(1, 4)'", "subjects", "4", "1, 2, 5, 7, 3"),
+    row(4, f"{COHORT}.simulated_subjects=all", "simulated_subjects", "all"),
+    row(4, f"{COHORT}.simulated_subjects='(1, 2)' --config.data.subjects='(1, 5)'",
+        "subject", "5"),
+    row(21, "prepare --config nsd_like:unseen --config.data.reader.root={tmp}/none "
+        "--config.data.prepared={out}", "unseen_sets.tsv", "nsd_like"),
     row(21, "prepare --config deeprecon --config.data.reader.root={tmp}/none "
         "--config.data.prepared={out}", "{tmp}/none"),
     row(21, "prepare --config nsd_imagery --config.data.reader.root={root} "

@@ -136,7 +136,7 @@ def paired(
     """Every score of one way of sampling less that of another, images resampled together.
 
     Args:
-        one: score -> (sums over images above, below), see `studies.baselines.scores`.
+        one: score -> (sums over images above, below), see `studies.decoders.scores`.
         other: the same of the other.
         seed: of the bootstrap.
     """

@@ -24,7 +24,7 @@ from neuroadapter_jax.pipeline import (
 )
 from neuroadapter_jax.progress import Bar
 from neuroadapter_jax.ranges import Count, NonNegative, Positive, Seed, SettingError, check_fields
-from neuroadapter_jax.studies.baselines.scores import Scores, make_score, summarise
+from neuroadapter_jax.studies.decoders.scores import Scores, make_score, summarise
 from neuroadapter_jax.studies.few_steps import measures
 from neuroadapter_jax.studies.few_steps.tables import page
 from neuroadapter_jax.studies.resume import cached
