@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 
 from neuroadapter_jax.batches import map_batches
 from neuroadapter_jax.datasets.input_pipeline import read_split
@@ -217,9 +217,8 @@ def _measured(
     seeded, viewed = fmri[: settings.num_seeded], fmri[: settings.num_views]
 
     def views(own: int) -> list[list[float]]:
-        def some(rows: slice) -> Float[np.ndarray, "b p"]:
-            ids = np.arange(len(viewed))[rows]
-            return measures.brain_views(pipeline, viewed[rows], row.sampling, own, ids)
+        def some(rows: Int[np.ndarray, " b"]) -> Float[np.ndarray, "b p"]:
+            return measures.brain_views(pipeline, viewed[rows], row.sampling, own, rows)
 
         size = min(settings.batch_size, len(viewed))
         return np.round(map_batches(some, len(viewed), size), 6).tolist()
@@ -252,7 +251,7 @@ def _results(
     count: int,
 ) -> dict[str, Any]:
     """Everything of the table, of the rows that there are."""
-    values = summarise(scores, settings.seed)["methods"]
+    values = summarise(scores, seed=settings.seed)["methods"]
     reference = found.get(REFERENCE)
     entries = {}
     for row in rows:
