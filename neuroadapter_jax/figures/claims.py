@@ -141,10 +141,10 @@ def attention_figure(cells: "Cells", *, figure: Figure | None = None) -> Figure:
     figure, axes = panels(figure, 1, 3, (13.0, 3.6))
     for (result,) in cells.results("attention"):
         for axis, name in zip(axes[0], ("higher_over_early", "entropy"), strict=False):
-            axis.plot(np.array(result[name]).mean(axis=1), color="black", alpha=0.7)
-        for colour, (area, auc) in zip(tab20()[::2], result["auc"].items(), strict=False):
-            gain = np.array(auc, float) - np.array(result["habit"][area], float)
-            axes[0, 2].plot(np.nanmean(gain, axis=1), color=colour, label=area, alpha=0.8)
+            axis.plot(result["curves"][name], color="black", alpha=0.7)
+        gains = result["curves"]["beyond_habit"].items()
+        for colour, (area, gain) in zip(tab20()[::2], gains, strict=False):
+            axes[0, 2].plot(np.array(gain, float), color=colour, label=area, alpha=0.8)
     labels = ("log share per region, higher over V1 to V4", "entropy of category areas' maps",
               "AUC beyond the area's habit")  # fmt: skip
     for axis, label in zip(axes[0], labels, strict=True):

@@ -237,6 +237,67 @@ def test_verdicts_follow_what_was_put_into_the_cells(rng):
     assert len(told) == len(CLAIMS)
 
 
+def measurements(rng):
+    """Results of every measurement, in all of which the claims hold."""
+
+    def scores(hits, pixels=0.5):
+        found = {name: rng.normal(pixels, 0.1, B).tolist() for name in LABELS}
+        return found | {"semantic_recall": rng.normal(hits, 0.2, B).tolist()}
+
+    def of_set(hits):
+        return {"shown": [3] * B, "scores": scores(hits, 0.9), "chance": scores(0.2)}
+
+    def thirds(first, last):
+        return {
+            name: rng.normal(x, 0.1, B).tolist() for name, x in (("first", first), ("last", last))
+        }
+
+    gain = {name: thirds(0.0, 0.3) for name in ("Face", "Body", "Scene")}
+    gain["Face"]["last"][:9] = gain["Face"]["first"][:9] = [None] * 9
+    curve = np.linspace(0, 1, 5).tolist()
+    ways = {"chosen": 2.0, "mean": 1.5, "random": 1.5, "oracle": 2.5}
+    judged = {"chosen": 0.9, "mean": 0.1, "random": 0.1, "oracle": 0.9}
+    methods = {"neuroadapter": 0.3, "neuroadapter_low_level": 0.8, "linear": 0.3,
+               "linear_low_level": 0.7}  # fmt: skip
+    hits = {"full": 1.9, "no_token_dropout": 1.0}
+    match = [{"is_matched": True}]
+    return {
+        "selection": {"shown": [3] * B, "ways": {
+            way: scores(x) | {"judge": rng.normal(judged[way], 0.1, B).tolist()}
+            for way, x in ways.items()}},
+        "lost_regions": {"shown": [3] * B, "scores": {
+            f"{row}, {way}, {share}": scores(x if share else 2.0)
+            for row, x in hits.items() for way in ("guided", "unguided")
+            for share in (0.0, 0.25, 0.5, 0.75, 0.9)}},
+        "attention": {"higher_over_early": rng.normal(0.5, 0.1, B).tolist(),
+                      "entropy": thirds(0.9, 0.4), "beyond_habit": gain,
+                      "curves": {"higher_over_early": curve, "entropy": curve,
+                                 "beyond_habit": {name: curve for name in gain}}},
+        "silencing": {"shown": [3] * B, "intact": scores(2.0), "sets": {
+            name: {"whole": scores(x), "matched": [scores(x)], "controls": [scores(1.5)],
+                   "match": match} for name, x in (("early", 2.0), ("category", 0.5))}},
+        "low_level": {"shown": [3] * B, "scores": {n: scores(1.0, x) for n, x in methods.items()}},
+        "unseen": {"sets": {name: of_set(1.0) for name in ("unseen_objects", "new_combinations")}},
+        "imagery": {"sets": {name: of_set(1.0) for name in ("vision", "imagery")}},
+    }  # fmt: skip
+
+
+def test_every_measurement_decides_its_claims_and_has_its_figure(tmp_path, rng):
+    plan, found = plan_of(), {}
+    for seed in SEEDS:
+        found |= {f"{kind}-seed{seed}": stored(x) for kind, x in measurements(rng).items()}
+    told = verdicts(found)
+    trained = {text for text, verdict in told.items() if verdict == "not tested yet"}
+    assert {text for text in told if told[text] == "holds"} == told.keys() - trained
+    assert len(told) - len(trained) == 14
+    write_report(plan, found, tmp_path / "claims.md")
+    made = {path.stem.removeprefix("claims_") for path in (tmp_path / "images").iterdir()}
+    assert made == {"effects", "lost", "attention", "silencing", "sets"}
+    # What has no matched controls is not tested.
+    found["silencing-seed5"]["result"]["sets"]["early"]["match"][0]["is_matched"] = False
+    assert verdicts(found)["Silencing V1 to V3 leaves the meaning"] == "not tested yet"
+
+
 def test_no_worse_is_decided_against_the_margin(rng):
     same = training(rng, 0.2)
     found = {f"{row}-seed{seed}": same for row in ("full", "mlp") for seed in SEEDS}

@@ -38,12 +38,14 @@ def rois_of(work: Work, regions: Parcellation) -> ROIAssignment:
 
 
 def run_attention(work: Work, cell: Cell) -> dict[str, Any]:
-    """Attention by area, by step and by place, one number per image and step.
+    """Attention by area, by step and by place.
 
     "higher_over_early": log of the mean share of a region in a higher area over that of one in V1
-    to V4. "entropy": of category areas' maps, 1 where they look everywhere. "auc": of each area's
-    map for what it is for, an object of its category, or for Scene the pixels of no object; "habit"
-    the same of the area's mean map over all images. Where an image shows none, null.
+    to V4, per image. "entropy": of category areas' maps, 1 where they look everywhere.
+    "beyond_habit": AUC of each area's map for what it is for, an object of its category, or for
+    Scene the pixels of no object, less that of the area's mean map over all images; null where an
+    image shows none. The last two per image, in the "first" and the "last" third of the steps;
+    "curves" are means over images by step.
     """
     test, pipeline = work.test, work.adapter(FULL, cell.seed)
     rois = rois_of(work, pipeline.regions)
@@ -56,22 +58,27 @@ def run_attention(work: Work, cell: Cell) -> dict[str, Any]:
     masks = category_masks(load_truth(work.root), test.ids)
     wanted = {name: masks[CATEGORY_OF_ROI[name]] for name in areas if name != SCENE}
     wanted[SCENE] = ~np.any(list(masks.values()), axis=0)
-    entropy, auc, habit = [], {}, {}
+    entropy, auc, gain = [], {}, {}
     for name in areas:
         own = maps[:, :, rois.names.index(name)]
-        flat = own.reshape(*own.shape[:2], -1)
         if name != SCENE:
+            flat = own.reshape(*own.shape[:2], -1)
             entropy.append(np.asarray(relative_entropy(flat)))
         auc[name] = np.stack([_auc(step, wanted[name]) for step in own])
-        habit[name] = np.stack(
-            [_auc(np.tile(s.mean(axis=0), (len(s), 1, 1)), wanted[name]) for s in own]
-        )
+        means = [np.tile(step.mean(axis=0), (len(step), 1, 1)) for step in own]
+        gain[name] = auc[name] - np.stack([_auc(mean, wanted[name]) for mean in means])
+    spread = np.mean(entropy, axis=0)
     return {
         "regions": {name: int(own.sum()) for name, own in members.items()},
-        "higher_over_early": ratio.tolist(),
-        "entropy": np.mean(entropy, axis=0).tolist(),
-        "auc": {name: _nullable(x) for name, x in auc.items()},
-        "habit": {name: _nullable(x) for name, x in habit.items()},
+        "higher_over_early": ratio.mean(axis=0).tolist(),
+        "entropy": _thirds(spread),
+        "beyond_habit": {name: _thirds(x) for name, x in gain.items()},
+        "curves": {
+            "higher_over_early": ratio.mean(axis=1).tolist(),
+            "entropy": spread.mean(axis=1).tolist(),
+            "auc": {name: _by_step(x) for name, x in auc.items()},
+            "beyond_habit": {name: _by_step(x) for name, x in gain.items()},
+        },
     }
 
 
@@ -96,8 +103,20 @@ def _auc(
     return roc_auc(enlarge(maps, masks.shape[1]), masks)
 
 
-def _nullable(values: Float[np.ndarray, "t b"]) -> list[list[float | None]]:
-    return [[None if np.isnan(x) else float(x) for x in row] for row in values]
+def _thirds(values: Float[np.ndarray, "t b"]) -> dict[str, list[float | None]]:
+    """Means over the first and the last third of the steps, per image; null where not defined."""
+    third = max(1, len(values) // 3)
+    parts = {"first": values[:third], "last": values[-third:]}
+    return {
+        name: [None if np.isnan(x) else float(x) for x in part.mean(axis=0)]
+        for name, part in parts.items()
+    }
+
+
+def _by_step(values: Float[np.ndarray, "t b"]) -> list[float | None]:
+    """Means over the images where it is defined; null where it is in none."""
+    known = values[:, np.isfinite(values).all(axis=0)]
+    return known.mean(axis=1).tolist() if known.shape[1] else [None] * len(values)
 
 
 def matched_pairs(

@@ -127,28 +127,29 @@ def _selected(name: str) -> Callable[[Cells], Table | None]:
     return test
 
 
-def _thirds(values: np.ndarray) -> np.ndarray:
-    """The last third of the steps less the first."""
-    third = max(1, len(values) // 3)
-    return values[-third:].mean(axis=0) - values[:third].mean(axis=0)
+def _narrowed(result: Any) -> np.ndarray:
+    """Entropy in the first third of the steps less that in the last."""
+    own = result["entropy"]
+    return np.array(own["first"], float) - np.array(own["last"], float)
 
 
 def _beyond_habit(areas: tuple[str, ...] | None, change: bool) -> Callable[[Cells], Table | None]:
-    """AUC of areas' maps beyond their mean maps', at the last third of the steps or its rise."""
+    """AUC of areas' maps beyond their mean maps', in the last third of the steps, or its rise.
+
+    An image counts with the mean over the areas whose object it shows.
+    """
 
     def of(result: Any) -> np.ndarray:
-        names = areas or [name for name in result["auc"] if name != "Scene"]
-        names = [name for name in names if name in result["auc"]]
+        found = result["beyond_habit"]
+        names = [n for n in areas or found if n in found and (areas or n != "Scene")]
         if not names:
-            return np.full(len(result["higher_over_early"][0]), np.nan)
-        gain = [np.array(result["auc"][n], float) - np.array(result["habit"][n], float)
-                for n in names]  # fmt: skip
-        table = np.array(gain)
-        known = np.isfinite(table).all(axis=1)
-        count = np.maximum(known.sum(axis=0), 1)
-        mean = np.where(known[:, None], table, 0.0).sum(axis=0) / count
-        mean = np.where(known.any(axis=0), mean, np.nan)
-        return _thirds(mean) if change else mean[-max(1, len(mean) // 3) :].mean(axis=0)
+            return np.full(len(result["higher_over_early"]), np.nan)
+        first, last = (np.array([found[n][x] for n in names], float) for x in ("first", "last"))
+        values = last - first if change else last
+        known = np.isfinite(values)
+        count = known.sum(axis=0)
+        mean = np.where(known, values, 0.0).sum(axis=0) / np.maximum(count, 1)
+        return np.where(count > 0, mean, np.nan)
 
     return lambda cells: cells.table(("attention",), of)
 
@@ -234,11 +235,11 @@ CLAIMS: tuple[Claim, ...] = (
     Claim("Higher areas dominate the attention", IBBI,
           "log of a region's share in higher areas over that in V1 to V4, mean over steps",
           lambda cells: cells.table(
-              ("attention",), lambda r: np.array(r["higher_over_early"]).mean(axis=0)),
+              ("attention",), lambda r: np.array(r["higher_over_early"])),
           figure="attention"),
     Claim("Attention narrows over the steps", IBBI,
           "entropy of category areas' maps: first third of the steps less the last",
-          lambda cells: cells.table(("attention",), lambda r: -_thirds(np.array(r["entropy"]))),
+          lambda cells: cells.table(("attention",), _narrowed),
           figure="attention"),
     Claim("Attention moves to the relevant place", IBBI,
           "AUC of category areas' maps beyond their habit: last third of the steps less the first",

@@ -250,8 +250,8 @@ _METHOD = """* A row's number is a difference that is above 0 where the claim ho
 * {family} tests are one family, corrected by Holm's method. A claim "holds" or "does not" where
   the corrected p is below 0.05. Where the claim is that something is no worse, the number is
   tested against minus the margin that the row names.
-* The encoder ranks candidates by the vertices of the row's own regions, as in the paper, so a row of
-  fewer regions also chooses by fewer. The scores above have the mean candidate of the full row.
+* The encoder ranks candidates by the vertices of the row's own regions, as in the paper, so a row
+  of fewer regions also chooses by fewer. The scores above have the mean candidate of the full row.
 * "Detectable" is the effect that the row's test would find four times of five, at 5 % and before
   the correction. An undecided row has seen no such effect, and says nothing about smaller ones.
 * A region's control when it is silenced lies outside V1 to V3 and the category areas, in the same
