@@ -9,6 +9,7 @@ on where it was interrupted. The result is the folder that config.export names.
 """
 
 from pathlib import Path
+from typing import Any
 
 from neuroadapter_jax.commands.config_values import plain, require_keys
 from neuroadapter_jax.commands.configs import define_config
@@ -37,7 +38,9 @@ def main(values: CommandFlags, arguments: list[str]) -> None:
     from neuroadapter_jax.training.image_adapter_card import card, reconstruct_scenes
 
     sections = ("resampler", "training")
-    settings = {key: plain(config[key]) if key in sections else config[key] for key in _KEYS}
+    settings: dict[str, Any] = {
+        key: plain(config[key]) if key in sections else config[key] for key in _KEYS
+    }
     with named("config."):
         run = ImageAdapterRun(**settings)
     use_cpu_cores(config.training.batch_size)

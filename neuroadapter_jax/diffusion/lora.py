@@ -193,6 +193,6 @@ def with_lora(module: _Module, lora: Lora, strength: float | Float[Array, ""] = 
     Raises:
         InputError: a layer that the module lacks, or one of another shape.
     """
-    graph, params, rest = nnx.split(module, nnx.Param, ...)
+    graph, params, *rest = nnx.split(module, nnx.Param, ...)
     up = {name: strength * x for name, x in lora.up.items()}
-    return nnx.merge(graph, add_lora(params, Lora(lora.down, up, lora.scales)), rest)
+    return nnx.merge(graph, add_lora(params, Lora(lora.down, up, lora.scales)), *rest)

@@ -151,13 +151,13 @@ class JointEmbedder:
 
         def images(params: Any, x: Array) -> Array:
             states = nnx.merge(graphs["vit"], params["vit"])(prepare_images(x, self._features))
-            merged: JointSpace = nnx.merge(graphs["space"], params["space"])
+            merged: Any = nnx.merge(graphs["space"], params["space"])
             return merged.images(states[:, 0])
 
         def texts(params: Any, ids: Array) -> Array:
             states = nnx.merge(graphs["text"], params["text"])(ids)
             own = last_states(states, ids, tokenizer.end)
-            merged: JointSpace = nnx.merge(graphs["space"], params["space"])
+            merged: Any = nnx.merge(graphs["space"], params["space"])
             return merged.texts(own)
 
         self._images, self._texts = jax.jit(images), jax.jit(texts)

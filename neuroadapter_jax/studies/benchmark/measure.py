@@ -165,9 +165,9 @@ def cases(
         calls["8 candidates"]["ours"] = lambda: ours.reconstruct(candidates, few, GUIDANCE)
     parts = (backbone, adapter, ids)
     arrays = Inputs(latents, timesteps, packed, images, responses, candidates)
-    for side in (side for side in sides if side != "ours"):
-        for case, call in _calls_of_pytorch(parts, arrays, side, num_steps, folder).items():
-            calls[case][side] = call
+    for other in (name for name in sides if name != "ours"):
+        for case, call in _calls_of_pytorch(parts, arrays, other, num_steps, folder).items():
+            calls[case][other] = call
     return calls
 
 

@@ -105,9 +105,9 @@ def compare_sides(
             # Memory is measured with nothing timed beside it, so both sides may run at once.
             with ThreadPoolExecutor() as pool:
                 few = min(steps[name], 5)
-                sides = ("ours", "theirs")
-                apart = pool.map(partial(measure_apart, name, case, num_steps=few), sides)
-                for side, found in zip(sides, apart, strict=True):
+                two = ("ours", "theirs")
+                apart = pool.map(partial(measure_apart, name, case, num_steps=few), two)
+                for side, found in zip(two, apart, strict=True):
                     row[side]["gib"] = found["gib"]
             results["sizes"][name]["cases"][case] = row
     text = sides_table(results)

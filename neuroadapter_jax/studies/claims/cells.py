@@ -244,10 +244,10 @@ def read_cells(
         if not path.is_file():
             continue
         stored = read_json(path, "the numbers of a cell of the claims", Stored, f"delete {path}")
-        known = inputs or (next(iter(found.values()))[INPUTS] if found else stored[INPUTS])
+        known = inputs or (next(iter(found.values()))["inputs"] if found else stored["inputs"])
         require_same_settings(
             path,
-            {**stored["settings"], INPUTS: stored[INPUTS]},
+            {**stored["settings"], INPUTS: stored["inputs"]},
             {**cell.settings(plan), INPUTS: dict(known)},
             "a cell",
             "name another --ledger, give the same settings, or delete this file",

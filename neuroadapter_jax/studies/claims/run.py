@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from neuroadapter_jax.studies.claims.images import TestImages
 from neuroadapter_jax.studies.claims.models import Work, models_folder
 from neuroadapter_jax.studies.claims.training import run_encoder, run_training
 
-_EVALUATE = {
+_EVALUATE: dict[str, Callable[..., dict[str, Any]]] = {
     "selection": run_selection,
     "lost_regions": run_lost_regions,
     "attention": run_attention,

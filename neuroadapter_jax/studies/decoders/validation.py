@@ -161,13 +161,11 @@ def choose_on_validation(
                 scale: scores.of(decoders[name], name, samplings[name], guidance=scale)
                 for scale in GUIDANCE_SCALES
             }
-            guidance[name] = max(
-                found,
-                key=lambda g, found=found: (
-                    found[g]["semantic_recall"],
-                    found[g]["pixel_correlation"],
-                ),
-            )
+            ranks = {
+                scale: (each["semantic_recall"], each["pixel_correlation"])
+                for scale, each in found.items()
+            }
+            guidance[name] = max(ranks, key=ranks.__getitem__)
         for name in started if strength is None else ():
             decoder, sampling, own = decoders[name], samplings[name], guidance.get(name)
             without = scores.of(decoder, name, sampling, guidance=own)
