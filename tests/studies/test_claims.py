@@ -289,7 +289,7 @@ def test_every_measurement_decides_its_claims_and_has_its_figure(tmp_path, rng):
     told = verdicts(found)
     trained = {text for text, verdict in told.items() if verdict == "not tested yet"}
     assert {text for text in told if told[text] == "holds"} == told.keys() - trained
-    assert len(told) - len(trained) == 14
+    assert len(told) - len(trained) == 15
     write_report(plan, found, tmp_path / "claims.md")
     made = {path.stem.removeprefix("claims_") for path in (tmp_path / "images").iterdir()}
     assert made == {"effects", "lost", "attention", "silencing", "sets"}
