@@ -1,17 +1,13 @@
 """The claims ledger's figures: curves, effects, and what depends on regions and steps."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from neuroadapter_jax.figures.pictures import panels, tab20
-
-if TYPE_CHECKING:
-    from neuroadapter_jax.studies.claims.claims import Cells
-    from neuroadapter_jax.studies.claims.statistics import Estimate
 
 ROWS = (
     "full", "no_token_dropout", "fixed_drop_rate", "no_min_snr", "no_region_structure", "p20",
@@ -20,7 +16,30 @@ ROWS = (
 _REGIONS = {"p20": 20, "p40": 40, "full": 80, "p160": 160, "p320": 320}
 
 
-def figures_of(cells: "Cells", shown: Sequence[tuple[str, "Estimate", bool]]) -> dict[str, Figure]:
+class Cells(Protocol):
+    """Finished cells, see `studies.claims`."""
+
+    def results(self, *names: str) -> list[tuple[dict[str, Any], ...]]:
+        """The results of rows or measurements, a tuple per seed that all of them have."""
+
+
+class Estimate(Protocol):
+    """A number with its interval, see `studies.claims`."""
+
+    @property
+    def value(self) -> float:
+        """The number."""
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Its 95 % interval."""
+
+    @property
+    def detectable(self) -> float:
+        """The effect that would have been found."""
+
+
+def figures_of(cells: Cells, shown: Sequence[tuple[str, Estimate, bool]]) -> dict[str, Figure]:
     """Every figure whose cells are there; the caller closes them.
 
     Args:
@@ -43,7 +62,7 @@ def figures_of(cells: "Cells", shown: Sequence[tuple[str, "Estimate", bool]]) ->
     return figures
 
 
-def curve_figure(cells: "Cells", *, figure: Figure | None = None) -> Figure:
+def curve_figure(cells: Cells, *, figure: Figure | None = None) -> Figure:
     """Validation loss of every training by step, a line per seed.
 
     Args:
@@ -65,7 +84,7 @@ def curve_figure(cells: "Cells", *, figure: Figure | None = None) -> Figure:
 
 
 def effect_figure(
-    shown: Sequence[tuple[str, "Estimate", bool]], *, figure: Figure | None = None
+    shown: Sequence[tuple[str, Estimate, bool]], *, figure: Figure | None = None
 ) -> Figure:
     """Every claim's number in units of its detectable effect, with its interval.
 
@@ -87,7 +106,7 @@ def effect_figure(
     return _finished(figure, axes)
 
 
-def region_figure(cells: "Cells", *, figure: Figure | None = None) -> Figure:
+def region_figure(cells: Cells, *, figure: Figure | None = None) -> Figure:
     """Recall and pixel correlation by the number of regions, a dot per seed.
 
     Args:
@@ -109,7 +128,7 @@ def region_figure(cells: "Cells", *, figure: Figure | None = None) -> Figure:
     return _finished(figure, axes)
 
 
-def lost_figure(cells: "Cells", *, figure: Figure | None = None) -> Figure:
+def lost_figure(cells: Cells, *, figure: Figure | None = None) -> Figure:
     """Recall as regions are lost, of adapters trained with and without token dropout.
 
     Args:
@@ -131,7 +150,7 @@ def lost_figure(cells: "Cells", *, figure: Figure | None = None) -> Figure:
     return _finished(figure, axes)
 
 
-def attention_figure(cells: "Cells", *, figure: Figure | None = None) -> Figure:
+def attention_figure(cells: Cells, *, figure: Figure | None = None) -> Figure:
     """Attention over the steps: higher over early areas, entropy, and place beyond habit.
 
     Args:
@@ -158,7 +177,7 @@ def attention_figure(cells: "Cells", *, figure: Figure | None = None) -> Figure:
     return _finished(figure, axes)
 
 
-def silencing_figure(cells: "Cells", *, figure: Figure | None = None) -> Figure:
+def silencing_figure(cells: Cells, *, figure: Figure | None = None) -> Figure:
     """Recall with sets of regions silenced, beside their matched controls; a dot per seed.
 
     Args:
@@ -186,7 +205,7 @@ def silencing_figure(cells: "Cells", *, figure: Figure | None = None) -> Figure:
     return _finished(figure, axes)
 
 
-def set_figure(cells: "Cells", *, figure: Figure | None = None) -> Figure:
+def set_figure(cells: Cells, *, figure: Figure | None = None) -> Figure:
     """Recall on the sets that training never showed, beside chance; a dot per seed.
 
     Args:
