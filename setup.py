@@ -82,6 +82,7 @@ DEV = [
     "import-linter",
     "mypy==2.4.1",
     "pandas-stubs",
+    "peft",
     "pre-commit",
     "pytest",
     "pytest-cov",
@@ -114,8 +115,8 @@ class BuildWithConfigs(build_py):
         return [*super().get_outputs(include_bytecode), *map(str, self._configs().values())]
 
     def _configs(self):
-        folder = pathlib.Path(self.build_lib, "neuroadapter_jax", "configs")
-        return {path: folder / path.name for path in sorted((ROOT / "configs").glob("*.py"))}
+        configs, folder = ROOT / "configs", pathlib.Path(self.build_lib, "neuroadapter_jax", "configs")
+        return {path: folder / path.relative_to(configs) for path in sorted(configs.rglob("*.py"))}
 
 
 setup(
