@@ -115,7 +115,10 @@ class BuildWithConfigs(build_py):
         return [*super().get_outputs(include_bytecode), *map(str, self._configs().values())]
 
     def _configs(self):
-        configs, folder = ROOT / "configs", pathlib.Path(self.build_lib, "neuroadapter_jax", "configs")
+        configs, folder = (
+            ROOT / "configs",
+            pathlib.Path(self.build_lib, "neuroadapter_jax", "configs"),
+        )
         return {path: folder / path.relative_to(configs) for path in sorted(configs.rglob("*.py"))}
 
 

@@ -99,6 +99,9 @@ def processor_indices(unet: UNet2DConditionModel) -> dict[str, int]:
     IP-Adapter numbers its layers by that place. diffusers lists the middle block last, and every
     cross-attention after the self-attention beside it, so the places are odd. The keys stay in
     this package's order, the order of execution.
+
+    Args:
+        unet: whose layers are numbered.
     """
     layers = [name for name, _ in unet.cross_attentions()]
     listed = sorted(layers, key=lambda name: _DIFFUSERS_ORDER.index(name.split(".")[0]))

@@ -1,4 +1,4 @@
-r"""Test whether attention tells the truth, where it is known.
+r"""Test attention where the truth is known.
 
     neuroadapter attention-truth --prepared runs/simulated/prepared --root runs/simulated/nsd \
         --out runs/attention_truth

@@ -1,4 +1,4 @@
-"""Try the paper's claims on a subject as noisy as NSD's, and write one table of verdicts.
+"""Try the paper's claims on a subject as noisy as NSD's.
 
     neuroadapter claims --config claims
     neuroadapter claims --config claims --cells full,p20 --max_minutes 120

@@ -1,4 +1,4 @@
-"""Convert from and to the released code's and other files.
+"""Convert from and to other formats of checkpoints.
 
     neuroadapter convert --released DIR --backbone DIR --regions FILE.npz --out DIR
     neuroadapter convert --model DIR --to released --out DIR

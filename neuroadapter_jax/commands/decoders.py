@@ -1,4 +1,4 @@
-r"""Compare decoders: floors, retrieval, rivals, NeuroAdapter, ceilings.
+r"""Compare decoders: floors, rivals, NeuroAdapter.
 
     neuroadapter decoders --prepared runs/simulated/prepared --root runs/simulated/nsd \
         --encoder runs/simulated/encoder/model --out runs/decoders

@@ -1,4 +1,4 @@
-"""Say what is installed here, and what is missing for what.
+"""Say what is installed, and what is missing for what.
 
     neuroadapter doctor
 

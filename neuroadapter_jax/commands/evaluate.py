@@ -1,4 +1,4 @@
-"""Score a folder of reconstructions, or images made elsewhere, or compare two scored folders.
+"""Score reconstructions, or compare two scored folders.
 
     neuroadapter evaluate FOLDER --convention neuroadapter --weights DIR
     neuroadapter evaluate --compare FOLDER FOLDER --out DIR

@@ -1,4 +1,4 @@
-r"""What samplers of 1 to 50 steps cost, and what they change: one table.
+r"""What few sampling steps cost, and what they change.
 
     neuroadapter few-steps --model neuroadapter-simulated --distilled runs/distill/model \
         --prepared runs/simulated/prepared --root runs/simulated/nsd --out runs/few_steps

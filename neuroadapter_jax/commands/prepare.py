@@ -1,4 +1,4 @@
-"""Prepare a subject's records, or simulate the subject first.
+"""Prepare a subject's records, or simulate one first.
 
     neuroadapter prepare --config demo
     neuroadapter prepare --config nsd --config.data.root=DIR --config.data.subject=1 --dry-run

@@ -1,4 +1,4 @@
-"""Train a small joint space of scenes and captions, as CLIP has one.
+"""Train a small joint space of scenes and captions.
 
     neuroadapter pretrain-joint-space --config joint_space --config.export=runs/joint_space/export
 

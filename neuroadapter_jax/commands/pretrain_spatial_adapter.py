@@ -1,4 +1,4 @@
-"""Train a spatial adapter on scenes: one that steers by depth, or by coarse colours.
+"""Train an adapter that steers by depth or by colours.
 
     neuroadapter pretrain-spatial-adapter --config spatial_depth --config.export=runs/depth/export
 

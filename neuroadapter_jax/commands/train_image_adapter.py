@@ -1,4 +1,4 @@
-"""Train an image adapter on scenes.
+r"""Train an image adapter on scenes.
 
     neuroadapter train-image-adapter --config image_adapter_tiny \
         --config.export=runs/image_adapter/export

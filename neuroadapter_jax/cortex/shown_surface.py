@@ -13,6 +13,7 @@ from scipy.spatial import cKDTree
 
 from neuroadapter_jax.cortex.meshes import Mesh, read_mesh, sulcal_depth_beside, thinned
 from neuroadapter_jax.cortex.parcellation import MESHES
+from neuroadapter_jax.cortex.sphere import fsaverage5_sphere
 from neuroadapter_jax.errors import InputError
 
 SHOWN = "fsaverage5"
@@ -215,8 +216,4 @@ def _vertices(count: int) -> Int[np.ndarray, "2 _"]:
     shown = MESHES[SHOWN]
     if count >= shown:
         return np.tile(np.arange(shown), (2, 1))
-    from nilearn.datasets import load_fsaverage  # takes a second or two
-
-    sphere = load_fsaverage(SHOWN)["sphere"]
-    points = [np.asarray(sphere.parts[side].coordinates) for side in ("left", "right")]
-    return np.stack([cKDTree(own[:count]).query(own)[1] for own in points])
+    return np.stack([cKDTree(own[:count]).query(own)[1] for own in fsaverage5_sphere()])

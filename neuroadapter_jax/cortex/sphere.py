@@ -67,3 +67,15 @@ def parcellate_sphere(
     result = np.full(len(coords), -1, dtype=np.int32)
     result[keep] = labels
     return result
+
+
+def fsaverage5_sphere() -> tuple[Float[np.ndarray, "n 3"], Float[np.ndarray, "n 3"]]:
+    """Places of fsaverage5's vertices on FreeSurfer's sphere of radius 100 mm, left then right.
+
+    Finer average surfaces begin with these vertices.
+    """
+    from nilearn.datasets import load_fsaverage  # takes a second or two
+
+    parts = load_fsaverage("fsaverage5")["sphere"].parts
+    left, right = (np.asarray(parts[side].coordinates, np.float64) for side in ("left", "right"))
+    return left, right

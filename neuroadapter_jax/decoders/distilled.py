@@ -141,7 +141,13 @@ def distill(
 def student_of(
     pipeline: NeuroAdapterPipeline, lora: Lora, settings: DistillationSettings
 ) -> NeuroAdapterPipeline:
-    """The model that samples in a few steps: the teacher with a LoRA, and what it was made by."""
+    """The model that samples in a few steps: the teacher with a LoRA, and what it was made by.
+
+    Args:
+        pipeline: the teacher.
+        lora: of its U-Net, distilled.
+        settings: of the distillation.
+    """
     sampling = Sampling("lcm", settings.sample_steps, 1.0, start=pipeline.sampling.start)
     return pipeline.with_lora(lora, sampling, student_provenance(pipeline, settings))
 

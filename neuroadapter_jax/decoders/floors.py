@@ -34,7 +34,12 @@ def mean_image(gallery: Gallery, chunk: int = 256) -> UInt8[np.ndarray, "y x c"]
 
 
 class _Floor(BrainDecoder):
-    """Images of a gallery, whatever the responses are; `keep` changes nothing."""
+    """Images of a gallery, whatever the responses are; `keep` changes nothing.
+
+    Args:
+        gallery: the images, of training.
+        material: whose regions and mean response the decoder has.
+    """
 
     uses_start: ClassVar[bool] = False
 
@@ -64,7 +69,12 @@ class _Floor(BrainDecoder):
 
 
 class MeanImage(_Floor):
-    """The floor "the mean training image" for every response."""
+    """The floor "the mean training image" for every response.
+
+    Args:
+        gallery: the training images.
+        material: whose regions and mean response the decoder has.
+    """
 
     def __init__(self, gallery: Gallery, material: Material):
         super().__init__(gallery, material)
@@ -84,7 +94,12 @@ class MeanImage(_Floor):
 
 
 class RandomImage(_Floor):
-    """The floor "a random training image", named by the keys as noise is."""
+    """The floor "a random training image", named by the keys as noise is.
+
+    Args:
+        gallery: the training images.
+        material: whose regions and mean response the decoder has.
+    """
 
     def _images(
         self,

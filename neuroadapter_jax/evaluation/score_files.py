@@ -80,7 +80,7 @@ def _pair(
             "the same, so make it again or remove it."
         )
     pair = arrays["predicted"], arrays["true"]
-    if any(x.dtype.kind not in "fiu" or len(x) != len(image_ids) for x in pair):
+    if any(x.dtype.kind not in "fiu" or x.shape[:1] != (len(image_ids),) for x in pair):
         raise InputError(
             f"{path}: predicted is {pair[0].dtype} of {pair[0].shape}, true {pair[1].dtype} of "
             f"{pair[1].shape}; expected numbers, one row for each of {len(image_ids)} images."

@@ -1,7 +1,7 @@
 """The claims ledger's figures: curves, effects, and what depends on regions and steps."""
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -16,6 +16,7 @@ ROWS = (
 _REGIONS = {"p20": 20, "p40": 40, "full": 80, "p160": 160, "p320": 320}
 
 
+@runtime_checkable
 class Cells(Protocol):
     """Finished cells, see `studies.claims`."""
 
@@ -23,6 +24,7 @@ class Cells(Protocol):
         """The results of rows or measurements, a tuple per seed that all of them have."""
 
 
+@runtime_checkable
 class Estimate(Protocol):
     """A number with its interval, see `studies.claims`."""
 

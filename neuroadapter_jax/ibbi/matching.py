@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Int
 
 from neuroadapter_jax.cortex.parcellation import HEMISPHERES, MESHES, Parcellation
 from neuroadapter_jax.cortex.selection import region_snr
+from neuroadapter_jax.cortex.sphere import fsaverage5_sphere
 from neuroadapter_jax.errors import InputError
 from neuroadapter_jax.ranges import Positive, check_fields
 
@@ -402,11 +403,7 @@ def _centres(regions: Parcellation) -> Float[np.ndarray, "p 3"] | None:
     coarse = [own[own < known] for own in regions.vertices]
     if left != right or left not in MESHES.values() or not all(map(len, coarse)):
         return None
-    from nilearn.datasets import load_fsaverage  # takes a second or two
-
-    sphere = load_fsaverage("fsaverage5")["sphere"]
-    sides = dict(zip(HEMISPHERES, ("left", "right"), strict=True))
-    points = {h: np.asarray(sphere.parts[side].coordinates) for h, side in sides.items()}
+    points = dict(zip(HEMISPHERES, fsaverage5_sphere(), strict=True))
     return np.stack(
         [points[h][own].mean(axis=0) for h, own in zip(regions.hemispheres, coarse, strict=True)]
     )

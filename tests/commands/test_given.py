@@ -103,7 +103,6 @@ DECODERS = "decoders --prepared prepared --encoder encoder --out new "
             "--root is folder, in which there is no truth.npz; expected a folder into which",
         ),
         ("evaluate folder --permuted folder", "--permuted has no effect without --root;"),
-        ("evaluate folder --out new", "--out has no effect without --compare;"),
         ("evaluate --compare a b --set_level", "--set_level has no effect beside --compare;"),
         ("convert --out new", "give either --model or --released."),
         (f"convert {SIMULATED} --out new --regions a.json", "--regions has no effect without --re"),

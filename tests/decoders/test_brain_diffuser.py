@@ -22,7 +22,7 @@ from neuroadapter_jax.diffusion.sampling import Sampling
 from neuroadapter_jax.encoder.image_embedding import ImageEmbedder
 from neuroadapter_jax.simulation.nsd_writer import load_truth
 
-ONE_STEP = Sampling("ddim", num_steps=1)
+TWO_STEPS = Sampling("ddim", num_steps=2)
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +107,7 @@ def test_each_path_reaches_the_image(world, fmri):
     for without in (None, "vision", "text", "low_level"):
         settings = BrainDiffuserSettings(without=without, rescale=None)
         decoder = BrainDiffuser.fit(material(world), None, settings)
-        images[without] = decoder.reconstruct(fmri[:2], keys, sampling=ONE_STEP)
+        images[without] = decoder.reconstruct(fmri[:2], keys, sampling=TWO_STEPS)
         assert (decoder.embed(fmri) is None) == (without == "vision")
     full = images.pop(None)
     assert all((full != other).any() for other in images.values())

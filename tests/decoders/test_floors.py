@@ -1,11 +1,10 @@
-from types import SimpleNamespace
-
 import numpy as np
 from scipy import stats
 
 from neuroadapter_jax.cortex.parcellation import Parcellation
 from neuroadapter_jax.decoders.contract import NoiseKeys
 from neuroadapter_jax.decoders.floors import RandomImage, mean_image
+from neuroadapter_jax.decoders.material import Material
 from neuroadapter_jax.decoders.retrieval import Gallery
 
 COUNT, SIDE = 29, 16
@@ -19,8 +18,14 @@ def test_floors(rng):
     np.testing.assert_array_equal(mean_image(gallery, chunk=5), expected)
 
     regions = Parcellation(("a",), ("lh",), (np.array([1], np.int32),), (2, 2))
-    material = SimpleNamespace(regions=regions, mean_response=np.zeros(4), fitted_on=dict)
-    floor, fmri = RandomImage(gallery, material), np.zeros((1009, 4), np.float32)
+
+    class Bare(Material):
+        """Of a material all that a floor asks for."""
+
+        fitted_on = dict
+
+    Bare.regions, Bare.mean_response = regions, np.zeros(4, np.float32)
+    floor, fmri = RandomImage(gallery, object.__new__(Bare)), np.zeros((1009, 4), np.float32)
     first = floor.reconstruct(fmri, NoiseKeys(np.arange(1009), seed=2))
     rows = np.array([np.flatnonzero((images == i[0]).all(axis=(1, 2, 3)))[0] for i in first])
     assert stats.chisquare(np.bincount(rows, minlength=COUNT)).pvalue > 1e-3

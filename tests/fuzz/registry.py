@@ -289,7 +289,8 @@ def write_lora_file(folder):
 def read_lora_file(folder):
     unet = abstract_component(ASSETS / "tiny-sd", "unet")
     lora = read_lora(folder / "w.safetensors", unet)
-    return [lora.down, lora.up, lora.scales]
+    arrays = [np.asarray(x) for part in (lora.down, lora.up) for _, x in sorted(part.items())]
+    return [*arrays, np.array([scale for _, scale in lora.scales])]
 
 
 def write_shards(folder):

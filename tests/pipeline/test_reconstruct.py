@@ -80,6 +80,8 @@ class Painter(NeuroAdapterPipeline):
 class Judge(BrainEncoder):
     """A brain encoder that prefers candidate (2 i + 1) mod 3 of the image with noise number i."""
 
+    precision = "fp32"
+
     def __init__(self, regions, space="fsaverage"):
         self.regions, self.stimuli = regions, []
         self.provenance = {"data": {"subject": 1, "space": space}}

@@ -29,9 +29,11 @@ def test_a_place_stands_before_sky_and_ground():
     empty = Scene("castle", "grass", "day", ())
     batch, without = (render_scenes([s]) for s in (empty, Scene("tent", "grass", "day", ())))
     depth = depth_maps(batch)[0]
-    # Where two places differ, one of them is seen.
-    differ = (batch.images[0] != without.images[0]).any(axis=-1)
-    assert (np.isclose(depth, 0.35) | np.isclose(depth_maps(without)[0], 0.35))[differ].mean() > 0.9
+    # Where two places differ, one of them is seen; faint differences are edges half covered.
+    differ = np.abs(batch.images[0].astype(int) - without.images[0]).max(axis=-1) > 100
+    assert (np.isclose(depth, 0.35) | np.isclose(depth_maps(without)[0], 0.35))[
+        differ
+    ].mean() > 0.97
 
 
 def test_a_blank_scene_has_no_depth():

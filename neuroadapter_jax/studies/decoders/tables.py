@@ -84,7 +84,7 @@ def _expected_table(expected: Sequence[Mapping[str, Any]]) -> str:
 def _cost_table(costs: Mapping[str, Mapping[str, Any]]) -> str:
     """Parameters, seconds and memory of each row."""
 
-    def cell(value: float | None, form: str) -> str:
+    def cell(value: int | float | None, form: str) -> str:
         return MISSING if value is None else f"{value:{form}}"
 
     rows = [
