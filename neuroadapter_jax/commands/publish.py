@@ -1,4 +1,4 @@
-r"""Publish a model on the Hugging Face Hub, with a model card.
+r"""Publish a model on the Hugging Face Hub, with its card.
 
     neuroadapter publish --model runs/demo/model --repo my-lab/neuroadapter-demo \
         --licence cc-by-sa-4.0 --dry_run --out runs/demo/publication
