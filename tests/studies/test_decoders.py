@@ -51,6 +51,8 @@ def run(pipeline, prepared, out, settings, *, encoder=None, captions=None, progr
 class RedLover(BrainEncoder):
     """Predicts a linear function of the mean colour, and prefers the redder candidate."""
 
+    precision = "fp32"
+
     def __init__(self, regions):
         self.regions, self.provenance, self.fingerprint = regions, {}, "encoder"
         self.correlations = np.ones((1, LH + RH), np.float32)

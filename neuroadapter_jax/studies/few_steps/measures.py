@@ -74,7 +74,8 @@ def seed_variance(images: UInt8[np.ndarray, "k b y x c"], seed: int = 0) -> dict
         seed: of the bootstrap over stimuli.
 
     Returns:
-        "value" and "interval"; see `bootstrap_ratio`.
+        "value" and "interval", see `bootstrap_ratio`; None for both where stimuli differ by no more
+        than the seeds explain.
 
     Raises:
         InputError: fewer than two seeds or stimuli.
@@ -88,7 +89,10 @@ def seed_variance(images: UInt8[np.ndarray, "k b y x c"], seed: int = 0) -> dict
     means = pixels.mean(axis=0)
     within = pixels.var(axis=0, ddof=1).mean(axis=1)
     spread = np.square(means - means.mean(axis=0)).mean(axis=1) * num_stimuli / (num_stimuli - 1)
-    return bootstrap_ratio(within, spread - within / num_seeds, seed)
+    between = spread - within / num_seeds
+    if between.sum() <= 0:
+        return {"value": None, "interval": None}
+    return bootstrap_ratio(within, between, seed)
 
 
 def brain_views(

@@ -208,7 +208,7 @@ def _measured(
     pipeline: NeuroAdapterPipeline,
     row: Row,
     fmri: Float[np.ndarray, "b n"],
-    images: UInt8[np.ndarray, "b y x c"],
+    images: UInt8[np.ndarray, "_b y x c"],
     out: Path,
     settings: FewStepsSettings,
 ) -> dict[str, Any]:
