@@ -20,7 +20,7 @@ from neuroadapter_jax.studies.claims.models import Work
 
 # Shares of the regions that are lost, where decoding's robustness is measured.
 LOST = (0.0, 0.25, 0.5, 0.75, 0.9)
-# Of the low-level start, and the linear decoder's guidance (docs/baselines.md).
+# Of the low-level start, and the linear decoder's guidance (docs/decoders.md).
 STRENGTH, LINEAR_GUIDANCE = 0.6, 2.0
 
 
