@@ -433,9 +433,9 @@ def guided_spans(
         >>> from neuroadapter_jax import Sampling
         >>> from neuroadapter_jax.diffusion.noise_schedule import NoiseSchedule
         >>> from neuroadapter_jax.diffusion.samplers import guided_spans, plan
-        >>> sampling = Sampling("dpmsolver++", num_steps=10, guidance_low=0.3, guidance_high=5.0)
+        >>> sampling = Sampling("dpmsolver++", num_steps=10, guidance_low=0.5, guidance_high=5.0)
         >>> guided_spans(plan(NoiseSchedule(), sampling))
-        [((0, 2), False), ((2, 8), True), ((8, 10), False)]
+        [((0, 3), False), ((3, 9), True), ((9, 10), False)]
     """
     first, last = span or (0, len(steps.timesteps))
     inner = np.flatnonzero(np.diff(steps.guided[first:last])) + first + 1

@@ -51,7 +51,7 @@ class Sampling:
         ...     Sampling("euler")
         ... except ValueError as error:
         ...     print(error)
-        sampler is 'euler'; expected one of ['ddpm', 'ddim', 'dpmsolver++'].
+        sampler is 'euler'; expected one of ['ddpm', 'ddim', 'dpmsolver++', 'lcm'].
     """
 
     sampler: Sampler = "ddim"
