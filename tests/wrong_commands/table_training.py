@@ -19,6 +19,17 @@ RUN = d.copy("run")
 EXPORT = "export --run {tmp}/run --out {out}"
 ENCODER = "train-encoder --config {encoder_config} --workdir {out}"
 ENCODER_AGAIN = "train-encoder --config {encoder_config} --workdir {tmp}/encoder_run"
+SPATIAL = (
+    "pretrain-spatial-adapter --config spatial_depth --config.workdir={tmp}/work "
+    "--config.export={out}"
+)
+JOINT = (
+    "pretrain-joint-space --config joint_space --config.workdir={tmp}/work --config.export={out}"
+)
+IMAGE_ADAPTER = (
+    "train-image-adapter --config image_adapter_tiny --config.workdir={tmp}/work "
+    "--config.export={out}"
+)
 SD = "pretrain-backbone --config tiny_sd --config.workdir={tmp}/work --config.export={out}"
 VIT = "pretrain-vit --config tiny_vit --config.workdir={tmp}/work --config.export={out}"
 DISTILL = (
@@ -272,6 +283,30 @@ SHIPPED: tuple[Row, ...] = (
         "pretrain-vit --config tiny_vit --config.workdir={tmp}/notes.txt/w --config.export={out}",
         "notes.txt",
         steps=[d.text("notes.txt", "mine")]),
+    row(21, "pretrain-spatial-adapter", "--config"),
+    row(21, "pretrain-spatial-adapter --config tiny_sd", "adapter|training|key"),
+    *settings(4, SPATIAL, "training.", batch_size="0", num_steps="-1", learning_rate="-1e-3",
+        weight_decay="-1", drop_text="2"),
+    *settings(4, SPATIAL, "adapter.", num_res_blocks="0"),
+    *settings(3, SPATIAL, "training.", learning_rate="nan"),
+    row(4, f"{SPATIAL} --config.num_scenes=0", "num_scenes", "0"),
+    row(8, f"{SPATIAL} --config.seed=-1", "seed", "-1"),
+    row(21, "pretrain-joint-space", "--config"),
+    row(21, "pretrain-joint-space --config tiny_sd", "width|training|key"),
+    *settings(4, JOINT, "training.", batch_size="0", num_steps="-1", learning_rate="-1e-3",
+        weight_decay="-1"),
+    *settings(4, JOINT, "", width="0"),
+    *settings(3, JOINT, "training.", learning_rate="nan", weight_decay="nan"),
+    row(4, f"{JOINT} --config.num_scenes=0", "num_scenes", "0"),
+    row(8, f"{JOINT} --config.seed=-1", "seed", "-1"),
+    row(21, "train-image-adapter", "--config"),
+    row(21, "train-image-adapter --config tiny_sd", "resampler|training|key"),
+    *settings(4, IMAGE_ADAPTER, "training.", batch_size="0", num_steps="-1",
+        learning_rate="-1e-3", weight_decay="-1", caption_rate="2"),
+    *settings(4, IMAGE_ADAPTER, "resampler.", depth="0", queries="0"),
+    *settings(3, IMAGE_ADAPTER, "training.", learning_rate="nan"),
+    row(4, f"{IMAGE_ADAPTER} --config.num_scenes=0", "num_scenes", "0"),
+    row(8, f"{IMAGE_ADAPTER} --config.seed=-1", "seed", "-1"),
     row(21, "train-scene-reader --out {out}", "--config"),
     row(21, "train-scene-reader --config tiny_vit --out {out}", "tiny_vit|section|scene_reader"),
     row(21, f"{READER} --config.train.num_steps=3", "train"),
