@@ -16,6 +16,9 @@ if __name__ == "__main__":
     prepared, picture = sys.argv[1:]
     ncsnr = PreparedDataset(prepared, "test").ncsnr
     figure = value_figure(
-        ncsnr, "SNR of one trial (ncsnr)", high=1.0, outlines={"nsdgeneral": visual_mask()}
+        ncsnr,
+        "SNR of one trial (ncsnr), simulated subject 1, nsd_like",
+        high=2.0,
+        outlines={"nsdgeneral": visual_mask()},
     )
     figure.savefig(picture, dpi=110, bbox_inches="tight")

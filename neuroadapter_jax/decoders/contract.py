@@ -15,6 +15,7 @@ from neuroadapter_jax.cortex.parcellation import Parcellation
 from neuroadapter_jax.decoders.material import Material
 from neuroadapter_jax.diffusion.sampling import Sampling
 from neuroadapter_jax.errors import InputError
+from neuroadapter_jax.ibbi.perturbation import replace_responses
 from neuroadapter_jax.pipeline import LowLevelStart, checks
 from neuroadapter_jax.pipeline.networks import as_sample_ids
 from neuroadapter_jax.ranges import Count, Seed, check, check_fields
@@ -312,11 +313,7 @@ def replace_regions(
             f"replace is of shape {by.shape}; expected {fmri.shape}, a finite response of the "
             "whole cortex for each response."
         )
-    region_of = np.full(fmri.shape[1], -1)
-    for i in range(len(regions)):
-        region_of[regions.cortex_indices(i)] = i
-    dropped = (region_of >= 0) & ~keep[:, region_of]
-    return np.where(dropped, by, fmri).astype(np.float32)
+    return replace_responses(fmri, regions, ~keep, by)
 
 
 def _checked_keep(keep: np.ndarray, size: int, num_regions: int) -> Bool[np.ndarray, "b p"]:

@@ -37,17 +37,17 @@ def silence(members: Bool[np.ndarray, " p"], num_samples: int) -> Bool[np.ndarra
 def replace_responses(
     fmri: Float[np.ndarray, "b n"],
     regions: Parcellation,
-    members: Bool[np.ndarray, " p"],
-    source: Float[np.ndarray, "b n"] | float = 0.0,
+    members: Bool[np.ndarray, " p"] | Bool[np.ndarray, "b p"],
+    source: Float[np.ndarray, "b n"] | Float[np.ndarray, " n"] | float = 0.0,
 ) -> Float[np.ndarray, "b n"]:
     """Responses in which a set's vertices come from elsewhere.
 
     Args:
         fmri: responses of the whole cortex, left then right hemisphere.
         regions: the model's.
-        members: True for the regions of the set.
-        source: responses to other images, row by row; or a number: 0, the mean over a session, is
-            the training mean of z-scored responses.
+        members: True for the regions of the set, of all samples or of each.
+        source: responses to other images, row by row; one response for all; or a number: 0, the
+            mean over a session, is the training mean of z-scored responses.
 
     Returns:
         A changed copy.
@@ -62,11 +62,11 @@ def replace_responses(
         >>> replace_responses(fmri, regions, np.array([True, False])).tolist()
         [[0.0, 1.0, 0.0, 1.0, 1.0, 1.0]]
     """
-    vertices = np.concatenate(
-        [regions.cortex_indices(int(i)) for i in np.flatnonzero(members)] or [np.zeros(0, int)]
-    )
-    changed = fmri.copy()
-    changed[:, vertices] = source if np.ndim(source) == 0 else np.asarray(source)[:, vertices]
+    changed, source = fmri.copy(), np.broadcast_to(source, fmri.shape)
+    for region, own in enumerate(np.broadcast_to(members, (len(fmri), len(regions))).T):
+        if own.any():
+            places = np.ix_(np.flatnonzero(own), regions.cortex_indices(region))
+            changed[places] = source[places]
     return changed
 
 
@@ -115,11 +115,7 @@ def perturb(
     if perturbation == "silence":
         return fmri, ~members
     sources = np.zeros_like(fmri) if perturbation == "mean" else others
-    changed = [
-        replace_responses(row[None], regions, own, source[None])
-        for row, own, source in zip(fmri, members, sources, strict=True)
-    ]
-    return np.concatenate(changed), np.ones_like(members)
+    return replace_responses(fmri, regions, members, sources), np.ones_like(members)
 
 
 def cumulative_sets(

@@ -10,18 +10,16 @@ import jax.numpy as jnp
 import numpy as np
 from annotated_types import Gt
 from flax import nnx
-from jaxtyping import Array, Float, Int, UInt8
+from jaxtyping import Array, Float, Int
 
 from neuroadapter_jax.adapter.image_adapter import ImageAdapter, ResamplerConfig
 from neuroadapter_jax.adapter.image_adapter_files import CONFIG, WEIGHTS, save_image_adapter
 from neuroadapter_jax.diffusion.identity import FINGERPRINT, backbone_identity
-from neuroadapter_jax.diffusion.images import to_model_range
 from neuroadapter_jax.diffusion.noise_schedule import NoiseSchedule
 from neuroadapter_jax.diffusion.prompt import empty_ids
 from neuroadapter_jax.diffusion.tokenizer import CLIPTokenizer
 from neuroadapter_jax.diffusion.weights import Backbone, load_pretrained
 from neuroadapter_jax.encoder.image_embedding import ImageEmbedder
-from neuroadapter_jax.files import write_file
 from neuroadapter_jax.locks import runs_alone
 from neuroadapter_jax.ranges import (
     Count,
@@ -35,7 +33,6 @@ from neuroadapter_jax.ranges import (
     check_values,
     named,
 )
-from neuroadapter_jax.readers import read_npy
 from neuroadapter_jax.sharding import ShardedBatches, make_mesh, replicate
 from neuroadapter_jax.simulation.scenes import sample_scenes
 from neuroadapter_jax.training.backbone import ArrayBatches, initial_state, make_step
@@ -43,6 +40,7 @@ from neuroadapter_jax.training.loop import Evaluation, Intervals, fit
 from neuroadapter_jax.training.loss import denoising_losses, min_snr_weights, sample_noise
 from neuroadapter_jax.training.optimizers import make_optimizer, make_schedule
 from neuroadapter_jax.training.run_config import RunConfig, claim_export
+from neuroadapter_jax.training.scene_arrays import in_pieces, kept_in_file, scaled_latents
 
 NUM_VALIDATION = 256
 WARMUP = 100
@@ -286,30 +284,18 @@ def _scene_arrays(
 ) -> dict[str, np.ndarray]:
     """Latents, embeddings and caption ids of all scenes; the first two are kept on disk."""
     scenes = sample_scenes(run.num_scenes + NUM_VALIDATION, run.scene_seed)
-    graph, params = nnx.split(backbone.vae)
-    factor = backbone.vae.config.scaling_factor
-    encode = jax.jit(lambda params, x: factor * nnx.merge(graph, params).encode(x)[0])
-
-    def latents(images: UInt8[np.ndarray, "b y x c"]) -> np.ndarray:
-        return np.asarray(encode(params, to_model_range(jnp.asarray(images))))
-
+    what = "what is computed of the scenes once"
     made = {
-        "latent": _cached(workdir / "latents.npy", scenes.images, latents),
-        "embedding": _cached(workdir / "embedding.npy", scenes.images, embedder),
+        "latent": kept_in_file(
+            workdir / "latents.npy", what, lambda: scaled_latents(backbone.vae, scenes.images)
+        ),
+        "embedding": kept_in_file(
+            workdir / "embedding.npy",
+            what,
+            lambda: in_pieces(embedder, scenes.images).astype(np.float16),
+        ),
     }
     return made | {"ids": CLIPTokenizer(backbone.folder / "tokenizer")(scenes.captions)}
-
-
-def _cached(
-    path: Path, images: UInt8[np.ndarray, "n y x c"], function: Callable[[np.ndarray], np.ndarray]
-) -> np.ndarray:
-    """function(images) as float16, from the file if it is there; the work folder has one run."""
-    if not path.is_file():
-        size = 64
-        parts = [function(images[i : i + size]) for i in range(0, len(images), size)]
-        found = np.concatenate(parts).astype(np.float16)
-        write_file(path, lambda partial: np.save(partial, found))
-    return read_npy(path, "what is computed of the scenes once", remedy=f"delete {path}")
 
 
 def _validation(

@@ -38,6 +38,7 @@ from neuroadapter_jax.training.backbone import ArrayBatches, initial_state, make
 from neuroadapter_jax.training.loop import Evaluation, Intervals, fit
 from neuroadapter_jax.training.optimizers import make_optimizer, make_schedule
 from neuroadapter_jax.training.run_config import RunConfig, claim_export
+from neuroadapter_jax.training.scene_arrays import in_pieces
 
 _WARMUP = 50
 _NUM_VALIDATION = 300
@@ -178,8 +179,7 @@ def _states(vit: str, backbone: str, scenes: SceneBatch) -> dict[str, Float[np.n
     def read(params, ids):
         return last_states(nnx.merge(graphs[1][0], params)(ids), ids, tokenizer.end)
 
-    ids, images, texts = tokenizer(scenes.captions), [], []
-    for i in range(0, len(ids), 100):
-        images.append(np.asarray(look(graphs[0][1], scenes.images[i : i + 100])))
-        texts.append(np.asarray(read(graphs[1][1], ids[i : i + 100])))
-    return {"image": np.concatenate(images), "text": np.concatenate(texts)}
+    return {
+        "image": in_pieces(lambda images: look(graphs[0][1], images), scenes.images),
+        "text": in_pieces(lambda ids: read(graphs[1][1], ids), tokenizer(scenes.captions)),
+    }

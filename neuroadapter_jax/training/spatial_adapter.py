@@ -11,7 +11,6 @@ from annotated_types import Gt
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from neuroadapter_jax.diffusion.images import to_model_range
 from neuroadapter_jax.diffusion.noise_schedule import NoiseSchedule
 from neuroadapter_jax.diffusion.spatial_adapter import SpatialAdapter, SpatialAdapterConfig
 from neuroadapter_jax.diffusion.spatial_adapter_files import save_spatial_adapter
@@ -42,6 +41,7 @@ from neuroadapter_jax.training.loop import Evaluation, Intervals, fit
 from neuroadapter_jax.training.loss import denoising_losses
 from neuroadapter_jax.training.optimizers import make_optimizer, make_schedule
 from neuroadapter_jax.training.run_config import RunConfig, claim_export
+from neuroadapter_jax.training.scene_arrays import in_pieces, scaled_latents
 
 _WARMUP = 50
 _NUM_VALIDATION = 256
@@ -259,20 +259,13 @@ def _arrays(
     networks: Backbone, scenes: SceneBatch, condition: str
 ) -> tuple[dict[str, np.ndarray], Array]:
     """Scaled latents, caption states and conditions as float16, and the empty caption's states."""
-    vae_graph, vae_params = nnx.split(networks.vae)
     text_graph, text_params = nnx.split(networks.text_encoder)
     tokenizer = CLIPTokenizer(backbone_folder(networks.folder) / "tokenizer")
-    scale = networks.vae.config.scaling_factor
-    encode = jax.jit(lambda p, x: nnx.merge(vae_graph, p).encode(to_model_range(x))[0] * scale)
     read = jax.jit(lambda p, ids: nnx.merge(text_graph, p)(ids))
-    ids = tokenizer(scenes.captions)
-    size, count = 64, len(scenes.images)
-    starts = range(0, count, size)
-    latents = [np.asarray(encode(vae_params, scenes.images[i : i + size])) for i in starts]
-    states = [np.asarray(read(text_params, ids[i : i + size])) for i in starts]
+    states = in_pieces(lambda ids: read(text_params, ids), tokenizer(scenes.captions))
     arrays = {
-        "latent": np.concatenate(latents).astype(np.float16),
-        "states": np.concatenate(states).astype(np.float16),
+        "latent": scaled_latents(networks.vae, scenes.images),
+        "states": states.astype(np.float16),
         "condition": condition_pictures(condition, scenes).astype(np.float16),
     }
     return arrays, read(text_params, tokenizer([""]))

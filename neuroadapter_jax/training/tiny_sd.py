@@ -23,9 +23,8 @@ from neuroadapter_jax.diffusion.weights import (
     save_component,
     save_schedule,
 )
-from neuroadapter_jax.files import refuse_foreign, write_file, write_json
+from neuroadapter_jax.files import refuse_foreign, write_json
 from neuroadapter_jax.locks import runs_alone
-from neuroadapter_jax.readers import read_npy
 from neuroadapter_jax.sharding import ShardedBatches, make_mesh, replicate
 from neuroadapter_jax.simulation.scenes import sample_scenes, vocabulary
 from neuroadapter_jax.training.backbone import (
@@ -37,6 +36,7 @@ from neuroadapter_jax.training.backbone import (
 from neuroadapter_jax.training.loop import Evaluation, Intervals, fit
 from neuroadapter_jax.training.optimizers import make_optimizer, make_schedule
 from neuroadapter_jax.training.run_config import RunConfig, claim_export
+from neuroadapter_jax.training.scene_arrays import kept_in_file, scaled_latents
 from neuroadapter_jax.training.tiny_sd_settings import (
     WARMUP,
     TextSettings,
@@ -108,7 +108,12 @@ def pretrain(
         write_tokenizer(export / "tokenizer", vocabulary(), text_encoder["length"])
 
     vae_error = _train_autoencoder(vae, scenes.images, seed, workdir / "vae", export)
-    latents = _latents(export, scenes.images, workdir / "latents.npy")
+    latents = kept_in_file(
+        workdir / "latents.npy",
+        "latents of the training images",
+        # By the exported autoencoder, which is of float16.
+        lambda: scaled_latents(cast(AutoencoderKL, load_component(export, "vae")), scenes.images),
+    )
     tokenizer = CLIPTokenizer(export / "tokenizer")
     losses = _train_text_to_image(
         unet,
@@ -186,22 +191,6 @@ def _train_autoencoder(
     trained.config = config
     save_component(trained, export, "vae", np.float16)
     return {"parameters": num_parameters(trained), "squared_error": errors["validation/loss"]}
-
-
-def _latents(
-    export: Path, images: UInt8[np.ndarray, "n Y X 3"], cache: Path
-) -> Float[np.ndarray, "n y x c"]:
-    """Scaled mean latents by the exported (fp16) autoencoder, cached on disk."""
-    if cache.is_file():
-        return read_npy(cache, "latents of the training images", remedy=f"delete {cache}")
-    vae = cast(AutoencoderKL, load_component(export, "vae"))
-    graph, params = nnx.split(vae)
-    encode = jax.jit(lambda params, x: nnx.merge(graph, params).encode(to_model_range(x))[0])
-    size = 64
-    pieces = [np.asarray(encode(params, images[i : i + size])) for i in range(0, len(images), size)]
-    latents = np.concatenate(pieces) * vae.config.scaling_factor
-    write_file(cache, lambda partial: np.save(partial, latents.astype(np.float16)))
-    return latents.astype(np.float16)
 
 
 def _train_text_to_image(

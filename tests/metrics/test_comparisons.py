@@ -76,3 +76,13 @@ def test_unsuited_values_are_refused(as_user):
         holm([0.5, 1.5])
     with pytest.raises(ValueError, match="expected those of the same images"):
         paired_difference(np.ones(3), np.ones(2))
+
+
+def test_holm_is_the_closed_test_with_bonferroni(rng):
+    """A hypothesis is rejected where every set that holds it is, by size times its smallest p."""
+    p = [*rng.random(4).tolist(), 0.004, 0.004]
+    sets = [s for n in range(1, len(p) + 1) for s in itertools.combinations(range(len(p)), n)]
+    closed = [
+        min(1.0, max(len(s) * min(p[j] for j in s) for s in sets if i in s)) for i in range(len(p))
+    ]
+    np.testing.assert_allclose(holm(p), closed)

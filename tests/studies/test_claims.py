@@ -21,7 +21,7 @@ from neuroadapter_jax.studies.claims.claims import CLAIMS, Cells
 from neuroadapter_jax.studies.claims.decoding import lost_masks
 from neuroadapter_jax.studies.claims.images import LABELS
 from neuroadapter_jax.studies.claims.report import findings, write_report
-from neuroadapter_jax.studies.claims.statistics import Estimate, crossed_mean, holm
+from neuroadapter_jax.studies.claims.statistics import Estimate, crossed_mean
 from neuroadapter_jax.training.brain_encoder import EncoderSettings
 from neuroadapter_jax.training.settings import Settings
 
@@ -79,16 +79,6 @@ def test_the_detectable_effect_is_found_four_times_of_five():
     limit = stats.t.ppf(0.975, 11.0)
     power = stats.nct.sf(limit, 11.0, away) + stats.nct.cdf(-limit, 11.0, away)
     assert power == pytest.approx(0.8, abs=0.02)
-
-
-def test_holm_is_the_closed_test_with_bonferroni(rng):
-    """A hypothesis is rejected where every set that holds it is, by size times its smallest p."""
-    p = [*rng.random(4).tolist(), 0.004, 0.004]
-    sets = [s for n in range(1, len(p) + 1) for s in itertools.combinations(range(len(p)), n)]
-    closed = [
-        min(1.0, max(len(s) * min(p[j] for j in s) for s in sets if i in s)) for i in range(len(p))
-    ]
-    np.testing.assert_allclose(holm(p), closed)
 
 
 def test_a_mean_refuses_numbers_that_are_not_finite():

@@ -9,11 +9,12 @@ import numpy as np
 from neuroadapter_jax.figures.claims import figures_of
 from neuroadapter_jax.figures.pictures import save_picture
 from neuroadapter_jax.files import write_text
+from neuroadapter_jax.metrics.comparisons import holm
 from neuroadapter_jax.studies.ablation.results import crossed_bootstrap
 from neuroadapter_jax.studies.claims.cells import ClaimsPlan, Stored, all_cells
 from neuroadapter_jax.studies.claims.claims import CLAIMS, Cells, Claim, Table, score
 from neuroadapter_jax.studies.claims.images import LABELS
-from neuroadapter_jax.studies.claims.statistics import Estimate, crossed_mean, holm
+from neuroadapter_jax.studies.claims.statistics import Estimate, crossed_mean
 from neuroadapter_jax.tables import MISSING, markdown_table
 
 HOLDS, DOES_NOT, UNDECIDED, NOT_TESTED = "holds", "does not", "undecided", "not tested yet"

@@ -1,6 +1,5 @@
 """Means over seeds and images with intervals that know of both, and families of tests."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -92,25 +91,3 @@ def crossed_mean(values: Float[np.ndarray, "k b"]) -> Estimate:
     below = float((squares**2 / freedoms).sum())
     freedom = total**2 / below if below > 0 else float(b - 1)
     return Estimate(float(values.mean()), float((total / (k * b)) ** 0.5), freedom, k, b)
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """p values of a family of tests, corrected so that any wrong rejection has its level.
-
-    Holm 1979, Scandinavian Journal of Statistics 6, 65: the i-th smallest of m is multiplied by
-    m - i + 1, and none is smaller than the one before it.
-
-    Args:
-        p_values: of the family.
-
-    Examples:
-        >>> from neuroadapter_jax.studies.claims.statistics import holm
-        >>> [round(p, 3) for p in holm([0.01, 0.04, 0.02])]
-        [0.03, 0.04, 0.04]
-    """
-    order = np.argsort(p_values, kind="stable")
-    corrected, largest = [0.0] * len(p_values), 0.0
-    for place, index in enumerate(order):
-        largest = max(largest, min(1.0, (len(p_values) - place) * p_values[index]))
-        corrected[index] = largest
-    return corrected
